@@ -1,0 +1,229 @@
+import { createHash } from 'node:crypto';
+import { chunkSize, hasManifest, parseManifest } from '../../protocol/blob.ts';
+import { CodedError } from '../../protocol/errors.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { abortedBy } from './deadline.ts';
+import { networkError } from './errors.ts';
+import { NET_LIMITS } from './limits.ts';
+
+export interface BlobReference {
+  id: Hash;
+  /** bytes */
+  size: number;
+}
+
+/** Where chunks go, and the manifest, each under its own hash. What it has is not fetched again. */
+export interface BlobSink {
+  has(id: Hash): boolean | Promise<boolean>;
+  write(id: Hash, bytes: Uint8Array): void | Promise<void>;
+  /** spares fetching a manifest that is there already */
+  read?(id: Hash): Promise<Uint8Array | undefined>;
+}
+
+export interface FetchBlobComponents {
+  /** One chunk, already checked against its hash; throws as `BlobClient.fetchChunk`. */
+  fetchChunk: (peer: PeerId, id: Hash, signal?: AbortSignal) => Promise<Uint8Array>;
+  /** who may have it, best first; read again whenever a chunk has come or failed */
+  providers: () => readonly PeerId[];
+  sink: BlobSink;
+  /** after which another provider is asked for the same chunk too @default NET_LIMITS.blobPatienceMs */
+  patienceMs?: number;
+}
+
+/**
+ * Fetches a blob into a sink, chunk by chunk, from several providers at once. A provider that lies, stalls or leaves is
+ * dropped and its chunks are asked of others; what a slow one still owes when nothing else is left is asked twice.
+ * After an error the sink keeps what came, so that the next call goes on from there.
+ *
+ * @throws CodedError `E_BLOB_UNAVAILABLE` when no provider is left that has the rest; `E_BLOB_CORRUPT` when all there were
+ *   lied, or the manifest contradicts its chunks; `E_BLOB_SIZE`; `E_ABORTED`; whatever the sink throws
+ */
+export async function fetchBlob(
+  components: FetchBlobComponents,
+  blob: BlobReference,
+  signal?: AbortSignal,
+): Promise<void> {
+  if (!Number.isSafeInteger(blob.size) || blob.size < 0 || blob.size > LIMITS.blobBytesMax) {
+    throw networkError('E_TOO_LARGE', `blob of ${blob.size} bytes, at most ${LIMITS.blobBytesMax} are allowed`);
+  }
+  const chunks = hasManifest(blob.size) ? await chunksOf(components, blob, signal) : [blob.id];
+  const wanted = new Map<Hash, number>();
+  for (const [index, id] of chunks.entries()) {
+    const bytes = chunkSize(blob.size, index);
+    if ((wanted.get(id) ?? bytes) !== bytes) throw contradiction(blob.id);
+    wanted.set(id, bytes);
+  }
+  for (const id of [...wanted.keys()]) if (await components.sink.has(id)) wanted.delete(id);
+  await new Fetch(components, blob.id, wanted, signal).run();
+}
+
+async function chunksOf(components: FetchBlobComponents, blob: BlobReference, signal?: AbortSignal): Promise<Hash[]> {
+  const { sink } = components;
+  let manifest = (await sink.has(blob.id)) ? await sink.read?.(blob.id) : undefined;
+  if (!manifest) {
+    const keep: BlobSink = {
+      has: () => false,
+      write: (id, bytes) => {
+        manifest = bytes;
+        return sink.write(id, bytes);
+      },
+    };
+    await new Fetch({ ...components, sink: keep }, blob.id, new Map([[blob.id, undefined]]), signal).run();
+  }
+  return parseManifest(manifest as Uint8Array, blob.id, blob.size, nativeSha256);
+}
+
+function nativeSha256(bytes: Uint8Array): Uint8Array {
+  return createHash('sha256').update(bytes).digest();
+}
+
+function contradiction(id: Hash): CodedError {
+  return networkError('E_BLOB_CORRUPT', `the manifest of ${id} contradicts its chunks: whoever made it is at fault`);
+}
+
+interface Provider {
+  /** chunks that it is asked for now */
+  asked: Set<Hash>;
+  /** chunks that it has said it does not have */
+  missing: Set<Hash>;
+  dropped?: Error;
+}
+
+class Fetch {
+  readonly #components: FetchBlobComponents;
+  readonly #blob: Hash;
+  /** chunks that are still to come, each with its size where that is known */
+  readonly #wanted: Map<Hash, number | undefined>;
+  readonly #signal: AbortSignal | undefined;
+  readonly #providers = new Map<PeerId, Provider>();
+  /** providers that a chunk may be asked of at the same time, where it is more than one */
+  readonly #askersMax = new Map<Hash, number>();
+  /** stops what is under way when the fetch is over */
+  readonly #over = new AbortController();
+  #writing = 0;
+  #resolve: () => void = () => {};
+  #reject: (error: Error) => void = () => {};
+
+  constructor(
+    components: FetchBlobComponents,
+    blob: Hash,
+    wanted: Map<Hash, number | undefined>,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#components = components;
+    this.#blob = blob;
+    this.#wanted = wanted;
+    this.#signal = signal;
+  }
+
+  async run(): Promise<void> {
+    const onAbort = (): void => this.#reject(abortedBy(this.#signal));
+    try {
+      await new Promise<void>((resolve, reject) => {
+        this.#resolve = resolve;
+        this.#reject = reject;
+        this.#signal?.addEventListener('abort', onAbort, { once: true });
+        if (this.#signal?.aborted) onAbort();
+        else this.#next();
+      });
+    } finally {
+      this.#signal?.removeEventListener('abort', onAbort);
+      this.#over.abort(networkError('E_ABORTED', 'the fetch is over'));
+    }
+  }
+
+  /** Asks for as much as may be asked for; called at the start and after everything that happens. */
+  #next(): void {
+    if (this.#over.signal.aborted) return;
+    if (this.#wanted.size === 0) {
+      if (this.#writing === 0) this.#resolve();
+      return;
+    }
+    for (const peer of this.#components.providers()) {
+      const provider = this.#providers.get(peer) ?? { asked: new Set(), missing: new Set() };
+      if (!this.#providers.has(peer) && this.#live() >= NET_LIMITS.providersAtOnceMax) continue;
+      this.#providers.set(peer, provider);
+      while (!provider.dropped && provider.asked.size < NET_LIMITS.chunksAskedPerProvider) {
+        const id = this.#pick(provider);
+        if (id === undefined) break;
+        void this.#ask(peer, provider, id);
+      }
+    }
+    if (![...this.#providers.values()].some(({ asked }) => asked.size > 0)) this.#reject(this.#failure());
+  }
+
+  #live(): number {
+    return [...this.#providers.values()].filter(({ dropped, asked }) => !dropped && asked.size > 0).length;
+  }
+
+  /** A chunk that nobody is asked for; if there is none, one that others have owed us for long. */
+  #pick({ asked, missing }: Provider): Hash | undefined {
+    let overdue: Hash | undefined;
+    for (const id of this.#wanted.keys()) {
+      if (missing.has(id) || asked.has(id)) continue;
+      const askers = this.#askers(id);
+      if (askers === 0) return id;
+      if (askers < (this.#askersMax.get(id) ?? 1)) overdue ??= id;
+    }
+    return overdue;
+  }
+
+  #askers(id: Hash): number {
+    let askers = 0;
+    for (const { asked } of this.#providers.values()) if (asked.has(id)) askers++;
+    return askers;
+  }
+
+  async #ask(peer: PeerId, provider: Provider, id: Hash): Promise<void> {
+    provider.asked.add(id);
+    const impatient = setTimeout(() => {
+      this.#askersMax.set(id, this.#askers(id) + 1);
+      this.#next();
+    }, this.#components.patienceMs ?? NET_LIMITS.blobPatienceMs);
+    try {
+      const bytes = await this.#components.fetchChunk(peer, id, this.#over.signal);
+      await this.#take(id, bytes);
+    } catch (error) {
+      if (error instanceof CodedError && error.code === 'E_BLOB_UNAVAILABLE') provider.missing.add(id);
+      else provider.dropped = error as Error;
+    } finally {
+      clearTimeout(impatient);
+      provider.asked.delete(id);
+    }
+    this.#next();
+  }
+
+  /** A fault of the sink, or of the blob itself, is nobody's whom we could drop: it ends the fetch. */
+  async #take(id: Hash, bytes: Uint8Array): Promise<void> {
+    if (!this.#wanted.has(id) || this.#over.signal.aborted) return;
+    const size = this.#wanted.get(id);
+    this.#wanted.delete(id);
+    if (size !== undefined && size !== bytes.length) {
+      this.#reject(contradiction(this.#blob));
+      this.#over.abort();
+      return;
+    }
+    this.#writing++;
+    try {
+      await this.#components.sink.write(id, bytes);
+    } catch (error) {
+      this.#reject(error as Error);
+      this.#over.abort();
+    } finally {
+      this.#writing--;
+    }
+  }
+
+  #failure(): Error {
+    const dropped = [...this.#providers.values()].flatMap((provider) => provider.dropped ?? []);
+    const corrupt = dropped.length > 0 && dropped.every((e) => e instanceof CodedError && e.code === 'E_BLOB_CORRUPT');
+    const liars = corrupt && dropped.length === this.#providers.size;
+    const reasons = dropped.map((error) => error.message).join('; ') || 'none of them has the rest';
+    return networkError(
+      liars ? 'E_BLOB_CORRUPT' : 'E_BLOB_UNAVAILABLE',
+      `blob ${this.#blob} lacks ${this.#wanted.size} chunks, ${this.#providers.size} providers asked: ${reasons}`,
+    );
+  }
+}

@@ -1,0 +1,270 @@
+import './polyfill.ts';
+import { createHash } from 'node:crypto';
+import {
+  type GossipSub,
+  type GossipSubComponents,
+  type GossipsubOpts,
+  gossipsub,
+  type Message,
+  StrictSign,
+  TopicValidatorResult,
+} from '@chainsafe/libp2p-gossipsub';
+import type { PeerId as Libp2pPeerId } from '@libp2p/interface';
+import { assert } from '../../protocol/errors.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { plain } from './frames.ts';
+import { NET_LIMITS } from './limits.ts';
+import type { Members } from './members.ts';
+
+/**
+ * `reject` is for what no honest peer sends or forwards, and costs the sender its standing; `ignore` for what is late,
+ * early or known.
+ */
+export type Verdict = 'accept' | 'ignore' | 'reject';
+
+export interface GossipComponents {
+  members: Members;
+  /** @param from the member that handed it to us, not always its author */
+  validate: (bytes: Uint8Array, from: PeerId) => Verdict;
+  onMessage: (bytes: Uint8Array, from: PeerId) => void;
+}
+
+export interface GossipInit {
+  version: number;
+  runId: string;
+}
+
+export interface GossipCounters {
+  /** messages of ours that reached at least one peer */
+  sent: number;
+  /** messages of ours that nobody was there to hear */
+  unheard: number;
+  /** copies of messages that came, first or not */
+  received: number;
+  duplicates: number;
+  ignored: number;
+  rejected: number;
+  /** of message bodies: ours, once for each recipient. What is forwarded for others is not seen here. */
+  bytesSent: number;
+  /** of message bodies, copies included */
+  bytesReceived: number;
+}
+
+export function controlTopic(version: number, runId: string): string {
+  return `/outerloop/${version}/${runId}/control`;
+}
+
+type Registrar = GossipSubComponents['registrar'];
+
+/** What gossipsub's published type leaves out. */
+interface Router extends GossipSub {
+  publish(topic: string, data: Uint8Array, options?: { floodPublish?: boolean }): ReturnType<GossipSub['publish']>;
+  getMeshPeers(topic: string): PeerId[];
+}
+
+/**
+ * The one topic of a run, on gossipsub. Create it, give `service` to the host, and call `start` when the host runs.
+ *
+ * The same bytes are one message, whoever publishes them: within two minutes a repetition goes nowhere. What must reach
+ * one peer again is sent to it directly.
+ */
+export class Gossip {
+  readonly counters: GossipCounters = {
+    sent: 0,
+    unheard: 0,
+    received: 0,
+    duplicates: 0,
+    ignored: 0,
+    rejected: 0,
+    bytesSent: 0,
+    bytesReceived: 0,
+  };
+  readonly topic: string;
+  readonly #components: GossipComponents;
+  #router: Router | undefined;
+  #self: PeerId | undefined;
+
+  constructor(components: GossipComponents, { version, runId }: GossipInit) {
+    this.#components = components;
+    this.topic = controlTopic(version, runId);
+  }
+
+  readonly service = (components: GossipSubComponents): GossipSub => {
+    const { privateKey, peerId, peerStore, connectionManager, logger } = components;
+    const registrar = membersOnly(components.registrar, this.#components.members);
+    const gated = { privateKey, peerId, peerStore, connectionManager, logger, registrar };
+    this.#self = peerId.toString();
+    this.#router = gossipsub(gossipOptions(this.topic, this.#idOf))(gated) as Router;
+    return this.#router;
+  };
+
+  start(): void {
+    const router = this.#started();
+    router.topicValidators.set(this.topic, (peer, message) => this.#judge(peer, message));
+    router.addEventListener('gossipsub:message', ({ detail: { msg, propagationSource } }) => {
+      this.#components.onMessage(plain(msg.data), propagationSource.toString());
+    });
+    router.subscribe(this.topic);
+  }
+
+  /**
+   * @param bytes at least one, at most `LIMITS.gossipBytesMax`
+   * @returns the number of peers it was sent to, 0 if nobody listens yet or the same bytes were published before
+   */
+  async publish(bytes: Uint8Array): Promise<number> {
+    assert(bytes.length > 0 && bytes.length <= LIMITS.gossipBytesMax, `gossip of ${bytes.length} bytes`);
+    const floodPublish = bytes.length <= NET_LIMITS.floodBytesMax;
+    const recipients = await this.#started()
+      .publish(this.topic, bytes, { floodPublish })
+      .then((result) => result.recipients.length)
+      .catch((error: Error) => {
+        // refused before it is marked as seen, so that the same bytes can be published again
+        if (error.message.includes('NoPeersSubscribedToTopic')) return 0;
+        throw error;
+      });
+    if (recipients > 0) this.counters.sent++;
+    else this.counters.unheard++;
+    this.counters.bytesSent += bytes.length * recipients;
+    return recipients;
+  }
+
+  /** members that are known to listen to the topic */
+  subscribers(): PeerId[] {
+    return this.#started()
+      .getSubscribers(this.topic)
+      .map((peer) => peer.toString());
+  }
+
+  /** those of them that messages are relayed to */
+  mesh(): PeerId[] {
+    return this.#started().getMeshPeers(this.topic);
+  }
+
+  #started(): Router {
+    assert(this.#router, 'the host has not been created with this gossip service');
+    return this.#router;
+  }
+
+  /** Called once for every copy that comes (and every message that goes), so copies are counted here. */
+  readonly #idOf = (message: Message): Uint8Array => {
+    if (message.type !== 'signed' || message.from.toString() !== this.#self) {
+      this.counters.received++;
+      this.counters.duplicates++;
+      this.counters.bytesReceived += message.data.length;
+    }
+    return createHash('sha256').update(message.data).digest();
+  };
+
+  /** Called once for every message that is not a repetition. */
+  #judge(peer: Libp2pPeerId, message: Message): TopicValidatorResult {
+    this.counters.duplicates--;
+    const verdict = this.#verdict(plain(message.data), peer.toString());
+    if (verdict === 'ignore') this.counters.ignored++;
+    if (verdict === 'reject') this.counters.rejected++;
+    return RESULTS[verdict];
+  }
+
+  #verdict(bytes: Uint8Array, from: PeerId): Verdict {
+    if (!this.#components.members.has(from)) return 'ignore';
+    if (bytes.length === 0 || bytes.length > LIMITS.gossipBytesMax) return 'reject';
+    return this.#components.validate(bytes, from);
+  }
+}
+
+const RESULTS = {
+  accept: TopicValidatorResult.Accept,
+  ignore: TopicValidatorResult.Ignore,
+  reject: TopicValidatorResult.Reject,
+} satisfies Record<Verdict, TopicValidatorResult>;
+
+/** The whole configuration of gossipsub. Every line that departs from a default has its reason. */
+export function gossipOptions(topic: string, idOf: (message: Message) => Uint8Array): Partial<GossipsubOpts> {
+  return {
+    globalSignaturePolicy: StrictSign,
+    msgIdFn: idOf,
+    // Without it a peer can subscribe to topics without end and fill our memory (CVE-2026-46679).
+    allowedTopics: [topic],
+    emitSelf: false,
+    // Copies on the wire grow with D. Small messages go to everybody at once anyway, and what a thin mesh loses is
+    // asked for after the lazy gossip to six others.
+    D: 4,
+    Dlo: 3,
+    Dhi: 8,
+    Dout: 1,
+    Dscore: 2,
+    // A mesh forms a heartbeat after the first connection; rounds may be a few seconds long.
+    heartbeatInterval: 700, // ms
+    floodPublish: false, // chosen for each message, by its size
+    ignoreDuplicatePublishError: true,
+    // A message nobody hears is an error and not marked as seen, so that it can be published again.
+    allowPublishToZeroTopicPeers: false,
+    fallbackToFloodsub: false, // floodsub has neither signatures checked by score nor bounds
+    doPX: false, // members tell each other addresses in their hello
+    maxInboundDataLength: NET_LIMITS.gossipFrameBytesMax,
+    maxOutboundBufferSize: NET_LIMITS.gossipBacklogBytesMax,
+    // A peer that trains answers late; three seconds would count as a broken promise.
+    gossipsubIWantFollowupMs: 15_000,
+    scoreParams: {
+      // Peers in one house, one university or one test share an address; the default takes the whole mesh from the
+      // eleventh of them.
+      IPColocationFactorWeight: 0,
+      topics: { [topic]: topicScore },
+    },
+  };
+}
+
+/** Only what is invalid counts: a control topic is silent most of the time, and silence is no fault. */
+const topicScore = {
+  topicWeight: 1,
+  timeInMeshWeight: 0,
+  timeInMeshQuantum: 1000,
+  timeInMeshCap: 1,
+  firstMessageDeliveriesWeight: 0,
+  firstMessageDeliveriesDecay: 0.5,
+  firstMessageDeliveriesCap: 1,
+  meshMessageDeliveriesWeight: 0,
+  meshMessageDeliveriesDecay: 0.5,
+  meshMessageDeliveriesCap: 1,
+  meshMessageDeliveriesThreshold: 1,
+  meshMessageDeliveriesWindow: 10,
+  meshMessageDeliveriesActivation: 1000,
+  meshFailurePenaltyWeight: 0,
+  meshFailurePenaltyDecay: 0.5,
+  // squared: the third rejected message within a minute or so brings a sender below the graylist threshold of -80
+  invalidMessageDeliveriesWeight: -10,
+  invalidMessageDeliveriesDecay: 0.98,
+};
+
+/**
+ * The registrar as gossipsub sees it: peers come into being for it when they pass hello. (libp2p's own middleware for
+ * streams is not used: the registrar appends the handler to the registered list on every stream.)
+ */
+function membersOnly(registrar: Registrar, members: Members): Registrar {
+  return {
+    handle: (protocol, handler, options) => {
+      const held: typeof handler = async (stream, connection) => {
+        await members.admitted(connection.remotePeer.toString());
+        await handler(stream, connection);
+      };
+      return registrar.handle(protocol, held, options);
+    },
+    register: (protocol, topology, options) => {
+      const onConnect: typeof topology.onConnect = (peer, connection) => {
+        members.admitted(peer.toString()).then(
+          () => topology.onConnect?.(peer, connection),
+          () => undefined, // gone, or cut off by hello
+        );
+      };
+      return registrar.register(protocol, { ...topology, onConnect }, options);
+    },
+    unregister: (id) => registrar.unregister(id),
+    unhandle: (protocol, options) => registrar.unhandle(protocol, options),
+    getProtocols: () => registrar.getProtocols(),
+    getHandler: (protocol) => registrar.getHandler(protocol),
+    getTopologies: (protocol) => registrar.getTopologies(protocol),
+    use: (protocol, middleware) => registrar.use(protocol, middleware),
+    unuse: (protocol) => registrar.unuse(protocol),
+    getMiddleware: (protocol) => registrar.getMiddleware(protocol),
+  };
+}

@@ -1,0 +1,78 @@
+import './polyfill.ts';
+import { createPrivateKey, createPublicKey, type KeyObject, randomBytes, sign, verify } from 'node:crypto';
+import { privateKeyFromRaw } from '@libp2p/crypto/keys';
+import type { PrivateKey } from '@libp2p/interface';
+import { peerIdOf, type Signer } from '../../protocol/identity.ts';
+import { networkError } from './errors.ts';
+
+/**
+ * Who this peer is: an Ed25519 key. It signs for the protocol and proves the peer id to libp2p. The libp2p key inside is
+ * for `node/net` only; everybody else sees the peer id, the raw public key and `Signer`.
+ */
+export interface Identity extends Signer {
+  /** 32 raw bytes */
+  readonly publicKey: Uint8Array;
+  readonly privateKey: PrivateKey;
+}
+
+const SEED_BYTES = 32;
+
+/** PKCS #8 of an Ed25519 private key (RFC 8410 section 7): this, then the seed. */
+const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
+
+export function createIdentity(): Identity {
+  return identityFromBytes(randomBytes(SEED_BYTES));
+}
+
+/**
+ * @param seed 32 bytes, as `identityToBytes` gives them
+ * @throws CodedError `E_IDENTITY`
+ */
+export function identityFromBytes(seed: Uint8Array): Identity {
+  if (seed.length !== SEED_BYTES) {
+    throw networkError('E_IDENTITY', `an identity is a seed of ${SEED_BYTES} bytes, not ${seed.length}: restore it`);
+  }
+  const key = createPrivateKey({ key: Buffer.concat([PKCS8_PREFIX, seed]), format: 'der', type: 'pkcs8' });
+  const publicKey = new Uint8Array(createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(-32));
+  return {
+    self: peerIdOf(publicKey),
+    publicKey,
+    // libp2p keeps the two halves together
+    privateKey: privateKeyFromRaw(Buffer.concat([seed, publicKey])),
+    sign: (bytes) => new Uint8Array(sign(null, bytes, key)),
+    verify: verifySignature,
+  };
+}
+
+/** The 32-byte Ed25519 seed. Secret: whoever has it is this peer. */
+export function identityToBytes(identity: Identity): Uint8Array {
+  return identity.privateKey.raw.slice(0, SEED_BYTES);
+}
+
+/** RFC 8032; false for a wrong signature and for a public key that is not one. */
+export function verifySignature(publicKey: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
+  if (publicKey.length !== 32 || signature.length !== 64) return false;
+  try {
+    return verify(null, bytes, verifyingKey(publicKey), signature);
+  } catch {
+    return false;
+  }
+}
+
+/** Making a key object costs about as much as a verification; bounded, since strangers' keys pass here too. */
+const KEYS_CACHED = 4096;
+const keys = new Map<string, KeyObject>();
+
+function verifyingKey(publicKey: Uint8Array): KeyObject {
+  const x = base64url(publicKey);
+  const known = keys.get(x);
+  if (known) return known;
+  const key = createPublicKey({ format: 'jwk', key: { kty: 'OKP', crv: 'Ed25519', x } });
+  if (keys.size >= KEYS_CACHED) keys.clear();
+  keys.set(x, key);
+  return key;
+}
+
+function base64url(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64url');
+}

@@ -1,0 +1,73 @@
+/**
+ * Bounds of the network that do not change what peers agree on, each with its reason; those that do are in
+ * `protocol/limits.ts`. Bytes and milliseconds unless said otherwise.
+ */
+export const NET_LIMITS = {
+  /** A hello with sixteen peers of four addresses each, and a genesis: about 25 KB. */
+  helloBytesMax: 64 * 1024,
+  /** From the open connection to a passed hello. Longer than a stalled event loop on a busy machine. */
+  helloMs: 10_000,
+  /** A refusal or an error in a stranger's words, as far as it is repeated to the user. Characters. */
+  textMax: 300,
+  /** Name and version of the other side's program. Characters. */
+  softwareMax: 64,
+  /** One multiaddr. Characters; the longest sensible one (a long host name and a peer id) has about 200. */
+  addressMax: 256,
+  /** Addresses of its own that a peer tells: interfaces of one machine. */
+  ownAddressesMax: 8,
+  /** Other members whose addresses are told in one hello, with as many addresses each. */
+  exchangePeersMax: 16,
+  addressesPerPeerMax: 4,
+
+  /** Connections we dial on our own account: a full mesh for the swarms this program is built for. */
+  connectionsWanted: 64,
+  /** Connections in all: the others may dial us too. */
+  connectionsMax: 192,
+  /** Per address and second. The default of 5 refuses honest peers behind one NAT or on one machine. */
+  inboundPerSecondMax: 128,
+  /** Connections in the middle of their handshake; the default of 10 refuses a swarm that starts at once. */
+  pendingInboundMax: 64,
+  dialMs: 10_000,
+  /** Known peers that are not connected. */
+  bookPeersMax: 256,
+  redialFirstMs: 1_000,
+  redialMaxMs: 60_000,
+  /** After about eight minutes a peer that does not answer is forgotten; addresses a user gave never are. */
+  redialAttemptsMax: 12,
+
+  /**
+   * One gossip frame. gossipsub puts several messages into one frame, and a receiver that meets a frame over its limit
+   * drops the sender from gossip for good, in silence; so the limit is the sender's own cap, and every single message
+   * is checked against `LIMITS.gossipBytesMax` where it is read.
+   */
+  gossipFrameBytesMax: 4 * 1024 * 1024,
+  /** Gossip waiting for a slow peer. Beyond it gossipsub drops messages; without it memory grows without end. */
+  gossipBacklogBytesMax: 16 * 1024 * 1024,
+  /** Messages up to this size go to every peer at once: votes are small and each hop costs a round trip. */
+  floodBytesMax: 4 * 1024,
+
+  /** Chunks asked of one provider before the first has come: hides the round trip, up to 100 Mbit/s at 80 ms. */
+  chunksAskedPerProvider: 4,
+  /** Providers of one blob that are asked at the same time; with the above, 8 MB in flight. */
+  providersAtOnceMax: 8,
+  /** Requests on one blob stream that wait for their turn at the server. */
+  chunkRequestsQueuedMax: 16,
+  /** Inbound streams for each protocol and connection. One is used; a second one while the first is being replaced. */
+  streamsPerPeerMax: 2,
+  /** After which a chunk is asked of a second provider too, if that one has nothing else to do. */
+  blobPatienceMs: 3_000,
+  /** A provider that owes us a chunk and sends no byte for so long is dropped. */
+  blobStallMs: 10_000,
+  /** A provider that drips is dropped when one chunk takes so long (256 KiB at 17 kbit/s). */
+  blobChunkMs: 120_000,
+
+  syncRequestBytesMax: 4 * 1024,
+  syncMs: 30_000,
+  /** Requests of one peer that are worked on at the same time. */
+  syncRequestsPerPeerMax: 4,
+  /** Direct messages to one peer that wait to be sent. */
+  messagesQueuedMax: 64,
+
+  /** `stop()` is done after this, whatever peers do. */
+  stopMs: 2_000,
+} as const;

@@ -1,0 +1,235 @@
+import './polyfill.ts';
+import { CodedError } from '../../protocol/errors.ts';
+import { PROTOCOL_VERSION } from '../../protocol/genesis.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { type Address, parseAddress } from './addresses.ts';
+import { BlobClient } from './blob-client.ts';
+import { BlobServer, type BlobSource } from './blob-server.ts';
+import { networkError } from './errors.ts';
+import { type BlobReference, type BlobSink, fetchBlob } from './fetch-blob.ts';
+import { unreachable } from './fetch-genesis.ts';
+import { Gossip, type GossipCounters, type Verdict } from './gossip.ts';
+import { Hello } from './hello.ts';
+import { createHost, type Host, type HostInit } from './host.ts';
+import type { Identity } from './identity.ts';
+import { Members, type PeerChange } from './members.ts';
+import { Messages } from './messages.ts';
+import { PeerBook, type Timers } from './peer-book.ts';
+import { type RequestHandler, Sync } from './sync.ts';
+
+export interface NetworkComponents {
+  identity: Identity;
+  /** chunks and manifests that members may fetch from us */
+  blobSource: BlobSource;
+  /**
+   * A pure verdict on a control message. `from` is the member that handed it to us, which is not always its author.
+   */
+  validate: (bytes: Uint8Array, from: PeerId) => Verdict;
+  /** an accepted message; the same one may come more than once, by gossip and directly */
+  onMessage: (bytes: Uint8Array, from: PeerId) => void;
+  /** a peer has passed hello, or its last connection has closed */
+  onPeer: (peer: PeerId, change: PeerChange) => void;
+  onRequest: RequestHandler;
+  /** a peer was turned away, or turned us away; for the log */
+  onRefused?: (peer: PeerId, error: Error) => void;
+  /** for redials @default the system's */
+  timers?: Timers;
+}
+
+export interface NetworkInit extends HostInit {
+  /** @default PROTOCOL_VERSION */
+  version?: number;
+}
+
+export interface RunReference {
+  runId: string;
+  genesisBytes: Uint8Array;
+}
+
+export interface NetworkCounters {
+  /** bytes of messages, chunks and answers, without what libp2p adds and without gossip forwarded for others */
+  bytesSent: number;
+  bytesReceived: number;
+  gossip: Readonly<GossipCounters>;
+}
+
+interface Parts {
+  host: Host;
+  gossip: Gossip;
+  hello: Hello;
+  book: PeerBook;
+  blobs: BlobClient;
+  blobServer: BlobServer;
+  sync: Sync;
+  messages: Messages;
+}
+
+/** A real peer's network: everything in this folder behind one small interface. It knows nothing of training. */
+export class Network {
+  readonly #components: NetworkComponents;
+  readonly #init: NetworkInit;
+  readonly #members = new Members();
+  #parts: Parts | undefined;
+  #stopped = false;
+
+  constructor(components: NetworkComponents, init: NetworkInit = {}) {
+    this.#components = components;
+    this.#init = init;
+  }
+
+  /** Listens. @throws CodedError `E_MULTIADDR`, `E_PORT_TAKEN`, `E_LISTEN` */
+  async start(run: RunReference): Promise<void> {
+    const { identity, blobSource, validate, onRequest, onPeer, timers } = this.#components;
+    const members = this.#members;
+    const version = this.#init.version ?? PROTOCOL_VERSION;
+    const onMessage = (bytes: Uint8Array, from: PeerId): void => {
+      if (!this.#stopped) this.#components.onMessage(bytes, from);
+    };
+    const gossip = new Gossip({ members, validate, onMessage }, { version, runId: run.runId });
+    const host = await createHost({ identity, gossip: gossip.service }, this.#init);
+    const dial = (addresses: readonly string[]): Promise<PeerId> => this.#connect(addresses);
+    const book = new PeerBook({ self: host.self, members, dial, ...(timers ? { timers } : {}) });
+    const hello = new Hello(
+      {
+        host,
+        members,
+        onAddresses: (addresses) => book.learn(addresses),
+        onRefused: (peer, error) => this.#components.onRefused?.(peer, error),
+      },
+      { version, software: this.#init.software ?? 'outerloop', ...run },
+    );
+    const blobs = new BlobClient({ host, members });
+    const blobServer = new BlobServer({ host, members, source: blobSource });
+    const sync = new Sync({ host, members, onRequest });
+    const messages = new Messages({ host, members, validate, onMessage });
+    members.onChange((peer, change) => {
+      if (!this.#stopped) onPeer(peer, change);
+    });
+    this.#parts = { host, gossip, hello, book, blobs, blobServer, sync, messages };
+    gossip.start();
+    await Promise.all([blobServer.start(), sync.start(), messages.start()]);
+    await hello.start();
+  }
+
+  /** Closes everything within two seconds; a second call does nothing. Peers that go down by it are not reported. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#parts?.book.stop();
+    this.#parts?.hello.stop();
+    await this.#parts?.host.stop();
+    this.#members.clear();
+  }
+
+  get self(): PeerId {
+    return this.#components.identity.self;
+  }
+
+  /** where this peer can be dialed, each with its peer id: loopback, local network, public */
+  addresses(): string[] {
+    return this.#started().host.addresses();
+  }
+
+  /** those that are connected and have passed hello */
+  peers(): PeerId[] {
+    return this.#members.list();
+  }
+
+  /**
+   * Connects to a user's address and says hello. The address is remembered and dialed again whenever nobody is there, also
+   * after `E_BOOTSTRAP`.
+   * @throws CodedError `E_MULTIADDR`, `E_BOOTSTRAP`, `E_OTHER_RUN`, `E_OTHER_VERSION`
+   */
+  async dial(address: string): Promise<PeerId> {
+    const { text, peer } = parseAddress(address);
+    if (peer === this.self) throw networkError('E_BOOTSTRAP', `${text} is this peer itself: give another peer's address`);
+    try {
+      return await this.#started().book.dialPinned(text, peer);
+    } catch (error) {
+      if (error instanceof CodedError && error.code.startsWith('E_OTHER_')) throw error;
+      throw unreachable([{ address: text, error }]);
+    }
+  }
+
+  /**
+   * Tells all. Where gossip reaches nobody (it takes a moment to form, and the same bytes go through it only once) the
+   * message goes to every member directly.
+   * @returns the number of peers it was sent to
+   */
+  async broadcast(bytes: Uint8Array): Promise<number> {
+    const { gossip, messages } = this.#started();
+    const heard = await gossip.publish(bytes);
+    if (heard > 0) return heard;
+    const sent = await Promise.allSettled(this.#members.list().map((peer) => messages.send(peer, bytes)));
+    return sent.filter(({ status }) => status === 'fulfilled').length;
+  }
+
+  /** Throws as `Messages.send`. */
+  sendTo(peer: PeerId, bytes: Uint8Array): Promise<void> {
+    return this.#started().messages.send(peer, bytes);
+  }
+
+  /** Throws as `Sync.request`. */
+  request(peer: PeerId, bytes: Uint8Array, options: { signal?: AbortSignal } = {}): Promise<Uint8Array> {
+    return this.#started().sync.request(peer, bytes, options);
+  }
+
+  /** Fetches a blob chunk by chunk; `providers` defaults to all members. Throws as `fetchBlob` in fetch-blob.ts. */
+  fetchBlob(
+    blob: BlobReference,
+    sink: BlobSink,
+    { providers, signal }: { providers?: () => readonly PeerId[]; signal?: AbortSignal } = {},
+  ): Promise<void> {
+    const { blobs } = this.#started();
+    const components = {
+      fetchChunk: blobs.fetchChunk.bind(blobs),
+      providers: providers ?? (() => this.#members.list()),
+      sink,
+    };
+    return fetchBlob(components, blob, signal);
+  }
+
+  counters(): NetworkCounters {
+    const { gossip, blobs, blobServer, sync, messages } = this.#started();
+    const all = [gossip, blobs, blobServer, sync, messages].map(({ counters }) => counters);
+    return {
+      bytesSent: all.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
+      bytesReceived: all.reduce((sum, { bytesReceived }) => sum + bytesReceived, 0),
+      gossip: gossip.counters,
+    };
+  }
+
+  /** One peer by all its addresses at once; an address that names no peer counts only where the others fail. */
+  async #connect(texts: readonly string[]): Promise<PeerId> {
+    const addresses = texts.map((text) => parseAddress(text));
+    const named = addresses.filter(({ peer }) => peer !== undefined);
+    const attempts = [...(named.length > 0 ? [named] : []), ...addresses.filter(({ peer }) => !peer).map((a) => [a])];
+    let failure: unknown;
+    for (const attempt of attempts) {
+      try {
+        return await this.#connectTo(attempt);
+      } catch (error) {
+        failure = error;
+        if (error instanceof CodedError && error.code.startsWith('E_OTHER_')) break;
+      }
+    }
+    throw failure;
+  }
+
+  async #connectTo(addresses: readonly Address[]): Promise<PeerId> {
+    const { host, hello } = this.#started();
+    const multiaddrs = addresses.map(({ multiaddr }) => multiaddr);
+    let connection = await host.node.dial(multiaddrs);
+    // libp2p gives an open connection where there is one. If the other side dialed it, the hello is theirs to say, or has
+    // been refused already; one of our own settles it.
+    if (connection.direction === 'inbound' && !this.#members.has(connection.remotePeer.toString())) {
+      connection = await host.node.dial(multiaddrs, { force: true });
+    }
+    return connection.direction === 'outbound' ? hello.greet(connection) : connection.remotePeer.toString();
+  }
+
+  #started(): Parts {
+    if (!this.#parts || this.#stopped) throw networkError('E_ABORTED', 'the network is not running: call start first');
+    return this.#parts;
+  }
+}

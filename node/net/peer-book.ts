@@ -1,0 +1,185 @@
+import type { CodedError } from '../../protocol/errors.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { usableAddresses } from './addresses.ts';
+import { NET_LIMITS } from './limits.ts';
+import type { Members } from './members.ts';
+
+export interface Timers {
+  set(callback: () => void, ms: number): unknown;
+  clear(timer: unknown): void;
+}
+
+export const SYSTEM_TIMERS: Timers = {
+  set: (callback, ms) => setTimeout(callback, ms),
+  clear: (timer) => clearTimeout(timer as NodeJS.Timeout),
+};
+
+export interface PeerBookComponents {
+  self: PeerId;
+  members: Members;
+  /** Dials and says hello; resolves with who answered. */
+  dial: (addresses: readonly string[]) => Promise<PeerId>;
+  timers?: Timers;
+  /** uniform in [0, 1): keeps two peers that lost each other from dialing at the same moment @default Math.random */
+  random?: () => number;
+}
+
+interface Entry {
+  peer: PeerId | undefined;
+  addresses: string[];
+  /** given by the user: never forgotten */
+  pinned: boolean;
+  failures: number;
+  timer: unknown;
+  dialing: boolean;
+}
+
+/**
+ * Where peers were last seen, and the dialing of those that are not connected: told by other members, gone down, or given
+ * by the user. Waits double from one second to a minute. A peer that refuses us is forgotten.
+ */
+export class PeerBook {
+  readonly #components: Required<PeerBookComponents>;
+  readonly #entries: Entry[] = [];
+  #stopped = false;
+
+  constructor(components: PeerBookComponents) {
+    this.#components = { timers: SYSTEM_TIMERS, random: Math.random, ...components };
+    components.members.onChange((peer, change) => (change === 'up' ? this.#onUp(peer) : this.#onDown(peer)));
+  }
+
+  get size(): number {
+    return this.#entries.length;
+  }
+
+  /**
+   * Dials a user's address, and again for as long as this peer runs, whenever nobody is there: also after the error that
+   * this first attempt may throw. Only a refusal for another run or version ends it.
+   */
+  dialPinned(address: string, peer: PeerId | undefined): Promise<PeerId> {
+    const entry = this.#find(peer, address) ?? this.#add(peer);
+    if (!entry) return this.#components.dial([address]);
+    entry.addresses = [...new Set([address, ...entry.addresses])].slice(0, NET_LIMITS.addressesPerPeerMax);
+    entry.pinned = true;
+    return this.#attempt(entry);
+  }
+
+  /** Checked addresses, each with its peer id, in a stranger's words: dialed if we have too few connections. */
+  learn(addresses: readonly string[]): void {
+    const known = new Set<Entry>();
+    for (const { text, peer } of usableAddresses(addresses, addresses.length)) {
+      if (!peer || peer === this.#components.self || this.#components.members.has(peer)) continue;
+      const entry = this.#find(peer, text) ?? this.#add(peer);
+      if (!entry) continue;
+      // the newest are kept: none of them is proven, and old ones have had their turn
+      if (!entry.addresses.includes(text)) entry.addresses.push(text);
+      if (entry.addresses.length > NET_LIMITS.addressesPerPeerMax) entry.addresses.splice(entry.pinned ? 1 : 0, 1);
+      known.add(entry);
+    }
+    for (const entry of known) if (entry.failures === 0) void this.#dial(entry);
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const entry of this.#entries) this.#components.timers.clear(entry.timer);
+    this.#entries.length = 0;
+  }
+
+  #onUp(peer: PeerId): void {
+    const entry = this.#find(peer, '') ?? this.#add(peer);
+    if (!entry) return;
+    entry.failures = 0;
+    this.#components.timers.clear(entry.timer);
+    entry.timer = undefined;
+    const { addresses = [] } = this.#components.members.get(peer) ?? {};
+    const all = entry.pinned ? [...entry.addresses, ...addresses] : [...addresses, ...entry.addresses];
+    entry.addresses = [...new Set(all)].slice(0, NET_LIMITS.addressesPerPeerMax);
+  }
+
+  #onDown(peer: PeerId): void {
+    const entry = this.#find(peer, '');
+    if (!entry) return;
+    if (entry.addresses.length === 0) this.#remove(entry);
+    else this.#later(entry);
+  }
+
+  async #dial(entry: Entry): Promise<void> {
+    const { members } = this.#components;
+    if (this.#stopped || entry.dialing || entry.timer !== undefined) return;
+    if (entry.peer && members.has(entry.peer)) return;
+    if (!entry.pinned && members.size + this.#dialing() >= NET_LIMITS.connectionsWanted) this.#later(entry);
+    else await this.#attempt(entry).catch(() => undefined); // counted, and tried again later
+  }
+
+  async #attempt(entry: Entry): Promise<PeerId> {
+    entry.dialing = true;
+    try {
+      const peer = await this.#components.dial(entry.addresses);
+      if (entry.peer === undefined) this.#identify(entry, peer);
+      return peer;
+    } catch (error) {
+      const { code } = error as CodedError;
+      if (code === 'E_OTHER_RUN' || code === 'E_OTHER_VERSION') this.#remove(entry);
+      else this.#later(entry);
+      throw error;
+    } finally {
+      entry.dialing = false;
+    }
+  }
+
+  #later(entry: Entry): void {
+    const { timers, random } = this.#components;
+    if (this.#stopped || entry.timer !== undefined || !this.#entries.includes(entry)) return;
+    entry.failures++;
+    if (!entry.pinned && entry.failures > NET_LIMITS.redialAttemptsMax) {
+      this.#remove(entry);
+      return;
+    }
+    const wait = Math.min(NET_LIMITS.redialMaxMs, NET_LIMITS.redialFirstMs * 2 ** (entry.failures - 1));
+    entry.timer = timers.set(() => {
+      entry.timer = undefined;
+      void this.#dial(entry);
+    }, wait * (0.5 + random()));
+  }
+
+  /** A user's address came without a peer id; now it is known who lives there. */
+  #identify(entry: Entry, peer: PeerId): void {
+    for (const other of this.#entries.filter((e) => e !== entry && e.peer === peer)) {
+      entry.addresses = [...new Set([...entry.addresses, ...other.addresses])].slice(0, NET_LIMITS.addressesPerPeerMax);
+      this.#remove(other);
+    }
+    entry.peer = peer;
+  }
+
+  #find(peer: PeerId | undefined, address: string): Entry | undefined {
+    const byPeer = peer === undefined ? undefined : this.#entries.find((entry) => entry.peer === peer);
+    return byPeer ?? this.#entries.find((e) => e.addresses.includes(address) && (!peer || !e.peer));
+  }
+
+  #add(peer: PeerId | undefined): Entry | undefined {
+    if (this.#stopped) return undefined;
+    if (this.#entries.length >= NET_LIMITS.bookPeersMax) this.#evict();
+    if (this.#entries.length >= NET_LIMITS.bookPeersMax) return undefined;
+    const entry = { peer, addresses: [], pinned: false, failures: 0, timer: undefined, dialing: false };
+    this.#entries.push(entry);
+    return entry;
+  }
+
+  #remove(entry: Entry): void {
+    this.#components.timers.clear(entry.timer);
+    entry.timer = undefined;
+    const at = this.#entries.indexOf(entry);
+    if (at >= 0) this.#entries.splice(at, 1);
+  }
+
+  /** Makes room: the peer that answered least goes, so that made-up addresses do not fill the book. */
+  #evict(): void {
+    const idle = this.#entries.filter((e) => !e.pinned && !e.dialing && !(e.peer && this.#components.members.has(e.peer)));
+    const worst = idle.sort((a, b) => b.failures - a.failures)[0];
+    if (worst && worst.failures > 0) this.#remove(worst);
+  }
+
+  #dialing(): number {
+    return this.#entries.filter((entry) => entry.dialing).length;
+  }
+}

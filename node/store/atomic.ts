@@ -1,0 +1,149 @@
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { threadId } from 'node:worker_threads';
+import { CodedError } from '../../protocol/errors.ts';
+
+export type DiskErrorCode =
+  | 'E_DISK_FULL' // no space, or over a quota
+  | 'E_DIR_UNWRITABLE'; // not ours to write, read-only, or not a folder
+
+export interface AtomicOptions {
+  /** Permission bits of the file. @default 0o600, the owner alone */
+  mode?: number;
+  /**
+   * Whether to wait until the disk has it. Content that is verified when it is read can do without: a power cut may leave
+   * a damaged file, a killed process never does. @default true
+   */
+  durable?: boolean;
+}
+
+/** What is written, in parts so that large vectors need not be joined. */
+export type Content = Uint8Array | readonly Uint8Array[];
+
+/** Ends the name of a file that is still being written; one that is found later was left by a process that died. */
+export const TEMPORARY_ENDING = '.tmp';
+
+/** One write call moves at most this many bytes: Linux stops near 2 GiB. */
+const WRITE_BYTES = 64 * 1024 * 1024;
+
+let written = 0;
+
+/** Unique among the live: one process may write the same file from several threads and calls. */
+function temporaryName(path: string): string {
+  written += 1;
+  return join(dirname(path), `${basename(path)}.${process.pid}-${threadId}-${written}${TEMPORARY_ENDING}`);
+}
+
+function partsOf(content: Content): readonly Uint8Array[] {
+  return content instanceof Uint8Array ? [content] : content;
+}
+
+/**
+ * Replaces a file so that a reader, also after a crash, finds the old content or the new one, never a mixture: a
+ * temporary file in the same folder, fsync, rename, fsync of the folder. Makes the folder when it is missing.
+ * @throws CodedError<DiskErrorCode>; the old file is then as it was
+ */
+export function writeFileAtomicSync(path: string, content: Content, options: AtomicOptions = {}): void {
+  const { mode = 0o600, durable = true } = options;
+  const temporary = temporaryName(path);
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const file = openSync(temporary, 'w', mode);
+    try {
+      for (const part of partsOf(content)) writeAllSync(file, part);
+      if (durable) fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+    if (durable) syncFolder(dirname(path));
+  } catch (cause) {
+    removeQuietly(temporary);
+    throw diskError(cause, path);
+  }
+}
+
+/** The same without blocking the thread. Calls for one path at one time must be ordered by the caller. */
+export async function writeFileAtomic(path: string, content: Content, options: AtomicOptions = {}): Promise<void> {
+  const { mode = 0o600, durable = true } = options;
+  const temporary = temporaryName(path);
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    const file = await open(temporary, 'w', mode);
+    try {
+      for (const part of partsOf(content)) await writeAll(file, part);
+      if (durable) await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    if (durable) await syncFolderAsync(dirname(path));
+  } catch (cause) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw diskError(cause, path);
+  }
+}
+
+function writeAllSync(file: number, part: Uint8Array): void {
+  for (let offset = 0; offset < part.length; ) {
+    offset += writeSync(file, part, offset, Math.min(WRITE_BYTES, part.length - offset));
+  }
+}
+
+async function writeAll(file: FileHandle, part: Uint8Array): Promise<void> {
+  for (let offset = 0; offset < part.length; ) {
+    const { bytesWritten } = await file.write(part, offset, Math.min(WRITE_BYTES, part.length - offset));
+    offset += bytesWritten;
+  }
+}
+
+/** Clears up after a failure, which is what the caller is to hear of, not that clearing up failed too. */
+export function removeQuietly(path: string): void {
+  try {
+    rmSync(path, { force: true });
+  } catch {
+    // left for the next start, which removes every temporary file
+  }
+}
+
+/** Makes a rename durable. Windows cannot open folders and orders renames itself. */
+export function syncFolder(folder: string): void {
+  if (process.platform === 'win32') return;
+  const handle = openSync(folder, 'r');
+  try {
+    fsyncSync(handle);
+  } finally {
+    closeSync(handle);
+  }
+}
+
+async function syncFolderAsync(folder: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Says in the user's words why the disk refused; anything else is passed on as it is. */
+export function diskError(cause: unknown, path: string): unknown {
+  switch ((cause as NodeJS.ErrnoException).code) {
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new CodedError('E_DISK_FULL', `no space left for ${path}; free some or use another --dir`, { cause });
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+    case 'ENOTDIR':
+    case 'EEXIST':
+    case 'EISDIR': {
+      const reason = (cause as Error).message;
+      return new CodedError('E_DIR_UNWRITABLE', `cannot write ${path} (${reason}); use another --dir`, { cause });
+    }
+    default:
+      return cause;
+  }
+}

@@ -1,0 +1,218 @@
+import { createHash, type Hash as Digest } from 'node:crypto';
+import { closeSync, fstatSync, openSync, readdirSync, readSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { decodeCanonical, encodeCanonical, equalBytes } from '../../protocol/encoding.ts';
+import { CodedError } from '../../protocol/errors.ts';
+import { HASH_BYTES } from '../../protocol/hash.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { writeFileAtomicSync } from './atomic.ts';
+
+/** What a peer needs to go on after a round. */
+export interface Checkpoint {
+  /** number of the round that it ends */
+  round: number;
+  /** the caller's own canonical bytes */
+  meta: Uint8Array;
+  /** named float32 vectors; in the file they follow each other in this order without a gap */
+  vectors: ReadonlyMap<string, Float32Array>;
+}
+
+/** Where a vector is in the file: bytes from its start, little-endian float32. For chunks that are served from there. */
+export interface Segment {
+  offset: number;
+  length: number;
+}
+
+export interface SavedCheckpoint {
+  path: string;
+  segments: ReadonlyMap<string, Segment>;
+}
+
+/** A file that was passed over, and why. */
+export interface SkippedCheckpoint {
+  path: string;
+  code: 'E_CHECKPOINT_DAMAGED';
+  reason: string;
+}
+
+/**
+ * The file: MAGIC, length of the header (uint32, little-endian), header (canonical CBOR, zeros up to a multiple of 4),
+ * the vectors, SHA-256 of all before. A file that is cut short, torn or changed anywhere does not have its hash.
+ */
+const MAGIC = new TextEncoder().encode('OLCKPT1\n');
+const PREFIX_BYTES = MAGIC.length + 4;
+/** Names, lengths and meta. Meta holds a roster of up to thousands of peers and some rounds of certificates. */
+const HEADER_BYTES_MAX = 64 * 1024 * 1024;
+/** One read call moves at most this many bytes: Linux stops near 2 GiB. */
+const READ_BYTES = 64 * 1024 * 1024;
+
+const headerSchema = z.strictObject({
+  round: z.number().int().min(0),
+  meta: z.custom<Uint8Array>((value) => value instanceof Uint8Array),
+  vectors: z.array(z.tuple([z.string().max(100), z.number().int().min(0)])).max(64),
+});
+type Header = z.infer<typeof headerSchema>;
+
+export function checkpointPath(folder: string, round: number): string {
+  return join(folder, `checkpoint-${round}.bin`);
+}
+
+/** Rounds that have a file, newest first, whether or not it is whole. */
+export function checkpointRounds(folder: string): number[] {
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw cause;
+  }
+  const rounds = names.flatMap((name) => {
+    const match = /^checkpoint-(\d{1,15})[.]bin$/.exec(name);
+    return match ? [Number(match[1])] : [];
+  });
+  return rounds.sort((a, b) => b - a);
+}
+
+/**
+ * Writes a checkpoint; when this returns the disk has it. Blocks the thread.
+ * @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`; earlier checkpoints are then as they were
+ */
+export function saveCheckpoint(folder: string, checkpoint: Checkpoint): SavedCheckpoint {
+  const path = checkpointPath(folder, checkpoint.round);
+  const vectors = [...checkpoint.vectors];
+  const header = encodeHeader({
+    round: checkpoint.round,
+    meta: checkpoint.meta,
+    vectors: vectors.map(([name, values]) => [name, values.length]),
+  });
+  const parts = [header, ...vectors.map(([, values]) => bytesOf(values))];
+  const digest = createHash('sha256');
+  for (const part of parts) updateBounded(digest, part);
+  writeFileAtomicSync(path, [...parts, digest.digest()]);
+  return { path, segments: segmentsOf(header.length, checkpoint) };
+}
+
+/**
+ * Removes all but the newest `keep` up to `round`, and those of later rounds: they are of a history that was given up
+ * when this peer adopted another, and must not be what it wakes up with. To be called after saving `round`.
+ * @returns the files that went
+ */
+export function pruneCheckpoints(folder: string, round: number, keep: number = LIMITS.snapshotsKept): string[] {
+  const rounds = checkpointRounds(folder);
+  const kept = new Set(rounds.filter((other) => other <= round).slice(0, keep));
+  const files = rounds.filter((other) => !kept.has(other)).map((other) => checkpointPath(folder, other));
+  for (const file of files) rmSync(file, { force: true });
+  return files;
+}
+
+export interface LoadedCheckpoint extends SavedCheckpoint {
+  checkpoint: Checkpoint;
+}
+
+/**
+ * Loads the newest checkpoint that is whole. Blocks the thread.
+ * @param allocate makes the vectors, so that they can be shared with other threads
+ * @returns no `loaded` when there is none; `skipped` are newer files that were damaged, for a warning
+ */
+export function loadNewestCheckpoint(
+  folder: string,
+  allocate: (length: number) => Float32Array = (length) => new Float32Array(length),
+): { loaded: LoadedCheckpoint | undefined; skipped: SkippedCheckpoint[] } {
+  const skipped: SkippedCheckpoint[] = [];
+  for (const round of checkpointRounds(folder)) {
+    const path = checkpointPath(folder, round);
+    try {
+      return { loaded: loadCheckpoint(path, round, allocate), skipped };
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      skipped.push({ path, code: 'E_CHECKPOINT_DAMAGED', reason: error.message });
+    }
+  }
+  return { loaded: undefined, skipped };
+}
+
+function loadCheckpoint(path: string, round: number, allocate: (length: number) => Float32Array): LoadedCheckpoint {
+  const file = openSync(path, 'r');
+  try {
+    const size = fstatSync(file).size;
+    const digest = createHash('sha256');
+    const header = readHeader(file, size, digest, path);
+    if (header.content.round !== round) throw damaged(path, 'it is of another round than its name says');
+    const vectors = new Map<string, Float32Array>();
+    for (const [name, length] of header.content.vectors) {
+      const values = allocate(length);
+      readExactly(file, bytesOf(values), digest, path);
+      vectors.set(name, values);
+    }
+    const trailer = new Uint8Array(HASH_BYTES);
+    readExactly(file, trailer, undefined, path);
+    if (!equalBytes(digest.digest(), trailer)) throw damaged(path, 'its content does not have its hash');
+    const checkpoint = { round, meta: header.content.meta, vectors };
+    return { path, checkpoint, segments: segmentsOf(header.length, checkpoint) };
+  } finally {
+    closeSync(file);
+  }
+}
+
+function encodeHeader(content: Header): Uint8Array {
+  const encoded = encodeCanonical(content);
+  const bytes = new Uint8Array(PREFIX_BYTES + Math.ceil(encoded.length / 4) * 4);
+  bytes.set(MAGIC);
+  new DataView(bytes.buffer).setUint32(MAGIC.length, encoded.length, true);
+  bytes.set(encoded, PREFIX_BYTES);
+  return bytes;
+}
+
+/** Reads and checks the header, so that what it claims is what the file has before anything is allocated for it. */
+function readHeader(file: number, size: number, digest: Digest, path: string): { content: Header; length: number } {
+  const prefix = new Uint8Array(PREFIX_BYTES);
+  readExactly(file, prefix, digest, path);
+  if (!equalBytes(prefix.subarray(0, MAGIC.length), MAGIC)) throw damaged(path, 'it does not begin like a checkpoint');
+  const encodedLength = new DataView(prefix.buffer).getUint32(MAGIC.length, true);
+  const padded = Math.ceil(encodedLength / 4) * 4;
+  if (padded > Math.min(HEADER_BYTES_MAX, size)) throw damaged(path, 'its header is longer than the file');
+  const encoded = new Uint8Array(padded);
+  readExactly(file, encoded, digest, path);
+  const parsed = headerSchema.safeParse(decodeCanonical(encoded.subarray(0, encodedLength), HEADER_BYTES_MAX));
+  if (!parsed.success) throw damaged(path, 'its header has other fields');
+  const length = PREFIX_BYTES + padded;
+  const values = parsed.data.vectors.reduce((sum, [, count]) => sum + count, 0);
+  if (size !== length + 4 * values + HASH_BYTES) throw damaged(path, `it has ${size} bytes, not what its header says`);
+  return { content: parsed.data, length };
+}
+
+function segmentsOf(headerLength: number, checkpoint: Checkpoint): Map<string, Segment> {
+  let offset = headerLength;
+  const segments = new Map<string, Segment>();
+  for (const [name, values] of checkpoint.vectors) {
+    segments.set(name, { offset, length: values.byteLength });
+    offset += values.byteLength;
+  }
+  return segments;
+}
+
+/** The vector's own memory; all platforms of Node that we support are little-endian. */
+function bytesOf(values: Float32Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+}
+
+function updateBounded(digest: Digest, bytes: Uint8Array): void {
+  for (let offset = 0; offset < bytes.length; offset += READ_BYTES) {
+    digest.update(bytes.subarray(offset, offset + READ_BYTES));
+  }
+}
+
+function readExactly(file: number, into: Uint8Array, digest: Digest | undefined, path: string): void {
+  let filled = 0;
+  while (filled < into.length) {
+    const read = readSync(file, into, filled, Math.min(READ_BYTES, into.length - filled), null);
+    if (read === 0) throw damaged(path, 'it is cut short');
+    filled += read;
+  }
+  if (digest) updateBounded(digest, into);
+}
+
+function damaged(path: string, reason: string): CodedError<'E_CHECKPOINT_DAMAGED'> {
+  return new CodedError('E_CHECKPOINT_DAMAGED', `${path} is damaged: ${reason}; the one before it is used`);
+}

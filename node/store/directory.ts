@@ -1,0 +1,139 @@
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { CodedError } from '../../protocol/errors.ts';
+import { type Hash, hashOf } from '../../protocol/hash.ts';
+import { diskError, TEMPORARY_ENDING, writeFileAtomicSync } from './atomic.ts';
+import { type Lock, takeLock } from './lock.ts';
+
+export type DirectoryErrorCode =
+  | 'E_DIR_OTHER_RUN' // the folder holds another run
+  | 'E_DIR_LOCKED' // another process works in it
+  | 'E_DIR_UNWRITABLE'
+  | 'E_DISK_FULL';
+
+/** Where things are in the folder of one peer of one run. */
+export interface RunPaths {
+  /** the peer's key, see identity.ts */
+  identity: string;
+  /** canonical genesis bytes; their hash is the run */
+  genesis: string;
+  /** what the peer must remember before it votes, see record.ts */
+  record: string;
+  /** folder of checkpoint.ts */
+  checkpoints: string;
+  /** folder of blob-store.ts */
+  blobs: string;
+}
+
+/** The folder of a peer, held by this process until `release`. */
+export interface RunDirectory {
+  path: string;
+  runId: Hash;
+  paths: RunPaths;
+  release(): void;
+}
+
+/** Folders of one run on one machine; more than a machine can run peers. */
+const SIBLINGS_MAX = 1000;
+
+export function runPaths(path: string): RunPaths {
+  return {
+    identity: join(path, 'identity.key'),
+    genesis: join(path, 'genesis.cbor'),
+    record: join(path, 'record.bin'),
+    checkpoints: join(path, 'checkpoints'),
+    blobs: join(path, 'blobs'),
+  };
+}
+
+/** `~/.outerloop/runs`, where folders go that no `--dir` names. */
+export function defaultBase(home: string = homedir()): string {
+  return join(home, '.outerloop', 'runs');
+}
+
+/**
+ * The genesis that a folder holds, `undefined` if it holds no run (or is not there). To look before taking the lock, as a
+ * restart with `--dir` does; the bytes are still to be decoded and checked.
+ */
+export function readGenesisFile(path: string): Uint8Array | undefined {
+  try {
+    return new Uint8Array(readFileSync(runPaths(path).genesis));
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    throw diskError(cause, path);
+  }
+}
+
+/**
+ * Takes a folder for a run: makes it if it is missing, locks it, stores the genesis in a new one, clears away what a
+ * killed process had half written. Other files of the folder are written only by who holds it.
+ * @param genesis canonical bytes
+ * @throws CodedError<DirectoryErrorCode>
+ */
+export function openDirectory(path: string, genesis: Uint8Array): RunDirectory {
+  const runId = hashOf(genesis);
+  let lock: Lock | undefined;
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    checkRun(path, runId);
+    lock = takeLock(path);
+    // again: another process may have made it its own in between
+    checkRun(path, runId);
+    const paths = runPaths(path);
+    if (readGenesisFile(path) === undefined) writeFileAtomicSync(paths.genesis, genesis);
+    for (const folder of [path, paths.checkpoints]) removeTemporary(folder);
+    return { path, runId, paths, release: lock.release };
+  } catch (cause) {
+    lock?.release();
+    throw cause instanceof CodedError ? cause : diskError(cause, path);
+  }
+}
+
+/**
+ * Takes the first of `<base>/<slug>-<8 digits of the run>-<k>`, k = 1, 2, …, that is free: not there yet, or of this run
+ * and used by no process. So a peer that is started again finds its own folder, and a second one on the same machine
+ * gets another.
+ */
+export function openDefaultDirectory(title: string, genesis: Uint8Array, base: string = defaultBase()): RunDirectory {
+  const stem = join(base, `${slugOf(title)}-${hashOf(genesis).slice(0, 8)}`);
+  for (let k = 1; k <= SIBLINGS_MAX; k++) {
+    try {
+      return openDirectory(`${stem}-${k}`, genesis);
+    } catch (error) {
+      const { code } = error as { code?: unknown };
+      if (code !== 'E_DIR_LOCKED' && code !== 'E_DIR_OTHER_RUN') throw error;
+    }
+  }
+  throw new CodedError('E_DIR_LOCKED', `${SIBLINGS_MAX} folders like ${stem}-1 are in use; give a --dir`);
+}
+
+/** A title as part of a file name: lower-case letters and digits, hyphens between. */
+export function slugOf(title: string): string {
+  const words = title.toLowerCase().match(/[a-z0-9]+/g) ?? [];
+  return words.join('-').slice(0, 40).replace(/-$/, '') || 'run';
+}
+
+function checkRun(path: string, runId: Hash): void {
+  const genesis = readGenesisFile(path);
+  if (genesis === undefined) return;
+  const other = hashOf(genesis);
+  if (other === runId) return;
+  const message =
+    `${path} holds run ${other.slice(0, 8)}, not ${runId.slice(0, 8)}; ` +
+    `give another --dir, go on with that run (start without --bootstrap), or remove the folder`;
+  throw new CodedError('E_DIR_OTHER_RUN', message);
+}
+
+function removeTemporary(folder: string): void {
+  let names: string[];
+  try {
+    names = readdirSync(folder);
+  } catch {
+    return; // not there yet
+  }
+  // not the draft of another process's lock, which it is just about to use
+  const left = names.filter((name) => name.endsWith(TEMPORARY_ENDING) && !name.startsWith('lock-'));
+  for (const name of left) rmSync(join(folder, name), { force: true });
+}

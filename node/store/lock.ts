@@ -1,0 +1,145 @@
+import { linkSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { threadId } from 'node:worker_threads';
+import { CodedError } from '../../protocol/errors.ts';
+import { removeQuietly, TEMPORARY_ENDING } from './atomic.ts';
+
+/**
+ * One process at a time in a folder, also after `kill -9`, a reboot and the reuse of a process id.
+ *
+ * The lock is the file `lock.<n>` with the highest n; it names its holder, and an empty one has been released. A process
+ * that finds the highest released or its holder dead makes `lock.<n+1>`, which only one can (link, like O_EXCL, fails
+ * when the name is there, and the content is there from the start). Whoever makes one then looks whether it is the
+ * highest: the highest is never removed, so one who acted on an old listing sees that it lost. Two in different
+ * containers that share a folder but not their process ids are not told apart.
+ */
+export interface Lock {
+  release(): void;
+}
+
+interface Holder {
+  pid: number;
+  /** when the process started, in clock ticks since boot (/proc); empty where that is not known */
+  started: string;
+  /** which boot of the machine; empty where that is not known */
+  boot: string;
+}
+
+/** Attempts lost to others before giving up: each means that another process made progress. */
+const ATTEMPTS_MAX = 100;
+
+/**
+ * @param folder must exist
+ * @throws CodedError `E_DIR_LOCKED` naming the holder; errors of the file system as they are
+ */
+export function takeLock(folder: string): Lock {
+  const self: Holder = { pid: process.pid, started: processStart(process.pid)?.started ?? '', boot: bootId() };
+  const draft = join(folder, `lock-${process.pid}-${threadId}${TEMPORARY_ENDING}`);
+  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    const highest = highestLock(folder);
+    const holder = readHolder(lockPath(folder, highest));
+    if (holder && isAlive(holder)) throw locked(folder, holder);
+    if (!makeExclusively(draft, lockPath(folder, highest + 1), JSON.stringify(self))) continue;
+    if (highestLock(folder) !== highest + 1) {
+      rmSync(lockPath(folder, highest + 1), { force: true });
+      continue;
+    }
+    removeBelow(folder, highest + 1);
+    return { release: () => releaseFile(lockPath(folder, highest + 1)) };
+  }
+  throw new CodedError('E_DIR_LOCKED', `${folder} is wanted by many processes at once; give each a --dir of its own`);
+}
+
+function lockPath(folder: string, n: number): string {
+  return join(folder, `lock.${n}`);
+}
+
+function lockNumbers(folder: string): number[] {
+  return readdirSync(folder).flatMap((name) => {
+    const match = /^lock[.](\d{1,15})$/.exec(name);
+    return match ? [Number(match[1])] : [];
+  });
+}
+
+function highestLock(folder: string): number {
+  return Math.max(0, ...lockNumbers(folder));
+}
+
+function removeBelow(folder: string, n: number): void {
+  for (const other of lockNumbers(folder)) if (other < n) rmSync(lockPath(folder, other), { force: true });
+}
+
+/** Makes a file with its content in one step; false when the name is taken. */
+function makeExclusively(draft: string, path: string, content: string): boolean {
+  writeFileSync(draft, content, { mode: 0o600 });
+  try {
+    linkSync(draft, path);
+    return true;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw cause;
+  } finally {
+    removeQuietly(draft);
+  }
+}
+
+/** Emptied, not removed: a number must never be handed out twice. */
+function releaseFile(path: string): void {
+  try {
+    truncateSync(path);
+  } catch (cause) {
+    // the user removed the whole folder meanwhile: there is nothing left to hold
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
+  }
+}
+
+function readHolder(path: string): Holder | undefined {
+  try {
+    const { pid, started, boot } = JSON.parse(readFileSync(path, 'utf8')) as Partial<Holder>;
+    if (!Number.isSafeInteger(pid) || typeof started !== 'string' || typeof boot !== 'string') return undefined;
+    return { pid: pid as number, started, boot };
+  } catch {
+    // released (empty), removed by its successor, or cut short by a power failure: nobody holds it
+    return undefined;
+  }
+}
+
+function isAlive(holder: Holder): boolean {
+  if (holder.boot !== bootId()) return false;
+  try {
+    process.kill(holder.pid, 0);
+  } catch (cause) {
+    // EPERM: alive, but another user's
+    if ((cause as NodeJS.ErrnoException).code === 'ESRCH') return false;
+  }
+  const now = processStart(holder.pid);
+  if (!now) return true;
+  return now.started === holder.started && !now.dead;
+}
+
+/** Start time and state of a process, from Linux's /proc (proc_pid_stat(5): fields 3 and 22). */
+function processStart(pid: number): { started: string; dead: boolean } | undefined {
+  const text = readLine(`/proc/${pid}/stat`);
+  if (text === '') return undefined;
+  // the command, field 2, is in parentheses and may itself hold blanks and parentheses
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const state = fields[0] ?? '';
+  return { started: fields[19] ?? '', dead: state === 'Z' || state === 'X' };
+}
+
+function bootId(): string {
+  return readLine('/proc/sys/kernel/random/boot_id');
+}
+
+function readLine(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
+
+function locked(folder: string, holder: Holder): CodedError<'E_DIR_LOCKED'> {
+  const message = `${folder} is in use by process ${holder.pid}; stop it, or give this one another --dir`;
+  return new CodedError('E_DIR_LOCKED', message);
+}

@@ -1,0 +1,20 @@
+import * as tf from '@tensorflow/tfjs';
+
+/**
+ * An operation with a gradient of its own.
+ *
+ * @param inputs what it is differentiated by
+ * @param forward computes the value and hands what the way back needs to `save`. A tensor that `gradient` merely closes
+ *   over would be gone by then: TF.js frees everything but the saved ones when the forward pass is over.
+ * @param gradient from the gradient of the value and the saved tensors, one gradient per input, in order
+ */
+export function differentiable(
+  inputs: tf.Tensor[],
+  forward: (save: (tensors: tf.Tensor[]) => void) => tf.Tensor,
+  gradient: (dy: tf.Tensor, saved: tf.Tensor[]) => tf.Tensor[],
+): tf.Tensor {
+  return tf.customGrad((...args) => {
+    const save = args.at(-1) as (tensors: tf.Tensor[]) => void;
+    return { value: forward(save), gradFunc: gradient };
+  })(...inputs);
+}

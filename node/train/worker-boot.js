@@ -1,0 +1,8 @@
+/**
+ * First module of a worker thread: teaches the thread TypeScript, then runs the module named by its first argument.
+ * Plain JavaScript, because Node 20 reads a worker's `--import tsx` too late for the worker's own entry.
+ */
+import { register } from 'tsx/esm/api';
+
+register();
+await import(process.argv[2]);

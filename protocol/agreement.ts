@@ -1,0 +1,319 @@
+import type { Hash } from './hash.ts';
+import type { PeerId, Signer } from './identity.ts';
+import { LIMITS } from './limits.ts';
+import type { Message, MessageOf, Proposal, Vote } from './messages.ts';
+import { faultsTolerated, leaderOf, placeOf, quorumOf } from './roster.ts';
+import { blockHash, certificateHolds, proposalBytes, signedBy, voteBytes } from './signing.ts';
+import type { Block, Certificate, Entry, VoteKind } from './wire.ts';
+
+/**
+ * Agreement on one block: Simplex consensus (Chan and Pass 2023, "Simplex Consensus: A Simple and Fast Consensus
+ * Protocol") for a single height.
+ *
+ * In view v the leader proposes; the others notarize what they can check, or nullify the view when its time is up. A
+ * quorum of notarizations or nullifications opens view v + 1. Who sees a notarization and has not nullified the view
+ * votes to finalize; a quorum of those decides.
+ *
+ * Why two blocks can never both be decided: a decision in v means that more than f correct voters never nullify v, so
+ * no nullification of v exists; a later leader must show a nullification for every view it passes over, so all it can do
+ * is repeat the block notarized in v, and of those there is one, since a correct voter notarizes once in a view.
+ *
+ * The caller says when: `propose`, `notarize` (after its own checks), `nullify` (its timer). Votes are durable before they
+ * are sent (`record` first, then the messages in `takeOutbox`).
+ */
+export class Agreement {
+  readonly height: number;
+  /** the view this peer is in */
+  view = 0;
+  /** set once decided */
+  decision: Entry | undefined;
+  /** a finalization whose block never reached us; its history must be asked for */
+  decidedHash: Hash | undefined;
+  /** the same voter signed two blocks in one view: portable evidence */
+  readonly evidence: [Vote, Vote][] = [];
+
+  readonly #init: AgreementInit;
+  readonly #views = new Map<number, View>();
+  readonly #blocks = new Map<Hash, Block>();
+  #outbox: Message[] = [];
+
+  constructor(init: AgreementInit) {
+    this.#init = init;
+    this.height = init.height;
+  }
+
+  get isVoter(): boolean {
+    return this.#init.committee.includes(this.#init.signer.self);
+  }
+
+  leader(view = this.view): PeerId {
+    return leaderOf(this.#init.seed, this.height, view, this.#init.committee);
+  }
+
+  get hasOutbox(): boolean {
+    return this.#outbox.length > 0;
+  }
+
+  /** Messages to broadcast since the last call; what they commit to is in `record()`. */
+  takeOutbox(): Message[] {
+    const messages = this.#outbox;
+    this.#outbox = [];
+    return messages;
+  }
+
+  /** The proposal of the current view, once here. */
+  get proposal(): Proposal | undefined {
+    return this.#views.get(this.view)?.proposal;
+  }
+
+  hasVoted(kind: VoteKind): boolean {
+    return this.#at(this.view).mine.has(kind);
+  }
+
+  /** Voters heard from in the current view: the others may be gone. */
+  votersHeard(): Set<PeerId> {
+    const { votes, proposal } = this.#at(this.view);
+    const heard = new Set<PeerId>(proposal ? [proposal.author] : []);
+    for (const byAuthor of votes.values()) for (const author of byAuthor.keys()) heard.add(author);
+    return heard;
+  }
+
+  /** The block that a leader of this view must repeat, if a notarized one is not ruled out by nullifications. */
+  lockedBlock(): { view: number; block: Block } | undefined {
+    for (let view = this.view - 1; view >= 0; view--) {
+      const { notarization, nullification } = this.#at(view);
+      const block = notarization?.block ? this.#blocks.get(notarization.block) : undefined;
+      if (block) return { view, block };
+      if (!nullification) return undefined;
+    }
+    return undefined;
+  }
+
+  /** As leader of the current view: proposes the locked block, or the fresh one where none is locked. */
+  propose(fresh: Block | undefined): void {
+    const self = this.#init.signer.self;
+    const locked = this.lockedBlock();
+    const block = locked?.block ?? fresh;
+    if (!block || this.leader() !== self || this.proposal || this.hasVoted('nullify')) return;
+    const parentView = locked?.view ?? -1;
+    const justification: Certificate[] = [];
+    for (let view = Math.max(0, parentView); view < this.view; view++) {
+      const { notarization, nullification } = this.#at(view);
+      const certificate = view === parentView ? notarization : nullification;
+      if (certificate) justification.push(certificate);
+    }
+    const { run, signer } = this.#init;
+    const [height, view] = [this.height, this.view];
+    const signature = signer.sign(proposalBytes(run, height, view, parentView, blockHash(block)));
+    const proposal: Proposal = {
+      type: 'proposal',
+      run,
+      author: self,
+      height,
+      view,
+      parentView,
+      block,
+      justification: justification.slice(-LIMITS.viewsAheadMax),
+      signature,
+    };
+    this.#outbox.push(proposal);
+    this.onProposal(proposal);
+  }
+
+  onProposal(proposal: Proposal): void {
+    for (const certificate of proposal.justification) this.onCertificate(certificate, null);
+    if (proposal.view > this.view + LIMITS.viewsAheadMax || proposal.block.height !== this.height) return;
+    if (proposal.author !== this.leader(proposal.view)) return;
+    const view = this.#at(proposal.view);
+    if (view.proposal) return;
+    view.proposal = proposal;
+    // votes may have outrun it: a late proposal still brings the block that they are about
+    this.#blocks.set(blockHash(proposal.block), proposal.block);
+    for (const { finalization } of this.#views.values()) if (finalization) this.#decide(finalization);
+  }
+
+  /** Whether the current proposal is a repetition that the certificates force, which needs no check of its content. */
+  proposalIsLocked(): boolean {
+    const proposal = this.proposal;
+    if (!proposal || proposal.parentView < 0) return false;
+    return this.#at(proposal.parentView).notarization?.block === blockHash(proposal.block);
+  }
+
+  /** Votes for the current proposal. The caller has checked its content, or `proposalIsLocked`. */
+  notarize(): void {
+    const proposal = this.proposal;
+    if (!proposal || this.hasVoted('nullify') || this.hasVoted('notarize')) return;
+    if (!this.#parentHolds(proposal)) return;
+    this.#vote('notarize', this.view, blockHash(proposal.block));
+  }
+
+  /** Gives up on the current view. */
+  nullify(): void {
+    if (!this.hasVoted('nullify') && !this.hasVoted('finalize')) this.#vote('nullify', this.view, null);
+  }
+
+  onVote(vote: Vote): void {
+    const { committee } = this.#init;
+    if (vote.kind === 'endorse' || (vote.kind === 'nullify') !== (vote.block === null)) return;
+    if (!committee.includes(vote.author) || vote.view > this.view + LIMITS.viewsAheadMax) return;
+    const votes = this.#at(vote.view).votes.get(vote.kind)!;
+    const earlier = votes.get(vote.author);
+    if (earlier) {
+      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);
+      return;
+    }
+    votes.set(vote.author, vote);
+    const agreeing = [...votes.values()].filter((other) => other.block === vote.block);
+    if (agreeing.length >= quorumOf(committee.length)) this.#certify(vote, agreeing);
+    else if (vote.kind === 'nullify') this.#followNullify(vote.view, agreeing.length);
+  }
+
+  /**
+   * A certificate from elsewhere, with the block it is about where the sender has it.
+   * @returns false when it does not hold
+   */
+  onCertificate(certificate: Certificate, block: Block | null): boolean {
+    const { kind, height, view } = certificate;
+    const { run, committee, signer } = this.#init;
+    if (kind === 'endorse' || height !== this.height) return false;
+    if (block && blockHash(block) === certificate.block) this.#blocks.set(certificate.block, block);
+    const known = this.#at(view);
+    if (known[CERTIFIED[kind]] && (kind !== 'finalize' || this.decision)) return true;
+    if (!certificateHolds(signer, run, committee, certificate)) return false;
+    this.#adopt(certificate);
+    return true;
+  }
+
+  /** This peer's votes in the current view, its proposal, and the certificates that opened it: sent again when stuck. */
+  repeat(): Message[] {
+    const { mine, proposal } = this.#at(this.view);
+    const messages: Message[] = [];
+    const opened = this.view > 0 ? this.#at(this.view - 1) : undefined;
+    const opening = opened?.notarization ?? opened?.nullification;
+    if (opening) messages.push(this.#certificateMessage(opening));
+    if (opened) messages.push(...[...opened.mine.values()].filter((vote) => vote.kind === 'finalize'));
+    if (proposal?.author === this.#init.signer.self) messages.push(proposal);
+    messages.push(...mine.values());
+    return messages;
+  }
+
+  /** What must survive a crash: own votes, so that no view is voted in twice, and the certificates seen. */
+  record(): AgreementRecord {
+    const votes: Vote[] = [];
+    const certificates: MessageOf<'certificate'>[] = [];
+    for (const view of this.#views.values()) {
+      votes.push(...view.mine.values());
+      for (const certificate of [view.notarization, view.nullification, view.finalization]) {
+        if (certificate) certificates.push(this.#certificateMessage(certificate));
+      }
+    }
+    const proposal = this.proposal?.author === this.#init.signer.self ? this.proposal : null;
+    return { height: this.height, votes, certificates, proposal };
+  }
+
+  restore(record: AgreementRecord): void {
+    // own votes first: a certificate may call for a vote, which must not contradict one cast before the crash
+    for (const vote of record.votes) this.#at(vote.view).mine.set(vote.kind, vote);
+    for (const { certificate, block } of record.certificates) this.onCertificate(certificate, block);
+    for (const vote of record.votes) this.onVote(vote);
+    if (record.proposal) this.onProposal(record.proposal);
+  }
+
+  #certificateMessage(certificate: Certificate): MessageOf<'certificate'> {
+    const block = certificate.block === null ? null : (this.#blocks.get(certificate.block) ?? null);
+    return { type: 'certificate', run: this.#init.run, certificate, block };
+  }
+
+  /** Every view between the parent and this one must be nullified, the parent notarized with this very block. */
+  #parentHolds({ parentView, view, block }: Proposal): boolean {
+    if (parentView >= view) return false;
+    if (parentView >= 0 && this.#at(parentView).notarization?.block !== blockHash(block)) return false;
+    for (let between = parentView + 1; between < view; between++) {
+      if (!this.#at(between).nullification) return false;
+    }
+    return true;
+  }
+
+  #vote(kind: VoteKind, view: number, block: Hash | null): void {
+    if (!this.isVoter) return;
+    const { run, signer } = this.#init;
+    const signature = signer.sign(voteBytes(run, kind, this.height, view, block));
+    const vote: Vote = { type: 'vote', run, author: signer.self, kind, height: this.height, view, block, signature };
+    this.#at(view).mine.set(kind, vote);
+    this.#outbox.push(vote);
+    this.onVote(vote);
+  }
+
+  /** f + 1 nullifications: one of them at least is a correct voter's, so waiting for our own timer gains nothing. */
+  #followNullify(view: number, votes: number): void {
+    if (view === this.view && votes > faultsTolerated(this.#init.committee.length)) this.nullify();
+  }
+
+  #certify(vote: Vote, agreeing: Vote[]): void {
+    const { committee } = this.#init;
+    const signatures = agreeing
+      .map((each): [number, Uint8Array] => [placeOf(committee, each.author), each.signature])
+      .sort((a, b) => a[0] - b[0]);
+    const { kind, height, view, block } = vote;
+    if (!this.#at(view)[CERTIFIED[kind as keyof typeof CERTIFIED]]) {
+      this.#adopt({ kind, height, view, block, signatures });
+    }
+  }
+
+  #adopt(certificate: Certificate): void {
+    const { kind, view } = certificate;
+    const state = this.#at(view);
+    if (kind === 'endorse') return;
+    state[CERTIFIED[kind]] = certificate;
+    if (kind === 'finalize') return this.#decide(certificate);
+    if (kind === 'notarize' && certificate.block && !state.mine.has('nullify') && !state.mine.has('finalize')) {
+      this.#vote('finalize', view, certificate.block);
+    }
+    if (view >= this.view && !this.decision) this.view = view + 1;
+  }
+
+  #decide(certificate: Certificate): void {
+    const block = certificate.block ? this.#blocks.get(certificate.block) : undefined;
+    if (block) this.decision ??= { block, certificate };
+    else this.decidedHash = certificate.block ?? undefined;
+  }
+
+  #at(view: number): View {
+    let state = this.#views.get(view);
+    if (!state) {
+      state = { mine: new Map(), votes: new Map(SIMPLEX_KINDS.map((kind) => [kind, new Map()])) };
+      this.#views.set(view, state);
+    }
+    return state;
+  }
+}
+
+const SIMPLEX_KINDS = ['notarize', 'nullify', 'finalize'] as const;
+const CERTIFIED = { notarize: 'notarization', nullify: 'nullification', finalize: 'finalization' } as const;
+
+interface View {
+  proposal?: Proposal;
+  notarization?: Certificate;
+  nullification?: Certificate;
+  finalization?: Certificate;
+  /** votes by kind, then by author: the first of each author counts */
+  votes: Map<VoteKind, Map<PeerId, Vote>>;
+  /** what this peer has signed in this view */
+  mine: Map<VoteKind, Vote>;
+}
+
+export interface AgreementInit {
+  run: Hash;
+  seed: number;
+  height: number;
+  /** who votes, in canonical order */
+  committee: readonly PeerId[];
+  signer: Signer;
+}
+
+export interface AgreementRecord {
+  height: number;
+  votes: Vote[];
+  certificates: MessageOf<'certificate'>[];
+  proposal: Proposal | null;
+}

@@ -1,0 +1,182 @@
+import { encodeCanonical } from './encoding.ts';
+import { CodedError } from './errors.ts';
+import type { Genesis } from './genesis.ts';
+import { type Hash, hashOf } from './hash.ts';
+import { comparePeers, type PeerId, type Signer } from './identity.ts';
+import { randomStream } from './random.ts';
+import { peersOf, rosterAfter } from './roster.ts';
+import { blockHash, certificateHolds, joinBytes, leaveBytes, signedBy, updateBytes } from './signing.ts';
+import { type AgreedState, type Block, type Entry, type Member, wireState } from './wire.ts';
+import { z } from 'zod';
+
+/** Where a branch of the history stands after its last block; everything here follows from genesis and the blocks. */
+export interface Head {
+  /** certified blocks so far; the next decision has this height plus one */
+  height: number;
+  /** hash of the last block, certified or not; the run id before the first */
+  tip: Hash;
+  round: number;
+  roster: readonly Member[];
+  /** who votes on the next height: drawn from the roster at the last certified block */
+  committee: readonly PeerId[];
+  /** who trains in this round, in order; empty until `waitFor` peers are there */
+  places: readonly PeerId[];
+  cursor: number;
+  tokens: number;
+  /** tokens in unfinal rounds since the last certified block: what decides between two unfinal branches */
+  unfinalTokens: number;
+}
+
+/** Up to this many peers all vote; above, a committee does. */
+const COMMITTEE_OF_ALL_MAX = 64;
+const COMMITTEE_SIZE = 200;
+/** Heights that one committee serves. */
+const COMMITTEE_EPOCH = 64;
+
+export function committeeOf(seed: number, height: number, roster: readonly Member[]): PeerId[] {
+  const peers = peersOf(roster);
+  if (peers.length <= COMMITTEE_OF_ALL_MAX) return peers;
+  const stream = randomStream(seed, 'committee', Math.floor(height / COMMITTEE_EPOCH));
+  for (let i = peers.length - 1; i > 0; i--) {
+    const j = stream.below(i + 1);
+    [peers[i], peers[j]] = [peers[j]!, peers[i]!];
+  }
+  return peers.slice(0, COMMITTEE_SIZE).sort(comparePeers);
+}
+
+export function firstHead(genesis: Genesis, run: Hash): Head {
+  const roster = [{ peer: genesis.founder, lastRound: 0 }];
+  return {
+    height: 0,
+    tip: run,
+    round: 0,
+    roster,
+    committee: [genesis.founder],
+    places: genesis.waitFor <= 1 ? [genesis.founder] : [],
+    cursor: 0,
+    tokens: 0,
+    unfinalTokens: 0,
+  };
+}
+
+export function headAfter(genesis: Genesis, head: Head, block: Block): Head {
+  const final = block.members === null;
+  const roster = rosterAfter(head.roster, block, head.unfinalTokens > 0);
+  const height = final ? head.height + 1 : head.height;
+  const common = {
+    height,
+    tip: blockHash(block),
+    roster,
+    committee: final ? committeeOf(genesis.seed, height, roster) : head.committee,
+  };
+  if (block.kind === 'membership') {
+    const started = head.places.length > 0;
+    const places = started || roster.length < genesis.waitFor ? head.places : peersOf(roster);
+    return { ...head, ...common, places };
+  }
+  const tokens = block.updates.reduce((sum, update) => sum + update.tokens, 0);
+  return {
+    ...common,
+    round: head.round + 1,
+    places: peersOf(roster),
+    cursor: head.cursor + head.places.length * genesis.innerSteps * genesis.batch,
+    tokens: head.tokens + tokens,
+    unfinalTokens: final ? 0 : head.unfinalTokens + tokens,
+  };
+}
+
+/** The agreed state that a round's start names by its root. */
+export function stateAt(head: Head, snapshot: { id: Hash; bytes: number }): AgreedState {
+  const { round, cursor, tokens } = head;
+  return { round, snapshot: snapshot.id, snapshotBytes: snapshot.bytes, roster: [...head.roster], cursor, tokens };
+}
+
+/** `root = sha256(canonical CBOR(agreed state))` */
+export function rootOf(state: AgreedState): Hash {
+  return hashOf(encodeCanonical(z.encode(wireState, state)));
+}
+
+/**
+ * Whether an entry may follow a head: it names it, its certificate holds, and all that is signed in it is.
+ * @param base root of the agreed state at the head, when known
+ * @throws CodedError `E_HISTORY` naming what is wrong
+ */
+export function checkEntry(context: ChainContext, head: Head, entry: Entry, base: Hash | undefined): void {
+  const { block, certificate } = entry;
+  checkBlock(context, head, block, base);
+  const committee = block.members ?? head.committee;
+  const kind = block.members === null ? 'finalize' : 'endorse';
+  const names = certificate.kind === kind && certificate.height === block.height;
+  if (!names || certificate.block !== blockHash(block)) throw fault('the certificate is for something else');
+  if (!certificateHolds(context.signer, context.run, committee, certificate)) {
+    throw fault('the certificate lacks valid signatures');
+  }
+}
+
+export interface ChainContext {
+  genesis: Genesis;
+  run: Hash;
+  signer: Signer;
+}
+
+/**
+ * The deterministic checks of a block that a leader proposes on top of a head. Whether its payloads are here and sound
+ * is the machine's to say.
+ * @throws CodedError `E_HISTORY`
+ */
+export function checkBlock(context: ChainContext, head: Head, block: Block, base: Hash | undefined): void {
+  if (block.previous !== head.tip) throw fault('it follows another block');
+  if (block.height !== head.height + 1) throw fault(`height ${block.height}, expected ${head.height + 1}`);
+  if (block.round !== head.round) throw fault(`round ${block.round}, expected ${head.round}`);
+  if (base !== undefined && block.base !== base) throw fault('it builds on another root');
+  checkMembers(head, block);
+  checkUpdates(context, head, block);
+  checkRequests(context, head, block);
+}
+
+function checkMembers(head: Head, { members, kind, updates, joins, leaves }: Block): void {
+  if (kind === 'membership' && updates.length > 0) throw fault('a membership block lists updates');
+  if (kind === 'membership' && joins.length + leaves.length === 0) throw fault('a membership block changes nothing');
+  if (kind === 'round' && updates.length === 0) throw fault('a round without updates');
+  if (kind === 'round' && head.places.length === 0) throw fault('the first round has not begun');
+  if (members === null) return;
+  if (kind !== 'round') throw fault('an unfinal membership block');
+  const roster = new Set(peersOf(head.roster));
+  if (!ascending(members) || members.some((peer) => !roster.has(peer))) throw fault('members outside the roster');
+}
+
+function checkUpdates({ run, signer }: ChainContext, head: Head, block: Block): void {
+  const places = new Set(head.places);
+  if (!ascending(block.updates.map((update) => update.author))) throw fault('updates out of order or repeated');
+  for (const update of block.updates) {
+    if (!places.has(update.author)) throw fault('an update from outside the round');
+    const bytes = updateBytes(run, block.round, block.base, update);
+    if (!signedBy(signer, update.author, bytes, update.signature)) throw fault('an update not signed by its author');
+  }
+}
+
+/** A join or leave request older than this many rounds or heights may be a replay. */
+export const REQUEST_AGE_MAX = 64;
+
+function checkRequests({ run, signer }: ChainContext, head: Head, block: Block): void {
+  const roster = new Set(peersOf(head.roster));
+  if (!ascending(block.joins.map((join) => join.author))) throw fault('joins out of order or repeated');
+  for (const join of block.joins) {
+    const fresh = join.round + REQUEST_AGE_MAX >= block.round && !roster.has(join.author);
+    if (!fresh || !signedBy(signer, join.author, joinBytes(run, join), join.signature)) throw fault('a void join');
+  }
+  if (!ascending(block.leaves.map((leave) => leave.author))) throw fault('leaves out of order or repeated');
+  for (const leave of block.leaves) {
+    const fresh = leave.height + REQUEST_AGE_MAX >= block.height && roster.has(leave.author);
+    if (!fresh || !signedBy(signer, leave.author, leaveBytes(run, leave), leave.signature)) throw fault('a void leave');
+  }
+  if (block.leaves.length >= roster.size + block.joins.length) throw fault('nobody would be left');
+}
+
+function ascending(peers: readonly PeerId[]): boolean {
+  return peers.every((peer, i) => i === 0 || comparePeers(peers[i - 1]!, peer) < 0);
+}
+
+function fault(reason: string): CodedError<'E_HISTORY'> {
+  return new CodedError('E_HISTORY', `block refused: ${reason}`);
+}

@@ -1,0 +1,90 @@
+import { type ChainContext, type Head, rootOf } from './chain.ts';
+import type { Effect } from './events.ts';
+import type { Hash } from './hash.ts';
+import { Branch, type BranchStanding } from './history.ts';
+import type { PeerId } from './identity.ts';
+import { LIMITS } from './limits.ts';
+import { type Message, statusFields } from './messages.ts';
+import { statusBytes } from './signing.ts';
+import type { AgreedState } from './wire.ts';
+
+/** The agreed state that this peer holds, and where on its branch that is. */
+export interface Applied {
+  /** position on the branch: blocks up to here are in the state */
+  position: number;
+  head: Head;
+  state: AgreedState;
+  root: Hash;
+}
+
+/** What the parts of the machine share: the branch followed, the state reached, the clock and the effects to be. */
+export class Core {
+  readonly context: ChainContext;
+  branch: Branch;
+  applied: Applied | undefined;
+  /** states that can still be restored or served, newest last, by the hash of the block that led to them */
+  readonly states = new Map<Hash, AgreedState>();
+  nowMs = 0;
+  #effects: Effect[] = [];
+  #wakeAtMs = Number.POSITIVE_INFINITY;
+
+  constructor(context: ChainContext) {
+    this.context = context;
+    this.branch = new Branch(context);
+  }
+
+  get self(): PeerId {
+    return this.context.signer.self;
+  }
+
+  emit(effect: Effect): void {
+    this.#effects.push(effect);
+  }
+
+  warn(code: string, message: string): void {
+    this.emit({ type: 'report', report: { kind: 'warning', code, message } });
+  }
+
+  /** Asks to be woken no later than this; a time that has passed means soon, never at once. */
+  wakeAt(atMs: number): void {
+    this.#wakeAtMs = Math.min(this.#wakeAtMs, Math.max(atMs, this.nowMs + WAKE_MS_MIN));
+  }
+
+  takeEffects(): Effect[] {
+    const effects = this.#effects;
+    if (this.#wakeAtMs !== Number.POSITIVE_INFINITY) effects.push({ type: 'wake', atMs: this.#wakeAtMs });
+    this.#effects = [];
+    this.#wakeAtMs = Number.POSITIVE_INFINITY;
+    return effects;
+  }
+
+  setApplied(position: number, state: AgreedState): Applied {
+    const head = this.branch.heads[position]!;
+    this.applied = { position, head, state, root: rootOf(state) };
+    this.states.delete(head.tip);
+    this.states.set(head.tip, state);
+    for (const tip of this.states.keys()) {
+      if (this.states.size <= LIMITS.snapshotsKept) break;
+      this.states.delete(tip);
+    }
+    return this.applied;
+  }
+
+  /** The whole branch is in the state: nothing is left to apply. */
+  get atTip(): boolean {
+    return this.applied !== undefined && this.applied.position === this.branch.entries.length;
+  }
+
+  standing(): BranchStanding {
+    const { height, unfinalTokens, round, tip } = this.branch.head;
+    return { height, unfinalTokens, round, tip };
+  }
+
+  status(): Message {
+    const { run, signer } = this.context;
+    const fields = statusFields({ author: signer.self, ...this.standing() });
+    return { type: 'status', run, ...fields, signature: signer.sign(statusBytes(run, fields)) };
+  }
+}
+
+const WAKE_MS_MIN = 20;

@@ -1,0 +1,34 @@
+/**
+ * Every bound on what a peer may send us, hold in our queues or make us keep, with its reason. Bytes unless said
+ * otherwise. A bound that is met is an error with a code, never a silent drop.
+ */
+export const LIMITS = {
+  /** Peers in a roster. The certificate names places as 16-bit numbers; above 64 a committee votes. */
+  rosterMax: 4096,
+  /** A gossiped message. js-libp2p drops frames over 4 MiB silently; small messages keep votes ahead of bulk. */
+  gossipBytesMax: 256 * 1024,
+  /** A payload up to this size rides inside its header, larger ones are fetched by hash: saves a round trip. */
+  inlinePayloadBytesMax: 32 * 1024,
+  /** A genesis has about thirty small fields; a kilobyte is usual. */
+  genesisBytesMax: 16 * 1024,
+  /** One chunk of a blob, and so one answer of the blob protocol: small enough that votes slip between two chunks. */
+  chunkBytes: 256 * 1024,
+  /** A blob: its manifest (32 bytes a chunk) must itself fit in one chunk. */
+  blobBytesMax: 2_000_000_000,
+  /** An answer of the sync protocol: some hundred certified blocks; a longer history is asked for in pages. */
+  historyBytesMax: 1024 * 1024,
+  /** Entries of a history in one answer. */
+  historyEntriesMax: 512,
+  /** Peers that ask to join and wait for a certificate; a stranger can mint identities for nothing. */
+  pendingJoinsMax: 256,
+  /** Messages for the next heights that are kept until this peer gets there. */
+  futureMessagesMax: 1024,
+  /** Views of one height for which votes are kept: beyond it the sender is far ahead and will send certificates. */
+  viewsAheadMax: 16,
+  /** Rounds after which a member whose updates never arrived is evicted. */
+  evictAfterRounds: 20,
+  /** Rounds whose payloads are kept, so that a peer that was away catches up without a snapshot. */
+  payloadRoundsKept: 8,
+  /** Agreed states kept on disk, so that a joiner can finish fetching one while rounds go on. */
+  snapshotsKept: 3,
+} as const;

@@ -1,0 +1,95 @@
+import { type Head, REQUEST_AGE_MAX } from './chain.ts';
+import type { Core } from './core.ts';
+import { comparePeers, type PeerId } from './identity.ts';
+import { LIMITS } from './limits.ts';
+import { peersOf } from './roster.ts';
+import { joinBytes, leaveBytes } from './signing.ts';
+import type { Block, Join, Leave } from './wire.ts';
+
+/** Who wants in or out, and who can be reached. Only certificates change the roster; this is what leads to them. */
+export class Membership {
+  readonly #core: Core;
+  readonly #joins = new Map<PeerId, Join>();
+  readonly #leaves = new Map<PeerId, Leave>();
+  /** peers with a connection, or heard from since they lost it */
+  readonly #reachable = new Set<PeerId>();
+  /** peers that let a whole quorum wait pass in silence; cleared by any word of theirs */
+  readonly absent = new Set<PeerId>();
+  leaving = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  onPeer(peer: PeerId, up: boolean): void {
+    if (up) this.#reachable.add(peer);
+    else this.#reachable.delete(peer);
+  }
+
+  /** A signed message of this author arrived. */
+  heard(author: PeerId): void {
+    this.absent.delete(author);
+    if (this.#reachable.size < LIMITS.rosterMax) this.#reachable.add(author);
+  }
+
+  isLive(peer: PeerId): boolean {
+    return peer === this.#core.self || (this.#reachable.has(peer) && !this.absent.has(peer));
+  }
+
+  reachable(): PeerId[] {
+    return [...this.#reachable];
+  }
+
+  onJoin(join: Join): void {
+    if (this.#joins.size < LIMITS.pendingJoinsMax || this.#joins.has(join.author)) this.#joins.set(join.author, join);
+  }
+
+  onLeave(leave: Leave): void {
+    if (this.#isMember(leave.author)) this.#leaves.set(leave.author, leave);
+  }
+
+  joinMessage(round: number) {
+    const { run, signer } = this.#core.context;
+    const unsigned = { author: signer.self, round };
+    const join = { ...unsigned, signature: signer.sign(joinBytes(run, unsigned)) };
+    return { type: 'join', run, join } as const;
+  }
+
+  leaveMessage() {
+    const { run, signer } = this.#core.context;
+    const unsigned = { author: signer.self, height: this.#core.branch.head.height + 1 };
+    const leave = { ...unsigned, signature: signer.sign(leaveBytes(run, unsigned)) };
+    return { type: 'leave', run, leave } as const;
+  }
+
+  /** Requests that a block on this head may carry, in canonical order. */
+  requests(head: Head): Pick<Block, 'joins' | 'leaves'> {
+    const roster = new Set(peersOf(head.roster));
+    const joins = [...this.#joins.values()]
+      .filter((join) => !roster.has(join.author) && join.round + REQUEST_AGE_MAX >= head.round)
+      .sort((a, b) => comparePeers(a.author, b.author))
+      .slice(0, Math.max(0, LIMITS.rosterMax - roster.size));
+    const leaves = [...this.#leaves.values()]
+      .filter((leave) => roster.has(leave.author) && leave.height + REQUEST_AGE_MAX > head.height)
+      .sort((a, b) => comparePeers(a.author, b.author));
+    if (leaves.length >= roster.size + joins.length) leaves.length = 0; // somebody has to stay
+    return { joins, leaves };
+  }
+
+  /** A block has taken effect: its requests are done with, and who came and went is told. */
+  onBlock(before: Head, after: Head): void {
+    const [old, now] = [new Set(peersOf(before.roster)), new Set(peersOf(after.roster))];
+    for (const peer of now) if (!old.has(peer)) this.#report(peer, 'joined');
+    for (const peer of old) if (!now.has(peer)) this.#report(peer, this.#leaves.has(peer) ? 'left' : 'evicted');
+    for (const peer of now) this.#joins.delete(peer);
+    for (const peer of this.#leaves.keys()) if (!now.has(peer)) this.#leaves.delete(peer);
+  }
+
+  #report(peer: PeerId, change: 'joined' | 'left' | 'evicted'): void {
+    this.#core.emit({ type: 'report', report: { kind: 'peer', peer, change } });
+  }
+
+  #isMember(peer: PeerId): boolean {
+    return this.#core.branch.head.roster.some((member) => member.peer === peer);
+  }
+}

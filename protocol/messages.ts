@@ -1,0 +1,201 @@
+import { z } from 'zod';
+import { decodeCanonical, encodeCanonical } from './encoding.ts';
+import { CodedError } from './errors.ts';
+import { type Hash } from './hash.ts';
+import type { PeerId, Signer } from './identity.ts';
+import { LIMITS } from './limits.ts';
+import {
+  blockHash,
+  joinBytes,
+  leaveBytes,
+  proposalBytes,
+  signedBy,
+  statusBytes,
+  updateBytes,
+  voteBytes,
+} from './signing.ts';
+import {
+  VOTE_KINDS,
+  wireBlock,
+  wireCertificate,
+  wireCount,
+  wireEntry,
+  wireHash,
+  wireInline,
+  wireJoin,
+  wireLeave,
+  wirePeer,
+  wireRound,
+  wireSignature,
+  wireState,
+  wireUpdate,
+} from './wire.ts';
+
+/** Every gossiped message names its run; `decodeMessage` refuses those of another. */
+const messageSchema = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('header'),
+    run: wireHash,
+    round: wireRound,
+    base: wireHash,
+    update: wireUpdate,
+    /** the payload itself when it is small */
+    inline: wireInline.nullable(),
+  }),
+  z.strictObject({ type: z.literal('join'), run: wireHash, join: wireJoin }),
+  z.strictObject({ type: z.literal('leave'), run: wireHash, leave: wireLeave }),
+  z.strictObject({
+    type: z.literal('proposal'),
+    run: wireHash,
+    author: wirePeer,
+    height: wireRound,
+    view: wireRound,
+    /** the view whose notarized block this one repeats; -1 when the block is new */
+    parentView: z.number().int().min(-1).max(2 ** 40),
+    block: wireBlock,
+    /** the certificates that let the leader propose this: notarization of parentView, nullifications since */
+    justification: z.array(wireCertificate).max(LIMITS.viewsAheadMax),
+    signature: wireSignature,
+  }),
+  z.strictObject({
+    type: z.literal('vote'),
+    run: wireHash,
+    author: wirePeer,
+    kind: z.enum(VOTE_KINDS),
+    height: wireRound,
+    view: wireRound,
+    block: wireHash.nullable(),
+    signature: wireSignature,
+  }),
+  z.strictObject({
+    type: z.literal('certificate'),
+    run: wireHash,
+    certificate: wireCertificate,
+    block: wireBlock.nullable(),
+  }),
+  z.strictObject({
+    type: z.literal('status'),
+    run: wireHash,
+    author: wirePeer,
+    height: wireRound,
+    /** tokens in the unfinal rounds since the last certified block */
+    unfinalTokens: wireCount(Number.MAX_SAFE_INTEGER),
+    round: wireRound,
+    /** hash of the last block of the branch that the sender follows */
+    tip: wireHash,
+    signature: wireSignature,
+  }),
+]);
+
+export type Message = z.infer<typeof messageSchema>;
+export type MessageOf<T extends Message['type']> = Extract<Message, { type: T }>;
+export type Vote = MessageOf<'vote'>;
+export type Proposal = MessageOf<'proposal'>;
+
+export type MessageErrorCode = 'E_TOO_LARGE' | 'E_MALFORMED' | 'E_OTHER_RUN' | 'E_SIGNATURE';
+
+export function encodeMessage(message: Message): Uint8Array {
+  return encodeCanonical(z.encode(messageSchema, message));
+}
+
+/**
+ * Decodes and authenticates a gossiped message: length, then canonical CBOR, then every field's range, then the run,
+ * then the signature. Whatever passes is well formed and really said by its author; whether it makes sense now is the
+ * machine's to judge. Certificates are checked by the machine, which knows the committee.
+ * @throws CodedError<MessageErrorCode>
+ */
+export function decodeMessage(bytes: Uint8Array, run: Hash, signer: Signer): Message {
+  const message = parse(messageSchema, decodeCanonical(bytes, LIMITS.gossipBytesMax));
+  if (message.run !== run) throw new CodedError('E_OTHER_RUN', 'message of another run');
+  const signed = signedPart(message);
+  if (signed && !signedBy(signer, signed.author, signed.bytes, signed.signature)) {
+    throw new CodedError('E_SIGNATURE', `${message.type} is not signed by its author`);
+  }
+  return message;
+}
+
+function parse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  throw new CodedError('E_MALFORMED', `field ${issue?.path.join('.') || '(root)'}: ${issue?.message}`);
+}
+
+function signedPart(message: Message): { author: PeerId; bytes: Uint8Array; signature: Uint8Array } | undefined {
+  const { run } = message;
+  switch (message.type) {
+    case 'header': {
+      const { update, round, base } = message;
+      return { author: update.author, bytes: updateBytes(run, round, base, update), signature: update.signature };
+    }
+    case 'join':
+      return { ...message.join, bytes: joinBytes(run, message.join) };
+    case 'leave':
+      return { ...message.leave, bytes: leaveBytes(run, message.leave) };
+    case 'proposal': {
+      const { height, view, parentView, block } = message;
+      return { ...message, bytes: proposalBytes(run, height, view, parentView, blockHash(block)) };
+    }
+    case 'vote':
+      return { ...message, bytes: voteBytes(run, message.kind, message.height, message.view, message.block) };
+    case 'status':
+      return { ...message, bytes: statusBytes(run, statusFields(message)) };
+    case 'certificate':
+      return undefined;
+    default:
+      return message satisfies never;
+  }
+}
+
+export function statusFields(status: Omit<MessageOf<'status'>, 'signature' | 'type' | 'run'>) {
+  const { author, height, unfinalTokens, round, tip } = status;
+  return { author, height, unfinalTokens, round, tip };
+}
+
+/** Question and answer of the sync protocol: the history from a height on, and the states that can be fetched. */
+const historyRequestSchema = z.strictObject({
+  run: wireHash,
+  fromHeight: wireRound,
+  /** entries after that height's certified block that the asker already has */
+  skip: wireCount(2 ** 40),
+});
+const historySchema = z.strictObject({
+  run: wireHash,
+  entries: z.array(wireEntry).max(LIMITS.historyEntriesMax),
+  /** whether entries were left out for size: ask again from the last height */
+  more: z.boolean(),
+  states: z.array(wireState).max(LIMITS.snapshotsKept + 1),
+});
+export type History = z.infer<typeof historySchema>;
+
+export function encodeHistoryRequest(run: Hash, fromHeight: number, skip: number): Uint8Array {
+  return encodeCanonical(z.encode(historyRequestSchema, { run, fromHeight, skip }));
+}
+
+/** @throws CodedError<MessageErrorCode> */
+export function decodeHistoryRequest(bytes: Uint8Array, run: Hash): { fromHeight: number; skip: number } {
+  const request = parse(historyRequestSchema, decodeCanonical(bytes, 256));
+  if (request.run !== run) throw new CodedError('E_OTHER_RUN', 'request for another run');
+  return request;
+}
+
+export function encodeHistory(history: History): Uint8Array {
+  return encodeCanonical(z.encode(historySchema, history));
+}
+
+/** @throws CodedError<MessageErrorCode> */
+export function decodeHistory(bytes: Uint8Array, run: Hash): History {
+  const history = parse(historySchema, decodeCanonical(bytes, LIMITS.historyBytesMax));
+  if (history.run !== run) throw new CodedError('E_OTHER_RUN', 'history of another run');
+  return history;
+}
+
+/** One entry on its own, as a driver keeps it on disk. */
+export function encodeEntry(entry: z.infer<typeof wireEntry>): Uint8Array {
+  return encodeCanonical(z.encode(wireEntry, entry));
+}
+
+/** @throws CodedError<MessageErrorCode> */
+export function decodeEntry(bytes: Uint8Array): z.infer<typeof wireEntry> {
+  return parse(wireEntry, decodeCanonical(bytes, LIMITS.historyBytesMax));
+}

@@ -1,0 +1,50 @@
+import { comparePeers, type PeerId } from './identity.ts';
+import { LIMITS } from './limits.ts';
+import { randomStream } from './random.ts';
+import type { Block, Member } from './wire.ts';
+
+/** Faulty voters that a roster of n tolerates: f < n / 3. */
+export function faultsTolerated(voters: number): number {
+  return Math.floor((voters - 1) / 3);
+}
+
+/** Votes that decide: n - f, so that two quorums share a correct voter. 1 of 1, 2 of 2, 3 of 3, 3 of 4, 5 of 7. */
+export function quorumOf(voters: number): number {
+  return voters - faultsTolerated(voters);
+}
+
+/** Who proposes in a view: a rotation that begins at a place drawn from the run's seed for every height. */
+export function leaderOf(seed: number, height: number, view: number, voters: readonly PeerId[]): PeerId {
+  const first = randomStream(seed, 'leader', height).below(voters.length);
+  return voters[(first + view) % voters.length]!;
+}
+
+export function placeOf(voters: readonly PeerId[], peer: PeerId): number {
+  return voters.indexOf(peer);
+}
+
+export function peersOf(roster: readonly Member[]): PeerId[] {
+  return roster.map((member) => member.peer);
+}
+
+/**
+ * The roster after a block: contributors are marked, leavers go, joiners come, and who has had no update in a round for
+ * `evictAfterRounds` is evicted. Nobody is evicted while rounds are unfinal, and the certificate that ends such a
+ * stretch gives everybody a fresh start: they may have been cut off, not dead.
+ */
+export function rosterAfter(roster: readonly Member[], block: Block, afterUnfinal: boolean): Member[] {
+  const contributors = new Set(block.updates.map((update) => update.author));
+  const leavers = new Set(block.leaves.map((leave) => leave.author));
+  const next: Member[] = [];
+  for (const member of roster) {
+    if (leavers.has(member.peer)) continue;
+    const fresh = contributors.has(member.peer) || (block.members === null && afterUnfinal);
+    const lastRound = fresh ? block.round : member.lastRound;
+    const silent = block.members === null && block.round - lastRound > LIMITS.evictAfterRounds;
+    if (!silent) next.push({ peer: member.peer, lastRound });
+  }
+  for (const join of block.joins) {
+    if (!next.some((member) => member.peer === join.author)) next.push({ peer: join.author, lastRound: block.round });
+  }
+  return next.sort((a, b) => comparePeers(a.peer, b.peer));
+}

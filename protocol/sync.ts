@@ -1,0 +1,159 @@
+import { type Head, rootOf } from './chain.ts';
+import type { Core } from './core.ts';
+import { isCoded } from './errors.ts';
+import type { Hash } from './hash.ts';
+import { type Branch, type BranchStanding, compareBranches } from './history.ts';
+import type { PeerId } from './identity.ts';
+import { LIMITS } from './limits.ts';
+import type { History, MessageOf } from './messages.ts';
+import type { AgreedState, Entry } from './wire.ts';
+
+/** How long a peer may take to answer before another is asked. */
+const ANSWER_MS = 15_000;
+const ASK_EVERY_MS = 500;
+/** At most one status in this time to a peer that is behind. */
+const STATUS_EVERY_MS = 500;
+
+/**
+ * Finding out that others are further, and following them: statuses are compared, the better branch's blocks are asked
+ * for and checked from genesis on, and what is missing is either replayed from payloads or restored from a snapshot
+ * whose root a certificate names.
+ */
+export class Sync {
+  /** no agreed state yet, or one that is being replaced */
+  restoring: 'initialize' | { block: Hash; state: AgreedState } | undefined;
+  /** the branch was heard to be as good as anybody's at least once, so that a joiner may ask to be let in */
+  caughtUp = false;
+  #asked: { peer: PeerId; atMs: number; fork: Branch | undefined; restore: boolean } | undefined;
+  #turn = 0;
+  #askedInTurnMs = Number.NEGATIVE_INFINITY;
+  readonly #statusSent = new Map<PeerId, number>();
+  readonly #core: Core;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** @returns whether the sender is behind us */
+  onStatus(from: PeerId, status: MessageOf<'status'>): boolean {
+    const order = compareBranches(status, this.#core.standing());
+    if (order < 0) this.ask(from, false);
+    else if (order === 0) this.caughtUp = true;
+    else this.#tell(from);
+    return order > 0;
+  }
+
+  /** Asks a peer for its history, one question at a time. */
+  ask(peer: PeerId, restore: boolean): void {
+    const { nowMs, branch } = this.#core;
+    if (peer === this.#core.self || this.restoring) return;
+    if (this.#asked && nowMs < this.#asked.atMs + ANSWER_MS) return;
+    this.#asked = { peer, atMs: nowMs, fork: undefined, restore };
+    this.#core.emit({ type: 'request-history', peer, fromHeight: branch.head.height, skip: 0 });
+  }
+
+  /** Asks the reachable peers in turn, not more than one in `ASK_EVERY_MS`: for what somebody must have. */
+  askInTurn(peers: readonly PeerId[], restore: boolean): void {
+    const { nowMs } = this.#core;
+    if (peers.length === 0) return;
+    const atMs = this.#askedInTurnMs + ASK_EVERY_MS;
+    if (nowMs < atMs) return this.#core.wakeAt(atMs);
+    this.#askedInTurnMs = nowMs;
+    this.#core.wakeAt(nowMs + ASK_EVERY_MS);
+    this.ask(peers[this.#turn++ % peers.length]!, restore);
+  }
+
+  /**
+   * @returns the branch to follow from now on, checked; undefined when there is nothing better in it
+   */
+  onHistory(peer: PeerId, history: History | null): { fork: Branch; states: AgreedState[]; restore: boolean } | undefined {
+    const asked = this.#asked;
+    if (asked?.peer !== peer) return undefined;
+    this.#asked = undefined;
+    if (!history) return undefined;
+    const { entries, more, states } = history;
+    const fork = asked.fork ?? this.#attach(entries);
+    if (!fork) {
+      this.#core.warn('E_HISTORY', `peer ${peer} told a history that does not begin in ours`);
+      return undefined;
+    }
+    try {
+      fork.extend(entries);
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      this.#core.warn(error.code, `peer ${peer}: ${error.message}`);
+      return undefined;
+    }
+    if (more && entries.length > 0) {
+      this.#asked = { ...asked, atMs: this.#core.nowMs, fork };
+      this.#core.emit({ type: 'request-history', peer, ...pageAfter(fork) });
+      return undefined;
+    }
+    this.caughtUp = true;
+    const better = compareBranches(standingOf(fork.head), this.#core.standing()) < 0;
+    return better || asked.restore || !this.#core.applied ? { fork, states, restore: asked.restore } : undefined;
+  }
+
+  /**
+   * Where to go on from on a branch: from the state that is applied when the branch contains it and the missing rounds'
+   * payloads can still be had, else from the newest state whose root a later block of the branch names.
+   */
+  startingPoint(fork: Branch, states: AgreedState[], restore: boolean): StartingPoint {
+    const { applied } = this.#core;
+    const position = applied ? fork.find(applied.head.tip) : -1;
+    if (applied && position >= 0 && !restore) {
+      const named = baseAfter(fork, position);
+      const behind = fork.head.round - applied.state.round;
+      if ((named === undefined || named === applied.root) && behind <= LIMITS.payloadRoundsKept) return { position };
+    }
+    const candidates = [...states, ...this.#core.states.values()].sort((a, b) => b.round - a.round);
+    for (const state of candidates) {
+      const start = roundStart(fork, state.round);
+      if (start !== undefined && baseAfter(fork, start) === rootOf(state)) return { position: start, state };
+    }
+    return fork.head.round <= LIMITS.payloadRoundsKept ? { position: 0, initialize: true } : {};
+  }
+
+  #tell(peer: PeerId): void {
+    const last = this.#statusSent.get(peer) ?? Number.NEGATIVE_INFINITY;
+    if (this.#core.nowMs < last + STATUS_EVERY_MS) return;
+    if (this.#statusSent.size >= LIMITS.rosterMax) this.#statusSent.clear();
+    this.#statusSent.set(peer, this.#core.nowMs);
+    this.#core.emit({ type: 'send', peer, message: this.#core.status() });
+  }
+
+  #attach(entries: readonly Entry[]): Branch | undefined {
+    const { branch } = this.#core;
+    if (entries.length === 0) return branch.fork(branch.entries.length);
+    const position = branch.find(entries[0]!.block.previous);
+    return position < 0 ? undefined : branch.fork(position);
+  }
+}
+
+/** Nothing set: no state of this branch can be had from this peer. */
+export interface StartingPoint {
+  position?: number;
+  state?: AgreedState;
+  initialize?: boolean;
+}
+
+function pageAfter(fork: Branch): { fromHeight: number; skip: number } {
+  const fromHeight = fork.head.height;
+  const first = fork.heads.findIndex((head) => head.height === fromHeight);
+  return { fromHeight, skip: fork.entries.length - first };
+}
+
+/** Position right after the block that began a round. */
+function roundStart(fork: Branch, round: number): number | undefined {
+  const position = fork.heads.findIndex((head) => head.round === round);
+  return position < 0 ? undefined : position;
+}
+
+/** The root that the next round block after a position builds on; undefined when there is none yet. */
+function baseAfter(fork: Branch, position: number): Hash | undefined {
+  return fork.entries.slice(position).find((entry) => entry.block.kind === 'round')?.block.base;
+}
+
+function standingOf({ height, unfinalTokens, round, tip }: Head): BranchStanding {
+  return { height, unfinalTokens, round, tip };
+}

@@ -1,0 +1,171 @@
+import type { Core } from './core.ts';
+import { checkBlock } from './chain.ts';
+import { isCoded } from './errors.ts';
+import type { Hash } from './hash.ts';
+import { comparePeers, type PeerId } from './identity.ts';
+import type { Membership } from './membership.ts';
+import type { MessageOf, Proposal, Vote } from './messages.ts';
+import type { Payloads, Round } from './round.ts';
+import { peersOf } from './roster.ts';
+import { blockHash, certificateHolds, proposalBytes, voteBytes } from './signing.ts';
+import type { Block, Certificate, Entry } from './wire.ts';
+
+/**
+ * Going on without a quorum: those who can still reach each other agree among themselves, all of them signing, and call
+ * the round unfinal. Nothing is promised about such rounds: two parts of a partition each have theirs, and on healing the
+ * certified history wins over both, or the one with more tokens (`compareBranches`). What is lost in them returns to its
+ * authors' residuals.
+ *
+ * One of the live peers, by rotation, lists them as `members` and proposes; every member endorses; who stays silent for a
+ * view is counted absent, and the next attempt is made without it.
+ */
+export class Unfinal {
+  readonly #core: Core;
+  readonly #membership: Membership;
+  readonly #payloads: Payloads;
+  /** the tip that the rest belongs to; another tip, another attempt */
+  #tip: Hash | undefined;
+  #waitingSinceMs = 0;
+  #attempt: { block: Block; hash: Hash; sinceMs: number } | undefined;
+  #proposal: Proposal | undefined;
+  readonly #endorsements = new Map<Hash, Map<PeerId, Vote>>();
+
+  constructor(core: Core, membership: Membership, payloads: Payloads) {
+    this.#core = core;
+    this.#membership = membership;
+    this.#payloads = payloads;
+  }
+
+  onProposal(proposal: Proposal): void {
+    const { block, author } = proposal;
+    const members = block.members ?? [];
+    if (block.previous !== this.#core.branch.head.tip) return;
+    if (!members.includes(author) || !members.includes(this.#core.self)) return;
+    this.#proposal = proposal;
+  }
+
+  onVote(vote: Vote): void {
+    if (vote.height !== this.#core.branch.head.height + 1 || vote.view !== 0 || !vote.block) return;
+    let votes = this.#endorsements.get(vote.block);
+    if (!votes) {
+      if (this.#endorsements.size >= ENDORSED_BLOCKS_MAX) this.#endorsements.clear();
+      votes = new Map();
+      this.#endorsements.set(vote.block, votes);
+    }
+    votes.set(vote.author, vote);
+  }
+
+  /** An endorsed block that somebody completed: what to append, if it follows our tip and holds. */
+  onCertificate(certificate: Certificate, block: Block | null): Entry | undefined {
+    const { run, signer } = this.#core.context;
+    if (!block?.members || block.previous !== this.#core.branch.head.tip) return undefined;
+    if (certificate.height !== block.height || certificate.block !== blockHash(block)) return undefined;
+    if (!this.#isSound(block) || !certificateHolds(signer, run, block.members, certificate)) return undefined;
+    return { block, certificate };
+  }
+
+  /** One push forward while no quorum is there. @returns the entry that all members have signed, once they have */
+  progress(round: Round, viewMs: number): Entry | undefined {
+    const { nowMs, branch } = this.#core;
+    if (this.#tip !== branch.head.tip) {
+      this.#tip = branch.head.tip;
+      this.#waitingSinceMs = nowMs;
+      this.#attempt = undefined;
+    }
+    if (this.#attempt && nowMs >= this.#attempt.sinceMs + viewMs) this.#giveUpOnSilent(this.#attempt);
+    const live = peersOf(branch.head.roster).filter((peer) => this.#membership.isLive(peer));
+    const leader = live[round.round % live.length]!;
+    if (leader === this.#core.self) {
+      if (!this.#attempt && round.held().length > 0) this.#propose(round, live);
+    } else if (!this.#proposal && nowMs >= this.#waitingSinceMs + 2 * viewMs) {
+      this.#membership.absent.add(leader);
+      this.#waitingSinceMs = nowMs;
+    }
+    this.#core.wakeAt((this.#attempt?.sinceMs ?? this.#waitingSinceMs + viewMs) + viewMs);
+    this.#endorse();
+    return this.#complete();
+  }
+
+  #propose(round: Round, members: PeerId[]): void {
+    const { branch, context, nowMs } = this.#core;
+    const { head } = branch;
+    const block: Block = {
+      height: head.height + 1,
+      previous: head.tip,
+      kind: 'round',
+      round: round.round,
+      base: round.base,
+      members: [...members].sort(comparePeers),
+      updates: round.held(),
+      ...this.#membership.requests(head),
+    };
+    const hash = blockHash(block);
+    this.#attempt = { block, hash, sinceMs: nowMs };
+    const signature = context.signer.sign(proposalBytes(context.run, block.height, 0, -1, hash));
+    const proposal: Proposal = {
+      type: 'proposal',
+      run: context.run,
+      author: context.signer.self,
+      height: block.height,
+      view: 0,
+      parentView: -1,
+      block,
+      justification: [],
+      signature,
+    };
+    this.#proposal = proposal;
+    if (members.length > 1) this.#core.emit({ type: 'broadcast', message: proposal });
+  }
+
+  #giveUpOnSilent({ block, hash }: { block: Block; hash: Hash }): void {
+    const heard = this.#endorsements.get(hash);
+    for (const member of block.members ?? []) if (!heard?.has(member)) this.#membership.absent.add(member);
+    this.#attempt = undefined;
+  }
+
+  #endorse(): void {
+    const { branch, context } = this.#core;
+    const block = this.#proposal?.block;
+    if (!block || block.previous !== branch.head.tip) return;
+    const hash = blockHash(block);
+    if (this.#endorsements.get(hash)?.has(context.signer.self)) return;
+    if (!this.#isSound(block) || this.#payloads.require(block, [this.#proposal!.author]) !== 'held') return;
+    const signature = context.signer.sign(voteBytes(context.run, 'endorse', block.height, 0, hash));
+    const author = context.signer.self;
+    const { run } = context;
+    const vote: Vote = { type: 'vote', run, author, kind: 'endorse', height: block.height, view: 0, block: hash, signature };
+    this.onVote(vote);
+    if ((block.members ?? []).length > 1) this.#core.emit({ type: 'broadcast', message: vote });
+  }
+
+  #complete(): Entry | undefined {
+    const attempt = this.#attempt;
+    const members = attempt?.block.members;
+    if (!attempt || !members) return undefined;
+    const votes = this.#endorsements.get(attempt.hash);
+    if (!votes || !members.every((member) => votes.has(member))) return undefined;
+    const { block, hash } = attempt;
+    const signatures = members.map((member, i): [number, Uint8Array] => [i, votes.get(member)!.signature]);
+    const certificate: Certificate = { kind: 'endorse', height: block.height, view: 0, block: hash, signatures };
+    const message: MessageOf<'certificate'> = { type: 'certificate', run: this.#core.context.run, certificate, block };
+    if (members.length > 1) this.#core.emit({ type: 'broadcast', message });
+    this.#endorsements.clear();
+    this.#proposal = undefined;
+    return { block, certificate };
+  }
+
+  #isSound(block: Block): boolean {
+    const { applied, branch, context } = this.#core;
+    if (!applied || !this.#core.atTip) return false;
+    try {
+      checkBlock(context, branch.head, block, applied.root);
+      return true;
+    } catch (error) {
+      if (isCoded(error)) return false;
+      throw error;
+    }
+  }
+}
+
+/** Blocks of one tip that are collected endorsements for at the same time. */
+const ENDORSED_BLOCKS_MAX = 16;

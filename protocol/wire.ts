@@ -1,0 +1,110 @@
+import { z } from 'zod';
+import { bytesToHex, type Hash, hexToBytes } from './hash.ts';
+import { LIMITS } from './limits.ts';
+
+/** Field types of the wire format, each bounded. A hash is 32 raw bytes on the wire and hexadecimal in memory. */
+
+const bytes = (min: number, max: number) =>
+  z.custom<Uint8Array>(
+    (value) => value instanceof Uint8Array && value.length >= min && value.length <= max,
+    `must be ${min} to ${max} bytes`,
+  );
+
+export const wireHash = z.codec(bytes(32, 32), z.string().length(64), {
+  decode: (raw) => bytesToHex(raw),
+  encode: (hex: Hash) => hexToBytes(hex),
+});
+export const wireSignature = bytes(64, 64);
+export const wirePeer = z.string().min(46).max(64);
+export const wireCount = (max: number) => z.number().int().min(0).max(max);
+export const wireRound = wireCount(2 ** 40);
+export const wireInline = bytes(0, LIMITS.inlinePayloadBytesMax);
+
+/** What an author says of its update: everything but the round and root it belongs to. */
+export const wireUpdate = z.strictObject({
+  author: wirePeer,
+  payload: wireHash,
+  /** bytes of the payload */
+  size: wireCount(LIMITS.blobBytesMax).min(1),
+  /** tokens trained on, the weight of the update; bounded so that sums over a roster stay exact */
+  tokens: wireCount(2 ** 40).min(1),
+  /** inner steps taken */
+  steps: wireCount(1_000_000).min(1),
+  /** mean training loss over those steps, for reports only */
+  loss: z.number().min(0).max(1e6),
+  signature: wireSignature,
+});
+export type Update = z.infer<typeof wireUpdate>;
+
+export const wireJoin = z.strictObject({
+  author: wirePeer,
+  /** the joiner's round when it asked; an old request cannot be replayed */
+  round: wireRound,
+  signature: wireSignature,
+});
+export type Join = z.infer<typeof wireJoin>;
+
+export const wireLeave = z.strictObject({
+  author: wirePeer,
+  /** the height at which the leaver asked */
+  height: wireRound,
+  signature: wireSignature,
+});
+export type Leave = z.infer<typeof wireLeave>;
+
+export const wireBlock = z.strictObject({
+  /** number of certified blocks before this one, plus one; an unfinal block has the height that it could not certify */
+  height: wireRound.min(1),
+  /** hash of the block that this one follows on its branch; the run id for the first */
+  previous: wireHash,
+  kind: z.enum(['round', 'membership']),
+  /** the round whose updates it lists, or in which the membership changes */
+  round: wireRound,
+  /** root of the agreed state at the start of that round */
+  base: wireHash,
+  /** null when certified by the roster; else the peers, in order, that went on without a quorum and all sign */
+  members: z.array(wirePeer).min(1).max(LIMITS.rosterMax).nullable(),
+  updates: z.array(wireUpdate).max(LIMITS.rosterMax),
+  joins: z.array(wireJoin).max(LIMITS.pendingJoinsMax),
+  leaves: z.array(wireLeave).max(LIMITS.rosterMax),
+});
+export type Block = z.infer<typeof wireBlock>;
+
+export const VOTE_KINDS = ['notarize', 'nullify', 'finalize', 'endorse'] as const;
+export type VoteKind = (typeof VOTE_KINDS)[number];
+
+export const wireCertificate = z.strictObject({
+  kind: z.enum(VOTE_KINDS),
+  height: wireRound,
+  view: wireRound,
+  /** null for a nullification */
+  block: wireHash.nullable(),
+  /** signers' places in the committee, ascending, with their signatures */
+  signatures: z.array(z.tuple([wireCount(LIMITS.rosterMax), wireSignature])).max(LIMITS.rosterMax),
+});
+export type Certificate = z.infer<typeof wireCertificate>;
+
+export const wireMember = z.strictObject({
+  peer: wirePeer,
+  /** last round with an update of this peer in it, or the round in which it joined */
+  lastRound: wireRound,
+});
+export type Member = z.infer<typeof wireMember>;
+
+export const wireState = z.strictObject({
+  round: wireRound,
+  /** blob id of the parameters followed by the outer optimizer's state */
+  snapshot: wireHash,
+  snapshotBytes: wireCount(LIMITS.blobBytesMax),
+  roster: z.array(wireMember).min(1).max(LIMITS.rosterMax),
+  /** sequences handed out so far */
+  cursor: wireCount(Number.MAX_SAFE_INTEGER),
+  /** tokens trained on so far */
+  tokens: wireCount(Number.MAX_SAFE_INTEGER),
+});
+/** The agreed state after a round, but for the vectors themselves, which `snapshot` names. */
+export type AgreedState = z.infer<typeof wireState>;
+
+/** A block with the certificate that makes it part of the history. */
+export const wireEntry = z.strictObject({ block: wireBlock, certificate: wireCertificate });
+export type Entry = z.infer<typeof wireEntry>;

@@ -1,0 +1,169 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { createHost } from '../../../node/net/host.ts';
+import { createIdentity } from '../../../node/net/index.ts';
+import { blobManifest } from '../../../protocol/blob.ts';
+import type { Hash } from '../../../protocol/hash.ts';
+import { LIMITS } from '../../../protocol/limits.ts';
+import { randomStream } from '../../../protocol/random.ts';
+import { BLOB_PROTOCOL } from '../../../node/net/blob-server.ts';
+import { Frames } from '../../../node/net/frames.ts';
+import { addressOf, codeOf, eventually, Swarm, type TestPeer } from './swarm.ts';
+
+const swarm = new Swarm();
+afterEach(() => swarm.stop());
+
+/** 3.1 MB, thirteen chunks, no two alike */
+const BYTES = randomBytes(12 * LIMITS.chunkBytes + 5);
+const BLOB = blobManifest(BYTES);
+
+function randomBytes(length: number): Uint8Array {
+  const stream = randomStream(7, 'blob');
+  return Uint8Array.from({ length }, () => stream.uint32() & 255);
+}
+
+/** Chunks and manifest by their hash, as a store holds them. */
+function stored(bytes: Uint8Array = BYTES): Map<Hash, Uint8Array> {
+  const { manifest, chunks, id } = blobManifest(bytes);
+  const store = new Map<Hash, Uint8Array>(manifest ? [[id, manifest]] : []);
+  for (const [i, hash] of chunks.entries()) store.set(hash, bytes.slice(i * LIMITS.chunkBytes, (i + 1) * LIMITS.chunkBytes));
+  return store;
+}
+
+function sinkOf(map: Map<Hash, Uint8Array>) {
+  const written: Hash[] = [];
+  return {
+    written,
+    has: (id: Hash) => map.has(id),
+    write: (id: Hash, bytes: Uint8Array) => {
+      written.push(id);
+      map.set(id, bytes.slice());
+    },
+    read: async (id: Hash) => map.get(id),
+  };
+}
+
+function whole(map: Map<Hash, Uint8Array>): Uint8Array {
+  return Buffer.concat(BLOB.chunks.map((id) => map.get(id) ?? new Uint8Array()));
+}
+
+async function providersFor(fetcher: TestPeer, sources: ((id: Hash) => Promise<Uint8Array | undefined>)[]): Promise<TestPeer[]> {
+  const providers = await Promise.all(sources.map((read) => swarm.peer({ blobSource: { read } })));
+  for (const provider of providers) await fetcher.network.dial(addressOf(provider));
+  return providers;
+}
+
+describe('a blob over real streams', () => {
+  it('comes from three providers, of which one lies and one leaves midway', async () => {
+    const fetcher = await swarm.peer();
+    const store = stored();
+    let served = 0;
+    const leave: { now: () => void } = { now: () => {} };
+    const providers = await providersFor(fetcher, [
+      async (id) => store.get(id),
+      async (id) => (id === BLOB.id ? store.get(id) : new Uint8Array(LIMITS.chunkBytes)),
+      async (id) => {
+        if (++served === 3) leave.now();
+        return store.get(id);
+      },
+    ]);
+    leave.now = () => void providers[2]?.network.stop();
+    const sink = sinkOf(fetcher.blobs);
+    // the liar and the leaver first, so that they are asked
+    const order = [providers[1], providers[2], providers[0]].map((provider) => provider!.id);
+    await fetcher.network.fetchBlob(BLOB, sink, { providers: () => order });
+    expect(Buffer.compare(whole(fetcher.blobs), BYTES)).toBe(0);
+    expect(served).toBeGreaterThanOrEqual(3);
+    expect(sink.written.toSorted()).toEqual([BLOB.id, ...BLOB.chunks].toSorted());
+  });
+
+  it('goes on after an interruption with what is still missing', async () => {
+    const fetcher = await swarm.peer();
+    const store = stored();
+    const [provider] = await providersFor(fetcher, [async (id) => store.get(id)]);
+    const controller = new AbortController();
+    const first = sinkOf(fetcher.blobs);
+    const interrupting = {
+      ...first,
+      write: (id: Hash, bytes: Uint8Array) => {
+        first.write(id, bytes);
+        if (first.written.length === 5) controller.abort();
+      },
+    };
+    const cut = fetcher.network.fetchBlob(BLOB, interrupting, { signal: controller.signal });
+    expect(await codeOf(cut)).toBe('E_ABORTED');
+    const second = sinkOf(fetcher.blobs);
+    await fetcher.network.fetchBlob(BLOB, second, { providers: () => [provider!.id] });
+    expect(second.written.some((id) => first.written.includes(id))).toBe(false);
+    expect(Buffer.compare(whole(fetcher.blobs), BYTES)).toBe(0);
+    const third = sinkOf(fetcher.blobs);
+    await fetcher.network.fetchBlob(BLOB, third, { providers: () => [] });
+    expect(third.written).toEqual([]);
+  });
+
+  it('of one chunk has no manifest, of no bytes too', async () => {
+    const fetcher = await swarm.peer();
+    for (const bytes of [Uint8Array.of(1, 2, 3), new Uint8Array()]) {
+      const store = stored(bytes);
+      await providersFor(fetcher, [async (id) => store.get(id)]);
+      const { id, size } = blobManifest(bytes);
+      await fetcher.network.fetchBlob({ id, size }, sinkOf(fetcher.blobs));
+      expect(fetcher.blobs.get(id)).toEqual(bytes);
+    }
+  });
+
+  it('fails by name when nobody has it, and when all lie', async () => {
+    const fetcher = await swarm.peer();
+    await providersFor(fetcher, [async () => undefined]);
+    const sink = sinkOf(fetcher.blobs);
+    await expect(fetcher.network.fetchBlob(BLOB, sink)).rejects.toMatchObject({ code: 'E_BLOB_UNAVAILABLE' });
+    const [liar] = await providersFor(fetcher, [async () => Uint8Array.of(6)]);
+    const lied = fetcher.network.fetchBlob(BLOB, sink, { providers: () => [liar!.id] });
+    expect(await codeOf(lied)).toBe('E_BLOB_CORRUPT');
+    expect(sink.written).toEqual([]);
+  });
+
+  it('is counted, and fetched on one stream however many chunks it has', async () => {
+    const fetcher = await swarm.peer();
+    const store = stored();
+    const [provider] = await providersFor(fetcher, [async (id) => store.get(id)]);
+    await Promise.all([0, 1, 2].map(() => fetcher.network.fetchBlob(BLOB, sinkOf(new Map()))));
+    expect(fetcher.network.counters().bytesReceived).toBeGreaterThanOrEqual(3 * BYTES.length);
+    await eventually(() => provider!.network.counters().bytesSent >= 3 * BYTES.length, 'the sender counts too');
+  });
+});
+
+describe('the blob server', () => {
+  async function stranger(provider: TestPeer): Promise<Awaited<ReturnType<typeof open>>> {
+    const host = await createHost({ identity: createIdentity() }, { listen: [] });
+    return open(host, provider);
+  }
+
+  async function open(host: Awaited<ReturnType<typeof createHost>>, provider: TestPeer) {
+    const { multiaddr } = await import('@multiformats/multiaddr');
+    const stream = await host.node.dialProtocol(multiaddr(addressOf(provider)), BLOB_PROTOCOL);
+    return { host, frames: new Frames(stream, { frameBytesMax: 1 + LIMITS.chunkBytes }) };
+  }
+
+  it('serves nothing to who has not said hello, and cuts off who asks too much at once', async () => {
+    let reads = 0;
+    const provider = await swarm.peer({
+      blobSource: {
+        read: async () => {
+          reads++;
+          return Uint8Array.of(1);
+        },
+      },
+    });
+    const { host, frames } = await stranger(provider);
+    try {
+      const flood = new Uint8Array(32);
+      const asking = (async () => {
+        for (;;) await frames.write(flood);
+      })();
+      expect(await codeOf(asking)).toBe('E_STREAM_CLOSED');
+      expect(reads).toBe(0);
+    } finally {
+      await host.stop();
+    }
+  });
+});

@@ -1,0 +1,107 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { networkError } from '../../../node/net/errors.ts';
+import { fetchBlob } from '../../../node/net/fetch-blob.ts';
+import { blobManifest } from '../../../protocol/blob.ts';
+import type { Hash } from '../../../protocol/hash.ts';
+import { LIMITS } from '../../../protocol/limits.ts';
+import { codeOf } from './swarm.ts';
+
+const CHUNKS = 5;
+const BYTES = Uint8Array.from({ length: CHUNKS * LIMITS.chunkBytes }, (_, i) => Math.floor(i / LIMITS.chunkBytes));
+const BLOB = blobManifest(BYTES);
+const STORE = new Map<Hash, Uint8Array>([
+  [BLOB.id, BLOB.manifest!],
+  ...BLOB.chunks.map((id, i): [Hash, Uint8Array] => [id, BYTES.subarray(i * LIMITS.chunkBytes, (i + 1) * LIMITS.chunkBytes)]),
+]);
+
+type Behaviour = 'honest' | 'lies' | 'leaves' | 'lacks' | 'hangs';
+
+/** Fetches from scripted providers; a provider that hangs never answers unless told to stop. */
+async function fetchFrom(behaviours: Behaviour[], sink = new Map<Hash, Uint8Array>()) {
+  const asked: string[] = [];
+  const fetchChunk = (peer: string, id: Hash, signal?: AbortSignal): Promise<Uint8Array> => {
+    asked.push(peer);
+    const behaviour = behaviours[Number(peer)];
+    if (behaviour === 'honest') return Promise.resolve(STORE.get(id)!);
+    if (behaviour === 'lies') return Promise.reject(networkError('E_BLOB_CORRUPT', `${peer} lies`));
+    if (behaviour === 'leaves') return Promise.reject(networkError('E_STREAM_CLOSED', `${peer} leaves`));
+    if (behaviour === 'lacks') return Promise.reject(networkError('E_BLOB_UNAVAILABLE', `${peer} lacks it`));
+    return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+  };
+  const providers = (): string[] => behaviours.map((_, i) => String(i));
+  const components = {
+    fetchChunk,
+    providers,
+    patienceMs: 1,
+    sink: { has: (id: Hash) => sink.has(id), write: (id: Hash, bytes: Uint8Array) => void sink.set(id, bytes) },
+  };
+  const code = await codeOf(fetchBlob(components, BLOB));
+  return { code, asked, sink };
+}
+
+describe('fetchBlob', () => {
+  it('ends well with any crowd in which one is honest', async () => {
+    const anyone = fc.constantFrom<Behaviour>('honest', 'lies', 'leaves', 'lacks', 'hangs');
+    await fc.assert(
+      fc.asyncProperty(fc.array(anyone, { maxLength: 6 }), fc.nat(6), async (others, place) => {
+        const behaviours = others.toSpliced(Math.min(place, others.length), 0, 'honest');
+        const { code, sink } = await fetchFrom(behaviours);
+        expect(code).toBe('no error');
+        expect([...sink.keys()].toSorted()).toEqual([...STORE.keys()].toSorted());
+      }),
+      { numRuns: 100 },
+    );
+  });
+
+  it('asks nobody twice for what comes in time', async () => {
+    const { asked } = await fetchFrom(['honest', 'honest', 'honest']);
+    expect(asked.length).toBe(1 + CHUNKS);
+  });
+
+  it('asks a liar once, and who lacks a chunk not again for that chunk', async () => {
+    const { asked } = await fetchFrom(['lies', 'lacks', 'honest']);
+    // manifest and chunks are two fetches, and the chunks are asked for four at a time
+    expect(asked.filter((peer) => peer === '0').length).toBeLessThanOrEqual(1 + 4);
+    expect(asked.filter((peer) => peer === '1').length).toBeLessThanOrEqual(1 + CHUNKS);
+  });
+
+  it('says corrupt only when all lied', async () => {
+    expect((await fetchFrom(['lies', 'lies'])).code).toBe('E_BLOB_CORRUPT');
+    expect((await fetchFrom(['lies', 'lacks'])).code).toBe('E_BLOB_UNAVAILABLE');
+    expect((await fetchFrom(['leaves'])).code).toBe('E_BLOB_UNAVAILABLE');
+    expect((await fetchFrom([])).code).toBe('E_BLOB_UNAVAILABLE');
+  });
+
+  it('passes on a fault of the sink, and waits for its last write', async () => {
+    const fetchChunk = (_: string, id: Hash): Promise<Uint8Array> => Promise.resolve(STORE.get(id)!);
+    const full = Object.assign(new Error('disk full'), { code: 'E_DISK_FULL' });
+    const sink = { has: () => false, write: () => Promise.reject(full) };
+    expect(await codeOf(fetchBlob({ fetchChunk, providers: () => ['0'], sink }, BLOB))).toBe('E_DISK_FULL');
+    let written = 0;
+    const slow = {
+      has: () => false,
+      write: async () => {
+        await new Promise((resolve) => setImmediate(resolve));
+        written++;
+      },
+    };
+    await fetchBlob({ fetchChunk, providers: () => ['0', '1'], sink: slow }, BLOB);
+    expect(written).toBe(1 + CHUNKS);
+  });
+
+  it('refuses sizes that no blob has, before anything is asked', async () => {
+    const never = { fetchChunk: () => Promise.reject(new Error('asked')), providers: () => ['0'], sink: { has: () => false, write: () => {} } };
+    for (const size of [-1, 0.5, Number.NaN, LIMITS.blobBytesMax + 1]) {
+      expect(await codeOf(fetchBlob(never, { id: BLOB.id, size }))).toBe('E_TOO_LARGE');
+    }
+  });
+
+  it('notices chunks of another size than the blob was announced with', async () => {
+    const bytes = Uint8Array.of(1, 2, 3);
+    const { id } = blobManifest(bytes);
+    const sink = { has: () => false, write: () => {} };
+    const components = { fetchChunk: () => Promise.resolve(bytes), providers: () => ['0'], sink };
+    expect(await codeOf(fetchBlob(components, { id, size: 4 }))).toBe('E_BLOB_CORRUPT');
+  });
+});

@@ -1,0 +1,176 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import { fetchGenesis } from '../../../node/net/index.ts';
+import { PROTOCOL_VERSION } from '../../../protocol/genesis.ts';
+import { addressOf, codeOf, eventually, GENESIS, RUN, Swarm, sha256Hex, textBytes } from './swarm.ts';
+
+const swarm = new Swarm();
+afterEach(() => swarm.stop());
+
+const otherGenesis = textBytes('another run');
+const OTHER_RUN = { runId: sha256Hex(otherGenesis), genesisBytes: otherGenesis };
+
+describe('a network on loopback', () => {
+  it('connects a third peer to the second, whose address only the first knew', async () => {
+    const [a, b, c] = await swarm.joined(3);
+    expect(new Set(c?.network.peers())).toEqual(new Set([a?.id, b?.id]));
+    expect(b?.changes).toContain(`up ${c?.id}`);
+  });
+
+  it('brings a broadcast to all, at once and whether or not a mesh has formed', async () => {
+    const peers = await swarm.joined(5);
+    for (const [i, peer] of peers.entries())
+      expect(await peer.network.broadcast(textBytes(`from ${i}`))).toBeGreaterThan(0);
+    await eventually(
+      () =>
+        peers.every(
+          ({ messages }, i) =>
+            new Set(messages.map((m) => m.text)).size === 4 && messages.every((m) => m.text !== `from ${i}`),
+        ),
+      'every message at every other peer',
+    );
+  });
+
+  it('carries a message to one peer directly, and repeats it on request', async () => {
+    const [a, b, c] = await swarm.joined(3);
+    await a!.network.sendTo(b!.id, textBytes('vote'));
+    await a!.network.sendTo(b!.id, textBytes('vote'));
+    await eventually(() => b!.messages.length === 2, 'both messages');
+    expect(b!.messages).toEqual([
+      { text: 'vote', from: a!.id },
+      { text: 'vote', from: a!.id },
+    ]);
+    expect(c!.messages).toEqual([]);
+  });
+
+  it('asks a peer and gets its answer, or its words', async () => {
+    const a = await swarm.peer({
+      onRequest: async (request, from) => {
+        if (request.length > 3) throw new Error('no such height\u001b[2J');
+        return textBytes(`${from} asked ${request.join()}`);
+      },
+    });
+    const b = await swarm.peer();
+    await b.network.dial(addressOf(a));
+    const answer = await b.network.request(a.id, Uint8Array.of(1, 2, 3));
+    expect(new TextDecoder().decode(answer)).toBe(`${b.id} asked 1,2,3`);
+    const failed = b.network.request(a.id, new Uint8Array(4));
+    await expect(failed).rejects.toMatchObject({
+      code: 'E_REFUSED',
+      message: expect.stringContaining('no such height [2J'),
+    });
+    expect(
+      await codeOf(b.network.request('12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo', Uint8Array.of(1))),
+    ).toBe('E_NOT_CONNECTED');
+    const { bytesSent, bytesReceived } = b.network.counters();
+    expect([bytesSent >= 7, bytesReceived > answer.length]).toEqual([true, true]);
+  });
+
+  it('dials a peer again that has gone down and come back', async () => {
+    const timers: (() => void)[] = [];
+    const a = await swarm.peer();
+    const address = addressOf(a);
+    const set = (callback: () => void): number => timers.push(callback);
+    const b = await swarm.peer({ timers: { set, clear: () => undefined } });
+    await b.network.dial(address);
+    await a.network.stop();
+    await eventually(() => b.changes.includes(`down ${a.id}`), 'the peer down');
+    expect(b.network.peers()).toEqual([]);
+    const listen = [address.replace(/\/p2p\/.*/, '')];
+    const again = await swarm.peer({ listen });
+    await eventually(() => timers.length > 0, 'a redial in waiting');
+    for (const redial of timers.splice(0)) redial();
+    // another identity at the same address: the named address fails, and it is tried again later
+    await eventually(() => timers.length > 0, 'a redial in waiting');
+    expect(b.network.peers()).not.toContain(again.id);
+  });
+
+  it('redials the same identity, and reports it up again', async () => {
+    const { createIdentity } = await import('../../../node/net/index.ts');
+    const identity = createIdentity();
+    const a = await swarm.peer({ identity });
+    const b = await swarm.peer({ timers: { set: (callback) => setImmediate(callback), clear: () => undefined } });
+    await b.network.dial(addressOf(a));
+    const listen = [addressOf(a).replace(/\/p2p\/.*/, '')];
+    await a.network.stop();
+    await eventually(() => b.changes.includes(`down ${a.id}`), 'the peer down');
+    await swarm.peer({ identity, listen });
+    await eventually(() => b.changes.filter((change) => change === `up ${a.id}`).length === 2, 'the peer up again');
+  });
+});
+
+describe('hello', () => {
+  it('refuses another run and tells both sides why', async () => {
+    const a = await swarm.peer();
+    const b = await swarm.peer({ run: OTHER_RUN });
+    const dialed = b.network.dial(addressOf(a));
+    await expect(dialed).rejects.toMatchObject({ code: 'E_OTHER_RUN' });
+    await dialed.catch(({ message }: Error) => {
+      expect(message).toContain(`${a.id} refused`);
+      expect(message).toContain(RUN.runId.slice(0, 12));
+      expect(message).toContain(OTHER_RUN.runId.slice(0, 12));
+    });
+    await eventually(() => a.refusals.length > 0, 'the refusal reported by who refused');
+    expect(a.refusals[0]).toMatchObject({ peer: b.id, error: { code: 'E_OTHER_RUN' } });
+    expect([a.network.peers(), b.network.peers(), a.changes, b.changes]).toEqual([[], [], [], []]);
+  });
+
+  it('refuses another version, whichever of the two is newer', async () => {
+    const a = await swarm.peer();
+    const b = await swarm.peer({ version: PROTOCOL_VERSION + 1 });
+    expect(await codeOf(b.network.dial(addressOf(a)))).toBe('E_OTHER_VERSION');
+    expect(await codeOf(a.network.dial(addressOf(b)))).toBe('E_OTHER_VERSION');
+    await eventually(() => a.refusals.length === 2 && b.refusals.length === 2, 'both reported on both sides');
+    expect(a.refusals[0]?.error.message).toContain(`protocol ${PROTOCOL_VERSION + 1}`);
+  });
+
+  it('gives the genesis to who has none, who does not become a member by it', async () => {
+    const a = await swarm.peer();
+    const fetched = await fetchGenesis([addressOf(a)]);
+    expect(fetched.runId).toBe(RUN.runId);
+    expect(new Uint8Array(fetched.genesisBytes)).toEqual(GENESIS);
+    expect(a.changes).toEqual([]);
+  });
+
+  it('says which bootstrap addresses fail and why', async () => {
+    const a = await swarm.peer();
+    const dead = addressOf(a);
+    await a.network.stop();
+    await expect(fetchGenesis([dead])).rejects.toMatchObject({
+      code: 'E_BOOTSTRAP',
+      message: expect.stringMatching(/127\.0\.0\.1.*connection refused.*check that the peer runs/),
+    });
+    const b = await swarm.peer();
+    await expect(b.network.dial(dead)).rejects.toMatchObject({ code: 'E_BOOTSTRAP' });
+    expect(await codeOf(b.network.dial('localhost:4001'))).toBe('E_MULTIADDR');
+    expect(await codeOf(b.network.dial(addressOf(b)))).toBe('E_BOOTSTRAP');
+    expect(await codeOf(fetchGenesis([]))).toBe('E_BOOTSTRAP');
+  });
+
+  it('takes the genesis from the one bootstrap peer that answers', async () => {
+    const [a, b] = [await swarm.peer(), await swarm.peer()];
+    const dead = addressOf(a);
+    await a.network.stop();
+    expect((await fetchGenesis([dead, addressOf(b)])).runId).toBe(RUN.runId);
+  });
+});
+
+describe('listening', () => {
+  it('names a port that is taken, and what to do', async () => {
+    const a = await swarm.peer();
+    const listen = [addressOf(a).replace(/\/p2p\/.*/, '')];
+    await expect(swarm.peer({ listen })).rejects.toMatchObject({
+      code: 'E_PORT_TAKEN',
+      message: expect.stringMatching(/tcp\/\d+ is taken by another program: stop it or listen on another port/),
+    });
+    expect(await codeOf(swarm.peer({ listen: ['/ip4/203.0.113.9/tcp/0'] }))).toBe('E_LISTEN');
+    expect(await codeOf(swarm.peer({ listen: ['0.0.0.0:4001'] }))).toBe('E_MULTIADDR');
+  });
+
+  it('tells addresses with the peer id, and those announced', async () => {
+    const a = await swarm.peer({ announce: ['/dns4/peer.example/tcp/4001'] });
+    expect(a.network.addresses()).toEqual([
+      expect.stringMatching(new RegExp(`^/ip4/127.0.0.1/tcp/[1-9]\\d*/p2p/${a.id}$`)),
+      `/dns4/peer.example/tcp/4001/p2p/${a.id}`,
+    ]);
+  });
+});

@@ -1,0 +1,110 @@
+import { createHash } from 'node:crypto';
+import {
+  createIdentity,
+  Network,
+  type NetworkComponents,
+  type NetworkInit,
+  type RunReference,
+  type Verdict,
+} from '../../../node/net/index.ts';
+import type { Hash } from '../../../protocol/hash.ts';
+import type { PeerId } from '../../../protocol/identity.ts';
+
+/** A network on loopback that records what the layer above is told. */
+export interface TestPeer {
+  network: Network;
+  id: PeerId;
+  messages: { text: string; from: PeerId }[];
+  changes: string[];
+  refusals: { peer: PeerId; error: Error & { code?: string } }[];
+  blobs: Map<Hash, Uint8Array>;
+}
+
+export const GENESIS = new TextEncoder().encode('the genesis of a test run');
+export const RUN: RunReference = { runId: sha256Hex(GENESIS), genesisBytes: GENESIS };
+
+export function sha256Hex(bytes: Uint8Array): Hash {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+export function textBytes(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+/** Starts peers and stops them all. Messages that begin with "bad" are rejected, with "late" ignored. */
+export class Swarm {
+  readonly #peers: TestPeer[] = [];
+
+  async peer(init: NetworkInit & Partial<NetworkComponents> & { run?: RunReference } = {}): Promise<TestPeer> {
+    const { run = RUN, identity = createIdentity(), ...rest } = init;
+    const peer: Omit<TestPeer, 'network'> = {
+      id: identity.self,
+      messages: [],
+      changes: [],
+      refusals: [],
+      blobs: new Map(),
+    };
+    const components: NetworkComponents = {
+      identity,
+      blobSource: { read: async (id) => peer.blobs.get(id) },
+      validate: (bytes) => verdictOn(new TextDecoder().decode(bytes)),
+      onMessage: (bytes, from) => peer.messages.push({ text: new TextDecoder().decode(bytes), from }),
+      onPeer: (id, change) => peer.changes.push(`${change} ${id}`),
+      onRequest: async (request) => request,
+      onRefused: (id, error) => peer.refusals.push({ peer: id, error }),
+      ...rest,
+    };
+    const network = new Network(components, { listen: ['/ip4/127.0.0.1/tcp/0'], ...rest });
+    const started = Object.assign(peer, { network });
+    this.#peers.push(started);
+    await network.start(run);
+    return started;
+  }
+
+  /** Peers that all know the first one's address only. */
+  async joined(count: number): Promise<TestPeer[]> {
+    const first = await this.peer();
+    const peers = [first];
+    for (let i = 1; i < count; i++) {
+      const peer = await this.peer();
+      await peer.network.dial(addressOf(first));
+      peers.push(peer);
+    }
+    await eventually(() => peers.every(({ network }) => network.peers().length === count - 1), 'a full mesh');
+    return peers;
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#peers.splice(0).map(({ network }) => network.stop()));
+  }
+}
+
+export function addressOf(peer: TestPeer): string {
+  const address = peer.network.addresses()[0];
+  if (!address) throw new Error('the peer does not listen');
+  return address;
+}
+
+function verdictOn(text: string): Verdict {
+  if (text.startsWith('bad')) return 'reject';
+  return text.startsWith('late') ? 'ignore' : 'accept';
+}
+
+/** Resolves when the condition holds, looked at between events; the test's own time limit ends the wait. */
+export async function eventually(condition: () => boolean, what: string): Promise<void> {
+  const start = performance.now();
+  while (!condition()) {
+    if (performance.now() - start > 25_000) throw new Error(`never came to pass: ${what}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** The `code` of the error that a promise rejects with. */
+export async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+  } catch (error) {
+    return String((error as { code?: unknown }).code);
+  }
+  return 'no error';
+}

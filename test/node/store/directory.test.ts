@@ -1,0 +1,191 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import {
+  defaultBase,
+  openDefaultDirectory,
+  openDirectory,
+  readGenesisFile,
+  slugOf,
+} from '../../../node/store/directory.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
+
+const bytes = (text: string) => new TextEncoder().encode(text);
+const GENESIS = bytes('a genesis');
+
+/** Another process that tries to take the folder; `answer` is `held` or the code of the refusal. */
+async function otherProcess(path: string, genesis = 'a genesis'): Promise<{ child: ChildProcess; answer: string }> {
+  const child = spawn(process.execPath, ['--import', 'tsx', 'test/helpers/hold-directory.ts', path, genesis], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  onTestFinished(() => {
+    child.kill('SIGKILL');
+  });
+  const [answer] = (await once(createInterface(child.stdout!), 'line')) as [string];
+  return { child, answer };
+}
+
+/** `kill -9`, and wait until the system has collected it. */
+async function kill(child: ChildProcess): Promise<void> {
+  const gone = once(child, 'exit');
+  child.kill('SIGKILL');
+  await gone;
+}
+
+describe('openDirectory', () => {
+  it('makes the folder, stores the genesis and gives it back on the next start', () => {
+    const path = join(temporaryFolder(), 'new', 'peer');
+    expect(readGenesisFile(path)).toBeUndefined();
+    const first = openDirectory(path, GENESIS);
+    expect(first.runId).toMatch(/^[0-9a-f]{64}$/);
+    first.release();
+    expect(readGenesisFile(path)).toEqual(GENESIS);
+    const second = openDirectory(path, GENESIS);
+    expect(second.paths).toEqual(first.paths);
+    second.release();
+  });
+
+  it('refuses the folder of another run, names both, and leaves it alone', () => {
+    const path = temporaryFolder();
+    const { runId, release } = openDirectory(path, GENESIS);
+    release();
+    const names = readdirSync(path);
+    const refusal = expect.objectContaining({
+      code: 'E_DIR_OTHER_RUN',
+      message: expect.stringMatching(new RegExp(`${runId.slice(0, 8)}.*--dir`)),
+    });
+    expect(() => openDirectory(path, bytes('another'))).toThrow(refusal);
+    expect(readdirSync(path)).toEqual(names);
+    openDirectory(path, GENESIS).release();
+  });
+
+  it('clears away what a killed process had half written', () => {
+    const path = temporaryFolder();
+    openDirectory(path, GENESIS).release();
+    mkdirSync(join(path, 'checkpoints'));
+    writeFileSync(join(path, 'record.bin.77-0-1.tmp'), 'half');
+    writeFileSync(join(path, 'checkpoints', 'checkpoint-3.bin.77-0-2.tmp'), 'half');
+    writeFileSync(join(path, 'checkpoints', 'checkpoint-2.bin'), 'whole');
+    openDirectory(path, GENESIS).release();
+    expect(readdirSync(path).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+    expect(readdirSync(join(path, 'checkpoints'))).toEqual(['checkpoint-2.bin']);
+  });
+
+  it('says when a folder cannot be made', () => {
+    const folder = temporaryFolder();
+    writeFileSync(join(folder, 'file'), '');
+    const refusal = expect.objectContaining({ code: 'E_DIR_UNWRITABLE' });
+    expect(() => openDirectory(join(folder, 'file', 'peer'), GENESIS)).toThrow(refusal);
+    expect(() => openDirectory(join(folder, 'file'), GENESIS)).toThrow(refusal);
+  });
+});
+
+describe('lock', () => {
+  const refusal = expect.objectContaining({
+    code: 'E_DIR_LOCKED',
+    message: expect.stringMatching(/process \d+.*--dir/),
+  });
+
+  it('refuses a second holder, in this process too, until the first lets go', () => {
+    const path = temporaryFolder();
+    const first = openDirectory(path, GENESIS);
+    expect(() => openDirectory(path, GENESIS)).toThrow(refusal);
+    first.release();
+    openDirectory(path, GENESIS).release();
+  });
+
+  it('refuses while another process holds it and takes over after kill -9', async () => {
+    const path = temporaryFolder();
+    const { child, answer } = await otherProcess(path);
+    expect(answer).toBe('held');
+    expect(() => openDirectory(path, GENESIS)).toThrow(refusal);
+    await kill(child);
+    openDirectory(path, GENESIS).release();
+  });
+
+  it('goes to exactly one of several that start at once on what a killed process left', async () => {
+    const path = temporaryFolder();
+    const { child } = await otherProcess(path);
+    await kill(child);
+    const contenders = await Promise.all([1, 2, 3, 4].map(() => otherProcess(path)));
+    const answers = contenders.map(({ answer }) => answer).toSorted();
+    expect(answers).toEqual(['E_DIR_LOCKED', 'E_DIR_LOCKED', 'E_DIR_LOCKED', 'held']);
+  });
+
+  it.skipIf(!existsSync('/proc/self/stat'))('knows a process id that was reused, and another boot', () => {
+    const path = temporaryFolder();
+    const rewrite = (change: object) => {
+      const { release } = openDirectory(path, GENESIS);
+      const lock = join(path, readdirSync(path).find((name) => name.startsWith('lock.'))!);
+      const holder = JSON.parse(readFileSync(lock, 'utf8')) as object;
+      release();
+      // as if a process had died without letting go
+      writeFileSync(lock, JSON.stringify({ ...holder, ...change }));
+    };
+    rewrite({});
+    expect(() => openDirectory(path, GENESIS)).toThrow(refusal);
+    writeFileSync(join(path, readdirSync(path).find((name) => name.startsWith('lock.'))!), '');
+    rewrite({ started: '1' });
+    rewrite({ boot: 'an earlier one' });
+    rewrite({ pid: 2 ** 30 });
+    openDirectory(path, GENESIS).release();
+  });
+
+  it('is free again when a power failure cut it short', () => {
+    const path = temporaryFolder();
+    openDirectory(path, GENESIS).release();
+    for (const rest of ['', '{"pid":', '[]', 'null', '{"pid":"1","started":1}']) {
+      const lock = readdirSync(path).find((name) => name.startsWith('lock.'))!;
+      writeFileSync(join(path, lock), rest);
+      openDirectory(path, GENESIS).release();
+    }
+  });
+
+  it('does not pile up files', () => {
+    const path = temporaryFolder();
+    for (let i = 0; i < 20; i++) openDirectory(path, GENESIS).release();
+    expect(readdirSync(path).filter((name) => name.startsWith('lock'))).toHaveLength(1);
+  });
+});
+
+describe('openDefaultDirectory', () => {
+  it('takes the first folder that is free, and its own again', () => {
+    const base = join(temporaryFolder(), 'runs');
+    const first = openDefaultDirectory('Moby-Dick, nano', GENESIS, base);
+    const second = openDefaultDirectory('Moby-Dick, nano', GENESIS, base);
+    const stem = `moby-dick-nano-${first.runId.slice(0, 8)}`;
+    expect(readdirSync(base)).toEqual([`${stem}-1`, `${stem}-2`]);
+    first.release();
+    const again = openDefaultDirectory('Moby-Dick, nano', GENESIS, base);
+    expect(again.path).toBe(first.path);
+    for (const directory of [again, second]) directory.release();
+  });
+
+  it('passes over the folder of another run', () => {
+    const base = temporaryFolder();
+    const path = openDefaultDirectory('x', GENESIS, base);
+    path.release();
+    writeFileSync(path.paths.genesis, 'another');
+    const next = openDefaultDirectory('x', GENESIS, base);
+    expect(next.path).toBe(path.path.replace(/1$/, '2'));
+    next.release();
+  });
+
+  it('does not go on looking when the disk refuses', () => {
+    const base = join(temporaryFolder(), 'file');
+    writeFileSync(base, '');
+    expect(() => openDefaultDirectory('x', GENESIS, base)).toThrow(
+      expect.objectContaining({ code: 'E_DIR_UNWRITABLE' }),
+    );
+  });
+
+  it('makes file names of titles', () => {
+    expect(slugOf('../../etc/Passwd')).toBe('etc-passwd');
+    expect(slugOf('Война и мир')).toBe('run');
+    expect(slugOf(`${'x'.repeat(39)} yz`)).toBe('x'.repeat(39));
+    expect(defaultBase('/home/a')).toBe('/home/a/.outerloop/runs');
+  });
+});

@@ -1,0 +1,119 @@
+import { expect, test } from 'vitest';
+import { Cluster } from '../helpers/cluster.ts';
+
+function started(cluster: Cluster): Cluster {
+  for (const peer of cluster.peers) peer.start();
+  return cluster;
+}
+
+function expectNoDivergence(cluster: Cluster): void {
+  for (const [round, roots] of cluster.finalRoots()) expect([round, roots.size]).toEqual([round, 1]);
+}
+
+test('one peer alone certifies its own rounds', () => {
+  const cluster = started(new Cluster(1, 1));
+  expect(cluster.runUntil(() => cluster.peers[0]!.lastRound >= 5, 20_000)).toBe(true);
+  expect(cluster.peers[0]!.rounds.every((round) => round.final)).toBe(true);
+});
+
+test('three peers wait for each other, then agree on every root', () => {
+  const cluster = started(new Cluster(2, 3, { waitFor: 3, rounds: 5 }));
+  const done = () => cluster.peers.every((peer) => peer.reports.some((report) => report.kind === 'done'));
+  expect(cluster.runUntil(done, 60_000)).toBe(true);
+  expectNoDivergence(cluster);
+  for (const peer of cluster.peers) {
+    expect(peer.rounds.map((round) => round.round)).toEqual([1, 2, 3, 4, 5]);
+    expect(peer.rounds.every((round) => round.contributors.length === 3)).toBe(true);
+  }
+});
+
+test('a fourth joins while rounds go on and contributes with the same roots', () => {
+  const cluster = new Cluster(3, 4, { waitFor: 3 });
+  for (const peer of cluster.peers.slice(0, 3)) peer.start();
+  expect(cluster.runUntil(() => cluster.peers[0]!.lastRound >= 3, 60_000)).toBe(true);
+  const late = cluster.peers[3]!;
+  late.start();
+  const contributes = () => cluster.peers[0]!.rounds.at(-1)!.contributors.includes(late.id);
+  expect(cluster.runUntil(contributes, 60_000)).toBe(true);
+  expect(cluster.runUntil(() => late.rounds.length >= 3, 60_000)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
+test.each([0, 1, 2, 3])('kill -9 of peer %i of four: the others commit the next round, it comes back', (victim) => {
+  const cluster = started(new Cluster(4 + victim, 4, { waitFor: 4 }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 3), 60_000)).toBe(true);
+  const killed = cluster.peers[victim]!;
+  killed.kill();
+  const others = cluster.peers.filter((peer) => peer !== killed);
+  const before = Math.max(...others.map((peer) => peer.lastRound));
+  expect(cluster.runUntil(() => others.every((peer) => peer.lastRound > before + 1), 60_000)).toBe(true);
+  killed.start();
+  const atRestart = Math.max(...others.map((peer) => peer.lastRound));
+  const back = () => others[0]!.rounds.some((r) => r.round > atRestart && r.contributors.includes(killed.id));
+  expect(cluster.runUntil(back, 60_000)).toBe(true);
+  const first = others[0]!.rounds.find((r) => r.round > atRestart && r.contributors.includes(killed.id))!;
+  expect(first.round - atRestart).toBeLessThanOrEqual(2);
+  expect(others[0]!.rounds.every((round) => round.final)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
+test.each([2, 3])('one of %i gone: the rest go on unfinal, and all is final when it is back', (count) => {
+  const cluster = started(new Cluster(20 + count, count, { waitFor: count }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  const killed = cluster.peers[count - 1]!;
+  killed.kill();
+  const rest = cluster.peers.slice(0, count - 1);
+  const unfinal = () => rest.every((peer) => peer.rounds.filter((round) => !round.final).length >= 3);
+  expect(cluster.runUntil(unfinal, 90_000)).toBe(true);
+  const codes = rest[0]!.reports.map((report) => (report.kind === 'warning' ? report.code : ''));
+  expect(codes).toContain('W_UNFINAL');
+  killed.start();
+  const back = () => rest.every((peer) => peer.rounds.at(-1)!.final) && killed.rounds.at(-1)!.final;
+  const together = () => back() && rest[0]!.rounds.at(-1)!.contributors.includes(killed.id);
+  expect(cluster.runUntil(together, 60_000)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
+test('two halves of a partition each go on; on healing one history wins and all agree', () => {
+  const cluster = started(new Cluster(31, 4, { waitFor: 4 }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  cluster.partition([[0, 1], [2, 3]]);
+  const unfinal = () => cluster.peers.every((peer) => peer.rounds.filter((round) => !round.final).length >= 3);
+  expect(cluster.runUntil(unfinal, 120_000)).toBe(true);
+  cluster.partition(undefined);
+  const healed = () =>
+    cluster.peers.every((peer) => peer.rounds.at(-1)!.final && peer.rounds.at(-1)!.contributors.length === 4);
+  expect(cluster.runUntil(healed, 120_000)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
+test('a peer that leaves is out of the roster at once, and two go on without waiting', () => {
+  const cluster = started(new Cluster(41, 2, { waitFor: 2 }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  const [stays, leaves] = [cluster.peers[0]!, cluster.peers[1]!];
+  const sinceMs = cluster.nowMs;
+  leaves.leave();
+  expect(cluster.runUntil(() => leaves.reports.some((r) => r.kind === 'done'), 20_000)).toBe(true);
+  expect(cluster.nowMs - sinceMs).toBeLessThan(4000);
+  leaves.kill();
+  const before = stays.lastRound;
+  expect(cluster.runUntil(() => stays.lastRound >= before + 3, 20_000)).toBe(true);
+  expect(stays.rounds.every((round) => round.final)).toBe(true);
+  expect(stays.reports).toContainEqual({ kind: 'peer', peer: leaves.id, change: 'left' });
+});
+
+test('lost messages delay rounds but never split them', () => {
+  const cluster = started(new Cluster(51, 5, { waitFor: 5 }));
+  cluster.lossRate = 0.2;
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 8), 300_000)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
+test('equal events give equal effects', () => {
+  const runs = [1, 2].map(() => {
+    const cluster = started(new Cluster(61, 3, { waitFor: 3 }));
+    cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 4), 60_000);
+    return JSON.stringify(cluster.peers.map((peer) => peer.reports)) + cluster.nowMs;
+  });
+  expect(runs[0]).toBe(runs[1]);
+});
