@@ -5,10 +5,10 @@ import { LIMITS } from './limits.ts';
 /**
  * Blobs: bytes named by their hash, moved in chunks that each verify alone.
  *
- * A blob of at most one chunk is named by its own SHA-256. A larger one is named by the SHA-256 of its manifest: its size
- * as 8 bytes, big-endian, then the SHA-256 of every chunk in order; every chunk but the last has `LIMITS.chunkBytes`.
- * A blob is always asked for by id and size. The size says which of the two the id is, so that a small blob which happens
- * to spell a manifest is never taken for the large one.
+ * A blob of at most one chunk is named by its own SHA-256. A larger one is named by the SHA-256 of its manifest: its
+ * size as 8 bytes, big-endian, then the SHA-256 of every chunk in order; every chunk but the last has
+ * `LIMITS.chunkBytes`. A blob is always asked for by id and size. The size says which of the two the id is, so that a
+ * small blob which happens to spell a manifest is never taken for the large one.
  */
 export interface BlobManifest {
   id: Hash;
@@ -20,7 +20,7 @@ export interface BlobManifest {
   chunks: Hash[];
 }
 
-export type BlobErrorCode =
+type BlobErrorCode =
   | 'E_BLOB_SIZE' // a size over the limit, or other than the one asked for
   | 'E_BLOB_HASH'; // bytes that do not hash to the id
 
@@ -78,10 +78,16 @@ export function parseManifest(bytes: Uint8Array, expectedId: Hash, size: number,
   checkBlobSize(size);
   if (!hasManifest(size) || bytes.length !== manifestSize(size)) {
     const wanted = hasManifest(size) ? `has a manifest of ${manifestSize(size)}` : 'has none';
-    throw new CodedError('E_BLOB_SIZE', `manifest of ${bytes.length} bytes, a blob of ${size} bytes ${wanted}`);
+    throw new CodedError<BlobErrorCode>(
+      'E_BLOB_SIZE',
+      `manifest of ${bytes.length} bytes, a blob of ${size} bytes ${wanted}`,
+    );
   }
   if (hashOf(bytes, digest) !== expectedId) {
-    throw new CodedError('E_BLOB_HASH', `manifest does not hash to ${expectedId}: ask another peer for it`);
+    throw new CodedError<BlobErrorCode>(
+      'E_BLOB_HASH',
+      `manifest does not hash to ${expectedId}: ask another peer for it`,
+    );
   }
   const claimed = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0);
   if (claimed !== BigInt(size)) {
@@ -98,5 +104,8 @@ export function parseManifest(bytes: Uint8Array, expectedId: Hash, size: number,
 
 function checkBlobSize(size: number): void {
   if (Number.isSafeInteger(size) && size >= 0 && size <= LIMITS.blobBytesMax) return;
-  throw new CodedError('E_BLOB_SIZE', `blob of ${size} bytes, between 0 and ${LIMITS.blobBytesMax} are allowed`);
+  throw new CodedError<BlobErrorCode>(
+    'E_BLOB_SIZE',
+    `blob of ${size} bytes, between 0 and ${LIMITS.blobBytesMax} are allowed`,
+  );
 }

@@ -20,12 +20,15 @@ export function decodeCanonical(bytes: Uint8Array, bytesMax: number): unknown {
     throw new CodedError('E_TOO_LARGE', `message of ${bytes.length} bytes, at most ${bytesMax} are allowed`);
   }
   let value: unknown;
+  let canonical: Uint8Array;
   try {
     value = decode(bytes, { strict: true, allowIndefinite: false, allowUndefined: false, rejectDuplicateMapKeys: true });
+    // in here too: nesting that the decoder just managed can be too deep for the encoder's stack
+    canonical = encodeCanonical(value);
   } catch (cause) {
     throw new CodedError('E_MALFORMED', 'not valid CBOR', { cause });
   }
-  if (!equalBytes(encodeCanonical(value), bytes)) throw new CodedError('E_MALFORMED', 'CBOR is not canonical');
+  if (!equalBytes(canonical, bytes)) throw new CodedError('E_MALFORMED', 'CBOR is not canonical');
   return value;
 }
 

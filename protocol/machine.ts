@@ -494,7 +494,9 @@ export class Machine {
       if (!isCoded(error)) throw error;
       return; // not ours to judge if we are behind, and the view's time runs out if it is plain wrong
     }
-    if (this.#payloads.require(proposal.block, [proposal.author]) === 'held') this.#agreement.notarize();
+    const state = this.#payloads.require(proposal.block, [proposal.author]);
+    if (state === 'held') this.#agreement.notarize();
+    else if (state === 'unavailable') this.#payloads.retry(proposal.block, [proposal.author]);
   }
 
   /** No quorum for the stated time, or none since the last unfinal round: the rest go on. */

@@ -10,7 +10,7 @@ import type { Layout } from './model.ts';
 import { outerOf } from './outer/index.ts';
 import type { OuterConfig, OuterOptimizer } from './outer/outer.ts';
 
-export type ReplicaErrorCode =
+type ReplicaErrorCode =
   | 'E_NOT_FINITE' // NaN or infinity in what was trained, or in a state that was handed to us
   | 'E_SNAPSHOT_SIZE' // not the bytes of an agreed state of this model
   | 'E_OWN_FORMAT'; // not what `exportOwn` wrote for this model
@@ -127,9 +127,16 @@ export class Replica {
     return true;
   }
 
+  /** Takes back an update that is not announced, or was made before a restart: its work returns to the residual. */
+  withdraw(): void {
+    addTo(this.#residual, this.#pending);
+    this.#pending = undefined;
+  }
+
   /**
-   * Ends a round: the mean of its updates goes through one outer step, and own work is settled. An own update that is not
-   * among them returns to the residual. In an unfinal round an own one stays on the books until a final round confirms it.
+   * Ends a round: the mean of its updates goes through one outer step, and own work is settled. An own update that is
+   * not among them returns to the residual. In an unfinal round an own one stays on the books until a final round
+   * confirms it.
    * @param updates at least one, in canonical order (by peer id)
    * @throws CodedError `PayloadErrorCode` when a payload does not check
    */
@@ -153,8 +160,8 @@ export class Replica {
   }
 
   /**
-   * Replaces the agreed state by that of another history (state sync). Own work that only the old one had, and an update
-   * that is still pending, return to the residual.
+   * Replaces the agreed state by that of another history (state sync). Own work that only the old one had, and an
+   * update that is still pending, return to the residual.
    * @throws CodedError `E_NOT_FINITE`
    */
   adopt(parameters: Float32Array, outerState: Float32Array): void {
@@ -182,8 +189,8 @@ export class Replica {
   }
 
   /**
-   * Sets the agreed state, when a peer starts from disk or joins. Own work is left as it is: a state of another history is
-   * for `adopt`, with `readSnapshot`.
+   * Sets the agreed state, when a peer starts from disk or joins. Own work is left as it is: a state of another history
+   * is for `adopt`, with `readSnapshot`.
    * @throws CodedError `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
    */
   loadSnapshot(bytes: Uint8Array): void {

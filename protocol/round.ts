@@ -8,6 +8,9 @@ import type { Block, Update } from './wire.ts';
 /** How much longer than the first peer the others may take, as a share of its time, before the round closes. */
 const LATE_SHARE = 0.5;
 
+/** How long before a payload that nobody had is asked for again. */
+const RETRY_MS = 500;
+
 /** One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. */
 export class Round {
   readonly round: number;
@@ -33,7 +36,9 @@ export class Round {
 
   /** A header of this round; the first of an author counts. */
   onHeader(update: Update, inline: Uint8Array | null, from: PeerId): void {
-    if (!this.places.includes(update.author) || this.#updates.has(update.author)) return;
+    const known = this.#updates.get(update.author);
+    // the first header of an author counts; said again, it is a chance to get what could not be had
+    if (!this.places.includes(update.author) || (known && known.payload !== update.payload)) return;
     this.#updates.set(update.author, update);
     this.#firstDoneMs ??= this.#core.nowMs;
     this.#payloads.want(update, inline, [update.author, from]);
@@ -99,6 +104,7 @@ export class Round {
 export class Payloads {
   readonly #core: Core;
   readonly #states = new Map<Hash, 'wanted' | 'held' | 'refused' | 'unavailable'>();
+  readonly #wantedMs = new Map<Hash, number>();
 
   constructor(core: Core) {
     this.#core = core;
@@ -115,6 +121,9 @@ export class Payloads {
   want(update: Update, inline: Uint8Array | null, holders: PeerId[]): void {
     const state = this.#states.get(update.payload);
     if (state !== undefined && state !== 'unavailable') return;
+    const atMs = (this.#wantedMs.get(update.payload) ?? Number.NEGATIVE_INFINITY) + RETRY_MS;
+    if (this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);
+    this.#wantedMs.set(update.payload, this.#core.nowMs);
     this.#states.set(update.payload, 'wanted');
     const others = [...new Set(holders)].filter((peer) => peer !== this.#core.self);
     const { payload, size } = update;
@@ -154,5 +163,6 @@ export class Payloads {
   /** Forgets all but these; called at every new round. */
   keep(payloads: ReadonlySet<Hash>): void {
     for (const payload of this.#states.keys()) if (!payloads.has(payload)) this.#states.delete(payload);
+    for (const payload of this.#wantedMs.keys()) if (!payloads.has(payload)) this.#wantedMs.delete(payload);
   }
 }

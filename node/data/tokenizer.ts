@@ -17,7 +17,7 @@ export interface Tokenizer {
   readonly blob: Uint8Array | undefined;
   /** @throws CodedError `E_TOKENIZER_UNKNOWN` naming the character */
   encode(text: string): Tokens;
-  /** The same for text as UTF-8, which must be valid. */
+  /** The same for text as UTF-8. @throws CodedError also `E_DATA_NOT_TEXT` where characters are needed and it is none */
   encodeUtf8(bytes: Uint8Array): Tokens;
   /** Tokens outside the vocabulary, and bytes that make no character, become U+FFFD. */
   decode(tokens: Iterable<number>): string;
@@ -28,7 +28,7 @@ const VOCABULARY_MAX = 1_000_000;
 const CODE_POINTS = 0x110000;
 const REPLACEMENT = '\ufffd';
 
-export function tokenArray(vocabulary: number, length: number): Tokens {
+function tokenArray(vocabulary: number, length: number): Tokens {
   if (vocabulary <= 0x100) return new Uint8Array(length);
   return vocabulary <= 0x10000 ? new Uint16Array(length) : new Uint32Array(length);
 }
@@ -87,6 +87,8 @@ function charTokenizerOf(characters: readonly number[]): Tokenizer {
   });
   const texts = characters.map((codePoint) => String.fromCodePoint(codePoint));
   const encodeUtf8 = (bytes: Uint8Array): Tokens => {
+    // a joiner's text comes from its peers, who may have hashed anything
+    if (!isUtf8(bytes)) throw new CodedError('E_DATA_NOT_TEXT', 'the text is not UTF-8; its founder made a bad run');
     const tokens = tokenArray(characters.length, countCodePoints(bytes));
     let length = 0;
     eachCodePoint(bytes, (codePoint) => {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { chunkSize, hasManifest, parseManifest } from '../../protocol/blob.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
@@ -116,6 +117,8 @@ class Fetch {
     this.#blob = blob;
     this.#wanted = wanted;
     this.#signal = signal;
+    // one for each chunk under way, and those are bounded
+    setMaxListeners(0, this.#over.signal);
   }
 
   async run(): Promise<void> {

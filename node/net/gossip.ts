@@ -231,9 +231,10 @@ const topicScore = {
   meshMessageDeliveriesActivation: 1000,
   meshFailurePenaltyWeight: 0,
   meshFailurePenaltyDecay: 0.5,
-  // squared: the third rejected message within a minute or so brings a sender below the graylist threshold of -80
-  invalidMessageDeliveriesWeight: -10,
-  invalidMessageDeliveriesDecay: 0.98,
+  // Squared: with the third rejected message in quick succession a sender falls to -180, under the graylist threshold of
+  // -80, and what it sends is not looked at for the next forty seconds.
+  invalidMessageDeliveriesWeight: -20,
+  invalidMessageDeliveriesDecay: 0.99, // each second
 };
 
 /**

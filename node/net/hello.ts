@@ -27,6 +27,8 @@ export interface HelloInit {
   runId: string;
   genesisBytes: Uint8Array;
   software: string;
+  /** time that the other side has to say hello @default NET_LIMITS.helloMs */
+  helloMs?: number;
 }
 
 /**
@@ -80,7 +82,7 @@ export class Hello {
       const peer = connection.remotePeer.toString();
       if (this.#components.members.has(peer) || connection.status !== 'open') return;
       this.#cutOff(connection, networkError('E_NO_HELLO', `${peer} said no hello in time`));
-    }, NET_LIMITS.helloMs);
+    }, this.#init.helloMs ?? NET_LIMITS.helloMs);
     this.#timers.add(timer);
   }
 
@@ -115,7 +117,8 @@ export class Hello {
     const frames = new Frames(stream, { frameBytesMax: NET_LIMITS.helloBytesMax });
     const peer = connection.remotePeer.toString();
     try {
-      const bytes = await within(frames.read(), { ms: NET_LIMITS.helloMs, what: 'hello' });
+      const ms = this.#init.helloMs ?? NET_LIMITS.helloMs;
+      const bytes = await within(frames.read(), { ms, what: 'hello' });
       if (!bytes) throw networkError('E_NO_HELLO', `${peer} closed the stream without a hello`);
       const greeting = decodeGreeting(bytes, this.#init.version);
       const { version, runId, genesisBytes } = this.#init;

@@ -26,6 +26,11 @@ export class Members {
   readonly #members = new Map<PeerId, Member>();
   readonly #waiting = new Map<PeerId, Set<Waiter>>();
   readonly #listeners: ((peer: PeerId, change: PeerChange) => void)[] = [];
+  readonly #helloMs: number;
+
+  constructor(helloMs: number = NET_LIMITS.helloMs) {
+    this.#helloMs = helloMs;
+  }
 
   get size(): number {
     return this.#members.size;
@@ -94,8 +99,8 @@ export class Members {
       const timer = setTimeout(() => {
         waiters.delete(waiter);
         if (waiters.size === 0) this.#waiting.delete(peer);
-        waiter.reject(networkError('E_NO_HELLO', `${peer} said no hello within ${NET_LIMITS.helloMs / 1000} s`));
-      }, NET_LIMITS.helloMs);
+        waiter.reject(networkError('E_NO_HELLO', `${peer} said no hello within ${this.#helloMs / 1000} s`));
+      }, this.#helloMs);
       waiters.add(waiter);
     });
   }

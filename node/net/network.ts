@@ -39,6 +39,8 @@ export interface NetworkComponents {
 export interface NetworkInit extends HostInit {
   /** @default PROTOCOL_VERSION */
   version?: number;
+  /** time that a new connection has to say hello @default NET_LIMITS.helloMs */
+  helloMs?: number;
 }
 
 export interface RunReference {
@@ -51,6 +53,8 @@ export interface NetworkCounters {
   bytesSent: number;
   bytesReceived: number;
   gossip: Readonly<GossipCounters>;
+  /** peers that gossip is relayed to; 0 for long means that this peer hears only what is sent to all at once */
+  mesh: number;
 }
 
 interface Parts {
@@ -68,20 +72,21 @@ interface Parts {
 export class Network {
   readonly #components: NetworkComponents;
   readonly #init: NetworkInit;
-  readonly #members = new Members();
+  readonly #members: Members;
   #parts: Parts | undefined;
   #stopped = false;
 
   constructor(components: NetworkComponents, init: NetworkInit = {}) {
     this.#components = components;
     this.#init = init;
+    this.#members = new Members(init.helloMs);
   }
 
   /** Listens. @throws CodedError `E_MULTIADDR`, `E_PORT_TAKEN`, `E_LISTEN` */
   async start(run: RunReference): Promise<void> {
     const { identity, blobSource, validate, onRequest, onPeer, timers } = this.#components;
     const members = this.#members;
-    const version = this.#init.version ?? PROTOCOL_VERSION;
+    const { version = PROTOCOL_VERSION, helloMs } = this.#init;
     const onMessage = (bytes: Uint8Array, from: PeerId): void => {
       if (!this.#stopped) this.#components.onMessage(bytes, from);
     };
@@ -96,7 +101,7 @@ export class Network {
         onAddresses: (addresses) => book.learn(addresses),
         onRefused: (peer, error) => this.#components.onRefused?.(peer, error),
       },
-      { version, software: this.#init.software ?? 'outerloop', ...run },
+      { version, software: this.#init.software ?? 'outerloop', ...run, ...(helloMs ? { helloMs } : {}) },
     );
     const blobs = new BlobClient({ host, members });
     const blobServer = new BlobServer({ host, members, source: blobSource });
@@ -196,6 +201,7 @@ export class Network {
       bytesSent: all.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
       bytesReceived: all.reduce((sum, { bytesReceived }) => sum + bytesReceived, 0),
       gossip: gossip.counters,
+      mesh: gossip.mesh().length,
     };
   }
 

@@ -115,6 +115,7 @@ export class PeerBook {
     entry.dialing = true;
     try {
       const peer = await this.#components.dial(entry.addresses);
+      entry.failures = 0;
       if (entry.peer === undefined) this.#identify(entry, peer);
       return peer;
     } catch (error) {

@@ -133,7 +133,9 @@ export function diskError(cause: unknown, path: string): unknown {
   switch ((cause as NodeJS.ErrnoException).code) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new CodedError('E_DISK_FULL', `no space left for ${path}; free some or use another --dir`, { cause });
+      return new CodedError<DiskErrorCode>('E_DISK_FULL', `no space left for ${path}; free some or use another --dir`, {
+        cause,
+      });
     case 'EACCES':
     case 'EPERM':
     case 'EROFS':
@@ -141,7 +143,9 @@ export function diskError(cause: unknown, path: string): unknown {
     case 'EEXIST':
     case 'EISDIR': {
       const reason = (cause as Error).message;
-      return new CodedError('E_DIR_UNWRITABLE', `cannot write ${path} (${reason}); use another --dir`, { cause });
+      return new CodedError<DiskErrorCode>('E_DIR_UNWRITABLE', `cannot write ${path} (${reason}); use another --dir`, {
+        cause,
+      });
     }
     default:
       return cause;

@@ -49,7 +49,10 @@ export class BlobStore {
    */
   async write(id: Hash, bytes: Uint8Array): Promise<void> {
     if (hexDigest(bytes) !== id) {
-      throw new CodedError('E_BLOB_CORRUPT', `${bytes.length} bytes do not have the hash ${id}; ask another source`);
+      throw new CodedError<BlobStoreErrorCode>(
+        'E_BLOB_CORRUPT',
+        `${bytes.length} bytes do not have the hash ${id}; ask another source`,
+      );
     }
     if (this.has(id)) return;
     await writeFileAtomic(this.#path(id), bytes, { durable: false });

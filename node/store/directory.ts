@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { CodedError } from '../../protocol/errors.ts';
@@ -20,6 +20,10 @@ export interface RunPaths {
   genesis: string;
   /** what the peer must remember before it votes, see record.ts */
   record: string;
+  /** certified blocks, see chain-log.ts */
+  chain: string;
+  /** own work since the last checkpoint, see train/peer-worker.ts */
+  own: string;
   /** folder of checkpoint.ts */
   checkpoints: string;
   /** folder of blob-store.ts */
@@ -42,6 +46,8 @@ export function runPaths(path: string): RunPaths {
     identity: join(path, 'identity.key'),
     genesis: join(path, 'genesis.cbor'),
     record: join(path, 'record.bin'),
+    chain: join(path, 'chain.log'),
+    own: join(path, 'own.bin'),
     checkpoints: join(path, 'checkpoints'),
     blobs: join(path, 'blobs'),
   };
@@ -106,7 +112,22 @@ export function openDefaultDirectory(title: string, genesis: Uint8Array, base: s
       if (code !== 'E_DIR_LOCKED' && code !== 'E_DIR_OTHER_RUN') throw error;
     }
   }
-  throw new CodedError('E_DIR_LOCKED', `${SIBLINGS_MAX} folders like ${stem}-1 are in use; give a --dir`);
+  throw new CodedError<DirectoryErrorCode>(
+    'E_DIR_LOCKED',
+    `${SIBLINGS_MAX} folders like ${stem}-1 are in use; give a --dir`,
+  );
+}
+
+/** Folders of runs that peers of this machine were in, the newest run first. */
+export function resumableDirectories(base: string = defaultBase()): string[] {
+  let names: string[];
+  try {
+    names = readdirSync(base);
+  } catch {
+    return []; // nothing was ever run here
+  }
+  const folders = names.map((name) => join(base, name)).filter((path) => existsSync(runPaths(path).identity));
+  return folders.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
 }
 
 /** A title as part of a file name: lower-case letters and digits, hyphens between. */
@@ -123,7 +144,7 @@ function checkRun(path: string, runId: Hash): void {
   const message =
     `${path} holds run ${other.slice(0, 8)}, not ${runId.slice(0, 8)}; ` +
     `give another --dir, go on with that run (start without --bootstrap), or remove the folder`;
-  throw new CodedError('E_DIR_OTHER_RUN', message);
+  throw new CodedError<DirectoryErrorCode>('E_DIR_OTHER_RUN', message);
 }
 
 function removeTemporary(folder: string): void {

@@ -46,7 +46,11 @@ export function saveIdentity(path: string, seed: Uint8Array): void {
     syncFolder(dirname(path));
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'EEXIST') {
-      throw new CodedError('E_IDENTITY_EXISTS', `${path} exists; a peer's key is never overwritten`, { cause });
+      throw new CodedError<IdentityErrorCode>(
+        'E_IDENTITY_EXISTS',
+        `${path} exists; a peer's key is never overwritten`,
+        { cause },
+      );
     }
     throw diskError(cause, path);
   } finally {
@@ -64,11 +68,15 @@ export function loadIdentity(path: string): Uint8Array | undefined {
     bytes = readFileSync(path);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new CodedError('E_IDENTITY_DAMAGED', `cannot read the key in ${path}; check its permissions`, { cause });
+    throw new CodedError<IdentityErrorCode>(
+      'E_IDENTITY_DAMAGED',
+      `cannot read the key in ${path}; check its permissions`,
+      { cause },
+    );
   }
   const seed = bytes.slice(0, SEED_BYTES);
   const whole = bytes.length === 2 * SEED_BYTES && equalBytes(publicKeyOfSeed(seed), bytes.subarray(SEED_BYTES));
   if (whole) return new Uint8Array(seed);
   const message = `the key in ${path} is damaged; restore it from a copy, or remove it to take part as a new peer`;
-  throw new CodedError('E_IDENTITY_DAMAGED', message);
+  throw new CodedError<IdentityErrorCode>('E_IDENTITY_DAMAGED', message);
 }

@@ -6,7 +6,7 @@ import { innerLearningRate } from '../../protocol/schedule.ts';
 import type { Batch, Engine, StepResult } from './engine.ts';
 import type { TrainErrorCode } from './errors.ts';
 
-export type Tokens = Uint8Array | Uint16Array | Int32Array;
+export type Tokens = Uint8Array | Uint16Array | Uint32Array | Int32Array;
 
 export interface Splits {
   train: Tokens;

@@ -7,8 +7,8 @@ import type { Accumulator, Averaging } from './averaging.ts';
  *   average = sum_r tokens_r x_r / sum_r tokens_r
  *
  * (DiLoCo, arXiv 2311.08105, weighs by shard size where shards differ.) The divisor is the same for all coordinates. To
- * average a coordinate only over those who sent it, as SparseLoCo's published code does, makes steps up to R times larger
- * where sparse updates do not overlap, and gives one liar full weight wherever nobody else wrote.
+ * average a coordinate only over those who sent it, as SparseLoCo's published code does, makes steps up to R times
+ * larger where sparse updates do not overlap, and gives one liar full weight wherever nobody else wrote.
  *
  * Sums are float64, added in the caller's order, and rounded to float32 once: only IEEE + * / and Math.fround, so that
  * all peers get the same bits. Memory: 8 bytes a parameter, however many updates.

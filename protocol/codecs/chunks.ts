@@ -33,7 +33,8 @@ export interface ChunkGroup {
 }
 
 /**
- * The chunks of a layout by length: how large a payload is follows from these in O(tensors), without a walk over chunks.
+ * The chunks of a layout by length: how large a payload is follows from these in O(tensors), without a walk over
+ * chunks.
  */
 export function chunkGroups(layout: Layout, selection: Selection): ChunkGroup[] {
   const full: ChunkGroup = { length: selection.chunk, kept: selection.k, count: 0 };

@@ -1,6 +1,7 @@
 /**
  * The two 16-bit float formats, from and to the bit pattern of a float32. Both round to nearest, ties to even (IEEE 754
- * §4.3.1), and saturate to the largest finite value instead of becoming infinite: what is cut off stays in the residual.
+ * §4.3.1), and saturate to the largest finite value instead of becoming infinite: what is cut off stays in the
+ * residual.
  *
  * half: sign, 5 exponent bits, 10 mantissa bits (IEEE 754 binary16), finite up to 65504, steps of 2^-24 near zero.
  * bfloat16: the upper half of a float32, so its whole range with 8 significant bits.

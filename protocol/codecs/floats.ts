@@ -1,6 +1,6 @@
 /**
- * Float32 vectors and their little-endian bytes. Everything on the wire goes through a DataView, so that the bytes are the
- * same on a big-endian machine; V8 compiles it to plain loads and stores.
+ * Float32 vectors and their little-endian bytes. Everything on the wire goes through a DataView, so that the bytes are
+ * the same on a big-endian machine; V8 compiles it to plain loads and stores.
  */
 
 /** The exponent field of a float32; all ones means NaN or infinity. */

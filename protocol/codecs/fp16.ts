@@ -9,9 +9,9 @@ const VALUE_BYTES = 2;
 const sizeOf = (_payload: Uint8Array, layout: Layout) => VALUE_BYTES * layout.length;
 
 /**
- * Half precision, 2 bytes a value: `decode(encode(x)) = clamp(half(x), -65504, 65504)`, round to nearest even. OpenDiLoCo
- * (Jaghouar et al. 2024, arXiv 2407.07852) saw no loss from it. The error is at most `max(2^-11 |x|, 2^-25)` below the
- * clamp; what is rounded or clamped off stays in the residual, whole (decay 1).
+ * Half precision, 2 bytes a value: `decode(encode(x)) = clamp(half(x), -65504, 65504)`, round to nearest even.
+ * OpenDiLoCo (Jaghouar et al. 2024, arXiv 2407.07852) saw no loss from it. The error is at most `max(2^-11 |x|, 2^-25)`
+ * below the clamp; what is rounded or clamped off stays in the residual, whole (decay 1).
  *
  * Payload: every value as little-endian IEEE binary16.
  */

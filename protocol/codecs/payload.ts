@@ -10,8 +10,8 @@ export function payloadError(code: PayloadErrorCode, message: string): CodedErro
 /** @throws CodedError `E_PAYLOAD_SIZE` */
 export function checkSize(payload: Uint8Array, expected: number): void {
   if (payload.length === expected) return;
-  const message = `payload of ${payload.length} bytes, its prefix and the model imply ${expected}: truncated, or of another run`;
-  throw payloadError('E_PAYLOAD_SIZE', message);
+  const sizes = `payload of ${payload.length} bytes, its prefix and the model imply ${expected}`;
+  throw payloadError('E_PAYLOAD_SIZE', `${sizes}: truncated, or of another run`);
 }
 
 /** What every encoder demands of its caller. */

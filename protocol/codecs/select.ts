@@ -12,8 +12,8 @@ const DIGITS = [
 const histogram = new Uint32Array(1 << 11);
 
 /**
- * Places of the k values of largest magnitude in every chunk, ascending. Of equal magnitudes the lower index is taken, so
- * that equal updates give equal bytes everywhere.
+ * Places of the k values of largest magnitude in every chunk, ascending. Of equal magnitudes the lower index is taken,
+ * so that equal updates give equal bytes everywhere.
  */
 export function selectLargest(update: Float32Array, layout: Layout, selection: Selection): Uint32Array {
   const bits = bitsOf(update);

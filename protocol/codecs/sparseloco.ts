@@ -16,8 +16,8 @@ import { selectLargest } from './select.ts';
  *   LUT[q] = mean of v - mu over the bin, 0 for an empty one
  *   decoded = LUT[q] + mu;  e <- e - decoded
  *
- * 14 bits a kept value: a 12-bit index inside the chunk and 2 bits of q, plus 20 bytes a tensor. The decoded error never
- * has more energy than the update, since a bin's mean is at least as near to its values as zero is.
+ * 14 bits a kept value: a 12-bit index inside the chunk and 2 bits of q, plus 20 bytes a tensor. The decoded error
+ * never has more energy than the update, since a bin's mean is at least as near to its values as zero is.
  *
  * Where this and other readings differ:
  * - chunks are contiguous in the flat tensor; the paper cuts matrices into 64 x 64 blocks, its code into the largest
@@ -28,8 +28,8 @@ import { selectLargest } from './select.ts';
  *   it is applied once, in the outer step.
  * - every peer fetches everyone's payload: inbound bytes are (peers - 1) x payload, unlike a ring reduction's.
  *
- * Payload: per tensor float32 mu, LUT[0..3]; then all indices, ascending in a chunk, two in three bytes; then all q, four
- * in a byte; both least significant bit first.
+ * Payload: per tensor float32 mu, LUT[0..3]; then all indices, ascending in a chunk, two in three bytes; then all q,
+ * four in a byte; both least significant bit first.
  */
 export function sparseloco(selection: Selection): Codec {
   return {

@@ -18,16 +18,19 @@ type TopkConfig = Selection & Pick<CodecConfig, 'bits'>;
  *   bits = 1: decoded = sign(v) m,                         m = mean|v| over the chunk
  *   bits = 2: decoded = sign(v) (low or high, the nearer), the two-level Lloyd-Max quantizer of |v| over the chunk
  *
- * The k largest of a chunk are bimodal, either side of zero: a code of sign and magnitude wastes no level on the middle,
- * as SparseLoCo's bins around the mean do. Levels are bfloat16: pseudo-gradients shrink with the learning rate, often
- * below 6e-5 where binary16 loses bits, while 8 significant bits err far less than the one or two levels themselves. The
- * decoded error never has more energy than the update, and error feedback subtracts exactly what decodes.
+ * The k largest of a chunk are bimodal, either side of zero: a code of sign and magnitude wastes no level on the
+ * middle, as SparseLoCo's bins around the mean do. Levels are bfloat16: pseudo-gradients shrink with the learning rate
+ * and can fall below 6e-5, where binary16 loses bits, while 8 significant bits err far less than the one or two levels
+ * themselves. The decoded error never has more energy than the update, and error feedback subtracts exactly what
+ * decodes.
  *
- * One Rice parameter a payload: the number kept of a chunk is fixed, so the mean gap is the same in all, and a parameter
- * of its own did not pay for its four bits a chunk (k = 32, 64, 128; normal values, also scaled by row and column).
+ * One Rice parameter a payload: the number kept of a chunk is fixed, so the mean gap is the same in all, and a
+ * parameter of its own did not pay for its four bits a chunk (k = 32, 64, 128; normal values, also scaled by row and
+ * column).
  *
- * Payload: uint32 length of the gap stream in bytes; uint8 Rice parameter; per chunk `bits` levels, ascending, bfloat16;
- * a symbol of `bits` bits for each kept value (bit 0 sign, bit 1 level), least significant bit first; the gap stream.
+ * Payload: uint32 length of the gap stream in bytes; uint8 Rice parameter; per chunk `bits` levels, ascending,
+ * bfloat16; a symbol of `bits` bits for each kept value (bit 0 sign, bit 1 level), least significant bit first; the gap
+ * stream.
  */
 export function topk(config: TopkConfig): Codec {
   return {
@@ -127,7 +130,7 @@ function sizeOf(payload: Uint8Array, layout: Layout, config: TopkConfig): number
   const gapBytes = viewOf(payload).getUint32(0, true);
   const gapBytesMax = riceBytesMax(layout, config);
   if (gapBytes > gapBytesMax) {
-    const message = `topk payload claims ${gapBytes} bytes of indices, at most ${gapBytesMax} are possible for this model`;
+    const message = `topk payload claims ${gapBytes} bytes of indices, this model has at most ${gapBytesMax}`;
     throw payloadError('E_PAYLOAD_SIZE', message);
   }
   return sectionsOf(layout, config).gapsAt + gapBytes;

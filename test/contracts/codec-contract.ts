@@ -84,6 +84,19 @@ function describeHostile(codec: Codec): void {
     expect(codeOf(() => codec.check(longer, layout))).toBe('E_PAYLOAD_SIZE');
   });
 
+  it('claims no more than the bound, whatever the prefix', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 0, maxLength: 16 }), (prefix) => {
+        let size = 0;
+        const code = codeOf(() => {
+          size = codec.sizeOf(prefix, layout);
+        });
+        if (code !== undefined) expect(code).toBe('E_PAYLOAD_SIZE');
+        expect(size).toBeLessThanOrEqual(codec.bytesMax(layout));
+      }),
+    );
+  });
+
   it('refuses random bytes with a code, or decodes them to finite values', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 400 }), (bytes) => refusedOrFinite(codec, bytes, layoutOf(40, 3))),
@@ -185,8 +198,8 @@ export function firstIndex(values: Float32Array, fails: (value: number, i: numbe
 }
 
 /**
- * The bound of the sparse codecs: what is not selected decodes to zero, what is selected is at least as large as what is
- * not (per chunk), and the error has no more energy than the update.
+ * The bound of the sparse codecs: what is not selected decodes to zero, what is selected is at least as large as what
+ * is not (per chunk), and the error has no more energy than the update.
  */
 export function expectContraction(chunk: number, keptOf: (length: number) => number): ErrorBound {
   return (update, out, layout) => {

@@ -101,7 +101,8 @@ describe('no work is lost', () => {
     | 'abandoned'
     | 'adopted'
     | 'adopted pending'
-    | 'restarted';
+    | 'restarted'
+    | 'withdrawn';
   const steps: Step[] = [
     'applied',
     'unfinal',
@@ -111,6 +112,7 @@ describe('no work is lost', () => {
     'adopted',
     'adopted pending',
     'restarted',
+    'withdrawn',
   ];
 
   /**
@@ -136,7 +138,7 @@ describe('no work is lost', () => {
       expect(off).toBe(-1);
     };
     script.forEach((step, round) => {
-      const final = !['unfinal', 'missed unfinal', 'abandoned'].includes(step);
+      const final = !['unfinal', 'missed unfinal', 'abandoned', 'withdrawn'].includes(step);
       if (step === 'adopted') {
         replica.adopt(lastFinal, new Float32Array(0));
       } else if (step === 'abandoned') {
@@ -146,6 +148,8 @@ describe('no work is lost', () => {
         balance();
         if (step === 'adopted pending') {
           replica.adopt(lastFinal, new Float32Array(0));
+        } else if (step === 'withdrawn') {
+          replica.withdraw();
         } else {
           if (step === 'restarted') replica = restarted(replica, name);
           replica.apply(step.startsWith('missed') ? [nothing(name)] : [own(payload)], { final });

@@ -48,6 +48,13 @@ describe('char tokenizer', () => {
     expect(tokenizer.decode([0, 77, 2])).toBe('a\ufffdc');
   });
 
+  it('refuses a text that is not UTF-8', () => {
+    const tokenizer = charTokenizer(utf8('abc'));
+    for (const bytes of [Uint8Array.of(0x61, 0xff), Uint8Array.of(0xf7, 0xbf, 0xbf, 0xbf), Uint8Array.of(0xe2)]) {
+      expect(() => tokenizer.encodeUtf8(bytes)).toThrow(expect.objectContaining({ code: 'E_DATA_NOT_TEXT' }));
+    }
+  });
+
   it.each([
     ['empty', new Uint8Array(0)],
     ['unsorted', utf8('ba')],

@@ -94,7 +94,7 @@ function verdictOn(text: string): Verdict {
 export async function eventually(condition: () => boolean, what: string): Promise<void> {
   const start = performance.now();
   while (!condition()) {
-    if (performance.now() - start > 25_000) throw new Error(`never came to pass: ${what}`);
+    if (performance.now() - start > 60_000) throw new Error(`never came to pass: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
 }

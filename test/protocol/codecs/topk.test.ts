@@ -98,13 +98,16 @@ describe('topk', () => {
     expect(damaged(10, 0b1000_0101)).toBe('E_PAYLOAD_FORMAT'); // the same, with padding set
   });
 
-  it('refuses bytes after the last gap', () => {
+  it('refuses bytes after the last gap, and bits after the last symbol', () => {
     const codec = topk({ chunk: 64, k: 4, bits: 1 });
     const update = new Float32Array(64).fill(1, 0, 4);
     const payload = codec.encode(update, layoutOf(64));
     const longer = new Uint8Array(payload.length + 1);
     longer.set(payload);
     longer[0]! += 1;
+    const padded = payload.slice();
+    padded[7]! |= 0x10; // four symbols of one bit use half of this byte
+    expect(codeOf(() => codec.check(padded, layoutOf(64)))).toBe('E_PAYLOAD_FORMAT');
     expect(codeOf(() => codec.check(payload, layoutOf(64)))).toBeUndefined();
     expect(codeOf(() => codec.check(longer, layoutOf(64)))).toBe('E_PAYLOAD_FORMAT');
   });

@@ -1,0 +1,120 @@
+import { type Command, Option } from 'commander';
+import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
+import { CodedError } from '../../protocol/errors.ts';
+import { OUTER_NAMES } from '../../protocol/outer/outer.ts';
+import { BUILT_IN_SOURCES, DEFAULT_SOURCE } from '../data/sources.ts';
+import {
+  DEFAULT_CODEC,
+  DEFAULT_MODEL,
+  DEFAULT_SEED,
+  MODEL_NAMES,
+  type RunChoices,
+  TOKENIZER_KINDS,
+} from '../defaults.ts';
+import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
+
+/** Options that several commands have, and the parsers of their values. */
+
+export type OptionErrorCode = 'E_OPTION'; // a value that the option does not take
+
+/** One more than the largest whole number with a name of its own would be two of them. */
+const SEED_MAX = Number.MAX_SAFE_INTEGER;
+
+export interface MachineFlags {
+  backend: BackendName | 'auto';
+  deterministic: boolean;
+  microBatch?: number;
+}
+
+export function integer(option: string, min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d{1,16}$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return value;
+    throw optionError(`${option} takes a whole number from ${min} to ${max}, not "${text}"`);
+  };
+}
+
+export function decimal(option: string, min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d+(\.\d+)?$|^\.\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (value >= min && value <= max) return value;
+    throw optionError(`${option} takes a number from ${min} to ${max}, not "${text}"`);
+  };
+}
+
+export function oneOf<Name extends string>(option: string, names: readonly Name[]): (text: string) => Name {
+  return (text) => {
+    const name = names.find((other) => other === text);
+    if (name !== undefined) return name;
+    throw optionError(`${option} takes ${listed(names)}, not "${text}"`);
+  };
+}
+
+/** For an option that can be given several times. */
+export function repeated(text: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), text];
+}
+
+function listed(names: readonly string[]): string {
+  return names.length === 1 ? `${names[0]}` : `${names.slice(0, -1).join(', ')} or ${names.at(-1)}`;
+}
+
+function optionError(message: string): CodedError<OptionErrorCode> {
+  return new CodedError('E_OPTION', message);
+}
+
+/** What a run trains on and how: `--data --model --tokenizer --batch --seed`. */
+export function addTrainingOptions(command: Command): Command {
+  const builtIn = BUILT_IN_SOURCES.join(', ');
+  return command
+    .option('--data <source>', `a text file, a folder of them, or built in: ${builtIn} (default: ${DEFAULT_SOURCE})`)
+    .option('--model <preset>', `${listed(MODEL_NAMES)} (default: ${DEFAULT_MODEL})`, oneOf('--model', MODEL_NAMES))
+    .option('--tokenizer <kind>', 'char or byte (default: char)', oneOf('--tokenizer', TOKENIZER_KINDS))
+    .option('--batch <n>', "sequences in an inner step (default: the model's)", integer('--batch', 1, 1_000_000))
+    .option('--seed <n>', `of everything random (default: ${DEFAULT_SEED})`, integer('--seed', 0, SEED_MAX));
+}
+
+/** What only a run of many peers has. */
+export function addRunOptions(command: Command): Command {
+  return command
+    .option('--inner-steps <H>', "in a round (default: the model's)", integer('--inner-steps', 1, 1_000_000))
+    .option('--codec <name>', `${listed(CODEC_NAMES)} (default: ${DEFAULT_CODEC})`, oneOf('--codec', CODEC_NAMES))
+    .option('--outer <name>', `${listed(OUTER_NAMES)} (default: the codec's)`, oneOf('--outer', OUTER_NAMES))
+    .option('--wait-for <peers>', 'before the first round (default: 1)', integer('--wait-for', 1, 4096))
+    .option('--rounds <n>', 'then stop (default: go on)', integer('--rounds', 1, 1_000_000_000))
+    .option(
+      '--quorum-wait <ms>',
+      'without a quorum before going on in unfinal rounds, or never (default: 10000)',
+      (text) => (text === 'never' ? null : integer('--quorum-wait', 1, 86_400_000)(text)),
+    );
+}
+
+/** What only this machine's speed and bits depend on. */
+export function addMachineOptions(command: Command): Command {
+  const backends = ['auto', ...BACKEND_NAMES] as const;
+  return command
+    .option('--backend <name>', `${listed(backends)} (default: auto)`, oneOf('--backend', backends), 'auto')
+    .option('--deterministic', 'the same bits on every run and CPU, a little slower', false)
+    .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000));
+}
+
+export function addDebugOption(command: Command): Command {
+  // read by main.ts before anything is parsed, and listed here so that it is known
+  return command.addOption(new Option('--debug', 'the stack of an unexpected error'));
+}
+
+/** Of all flags, what a run was explicitly asked to be. */
+export function choicesOf(flags: RunFlags): RunChoices {
+  const { data, model, tokenizer, innerSteps, batch, codec, outer, waitFor, rounds, seed, quorumWait } = flags;
+  const all = { data, model, tokenizer, innerSteps, batch, codec, outer, waitFor, rounds, seed };
+  const asked = Object.entries(all).filter(([, value]) => value !== undefined);
+  return { ...Object.fromEntries(asked), ...(quorumWait === undefined ? {} : { quorumWaitMs: quorumWait }) };
+}
+
+export interface RunFlags extends Omit<RunChoices, 'quorumWaitMs'> {
+  quorumWait?: number | null;
+}
+
+export function machineOf({ backend, deterministic, microBatch }: MachineFlags): MachineFlags {
+  return { backend, deterministic, ...(microBatch === undefined ? {} : { microBatch }) };
+}

@@ -1,0 +1,58 @@
+import { createHash } from 'node:crypto';
+import { blobManifest, hasManifest, parseManifest } from '../../protocol/blob.ts';
+import { CodedError } from '../../protocol/errors.ts';
+import type { Hash, Sha256 } from '../../protocol/hash.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import type { BlobStore } from './blob-store.ts';
+
+/** Whole blobs in a store of chunks. */
+
+export interface BlobReference {
+  id: Hash;
+  /** bytes */
+  size: number;
+}
+
+export const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
+
+/** Stores a blob's chunks and manifest. @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`, `E_BLOB_SIZE` */
+export async function writeBlob(store: BlobStore, bytes: Uint8Array): Promise<BlobReference> {
+  const { id, size, manifest, chunks } = blobManifest(bytes, nativeSha256);
+  for (const [index, chunk] of chunks.entries()) {
+    const start = index * LIMITS.chunkBytes;
+    await store.write(chunk, bytes.subarray(start, start + LIMITS.chunkBytes));
+  }
+  if (manifest) await store.write(id, manifest);
+  return { id, size };
+}
+
+/** Everything that a blob is made of, manifest included; undefined when the manifest is not here. */
+export async function blobParts(store: BlobStore, { id, size }: BlobReference): Promise<Hash[] | undefined> {
+  if (!hasManifest(size)) return [id];
+  const manifest = await store.read(id);
+  return manifest && [id, ...parseManifest(manifest, id, size, nativeSha256)];
+}
+
+/** Whether all of it is here, by name; reading may still find a chunk damaged. */
+export async function hasBlob(store: BlobStore, blob: BlobReference): Promise<boolean> {
+  const parts = await blobParts(store, blob);
+  return parts?.every((part) => store.has(part)) ?? false;
+}
+
+/** @throws CodedError `E_BLOB_MISSING` when a part is not here or damaged */
+export async function readBlob(store: BlobStore, blob: BlobReference): Promise<Uint8Array> {
+  const parts = await blobParts(store, blob);
+  const chunks = parts && (hasManifest(blob.size) ? parts.slice(1) : parts);
+  const bytes = new Uint8Array(blob.size);
+  let offset = 0;
+  for (const part of chunks ?? []) {
+    const chunk = await store.read(part);
+    if (!chunk) break;
+    bytes.set(chunk, offset);
+    offset += chunk.length;
+  }
+  if (!chunks || offset !== blob.size) {
+    throw new CodedError('E_BLOB_MISSING', `blob ${blob.id.slice(0, 12)} is not whole on this disk: fetch it again`);
+  }
+  return bytes;
+}

@@ -1,0 +1,392 @@
+import { parentPort } from 'node:worker_threads';
+import { blobManifest } from '../../protocol/blob.ts';
+import { firstHead, rootOf, stateAt } from '../../protocol/chain.ts';
+import type { CodecConfig } from '../../protocol/codecs/codec.ts';
+import { codecOf } from '../../protocol/codecs/index.ts';
+import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
+import { assert, isCoded } from '../../protocol/errors.ts';
+import { decodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { initialParameters, type Layout, modelLayout } from '../../protocol/model.ts';
+import { Replica } from '../../protocol/replica.ts';
+import type { AgreedState } from '../../protocol/wire.ts';
+import { loadDataset } from '../data/run-data.ts';
+import { BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
+import { type BlobReference, nativeSha256, readBlob, writeBlob } from '../store/blobs.ts';
+import { loadNewestCheckpoint, pruneCheckpoints, type SavedCheckpoint, saveCheckpoint } from '../store/checkpoint.ts';
+import { runPaths } from '../store/directory.ts';
+import { RecordFile } from '../store/record.ts';
+import type { BackendName } from './backend.ts';
+import { createEngine } from './engine.ts';
+import { notify, serve } from './rpc.ts';
+import { type RoundPlan, Trainer } from './trainer.ts';
+
+/**
+ * The thread that computes: inner steps, codec, outer step, hashing, checkpoints. It holds the parameters, in memory that
+ * the network thread can see; the network thread holds the protocol. One of these works on one run's folder.
+ */
+export interface WorkerInit {
+  genesisBytes: Uint8Array;
+  directory: string;
+  backend: BackendName | 'auto';
+  deterministic: boolean;
+  microBatch?: number;
+}
+
+export interface Opened {
+  backend: string;
+  parameters: number;
+  applied: { block: Hash; state: AgreedState } | null;
+  snapshot: SnapshotFile | null;
+  /** damaged checkpoints that were passed over */
+  warnings: { code: string; message: string }[];
+}
+
+/** A snapshot as chunks of a checkpoint file, for the blob store that serves it. */
+export interface SnapshotFile {
+  path: string;
+  ranges: FileRange[];
+  /** files that are gone since */
+  removed: string[];
+}
+
+export interface Contribution {
+  payload: Hash;
+  size: number;
+  tokens: number;
+  steps: number;
+  loss: number;
+  inline: Uint8Array | null;
+  skipped: number;
+  trainMs: number;
+}
+
+export interface AppliedState {
+  snapshot: Hash;
+  snapshotBytes: number;
+  /** of the new agreed model over some of the validation split (all of it on request); null when not measured */
+  valLoss: number | null;
+  file: SnapshotFile | null;
+}
+
+export interface ApplyRequest {
+  block: Hash;
+  updates: { payload: Hash; size: number; tokens: number }[];
+  final: boolean;
+  state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
+  /** measure on the whole validation split, as after the last round */
+  evaluateAll: boolean;
+}
+
+export interface StepNotice {
+  step: number;
+  steps: number;
+  loss: number;
+  tokens: number;
+  stepMs: number;
+}
+
+/** Validation takes at most this share of the time spent in training, but for the first and last rounds. */
+const EVALUATION_SHARE = 0.01;
+const EVALUATION_SEQUENCES = 64;
+/** Above so many parameters a checkpoint is not written at every round; the payloads since are kept. */
+const CHECKPOINT_ALWAYS_PARAMETERS = 50_000_000;
+const CHECKPOINT_EVERY_ROUNDS = 4;
+
+export class PeerWorker {
+  #genesis!: Genesis;
+  #layout!: Layout;
+  #codec!: CodecConfig;
+  #replica!: Replica;
+  #trainer!: Trainer;
+  #store!: BlobStore;
+  #own!: RecordFile;
+  #checkpoints!: string;
+  /** the payload that the replica's pending update was encoded to */
+  #pendingPayload: Hash | undefined;
+  /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
+  #ownLater: SavedOwn | undefined;
+  #training: { abort: AbortController; finished: Promise<void> } | undefined;
+  #local!: Float32Array;
+  #trainMs = 0;
+  #evaluateMs = 0;
+
+  async open(init: WorkerInit): Promise<Opened> {
+    const paths = runPaths(init.directory);
+    this.#genesis = decodeGenesis(init.genesisBytes);
+    const { model, inner, codec, averaging, outer } = this.#genesis;
+    this.#layout = modelLayout(model);
+    this.#codec = codec;
+    this.#store = new BlobStore(paths.blobs);
+    this.#own = new RecordFile(paths.own);
+    this.#checkpoints = paths.checkpoints;
+    const components = { sha256: nativeSha256, allocate: sharedVector };
+    this.#replica = new Replica(components, { layout: this.#layout, codec, averaging, outer });
+    this.#local = new Float32Array(this.#layout.length);
+    const { backend, deterministic, microBatch } = init;
+    const engine = await createEngine({
+      model,
+      inner,
+      backend,
+      deterministic,
+      ...(microBatch === undefined ? {} : { microBatch }),
+    });
+    const splits = await loadDataset(this.#genesis, this.#store);
+    this.#trainer = new Trainer({ engine, splits, genesis: this.#genesis });
+    const { applied, snapshot, warnings } = await this.#loadCheckpoint();
+    return { backend: `${engine.backend} (${engine.detail})`, parameters: this.#layout.length, applied, snapshot, warnings };
+  }
+
+  /** The initial parameters become the agreed state. */
+  async initialize(): Promise<AppliedState> {
+    await this.#stopTraining();
+    this.#replica.adopt(
+      initialParameters(this.#genesis.model, this.#genesis.seed),
+      new Float32Array(this.#replica.outerState.length),
+    );
+    const run = runIdOf(this.#genesis);
+    return this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run);
+  }
+
+  /** Makes a fetched snapshot the agreed state. @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE` */
+  async restore(state: AgreedState, block: Hash): Promise<AppliedState> {
+    await this.#stopTraining();
+    const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
+    const { parameters, outerState } = this.#replica.readSnapshot(bytes);
+    this.#replica.adopt(parameters, outerState);
+    this.#pendingPayload = undefined;
+    return this.#settle(state, block);
+  }
+
+  /** A fetched payload is what the codec can decode. @throws CodedError<PayloadErrorCode> */
+  async check(payload: BlobReference): Promise<void> {
+    codecOf(this.#codec).check(await readBlob(this.#store, payload), this.#layout);
+  }
+
+  /**
+   * Trains from the agreed parameters and encodes what changed.
+   * @returns null when an `apply`, `restore` or `close` came first, or nothing of use was learned
+   */
+  async train(base: Hash, plan: RoundPlan): Promise<Contribution | null> {
+    await this.#stopTraining();
+    const abort = new AbortController();
+    let done = (): void => {};
+    this.#training = { abort, finished: new Promise((resolve) => (done = resolve)) };
+    try {
+      return await this.#trainAndEncode(base, plan, abort.signal);
+    } finally {
+      this.#training = undefined;
+      done();
+    }
+  }
+
+  /** Ends the training under way after its current step; `train` answers with what there is. */
+  finish(): void {
+    this.#training?.abort.abort('finish');
+  }
+
+  /** Decodes the certified updates and takes the outer step. @throws CodedError `E_BLOB_MISSING` */
+  async apply(request: ApplyRequest): Promise<AppliedState> {
+    await this.#stopTraining();
+    const updates = [];
+    for (const { payload, size, tokens } of request.updates) {
+      const bytes = await readBlob(this.#store, { id: payload, size });
+      const own = payload === this.#pendingPayload && this.#replica.pending !== undefined;
+      updates.push({ payload: bytes, tokens, own });
+    }
+    this.#replica.apply(updates, { final: request.final });
+    this.#pendingPayload = undefined;
+    const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
+    const applied = await this.#settle(state, request.block);
+    return { ...applied, valLoss: await this.#evaluate(request.evaluateAll) };
+  }
+
+  async evaluateAll(): Promise<number> {
+    await this.#stopTraining();
+    await this.#trainer.engine.writeParameters(this.#replica.parameters);
+    return this.#trainer.evaluate();
+  }
+
+  /** Ends training and keeps its work. */
+  async close(): Promise<void> {
+    await this.#stopTraining();
+  }
+
+  /** Tensors alive and heap in use, for tests that look for leaks. */
+  usage(): { tensors: number; heapBytes: number } {
+    return { tensors: this.#trainer.engine.tensors(), heapBytes: process.memoryUsage().heapUsed };
+  }
+
+  async #trainAndEncode(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<Contribution | null> {
+    const { engine } = this.#trainer;
+    await engine.writeParameters(this.#replica.parameters);
+    const startedMs = performance.now();
+    let stepMs = startedMs;
+    const tokensAStep = this.#genesis.batch * this.#genesis.model.context;
+    const onStep = ({ step, loss }: { step: number; loss: number }): void => {
+      const nowMs = performance.now();
+      const notice = { step: step + 1, steps: plan.steps, loss, tokens: tokensAStep, stepMs: nowMs - stepMs };
+      stepMs = nowMs;
+      if (parentPort) notify(parentPort, notice satisfies StepNotice);
+    };
+    const result = await this.#trainer.trainRound(plan, { signal, onStep });
+    const trainMs = performance.now() - startedMs;
+    this.#trainMs += trainMs;
+    await engine.readParameters(this.#local);
+    if (signal.aborted && signal.reason !== 'finish') {
+      if (!result.badParameters && result.tokens > 0) this.#replica.abandon(this.#local);
+      return null;
+    }
+    if (result.badParameters || result.tokens === 0) return null;
+    return this.#encode(base, result, trainMs);
+  }
+
+  async #encode(
+    base: Hash,
+    result: { tokens: number; steps: number; meanLoss: number; skipped: number },
+    trainMs: number,
+  ): Promise<Contribution | null> {
+    this.#replica.withdraw();
+    let payload: Uint8Array;
+    try {
+      payload = this.#replica.contribute(this.#local).payload;
+    } catch (error) {
+      if (isCoded(error) && error.code === 'E_NOT_FINITE') return null;
+      throw error;
+    }
+    const { id, size } = await writeBlob(this.#store, payload);
+    this.#pendingPayload = id;
+    await this.#own.save(encodeOwn({ base, payload: id, vectors: this.#replica.exportOwn() }));
+    const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
+    const { tokens, steps, skipped, meanLoss: loss } = result;
+    return { payload: id, size, tokens, steps, loss, inline, skipped, trainMs };
+  }
+
+  /** Waits until no training is under way; what it had learned goes to the residual. */
+  async #stopTraining(): Promise<void> {
+    this.#training?.abort.abort('overtaken');
+    await this.#training?.finished;
+  }
+
+  /** Hashes the agreed state, writes a checkpoint where one is due, and takes up own work saved for this very state. */
+  async #settle(target: AgreedState, block: Hash): Promise<AppliedState> {
+    const manifest = blobManifest(this.#replica.snapshotBytes(), nativeSha256);
+    const { round } = target;
+    if (target.snapshot) assert(target.snapshot === manifest.id, 'a restored snapshot hashes to its name');
+    const state = { ...target, snapshot: manifest.id, snapshotBytes: manifest.size };
+    if (this.#ownLater?.base === rootOf(state)) this.#takeOwn(this.#ownLater);
+    const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
+    let file: SnapshotFile | null = null;
+    if (due) {
+      const saved = saveCheckpoint(this.#checkpoints, { round, meta: this.#meta(state, block), vectors: this.#vectors() });
+      if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
+      const removed = pruneCheckpoints(this.#checkpoints, round);
+      file = { path: saved.path, ranges: this.#ranges(manifest, saved), removed };
+    }
+    return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, file };
+  }
+
+  #ranges(manifest: { chunks: Hash[]; size: number }, saved: SavedCheckpoint): FileRange[] {
+    return rangesOf(manifest, saved.segments.get('parameters')!.offset);
+  }
+
+  #meta(state: AgreedState, block: Hash): Uint8Array {
+    return encodeCanonical({ block, state, payload: this.#pendingPayload ?? null });
+  }
+
+  #vectors(): Map<string, Float32Array> {
+    const { parameters, outerState, residual, pending, unfinalOwn } = this.#replica;
+    const vectors = new Map([
+      ['parameters', parameters],
+      ['outer', outerState],
+      ['residual', residual],
+    ]);
+    if (pending) vectors.set('pending', pending);
+    if (unfinalOwn) vectors.set('unfinalOwn', unfinalOwn);
+    return vectors;
+  }
+
+  async #loadCheckpoint(): Promise<Pick<Opened, 'applied' | 'snapshot' | 'warnings'>> {
+    const { loaded, skipped } = loadNewestCheckpoint(this.#checkpoints);
+    const warnings = skipped.map(({ code, reason }) => ({ code, message: reason }));
+    if (!loaded) return { applied: null, snapshot: null, warnings };
+    const { vectors, meta } = loaded.checkpoint;
+    this.#replica.parameters.set(vectors.get('parameters')!);
+    this.#replica.outerState.set(vectors.get('outer')!);
+    this.#replica.importOwn(ownBytes(vectors));
+    const manifest = blobManifest(this.#replica.snapshotBytes(), nativeSha256);
+    if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
+    const snapshot = { path: loaded.path, ranges: this.#ranges(manifest, loaded), removed: [] };
+    const { block, state, payload } = decodeCanonical(meta, META_BYTES_MAX) as SavedMeta;
+    this.#pendingPayload = payload ?? undefined;
+    const saved = this.#own.load();
+    const own = saved && decodeOwn(saved);
+    if (own?.base === rootOf(state)) this.#takeOwn(own);
+    else this.#ownLater = own;
+    return { applied: { block, state }, snapshot, warnings };
+  }
+
+  #takeOwn(own: SavedOwn): void {
+    this.#replica.importOwn(own.vectors);
+    this.#pendingPayload = own.payload;
+    this.#ownLater = undefined;
+  }
+
+  async #evaluate(all: boolean): Promise<number | null> {
+    const first = this.#evaluateMs === 0;
+    if (!all && !first && this.#evaluateMs > EVALUATION_SHARE * this.#trainMs) return null;
+    if (this.#genesis.data.validationFraction === 0) return null;
+    const startedMs = performance.now();
+    await this.#trainer.engine.writeParameters(this.#replica.parameters);
+    const loss = await this.#trainer.evaluate(all ? {} : { sequencesMax: EVALUATION_SEQUENCES });
+    this.#evaluateMs += performance.now() - startedMs;
+    return loss;
+  }
+}
+
+interface SavedOwn {
+  /** root that the update builds on */
+  base: Hash;
+  payload: Hash;
+  vectors: Uint8Array;
+}
+
+interface SavedMeta {
+  block: Hash;
+  state: AgreedState;
+  payload: Hash | null;
+}
+
+const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
+/** A model of the largest blob, three vectors of it. */
+const OWN_BYTES_MAX = 4 * LIMITS.blobBytesMax;
+
+function encodeOwn(own: SavedOwn): Uint8Array {
+  return encodeCanonical(own);
+}
+
+function decodeOwn(bytes: Uint8Array): SavedOwn {
+  return decodeCanonical(bytes, OWN_BYTES_MAX) as SavedOwn;
+}
+
+/** The vectors of a checkpoint as `Replica.exportOwn` lays them out. */
+function ownBytes(vectors: ReadonlyMap<string, Float32Array>): Uint8Array {
+  const residual = vectors.get('residual')!;
+  const [pending, unfinalOwn] = [vectors.get('pending'), vectors.get('unfinalOwn')];
+  const parts = [residual, pending, unfinalOwn].flatMap((part) => (part ? [part] : []));
+  const bytes = new Uint8Array(1 + parts.reduce((sum, part) => sum + part.byteLength, 0));
+  bytes[0] = (pending ? 1 : 0) | (unfinalOwn ? 2 : 0);
+  let offset = 1;
+  for (const part of parts) {
+    bytes.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), offset);
+    offset += part.byteLength;
+  }
+  return bytes;
+}
+
+function sharedVector(length: number): Float32Array {
+  return new Float32Array(new SharedArrayBuffer(4 * length));
+}
+
+if (parentPort) serve(parentPort, new PeerWorker());

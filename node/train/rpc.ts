@@ -1,0 +1,75 @@
+import type { MessagePort, Worker } from 'node:worker_threads';
+import { CodedError } from '../../protocol/errors.ts';
+
+/** Calls between threads: one question, one answer, coded errors keep their code. Notices go the other way unasked. */
+
+interface Call {
+  id: number;
+  method: string;
+  args: unknown[];
+}
+type Answer = { id: number; value: unknown } | { id: number; error: { code?: string; message: string } };
+type Notice = { notice: unknown };
+
+/** Methods of an object in another thread; all answer with a promise. */
+export type Remote<T> = {
+  [K in keyof T as T[K] extends (...args: never[]) => unknown ? K : never]: T[K] extends (...args: infer A) => infer R
+    ? (...args: A) => Promise<Awaited<R>>
+    : never;
+};
+
+/** Answers calls on a port by the methods of an object. A call may begin while another is under way. */
+export function serve(port: MessagePort, object: object): void {
+  port.on('message', async ({ id, method, args }: Call) => {
+    try {
+      const value = await (object as Record<string, (...args: unknown[]) => unknown>)[method]!(...args);
+      port.postMessage({ id, value } satisfies Answer);
+    } catch (cause) {
+      const { code, message } = cause as { code?: string; message: string };
+      port.postMessage({ id, error: { ...(typeof code === 'string' ? { code } : {}), message } } satisfies Answer);
+    }
+  });
+}
+
+export function notify(port: MessagePort, notice: unknown): void {
+  port.postMessage({ notice } satisfies Notice);
+}
+
+/**
+ * The other side of `serve`. When the thread dies, all calls under way and to come fail with `E_WORKER`.
+ * @param onDeath told once, unless `worker.terminate` was asked for by closing
+ */
+export function connect<T>(
+  worker: Worker,
+  onNotice: (notice: unknown) => void,
+  onDeath: (error: CodedError) => void,
+): Remote<T> {
+  const waiting = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>();
+  let next = 0;
+  let dead: CodedError | undefined;
+  const die = (reason: string): void => {
+    if (dead) return;
+    dead = new CodedError('E_WORKER', `the training thread stopped: ${reason}`);
+    for (const { reject } of waiting.values()) reject(dead);
+    waiting.clear();
+    onDeath(dead);
+  };
+  worker.on('message', (message: Answer | Notice) => {
+    if ('notice' in message) return onNotice(message.notice);
+    const call = waiting.get(message.id);
+    waiting.delete(message.id);
+    if (!call) return;
+    if ('value' in message) call.resolve(message.value);
+    else call.reject(new CodedError(message.error.code ?? 'E_INTERNAL', message.error.message));
+  });
+  worker.on('error', (error) => die(error.message));
+  worker.on('exit', (code) => die(`exit code ${code}`));
+  const call = (method: string, args: unknown[]): Promise<unknown> => {
+    if (dead) return Promise.reject(dead);
+    const id = next++;
+    worker.postMessage({ id, method, args } satisfies Call);
+    return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
+  };
+  const methods = { get: (_: object, method: string) => (...args: unknown[]) => call(method, args) };
+  return new Proxy({}, methods) as Remote<T>;
+}

@@ -1,0 +1,121 @@
+import { describe, expect, it } from 'vitest';
+import { networkError, type NetworkErrorCode } from '../../../node/net/errors.ts';
+import { createIdentity, NET_LIMITS } from '../../../node/net/index.ts';
+import { Members } from '../../../node/net/members.ts';
+import { PeerBook } from '../../../node/net/peer-book.ts';
+import { codeOf } from './swarm.ts';
+
+/** A book on a clock that is moved by hand, with dials that come out as told. */
+function bookOf(outcome: (addresses: readonly string[]) => string | NetworkErrorCode) {
+  const members = new Members();
+  const dials: (readonly string[])[] = [];
+  const waits: { ms: number; callback: () => void }[] = [];
+  const book = new PeerBook({
+    self: 'me',
+    members,
+    dial: async (addresses) => {
+      dials.push([...addresses]);
+      const result = outcome(addresses);
+      if (result.startsWith('E_')) throw networkError(result as NetworkErrorCode, 'as told');
+      members.admit(result, { addresses, software: '', connection: '1' });
+      return result;
+    },
+    timers: {
+      set: (callback, ms) => {
+        const wait = { ms, callback };
+        waits.push(wait);
+        return wait;
+      },
+      clear: (wait) => {
+        const at = waits.indexOf(wait as never);
+        if (at >= 0) waits.splice(at, 1);
+      },
+    },
+    random: () => 0.5,
+  });
+  /** Lets the next wait pass; its length in ms. */
+  const pass = async (): Promise<number | undefined> => {
+    const wait = waits.shift();
+    wait?.callback();
+    await settled();
+    return wait?.ms;
+  };
+  return { book, members, dials, waits, pass };
+}
+
+/** Dials of these tests settle within a few microtasks. */
+async function settled(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+}
+
+const PEER = createIdentity().self;
+const ADDRESS = `/ip4/192.0.2.7/tcp/4001/p2p/${PEER}`;
+
+describe('PeerBook', () => {
+  it('dials who it is told of, once, and never itself or a member', async () => {
+    const { book, dials, members } = bookOf(() => PEER);
+    book.learn([ADDRESS, ADDRESS, '/ip4/192.0.2.8/tcp/1']);
+    await settled();
+    book.learn([ADDRESS]);
+    await settled();
+    expect(dials).toEqual([[ADDRESS]]);
+    expect(members.list()).toEqual([PEER]);
+  });
+
+  it('doubles its waits to a minute, then forgets the peer', async () => {
+    const { book, pass } = bookOf(() => 'E_STREAM_CLOSED');
+    book.learn([ADDRESS]);
+    await settled();
+    const waits = [];
+    for (let wait = await pass(); wait !== undefined; wait = await pass()) waits.push(wait);
+    expect(waits.slice(0, 7)).toEqual([1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000]);
+    expect(waits).toHaveLength(NET_LIMITS.redialAttemptsMax);
+    expect(book.size).toBe(0);
+  });
+
+  it('dials a user’s address for ever, and again when the peer has gone down', async () => {
+    let up = false;
+    const { book, members, pass, dials } = bookOf(() => (up ? PEER : 'E_STREAM_CLOSED'));
+    const bare = '/ip4/192.0.2.7/tcp/4001';
+    expect(await codeOf(book.dialPinned(bare, undefined))).toBe('E_STREAM_CLOSED');
+    for (let i = 0; i < 3 * NET_LIMITS.redialAttemptsMax; i++) expect(await pass()).toBeGreaterThan(0);
+    up = true;
+    await pass();
+    expect(members.list()).toEqual([PEER]);
+    expect(book.size).toBe(1);
+    members.remove(PEER);
+    const before = dials.length;
+    expect(await pass()).toBe(1_000);
+    expect(dials.slice(before)).toEqual([[bare]]);
+    expect(members.list()).toEqual([PEER]);
+  });
+
+  it.each(['E_OTHER_RUN', 'E_OTHER_VERSION'] as const)('gives up at once on %s', async (code) => {
+    const { book, waits } = bookOf(() => code);
+    expect(await codeOf(book.dialPinned(ADDRESS, PEER))).toBe(code);
+    expect([book.size, waits.length]).toEqual([0, 0]);
+  });
+
+  it('is bounded, and keeps room for the living', async () => {
+    const { book, members } = bookOf((addresses) => (addresses[0]?.includes('192.0.2.7') ? PEER : 'E_STREAM_CLOSED'));
+    for (let i = 0; i < NET_LIMITS.bookPeersMax + 20; i++) {
+      book.learn([`/ip4/192.0.2.1/tcp/${i + 1}/p2p/${createIdentity().self}`]);
+      await settled();
+    }
+    expect(book.size).toBe(NET_LIMITS.bookPeersMax);
+    book.learn([ADDRESS]);
+    await settled();
+    expect(members.list()).toEqual([PEER]);
+    expect(book.size).toBe(NET_LIMITS.bookPeersMax);
+  });
+
+  it('does nothing after it is stopped', async () => {
+    const { book, dials, waits } = bookOf(() => 'E_STREAM_CLOSED');
+    book.learn([ADDRESS]);
+    await settled();
+    book.stop();
+    book.learn([ADDRESS]);
+    await settled();
+    expect([dials.length, waits.length, book.size]).toEqual([1, 0, 0]);
+  });
+});
