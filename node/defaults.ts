@@ -122,12 +122,7 @@ export function tokenizerFor(kind: TokenizerKind | undefined, text: Uint8Array):
  * The genesis of a new run. Nothing is stored: its blobs are `source.bytes` and, if there is one, `tokenizer.blob`.
  * @throws CodedError `E_DATA_TOO_SMALL`, `E_TOKENIZER_UNKNOWN`, `E_GENESIS`
  */
-export function buildGenesis(
-  choices: RunChoices,
-  founder: PeerId,
-  source: TextSource,
-  tokenizer: Tokenizer,
-): Genesis {
+export function buildGenesis(choices: RunChoices, founder: PeerId, source: TextSource, tokenizer: Tokenizer): Genesis {
   const { model = DEFAULT_MODEL, codec = DEFAULT_CODEC, seed = DEFAULT_SEED, waitFor = 1 } = choices;
   const preset = PRESETS[model];
   const { innerSteps = preset.innerSteps, batch = preset.batch, rounds = null } = choices;

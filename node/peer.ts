@@ -17,7 +17,6 @@ import {
   type Message,
 } from '../protocol/messages.ts';
 import { type Layout, modelLayout } from '../protocol/model.ts';
-import type { AgreedState } from '../protocol/wire.ts';
 import type { Network, Verdict } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
@@ -172,7 +171,7 @@ export class Peer {
       case 'initialize':
         return this.#watch(worker.initialize().then((applied) => this.#restored(applied)));
       case 'restore':
-        return this.#watch(this.#restore(effect.state, effect.block, effect.holders));
+        return this.#watch(this.#restore(effect));
       case 'train':
         return this.#watch(this.#train(effect));
       case 'finish':
@@ -272,13 +271,13 @@ export class Peer {
     await this.#dropOldPayloads(state.round);
   }
 
-  async #restore(state: AgreedState, block: Hash, holders: PeerId[]): Promise<void> {
+  async #restore({ state, block, holders, included }: Effect & { type: 'restore' }): Promise<void> {
     const startedMs = performance.now();
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     this.#telling.phase('fetching', state.round);
     try {
       await this.#fetchBlob(snapshot, holders);
-      const applied = await this.#c.worker.restore(state, block);
+      const applied = await this.#c.worker.restore(state, block, included);
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);
@@ -307,9 +306,8 @@ export class Peer {
     try {
       const answer = await network.request(peer, encodeHistoryRequest(this.machine.run, fromHeight, skip));
       this.#give({ type: 'history', peer, history: decodeHistory(answer, this.machine.run) });
-    } catch (error) {
-      if (!isCoded(error)) throw error;
-      this.#give({ type: 'history', peer, history: null });
+    } catch {
+      this.#give({ type: 'history', peer, history: null }); // gone, silent or talking nonsense: others are asked
     }
   }
 

@@ -14,8 +14,9 @@ export class CodedError<Code extends string = string> extends Error {
   }
 }
 
+/** One of ours; the system's errors have codes too, but are no answer to a user. */
 export function isCoded(error: unknown): error is CodedError {
-  return error instanceof Error && typeof (error as { code?: unknown }).code === 'string';
+  return error instanceof CodedError;
 }
 
 /** A broken promise of our own code, never the fault of a peer or a user. */

@@ -45,8 +45,11 @@ export type Effect =
   | { type: 'send'; peer: PeerId; message: Message }
   /** compute the initial parameters, answer `restored` */
   | { type: 'initialize' }
-  /** fetch this snapshot, make it the agreed state, answer `restored`; own work since returns to the residual */
-  | { type: 'restore'; state: AgreedState; block: Hash; holders: PeerId[] }
+  /**
+   * fetch this snapshot, make it the agreed state, answer `restored`; own work that is not in it returns to the residual.
+   * `included` are own payloads that the history up to there has taken up
+   */
+  | { type: 'restore'; state: AgreedState; block: Hash; holders: PeerId[]; included: Hash[] }
   /** train from the agreed state, encode, answer `trained` */
   | { type: 'train'; round: number; base: Hash; firstPosition: number; steps: number; firstStep: number }
   /** others wait: stop after the current inner step and contribute what is there */

@@ -1,22 +1,23 @@
-import { Agreement, type AgreementRecord } from './agreement.ts';
-import { checkBlock, stateAt } from './chain.ts';
+import { Agreement } from './agreement.ts';
+import { stateAt } from './chain.ts';
+import { Closing } from './closing.ts';
 import { Core } from './core.ts';
-import { encodeCanonical, decodeCanonical } from './encoding.ts';
-import { assert, isCoded } from './errors.ts';
+import { assert } from './errors.ts';
 import type { Effect, Event, Restart } from './events.ts';
 import { type Genesis, runIdOf } from './genesis.ts';
 import type { Hash } from './hash.ts';
 import { branchFromLog } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import { Membership } from './membership.ts';
-import { decodeMessage, encodeMessage, type History, type Message, type MessageOf } from './messages.ts';
-import { peersOf, quorumOf } from './roster.ts';
+import { isMember, Membership } from './membership.ts';
+import type { History, Message, MessageOf } from './messages.ts';
+import { decodeRecord, encodeRecord } from './record.ts';
+import { peersOf } from './roster.ts';
 import { Payloads, Round } from './round.ts';
 import { blockHash } from './signing.ts';
 import { Sync } from './sync.ts';
 import { Unfinal } from './unfinal.ts';
-import type { Block, Entry } from './wire.ts';
+import type { AgreedState, Block, Entry } from './wire.ts';
 
 /**
  * A peer as a state machine: events in, effects out. It never waits, never looks at a clock and holds no parameters:
@@ -43,16 +44,15 @@ export class Machine {
   readonly #payloads: Payloads;
   readonly #sync: Sync;
   readonly #unfinal: Unfinal;
+  readonly #closing: Closing;
   #agreement: Agreement;
   #round: Round | undefined;
   #applying: Hash | undefined;
   /** messages for rounds and heights that this peer has not reached */
   #future: { from: PeerId; message: Message }[] = [];
-  #viewSinceMs = 0;
-  #viewSeen = '';
-  #readySinceMs: number | undefined;
-  #repeatedMs = 0;
-  #unfinalSaid = false;
+  /** the header announced before a restart, which stands if its round is still open */
+  #announcedBefore: MessageOf<'header'> | undefined;
+  #repeatedMs = Number.NEGATIVE_INFINITY;
   #ending: { sinceMs: number; reason: 'rounds' | 'left' } | undefined;
   #done = false;
 
@@ -63,6 +63,7 @@ export class Machine {
     this.#payloads = new Payloads(this.#core);
     this.#sync = new Sync(this.#core);
     this.#unfinal = new Unfinal(this.#core, this.#membership, this.#payloads);
+    this.#closing = new Closing(this.#core, this.#membership, this.#payloads, this.#unfinal);
     this.#agreement = this.#newAgreement();
   }
 
@@ -255,6 +256,7 @@ export class Machine {
     const state = target === 'initialize' ? stateAt(branch.heads[0]!, snapshot) : target.state;
     const { root } = this.#core.setApplied(position, state);
     this.#round = undefined;
+    this.#repeatedMs = Number.NEGATIVE_INFINITY; // a joiner asks to be let in at once
     this.#core.emit({ type: 'report', report: { kind: 'synced', round: state.round, root } });
   }
 
@@ -274,9 +276,7 @@ export class Machine {
     this.#changedHeight();
     if (start.initialize) return this.#initialize();
     if (!start.state) return;
-    const block = fork.heads[start.position]!.tip;
-    this.#sync.restoring = { block, state: start.state };
-    this.#core.emit({ type: 'restore', state: start.state, block, holders: [peer, ...this.#membership.reachable()] });
+    this.#restore(start.position, start.state, [peer, ...this.#membership.reachable()]);
   }
 
   #append(entry: Entry): void {
@@ -303,12 +303,19 @@ export class Machine {
     this.#core.applied = undefined;
     this.#round = undefined;
     for (let position = branch.heads.length - 1; position >= 0; position--) {
-      const block = branch.heads[position]!.tip;
-      const state = states.get(block);
-      if (!state) continue;
-      this.#sync.restoring = { block, state };
-      return this.#core.emit({ type: 'restore', state, block, holders: this.#membership.reachable() });
+      const state = states.get(branch.heads[position]!.tip);
+      if (state) return this.#restore(position, state, this.#membership.reachable());
     }
+  }
+
+  #restore(position: number, state: AgreedState, holders: PeerId[]): void {
+    const { branch, self } = this.#core;
+    const block = branch.heads[position]!.tip;
+    const past = branch.entries.slice(Math.max(0, position - LIMITS.payloadRoundsKept), position);
+    const own = past.flatMap((entry) => entry.block.updates.filter((update) => update.author === self));
+    const included = own.map((update) => update.payload);
+    this.#sync.restoring = { block, state };
+    this.#core.emit({ type: 'restore', state, block, holders, included });
   }
 
   #onApplied(event: Event & { type: 'applied' }): void {
@@ -332,10 +339,7 @@ export class Machine {
     const { self } = this.#core;
     const own = contributors.includes(self) ? 'included' : this.#round?.places.includes(self) ? 'late' : 'none';
     const final = block.members === null;
-    if (final && this.#unfinalSaid) {
-      this.#unfinalSaid = false;
-      this.#core.warn('W_FINAL_AGAIN', 'a quorum is back: this round and the unfinal ones before it are final');
-    }
+    if (final) this.#closing.onFinalRound();
     const round = block.round + 1;
     const report = { kind: 'round', round, root, final, contributors, trainLoss, tokens, own } as const;
     this.#core.emit({ type: 'report', report });
@@ -418,7 +422,7 @@ export class Machine {
     const announced = this.#round?.own ?? this.#announcedBefore;
     this.#round = new Round(this.#core, this.#payloads, applied);
     this.#payloads.keep(this.recentPayloads());
-    this.#readySinceMs = undefined;
+    this.#closing.beginRound();
     const place = applied.head.places.indexOf(self);
     if (announced?.base === applied.root) this.#round.adoptOwn(announced);
     else if (place >= 0 && !this.#membership.leaving) {
@@ -431,104 +435,14 @@ export class Machine {
   }
 
   #advanceRound(): void {
-    const { applied, nowMs, self } = this.#core;
+    const { applied, self } = this.#core;
     if (!applied || this.#ending) return;
-    this.#noteView();
-    if (this.#membership.leaving && !peersOf(applied.head.roster).includes(self)) return this.#finish('left');
+    if (this.#membership.leaving && !isMember(applied.head, self)) return this.#finish('left');
     this.#round?.askToFinish();
-    this.#notarizeIfSound();
-    const fresh = this.#freshBlock();
-    const locked = this.#agreement.lockedBlock();
-    if (!fresh && !locked && !this.#agreement.proposal) {
-      this.#readySinceMs = undefined;
-      return;
-    }
-    this.#readySinceMs ??= nowMs;
-    // a block notarized in an earlier view is most likely being finalized: repeating it at once would be noise
-    const proposeAtMs = locked ? this.#viewSinceMs + this.#viewMs() / 2 : this.#readySinceMs;
-    if (nowMs >= proposeAtMs) this.#agreement.propose(fresh);
-    else this.#core.wakeAt(proposeAtMs);
-    this.#notarizeIfSound();
-    const deadlineMs = Math.max(this.#readySinceMs, this.#viewSinceMs) + this.#viewMs();
-    if (nowMs >= deadlineMs) this.#agreement.nullify();
-    else this.#core.wakeAt(deadlineMs);
-    if (fresh?.kind === 'round') this.#goOnWithoutQuorum();
-  }
-
-  /** How long this view may take: doubles with every view, so that slow links get a block through in the end. */
-  #viewMs(): number {
-    const { viewMs, quorumWaitMs } = this.#core.context.genesis.timing;
-    return Math.min(viewMs * 2 ** Math.min(this.#agreement.view, 5), Math.max(viewMs, (quorumWaitMs ?? 1e9) / 2));
-  }
-
-  #noteView(): void {
-    const seen = `${this.#agreement.height}/${this.#agreement.view}`;
-    if (seen === this.#viewSeen) return;
-    this.#viewSeen = seen;
-    this.#viewSinceMs = this.#core.nowMs;
-    this.#repeatedMs = this.#core.nowMs;
-  }
-
-  #freshBlock(): Block | undefined {
-    const applied = this.#core.applied!;
-    const { head, root } = applied;
-    const common = { height: head.height + 1, previous: head.tip, round: head.round, base: root, members: null };
-    const requests = this.#membership.requests(head);
-    const started = head.places.length > 0;
-    if (started && this.#round?.isComplete((peer) => this.#membership.isLive(peer) && isIn(head.roster, peer))) {
-      return { ...common, kind: 'round', updates: this.#round.held(), ...requests };
-    }
-    const due = started ? requests.leaves.length > 0 : requests.leaves.length + requests.joins.length > 0;
-    if (!due) return undefined;
-    return { ...common, kind: 'membership', updates: [], ...requests, joins: started ? [] : requests.joins };
-  }
-
-  #notarizeIfSound(): void {
-    const { proposal } = this.#agreement;
-    if (!proposal || !this.#agreement.isVoter || this.#agreement.hasVoted('notarize')) return;
-    if (this.#agreement.proposalIsLocked()) return this.#agreement.notarize();
-    const { branch, context, applied } = this.#core;
-    try {
-      checkBlock(context, branch.head, proposal.block, applied!.root);
-    } catch (error) {
-      if (!isCoded(error)) throw error;
-      return; // not ours to judge if we are behind, and the view's time runs out if it is plain wrong
-    }
-    const state = this.#payloads.require(proposal.block, [proposal.author]);
-    if (state === 'held') this.#agreement.notarize();
-    else if (state === 'unavailable') this.#payloads.retry(proposal.block, [proposal.author]);
-  }
-
-  /** No quorum for the stated time, or none since the last unfinal round: the rest go on. */
-  #goOnWithoutQuorum(): void {
-    const { applied, context, nowMs, self } = this.#core;
-    const { quorumWaitMs } = context.genesis.timing;
-    const { committee, roster } = applied!.head;
-    if (quorumWaitMs === null || !isIn(roster, self)) return;
-    const live = () => committee.filter((peer) => this.#membership.isLive(peer)).length;
-    const waitedSinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
-    const waited = nowMs >= waitedSinceMs + quorumWaitMs;
-    const alreadyUnfinal = applied!.head.unfinalTokens > 0;
-    if (!waited && !(alreadyUnfinal && live() < quorumOf(committee.length))) {
-      return this.#core.wakeAt(waitedSinceMs + quorumWaitMs);
-    }
-    if (waited && live() >= quorumOf(committee.length)) {
-      const heard = this.#agreement.votersHeard();
-      for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);
-      if (live() >= quorumOf(committee.length)) return;
-    }
-    this.#sayUnfinal(live(), committee.length);
-    const entry = this.#unfinal.progress(this.#round!, context.genesis.timing.viewMs);
+    const entry = this.#closing.advance(this.#agreement, this.#round);
     if (!entry) return;
     this.#append(entry);
     this.#applyNext();
-  }
-
-  #sayUnfinal(live: number, voters: number): void {
-    if (this.#unfinalSaid) return;
-    this.#unfinalSaid = true;
-    const text = `${live} of ${voters} voters can be reached, ${quorumOf(voters)} are needed: going on in unfinal rounds`;
-    this.#core.warn('W_UNFINAL', text);
   }
 
   // --- votes, repetition, the end -------------------------------------------------------------------------------------
@@ -554,8 +468,6 @@ export class Machine {
     this.#core.emit({ type: 'persist', record: encodeRecord(this.#agreement.record(), this.#round?.own) });
   }
 
-  #announcedBefore: MessageOf<'header'> | undefined;
-
   #restoreRecord(bytes: Uint8Array): void {
     const { record, header } = decodeRecord(bytes, this.run, this.#core.context.signer);
     this.#announcedBefore = header;
@@ -573,8 +485,8 @@ export class Machine {
   #repeatWhenStuck(): void {
     const { applied, nowMs, self } = this.#core;
     if (this.#done) return;
-    const outside = applied && this.#sync.caughtUp && !isIn(applied.head.roster, self) && !this.#membership.leaving;
-    const waiting = this.#readySinceMs !== undefined || this.#round?.own !== undefined || this.#ending !== undefined;
+    const outside = applied && this.#sync.caughtUp && !isMember(applied.head, self) && !this.#membership.leaving;
+    const waiting = this.#closing.isWaiting || this.#round?.own !== undefined || this.#ending !== undefined;
     if (applied && !outside && !waiting && this.#core.atTip && !this.#membership.leaving) return;
     const atMs = this.#repeatedMs + REPEAT_MS;
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
@@ -598,7 +510,7 @@ export class Machine {
   /** The last round is reached: stay a moment, so that nobody is left without its certificate and payloads. */
   #endWhenHeard(ending: { sinceMs: number; reason: 'rounds' | 'left' }): void {
     const atMs = ending.sinceMs + LINGER_MS;
-    const alone = !this.#membership.reachable().some((peer) => isIn(this.#core.branch.head.roster, peer));
+    const alone = !this.#membership.reachable().some((peer) => isMember(this.#core.branch.head, peer));
     if (alone || this.#core.nowMs >= atMs) this.#finish(ending.reason);
     else this.#core.wakeAt(atMs);
   }
@@ -609,38 +521,8 @@ const REPEAT_MS = 1000;
 /** How long a peer that is done stays, for others to fetch what they lack. */
 const LINGER_MS = 2000;
 
-function isIn(roster: readonly { peer: PeerId }[], peer: PeerId): boolean {
-  return roster.some((member) => member.peer === peer);
-}
-
 function commonLength(a: readonly Entry[], b: readonly Entry[]): number {
   let i = 0;
   while (i < a.length && i < b.length && blockHash(a[i]!.block) === blockHash(b[i]!.block)) i++;
   return i;
 }
-
-function encodeRecord(record: AgreementRecord, header: MessageOf<'header'> | undefined): Uint8Array {
-  const { height, votes, certificates, proposal } = record;
-  const messages: Message[] = [...votes, ...certificates];
-  if (proposal) messages.push(proposal);
-  if (header) messages.push(header);
-  return encodeCanonical({ height, messages: messages.map(encodeMessage) });
-}
-
-function decodeRecord(bytes: Uint8Array, run: Hash, signer: Signer) {
-  const { height, messages } = decodeCanonical(bytes, RECORD_BYTES_MAX) as { height: number; messages: Uint8Array[] };
-  const record: AgreementRecord = { height, votes: [], certificates: [], proposal: null };
-  let header: MessageOf<'header'> | undefined;
-  for (const each of messages) {
-    const message = decodeMessage(each, run, signer);
-    if (message.type === 'vote') record.votes.push(message);
-    else if (message.type === 'certificate') record.certificates.push(message);
-    else if (message.type === 'proposal') record.proposal = message;
-    else if (message.type === 'header') header = message;
-  }
-  return { record, header };
-}
-
-/** Votes and certificates of one height, each with its block: far more than ever occurs. */
-const RECORD_BYTES_MAX = 64 * LIMITS.gossipBytesMax;
-

@@ -45,7 +45,7 @@ export class Membership {
   }
 
   onLeave(leave: Leave): void {
-    if (this.#isMember(leave.author)) this.#leaves.set(leave.author, leave);
+    if (isMember(this.#core.branch.head, leave.author)) this.#leaves.set(leave.author, leave);
   }
 
   joinMessage(round: number) {
@@ -88,8 +88,8 @@ export class Membership {
   #report(peer: PeerId, change: 'joined' | 'left' | 'evicted'): void {
     this.#core.emit({ type: 'report', report: { kind: 'peer', peer, change } });
   }
+}
 
-  #isMember(peer: PeerId): boolean {
-    return this.#core.branch.head.roster.some((member) => member.peer === peer);
-  }
+export function isMember(head: Head, peer: PeerId): boolean {
+  return head.roster.some((member) => member.peer === peer);
 }

@@ -133,6 +133,11 @@ export class Replica {
     this.#pending = undefined;
   }
 
+  /** The pending update turned out to be in the agreed state already: nothing of it is owed any more. */
+  confirm(): void {
+    this.#pending = undefined;
+  }
+
   /**
    * Ends a round: the mean of its updates goes through one outer step, and own work is settled. An own update that is
    * not among them returns to the residual. In an unfinal round an own one stays on the books until a final round

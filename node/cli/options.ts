@@ -1,6 +1,7 @@
 import { type Command, Option } from 'commander';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { CodedError } from '../../protocol/errors.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import { OUTER_NAMES } from '../../protocol/outer/outer.ts';
 import { BUILT_IN_SOURCES, DEFAULT_SOURCE } from '../data/sources.ts';
 import {
@@ -17,14 +18,15 @@ import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
 
 export type OptionErrorCode = 'E_OPTION'; // a value that the option does not take
 
-/** One more than the largest whole number with a name of its own would be two of them. */
-const SEED_MAX = Number.MAX_SAFE_INTEGER;
-
-export interface MachineFlags {
+/** As `StartOptions` and `EngineSettings` take it. */
+export interface Machine {
   backend: BackendName | 'auto';
   deterministic: boolean;
+  /** sequences; the engine chooses where it is absent */
   microBatch?: number;
 }
+
+export type MachineFlags = Partial<Machine>;
 
 export function integer(option: string, min: number, max: number): (text: string) => number {
   return (text) => {
@@ -71,7 +73,11 @@ export function addTrainingOptions(command: Command): Command {
     .option('--model <preset>', `${listed(MODEL_NAMES)} (default: ${DEFAULT_MODEL})`, oneOf('--model', MODEL_NAMES))
     .option('--tokenizer <kind>', 'char or byte (default: char)', oneOf('--tokenizer', TOKENIZER_KINDS))
     .option('--batch <n>', "sequences in an inner step (default: the model's)", integer('--batch', 1, 1_000_000))
-    .option('--seed <n>', `of everything random (default: ${DEFAULT_SEED})`, integer('--seed', 0, SEED_MAX));
+    .option(
+      '--seed <n>',
+      `of everything random (default: ${DEFAULT_SEED})`,
+      integer('--seed', 0, Number.MAX_SAFE_INTEGER),
+    );
 }
 
 /** What only a run of many peers has. */
@@ -80,7 +86,7 @@ export function addRunOptions(command: Command): Command {
     .option('--inner-steps <H>', "in a round (default: the model's)", integer('--inner-steps', 1, 1_000_000))
     .option('--codec <name>', `${listed(CODEC_NAMES)} (default: ${DEFAULT_CODEC})`, oneOf('--codec', CODEC_NAMES))
     .option('--outer <name>', `${listed(OUTER_NAMES)} (default: the codec's)`, oneOf('--outer', OUTER_NAMES))
-    .option('--wait-for <peers>', 'before the first round (default: 1)', integer('--wait-for', 1, 4096))
+    .option('--wait-for <peers>', 'before the first round (default: 1)', integer('--wait-for', 1, LIMITS.rosterMax))
     .option('--rounds <n>', 'then stop (default: go on)', integer('--rounds', 1, 1_000_000_000))
     .option(
       '--quorum-wait <ms>',
@@ -93,8 +99,8 @@ export function addRunOptions(command: Command): Command {
 export function addMachineOptions(command: Command): Command {
   const backends = ['auto', ...BACKEND_NAMES] as const;
   return command
-    .option('--backend <name>', `${listed(backends)} (default: auto)`, oneOf('--backend', backends), 'auto')
-    .option('--deterministic', 'the same bits on every run and CPU, a little slower', false)
+    .option('--backend <name>', `${listed(backends)} (default: auto)`, oneOf('--backend', backends))
+    .option('--deterministic', 'the same bits on every run and CPU, a little slower')
     .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000));
 }
 
@@ -115,6 +121,6 @@ export interface RunFlags extends Omit<RunChoices, 'quorumWaitMs'> {
   quorumWait?: number | null;
 }
 
-export function machineOf({ backend, deterministic, microBatch }: MachineFlags): MachineFlags {
+export function machineOf({ backend = 'auto', deterministic = false, microBatch }: MachineFlags): Machine {
   return { backend, deterministic, ...(microBatch === undefined ? {} : { microBatch }) };
 }

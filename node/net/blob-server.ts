@@ -22,9 +22,9 @@ export interface BlobServerComponents extends StreamComponents {
 }
 
 /**
- * Serves chunks by hash to members. A request is a frame of 32 bytes, an answer a status byte and the chunk; answers come
- * in the order of the requests, one at a time, so that a peer makes us hold one chunk for each of its few streams. The
- * asker gives the credit: nothing is sent that was not asked for.
+ * Serves chunks by hash to members. A request is a frame of 32 bytes, an answer a status byte and the chunk; answers
+ * come in the order of the requests, one at a time, so that a peer makes us hold one chunk for each of its few streams.
+ * The asker gives the credit: nothing is sent that was not asked for.
  */
 export class BlobServer {
   readonly counters: ByteCounters = { bytesSent: 0, bytesReceived: 0 };
@@ -36,7 +36,11 @@ export class BlobServer {
 
   async start(): Promise<void> {
     const options = { maxInboundStreams: NET_LIMITS.streamsPerPeerMax };
-    await this.#components.host.node.handle(BLOB_PROTOCOL, (stream, connection) => this.#serve(stream, connection), options);
+    await this.#components.host.node.handle(
+      BLOB_PROTOCOL,
+      (stream, connection) => this.#serve(stream, connection),
+      options,
+    );
   }
 
   async #serve(stream: Stream, connection: Connection): Promise<void> {

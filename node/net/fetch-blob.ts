@@ -38,8 +38,8 @@ export interface FetchBlobComponents {
  * dropped and its chunks are asked of others; what a slow one still owes when nothing else is left is asked twice.
  * After an error the sink keeps what came, so that the next call goes on from there.
  *
- * @throws CodedError `E_BLOB_UNAVAILABLE` when no provider is left that has the rest; `E_BLOB_CORRUPT` when all there were
- *   lied, or the manifest contradicts its chunks; `E_BLOB_SIZE`; `E_ABORTED`; whatever the sink throws
+ * @throws CodedError `E_BLOB_UNAVAILABLE` when no provider is left that has the rest; `E_BLOB_CORRUPT` when all there
+ *   were lied, or the manifest contradicts its chunks; `E_BLOB_SIZE`; `E_ABORTED`; whatever the sink throws
  */
 export async function fetchBlob(
   components: FetchBlobComponents,

@@ -27,7 +27,8 @@ export interface FetchedGenesis {
  */
 export async function fetchGenesis(addresses: readonly string[], init: FetchGenesisInit = {}): Promise<FetchedGenesis> {
   const parsed = addresses.map((text) => parseAddress(text));
-  if (parsed.length === 0) throw networkError('E_BOOTSTRAP', 'no bootstrap address is given: add --bootstrap <multiaddr>');
+  if (parsed.length === 0)
+    throw networkError('E_BOOTSTRAP', 'no bootstrap address is given: add --bootstrap <multiaddr>');
   const host = await createHost({ identity: createIdentity() }, { ...init, listen: [] });
   try {
     const asked = Promise.any(parsed.map((address) => askOne(host, address, init)));

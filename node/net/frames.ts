@@ -28,9 +28,9 @@ interface Outgoing {
 /**
  * Length-prefixed frames over one libp2p stream, in both directions: it-pipe with it-length-prefixed.
  *
- * libp2p 3 has no backpressure for readers: what arrives piles up in memory however slowly it is read. So bytes that have
- * come and are not read yet are counted, and a sender that goes beyond what the protocol lets it send unasked is cut
- * off. Writers do wait: `write` resolves when the stream has taken the frame.
+ * libp2p 3 has no backpressure for readers: what arrives piles up in memory however slowly it is read. So bytes that
+ * have come and are not read yet are counted, and a sender that goes beyond what the protocol lets it send unasked is
+ * cut off. Writers do wait: `write` resolves when the stream has taken the frame.
  */
 export class Frames {
   readonly #stream: Stream;

@@ -3,10 +3,8 @@ import { createHash } from 'node:crypto';
 import {
   type GossipSub,
   type GossipSubComponents,
-  type GossipsubOpts,
   gossipsub,
   type Message,
-  StrictSign,
   TopicValidatorResult,
 } from '@chainsafe/libp2p-gossipsub';
 import type { PeerId as Libp2pPeerId } from '@libp2p/interface';
@@ -14,6 +12,7 @@ import { assert } from '../../protocol/errors.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { plain } from './frames.ts';
+import { gossipOptions } from './gossip-options.ts';
 import { NET_LIMITS } from './limits.ts';
 import type { Members } from './members.ts';
 
@@ -110,22 +109,22 @@ export class Gossip {
 
   /**
    * @param bytes at least one, at most `LIMITS.gossipBytesMax`
-   * @returns the number of peers it was sent to, 0 if nobody listens yet or the same bytes were published before
+   * @returns the peers it was sent to: none if nobody listens yet or the same bytes were published before
    */
-  async publish(bytes: Uint8Array): Promise<number> {
+  async publish(bytes: Uint8Array): Promise<PeerId[]> {
     assert(bytes.length > 0 && bytes.length <= LIMITS.gossipBytesMax, `gossip of ${bytes.length} bytes`);
     const floodPublish = bytes.length <= NET_LIMITS.floodBytesMax;
     const recipients = await this.#started()
       .publish(this.topic, bytes, { floodPublish })
-      .then((result) => result.recipients.length)
+      .then((result) => result.recipients.map((peer) => peer.toString()))
       .catch((error: Error) => {
         // refused before it is marked as seen, so that the same bytes can be published again
-        if (error.message.includes('NoPeersSubscribedToTopic')) return 0;
+        if (error.message.includes('NoPeersSubscribedToTopic')) return [];
         throw error;
       });
-    if (recipients > 0) this.counters.sent++;
+    if (recipients.length > 0) this.counters.sent++;
     else this.counters.unheard++;
-    this.counters.bytesSent += bytes.length * recipients;
+    this.counters.bytesSent += bytes.length * recipients.length;
     return recipients;
   }
 
@@ -177,65 +176,6 @@ const RESULTS = {
   ignore: TopicValidatorResult.Ignore,
   reject: TopicValidatorResult.Reject,
 } satisfies Record<Verdict, TopicValidatorResult>;
-
-/** The whole configuration of gossipsub. Every line that departs from a default has its reason. */
-export function gossipOptions(topic: string, idOf: (message: Message) => Uint8Array): Partial<GossipsubOpts> {
-  return {
-    globalSignaturePolicy: StrictSign,
-    msgIdFn: idOf,
-    // Without it a peer can subscribe to topics without end and fill our memory (CVE-2026-46679).
-    allowedTopics: [topic],
-    emitSelf: false,
-    // Copies on the wire grow with D. Small messages go to everybody at once anyway, and what a thin mesh loses is
-    // asked for after the lazy gossip to six others.
-    D: 4,
-    Dlo: 3,
-    Dhi: 8,
-    Dout: 1,
-    Dscore: 2,
-    // A mesh forms a heartbeat after the first connection; rounds may be a few seconds long.
-    heartbeatInterval: 700, // ms
-    floodPublish: false, // chosen for each message, by its size
-    ignoreDuplicatePublishError: true,
-    // A message nobody hears is an error and not marked as seen, so that it can be published again.
-    allowPublishToZeroTopicPeers: false,
-    fallbackToFloodsub: false, // floodsub has neither signatures checked by score nor bounds
-    doPX: false, // members tell each other addresses in their hello
-    maxInboundDataLength: NET_LIMITS.gossipFrameBytesMax,
-    maxOutboundBufferSize: NET_LIMITS.gossipBacklogBytesMax,
-    // A peer that trains answers late; three seconds would count as a broken promise.
-    gossipsubIWantFollowupMs: 15_000,
-    scoreParams: {
-      // Peers in one house, one university or one test share an address; the default takes the whole mesh from the
-      // eleventh of them.
-      IPColocationFactorWeight: 0,
-      topics: { [topic]: topicScore },
-    },
-  };
-}
-
-/** Only what is invalid counts: a control topic is silent most of the time, and silence is no fault. */
-const topicScore = {
-  topicWeight: 1,
-  timeInMeshWeight: 0,
-  timeInMeshQuantum: 1000,
-  timeInMeshCap: 1,
-  firstMessageDeliveriesWeight: 0,
-  firstMessageDeliveriesDecay: 0.5,
-  firstMessageDeliveriesCap: 1,
-  meshMessageDeliveriesWeight: 0,
-  meshMessageDeliveriesDecay: 0.5,
-  meshMessageDeliveriesCap: 1,
-  meshMessageDeliveriesThreshold: 1,
-  meshMessageDeliveriesWindow: 10,
-  meshMessageDeliveriesActivation: 1000,
-  meshFailurePenaltyWeight: 0,
-  meshFailurePenaltyDecay: 0.5,
-  // Squared: with the third rejected message in quick succession a sender falls to -180, under the graylist threshold of
-  // -80, and what it sends is not looked at for the next forty seconds.
-  invalidMessageDeliveriesWeight: -20,
-  invalidMessageDeliveriesDecay: 0.99, // each second
-};
 
 /**
  * The registrar as gossipsub sees it: peers come into being for it when they pass hello. (libp2p's own middleware for

@@ -27,7 +27,10 @@ const version = z.number().int().min(0).max(0xffffffff);
 const addresses = (max: number) => z.array(z.string().max(NET_LIMITS.addressMax)).max(max);
 const greetingFields = {
   version,
-  runId: z.string().regex(/^[0-9a-f]{64}$/).nullable(),
+  runId: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .nullable(),
   software: z.string().max(NET_LIMITS.softwareMax),
   addresses: addresses(NET_LIMITS.ownAddressesMax),
   peers: addresses(NET_LIMITS.exchangePeersMax * NET_LIMITS.addressesPerPeerMax),
@@ -53,8 +56,8 @@ export function encodeGreeting(message: Greeting | Answer): Uint8Array {
 }
 
 /**
- * @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, and `E_OTHER_VERSION` before the rest is looked at: another version may
- * well greet in other words
+ * @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, and `E_OTHER_VERSION` before the rest is looked at: another version
+ * may well greet in other words
  */
 export function decodeGreeting(bytes: Uint8Array, ours: number): Greeting {
   const value = decodeCanonical(bytes, NET_LIMITS.helloBytesMax);
@@ -71,14 +74,17 @@ export function decodeAnswer(bytes: Uint8Array, ours: number): Answer {
   return answer.kind === 'welcome' ? tidy(answer) : answer;
 }
 
-export function otherVersion(ours: number, theirs: number): Error {
+function otherVersion(ours: number, theirs: number): Error {
   const text = `a peer of protocol ${ours} met one of protocol ${theirs}: run the same version of outerloop on both`;
   return networkError('E_OTHER_VERSION', text);
 }
 
 export function otherRun(ours: string, theirs: string): Error {
   const [a, b] = [ours, theirs].map((run) => run.slice(0, 12));
-  return networkError('E_OTHER_RUN', `a peer of run ${a} met one of run ${b}: bootstrap from a peer of the run you want`);
+  return networkError(
+    'E_OTHER_RUN',
+    `a peer of run ${a} met one of run ${b}: bootstrap from a peer of the run you want`,
+  );
 }
 
 function checkVersion(value: unknown, ours: number): void {

@@ -32,8 +32,9 @@ export interface HelloInit {
 }
 
 /**
- * The first exchange on every connection. Who passes becomes a member; who is of another run or version, or says nothing
- * within `helloMs`, is told why and cut off. It also carries the addresses by which a newcomer finds all the others.
+ * The first exchange on every connection. Who passes becomes a member; who is of another run or version, or says
+ * nothing within `helloMs`, is told why and cut off. It also carries the addresses by which a newcomer finds all the
+ * others.
  */
 export class Hello {
   readonly #components: HelloComponents;
@@ -87,8 +88,9 @@ export class Hello {
   }
 
   /**
-   * Streams live on the connection a peer was admitted on. Where that one closes and a second remains (both had dialed),
-   * gossip would never hear of it and be silent in one direction; so the second is closed too, and the peer redialed.
+   * Streams live on the connection a peer was admitted on. Where that one closes and a second remains (both had
+   * dialed), gossip would never hear of it and be silent in one direction; so the second is closed too, and the peer
+   * redialed.
    */
   #onClose(connection: Connection): void {
     const { host, members } = this.#components;
@@ -177,9 +179,7 @@ export class Hello {
       runId: this.#init.runId,
       software: this.#init.software.slice(0, NET_LIMITS.softwareMax),
       addresses: usable(host.addresses()).slice(0, NET_LIMITS.ownAddressesMax),
-      peers: others
-        .slice(0, NET_LIMITS.exchangePeersMax)
-        .flatMap((peer) => usable(members.get(peer)?.addresses ?? [])),
+      peers: others.slice(0, NET_LIMITS.exchangePeersMax).flatMap((peer) => usable(members.get(peer)?.addresses ?? [])),
     };
   }
 
@@ -194,7 +194,11 @@ export async function exchange(connection: Connection, greeting: Greeting, versi
   const peer = connection.remotePeer.toString();
   const signal = AbortSignal.timeout(NET_LIMITS.helloMs);
   const stream = await connection.newStream(HELLO_PROTOCOL, { signal }).catch((cause: unknown) => {
-    throw networkError('E_NO_HELLO', `${peer} does not speak ${HELLO_PROTOCOL}: is it outerloop that listens there?`, cause);
+    throw networkError(
+      'E_NO_HELLO',
+      `${peer} does not speak ${HELLO_PROTOCOL}: is it outerloop that listens there?`,
+      cause,
+    );
   });
   const frames = new Frames(stream, { frameBytesMax: NET_LIMITS.helloBytesMax });
   try {

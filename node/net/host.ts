@@ -14,7 +14,7 @@ import { networkError, reasonOf } from './errors.ts';
 import type { Identity } from './identity.ts';
 import { NET_LIMITS } from './limits.ts';
 
-export const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0'];
+const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0'];
 
 type TransportFactory = ReturnType<typeof tcp>;
 
@@ -120,7 +120,11 @@ function listenError(error: unknown, listen: readonly string[]): Error {
   const text = error instanceof Error ? error.message : String(error);
   const where = listen.join(', ');
   if (text.includes('EADDRINUSE')) {
-    return networkError('E_PORT_TAKEN', `${where} is taken by another program: stop it or listen on another port`, error);
+    return networkError(
+      'E_PORT_TAKEN',
+      `${where} is taken by another program: stop it or listen on another port`,
+      error,
+    );
   }
   if (text.includes('EACCES')) {
     return networkError('E_LISTEN', `not allowed to listen on ${where}: choose a port above 1023`, error);
@@ -155,4 +159,3 @@ export function connectionTo(node: Libp2p, peer: PeerId): Connection {
 export function isLoopbackConnection(connection: Connection): boolean {
   return isLoopbackAddress(connection.remoteAddr);
 }
-

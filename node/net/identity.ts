@@ -6,8 +6,8 @@ import { peerIdOf, type Signer } from '../../protocol/identity.ts';
 import { networkError } from './errors.ts';
 
 /**
- * Who this peer is: an Ed25519 key. It signs for the protocol and proves the peer id to libp2p. The libp2p key inside is
- * for `node/net` only; everybody else sees the peer id, the raw public key and `Signer`.
+ * Who this peer is: an Ed25519 key. It signs for the protocol and proves the peer id to libp2p. The libp2p key inside
+ * is for `node/net` only; everybody else sees the peer id, the raw public key and `Signer`.
  */
 export interface Identity extends Signer {
   /** 32 raw bytes */

@@ -7,5 +7,11 @@ export type { TransportWrapper } from './host.ts';
 export { createIdentity, type Identity, identityFromBytes, identityToBytes, verifySignature } from './identity.ts';
 export { NET_LIMITS } from './limits.ts';
 export type { PeerChange } from './members.ts';
-export { Network, type NetworkComponents, type NetworkCounters, type NetworkInit, type RunReference } from './network.ts';
+export {
+  Network,
+  type NetworkComponents,
+  type NetworkCounters,
+  type NetworkInit,
+  type RunReference,
+} from './network.ts';
 export type { Timers } from './peer-book.ts';

@@ -19,8 +19,8 @@ interface Waiter {
 }
 
 /**
- * The peers that are connected and have passed hello. Everything else in this folder asks here before it serves, listens
- * to or believes a peer. Bounded by the host's connection limit: a member always has a connection.
+ * The peers that are connected and have passed hello. Everything else in this folder asks here before it serves,
+ * listens to or believes a peer. Bounded by the host's connection limit: a member always has a connection.
  */
 export class Members {
   readonly #members = new Map<PeerId, Member>();
@@ -77,8 +77,8 @@ export class Members {
   }
 
   /**
-   * Resolves when the peer is a member. Streams may overtake the hello, since each side decides for itself when the other
-   * is in; they wait here.
+   * Resolves when the peer is a member. Streams may overtake the hello, since each side decides for itself when the
+   * other is in; they wait here.
    * @throws CodedError `E_NO_HELLO` after `helloMs`, `E_NOT_CONNECTED`
    */
   admitted(peer: PeerId): Promise<void> {

@@ -12,6 +12,7 @@ import { Gossip, type GossipCounters, type Verdict } from './gossip.ts';
 import { Hello } from './hello.ts';
 import { createHost, type Host, type HostInit } from './host.ts';
 import type { Identity } from './identity.ts';
+import { NET_LIMITS } from './limits.ts';
 import { Members, type PeerChange } from './members.ts';
 import { Messages } from './messages.ts';
 import { PeerBook, type Timers } from './peer-book.ts';
@@ -141,13 +142,14 @@ export class Network {
   }
 
   /**
-   * Connects to a user's address and says hello. The address is remembered and dialed again whenever nobody is there, also
-   * after `E_BOOTSTRAP`.
+   * Connects to a user's address and says hello. The address is remembered and dialed again whenever nobody is there,
+   * also after `E_BOOTSTRAP`.
    * @throws CodedError `E_MULTIADDR`, `E_BOOTSTRAP`, `E_OTHER_RUN`, `E_OTHER_VERSION`
    */
   async dial(address: string): Promise<PeerId> {
     const { text, peer } = parseAddress(address);
-    if (peer === this.self) throw networkError('E_BOOTSTRAP', `${text} is this peer itself: give another peer's address`);
+    if (peer === this.self)
+      throw networkError('E_BOOTSTRAP', `${text} is this peer itself: give another peer's address`);
     try {
       return await this.#started().book.dialPinned(text, peer);
     } catch (error) {
@@ -157,16 +159,19 @@ export class Network {
   }
 
   /**
-   * Tells all. Where gossip reaches nobody (it takes a moment to form, and the same bytes go through it only once) the
-   * message goes to every member directly.
-   * @returns the number of peers it was sent to
+   * Tells all members: by gossip, and directly those whom gossip cannot reach yet (its streams and its mesh take a
+   * moment to form after hello) or again (the same bytes go through it only once).
+   * @returns the number of peers it was sent to; others hear it from them
    */
   async broadcast(bytes: Uint8Array): Promise<number> {
     const { gossip, messages } = this.#started();
-    const heard = await gossip.publish(bytes);
-    if (heard > 0) return heard;
-    const sent = await Promise.allSettled(this.#members.list().map((peer) => messages.send(peer, bytes)));
-    return sent.filter(({ status }) => status === 'fulfilled').length;
+    const recipients = await gossip.publish(bytes);
+    // what is not flooded is relayed by the mesh to all that listen
+    const flooded = recipients.length === 0 || bytes.length <= NET_LIMITS.floodBytesMax;
+    const reached = new Set(flooded ? recipients : gossip.subscribers());
+    const rest = this.#members.list().filter((peer) => !reached.has(peer));
+    const sent = await Promise.allSettled(rest.map((peer) => messages.send(peer, bytes)));
+    return recipients.length + sent.filter(({ status }) => status === 'fulfilled').length;
   }
 
   /** Throws as `Messages.send`. */
@@ -226,8 +231,8 @@ export class Network {
     const { host, hello } = this.#started();
     const multiaddrs = addresses.map(({ multiaddr }) => multiaddr);
     let connection = await host.node.dial(multiaddrs);
-    // libp2p gives an open connection where there is one. If the other side dialed it, the hello is theirs to say, or has
-    // been refused already; one of our own settles it.
+    // libp2p gives an open connection where there is one. If the other side dialed it, the hello is theirs to say, or
+    // has been refused already; one of our own settles it.
     if (connection.direction === 'inbound' && !this.#members.has(connection.remotePeer.toString())) {
       connection = await host.node.dial(multiaddrs, { force: true });
     }

@@ -9,7 +9,7 @@ export interface Timers {
   clear(timer: unknown): void;
 }
 
-export const SYSTEM_TIMERS: Timers = {
+const SYSTEM_TIMERS: Timers = {
   set: (callback, ms) => setTimeout(callback, ms),
   clear: (timer) => clearTimeout(timer as NodeJS.Timeout),
 };
@@ -35,8 +35,8 @@ interface Entry {
 }
 
 /**
- * Where peers were last seen, and the dialing of those that are not connected: told by other members, gone down, or given
- * by the user. Waits double from one second to a minute. A peer that refuses us is forgotten.
+ * Where peers were last seen, and the dialing of those that are not connected: told by other members, gone down, or
+ * given by the user. Waits double from one second to a minute. A peer that refuses us is forgotten.
  */
 export class PeerBook {
   readonly #components: Required<PeerBookComponents>;
@@ -53,8 +53,8 @@ export class PeerBook {
   }
 
   /**
-   * Dials a user's address, and again for as long as this peer runs, whenever nobody is there: also after the error that
-   * this first attempt may throw. Only a refusal for another run or version ends it.
+   * Dials a user's address, and again for as long as this peer runs, whenever nobody is there: also after the error
+   * that this first attempt may throw. Only a refusal for another run or version ends it.
    */
   dialPinned(address: string, peer: PeerId | undefined): Promise<PeerId> {
     const entry = this.#find(peer, address) ?? this.#add(peer);
@@ -137,10 +137,13 @@ export class PeerBook {
       return;
     }
     const wait = Math.min(NET_LIMITS.redialMaxMs, NET_LIMITS.redialFirstMs * 2 ** (entry.failures - 1));
-    entry.timer = timers.set(() => {
-      entry.timer = undefined;
-      void this.#dial(entry);
-    }, wait * (0.5 + random()));
+    entry.timer = timers.set(
+      () => {
+        entry.timer = undefined;
+        void this.#dial(entry);
+      },
+      wait * (0.5 + random()),
+    );
   }
 
   /** A user's address came without a peer id; now it is known who lives there. */
@@ -175,7 +178,9 @@ export class PeerBook {
 
   /** Makes room: the peer that answered least goes, so that made-up addresses do not fill the book. */
   #evict(): void {
-    const idle = this.#entries.filter((e) => !e.pinned && !e.dialing && !(e.peer && this.#components.members.has(e.peer)));
+    const idle = this.#entries.filter(
+      (e) => !e.pinned && !e.dialing && !(e.peer && this.#components.members.has(e.peer)),
+    );
     const worst = idle.sort((a, b) => b.failures - a.failures)[0];
     if (worst && worst.failures > 0) this.#remove(worst);
   }

@@ -34,7 +34,11 @@ export class Sync {
   async start(): Promise<void> {
     // twice as many streams as requests are worked on, so that one request too many is answered and not cut off
     const options = { maxInboundStreams: 2 * NET_LIMITS.syncRequestsPerPeerMax };
-    await this.#components.host.node.handle(SYNC_PROTOCOL, (stream, connection) => this.#serve(stream, connection), options);
+    await this.#components.host.node.handle(
+      SYNC_PROTOCOL,
+      (stream, connection) => this.#serve(stream, connection),
+      options,
+    );
   }
 
   /**

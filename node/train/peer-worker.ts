@@ -149,11 +149,16 @@ export class PeerWorker {
     return this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run);
   }
 
-  /** Makes a fetched snapshot the agreed state. @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE` */
-  async restore(state: AgreedState, block: Hash): Promise<AppliedState> {
+  /**
+   * Makes a fetched snapshot the agreed state.
+   * @param included own payloads that are in it
+   * @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
+   */
+  async restore(state: AgreedState, block: Hash, included: readonly Hash[]): Promise<AppliedState> {
     await this.#stopTraining();
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
+    if (this.#pendingPayload && included.includes(this.#pendingPayload)) this.#replica.confirm();
     this.#replica.adopt(parameters, outerState);
     this.#pendingPayload = undefined;
     return this.#settle(state, block);

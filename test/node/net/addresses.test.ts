@@ -45,7 +45,9 @@ describe('addresses', () => {
     const good = `/ip4/192.0.2.7/tcp/4001/p2p/${PEER}`;
     expect(usableAddresses(['nonsense', good, good], 3).map(({ text }) => text)).toEqual([good]);
     expect(usableAddresses([good, '/ip4/192.0.2.8/tcp/1'], 1)).toHaveLength(1);
-    fc.assert(fc.property(fc.string(), (text) => ['E_MULTIADDR', 'no error'].includes(codeFrom(() => parseAddress(text)))));
+    fc.assert(
+      fc.property(fc.string(), (text) => ['E_MULTIADDR', 'no error'].includes(codeFrom(() => parseAddress(text)))),
+    );
   });
 });
 
@@ -66,8 +68,14 @@ describe('greetings', () => {
 
   it('decode or fail by code, for any bytes and any value', () => {
     const codes = ['E_MALFORMED', 'E_TOO_LARGE', 'E_OTHER_VERSION'];
-    const value = fc.dictionary(fc.constantFrom('version', 'kind', 'runId', 'peers', 'genesis'), fc.oneof(fc.nat(2), fc.string(), fc.constant(null)));
-    const bytes = fc.oneof(fc.uint8Array(), value.map((v) => encodeCanonical({ ...v })));
+    const value = fc.dictionary(
+      fc.constantFrom('version', 'kind', 'runId', 'peers', 'genesis'),
+      fc.oneof(fc.nat(2), fc.string(), fc.constant(null)),
+    );
+    const bytes = fc.oneof(
+      fc.uint8Array(),
+      value.map((v) => encodeCanonical({ ...v })),
+    );
     fc.assert(
       fc.property(bytes, (input) => {
         expect(codes).toContain(codeFrom(() => decodeGreeting(input, 1)));

@@ -1,12 +1,12 @@
 import { afterEach, describe, expect, it } from 'vitest';
+import { BLOB_PROTOCOL } from '../../../node/net/blob-server.ts';
+import { Frames } from '../../../node/net/frames.ts';
 import { createHost } from '../../../node/net/host.ts';
 import { createIdentity } from '../../../node/net/index.ts';
 import { blobManifest } from '../../../protocol/blob.ts';
 import type { Hash } from '../../../protocol/hash.ts';
 import { LIMITS } from '../../../protocol/limits.ts';
 import { randomStream } from '../../../protocol/random.ts';
-import { BLOB_PROTOCOL } from '../../../node/net/blob-server.ts';
-import { Frames } from '../../../node/net/frames.ts';
 import { addressOf, codeOf, eventually, Swarm, type TestPeer } from './swarm.ts';
 
 const swarm = new Swarm();
@@ -25,7 +25,8 @@ function randomBytes(length: number): Uint8Array {
 function stored(bytes: Uint8Array = BYTES): Map<Hash, Uint8Array> {
   const { manifest, chunks, id } = blobManifest(bytes);
   const store = new Map<Hash, Uint8Array>(manifest ? [[id, manifest]] : []);
-  for (const [i, hash] of chunks.entries()) store.set(hash, bytes.slice(i * LIMITS.chunkBytes, (i + 1) * LIMITS.chunkBytes));
+  for (const [i, hash] of chunks.entries())
+    store.set(hash, bytes.slice(i * LIMITS.chunkBytes, (i + 1) * LIMITS.chunkBytes));
   return store;
 }
 
@@ -46,7 +47,10 @@ function whole(map: Map<Hash, Uint8Array>): Uint8Array {
   return Buffer.concat(BLOB.chunks.map((id) => map.get(id) ?? new Uint8Array()));
 }
 
-async function providersFor(fetcher: TestPeer, sources: ((id: Hash) => Promise<Uint8Array | undefined>)[]): Promise<TestPeer[]> {
+async function providersFor(
+  fetcher: TestPeer,
+  sources: ((id: Hash) => Promise<Uint8Array | undefined>)[],
+): Promise<TestPeer[]> {
   const providers = await Promise.all(sources.map((read) => swarm.peer({ blobSource: { read } })));
   for (const provider of providers) await fetcher.network.dial(addressOf(provider));
   return providers;

@@ -12,7 +12,10 @@ const BYTES = Uint8Array.from({ length: CHUNKS * LIMITS.chunkBytes }, (_, i) => 
 const BLOB = blobManifest(BYTES);
 const STORE = new Map<Hash, Uint8Array>([
   [BLOB.id, BLOB.manifest!],
-  ...BLOB.chunks.map((id, i): [Hash, Uint8Array] => [id, BYTES.subarray(i * LIMITS.chunkBytes, (i + 1) * LIMITS.chunkBytes)]),
+  ...BLOB.chunks.map((id, i): [Hash, Uint8Array] => [
+    id,
+    BYTES.subarray(i * LIMITS.chunkBytes, (i + 1) * LIMITS.chunkBytes),
+  ]),
 ]);
 
 type Behaviour = 'honest' | 'lies' | 'leaves' | 'lacks' | 'hangs';
@@ -91,7 +94,11 @@ describe('fetchBlob', () => {
   });
 
   it('refuses sizes that no blob has, before anything is asked', async () => {
-    const never = { fetchChunk: () => Promise.reject(new Error('asked')), providers: () => ['0'], sink: { has: () => false, write: () => {} } };
+    const never = {
+      fetchChunk: () => Promise.reject(new Error('asked')),
+      providers: () => ['0'],
+      sink: { has: () => false, write: () => {} },
+    };
     for (const size of [-1, 0.5, Number.NaN, LIMITS.blobBytesMax + 1]) {
       expect(await codeOf(fetchBlob(never, { id: BLOB.id, size }))).toBe('E_TOO_LARGE');
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { networkError, type NetworkErrorCode } from '../../../node/net/errors.ts';
+import { type NetworkErrorCode, networkError } from '../../../node/net/errors.ts';
 import { createIdentity, NET_LIMITS } from '../../../node/net/index.ts';
 import { Members } from '../../../node/net/members.ts';
 import { PeerBook } from '../../../node/net/peer-book.ts';

@@ -1,17 +1,19 @@
+import { readdirSync, readFileSync } from 'node:fs';
 import type { GossipSub } from '@chainsafe/libp2p-gossipsub';
 import { multiaddr } from '@multiformats/multiaddr';
 import { afterEach, describe, expect, it } from 'vitest';
-import { encodeGreeting } from '../../../node/net/greeting.ts';
 import { Frames } from '../../../node/net/frames.ts';
-import { controlTopic, Gossip, gossipOptions } from '../../../node/net/gossip.ts';
-import { Hello, HELLO_PROTOCOL } from '../../../node/net/hello.ts';
+import { controlTopic, Gossip } from '../../../node/net/gossip.ts';
+import { gossipOptions } from '../../../node/net/gossip-options.ts';
+import { encodeGreeting } from '../../../node/net/greeting.ts';
+import { HELLO_PROTOCOL, Hello } from '../../../node/net/hello.ts';
 import { createHost, type Host, hostOptions } from '../../../node/net/host.ts';
 import { createIdentity, NET_LIMITS } from '../../../node/net/index.ts';
 import { Members } from '../../../node/net/members.ts';
 import { MESSAGE_PROTOCOL } from '../../../node/net/messages.ts';
 import { SYNC_PROTOCOL } from '../../../node/net/sync.ts';
-import { LIMITS } from '../../../protocol/limits.ts';
 import { PROTOCOL_VERSION } from '../../../protocol/genesis.ts';
+import { LIMITS } from '../../../protocol/limits.ts';
 import { addressOf, eventually, RUN, Swarm, textBytes } from './swarm.ts';
 
 const swarm = new Swarm();
@@ -24,14 +26,21 @@ afterEach(async () => {
 async function rawPeer({ hello = true } = {}) {
   const members = new Members();
   const heard: number[] = [];
-  const components = { members, validate: () => 'accept' as const, onMessage: (bytes: Uint8Array) => heard.push(bytes.length) };
+  const components = {
+    members,
+    validate: () => 'accept' as const,
+    onMessage: (bytes: Uint8Array) => heard.push(bytes.length),
+  };
   const gossip = new Gossip(components, { version: PROTOCOL_VERSION, runId: RUN.runId });
-  const host = await createHost({ identity: createIdentity(), gossip: gossip.service }, { listen: ['/ip4/127.0.0.1/tcp/0'] });
+  const host = await createHost(
+    { identity: createIdentity(), gossip: gossip.service },
+    { listen: ['/ip4/127.0.0.1/tcp/0'] },
+  );
   hosts.push(host);
   gossip.start();
   const init = { version: PROTOCOL_VERSION, software: 'raw', ...RUN };
   if (hello) await new Hello({ host, members, onAddresses: () => {}, onRefused: () => {} }, init).start();
-  return { host, members, gossip, heard, router: host.node.services['gossip'] as GossipSub };
+  return { host, members, gossip, heard, router: host.node.services.gossip as GossipSub };
 }
 
 async function heartbeats({ router }: { router: GossipSub }, count: number): Promise<void> {
@@ -46,6 +55,18 @@ async function heartbeats({ router }: { router: GossipSub }, count: number): Pro
 const TOPIC = controlTopic(PROTOCOL_VERSION, RUN.runId);
 
 describe('configuration', () => {
+  it('has the polyfill before every libp2p package, in every file', () => {
+    const folder = new URL('../../../node/net/', import.meta.url);
+    const files = readdirSync(folder).filter((name) => name.endsWith('.ts') && name !== 'polyfill.ts');
+    const using = files.filter((name) =>
+      /from '(@?libp2p|@chainsafe|it-)/.test(readFileSync(new URL(name, folder), 'utf8')),
+    );
+    expect(using.length).toBeGreaterThan(5);
+    for (const name of using) {
+      expect(readFileSync(new URL(name, folder), 'utf8').split('\n')[0], name).toBe("import './polyfill.ts';");
+    }
+  });
+
   it('keeps connections when the event loop is blocked or a ping is late', () => {
     const options = hostOptions({ identity: createIdentity() }, {});
     expect(options.connectionMonitor?.abortConnectionOnPingFailure).toBe(false);
@@ -88,7 +109,7 @@ describe('gossip among real peers', () => {
     for (const text of ['bad 1', 'bad 2']) await raw.gossip.publish(textBytes(text));
     await eventually(() => victim.network.counters().gossip.rejected === 3, 'all rejected');
     await heartbeats(raw, 3); // the victim looks at scores once a heartbeat
-    expect(await raw.gossip.publish(textBytes('good, but who believes it'))).toBe(1);
+    expect(await raw.gossip.publish(textBytes('good, but who believes it'))).toEqual([victim.id]);
     await raw.host.node.services.ping.ping(multiaddr(addressOf(victim)));
     await heartbeats(raw, 2);
     expect(victim.messages).toEqual([]);
@@ -101,9 +122,22 @@ describe('gossip among real peers', () => {
     const connection = await raw.host.node.dial(multiaddr(addressOf(victim)));
     raw.members.admit(victim.id, { addresses: [], software: '', connection: connection.id });
     await raw.host.node.services.ping.ping(connection.remotePeer);
-    expect(await raw.gossip.publish(textBytes('hear me'))).toBe(0);
+    expect(await raw.gossip.publish(textBytes('hear me'))).toEqual([]);
     expect(await victim.network.broadcast(textBytes('secret'))).toBe(0);
     expect([victim.messages, raw.heard]).toEqual([[], []]);
+  });
+});
+
+describe('two connections between two peers', () => {
+  it('go together, so that gossip never lives on in one direction only', async () => {
+    const [x, y] = [await rawPeer(), await rawPeer()];
+    const first = await x.host.node.dial(multiaddr(y.host.addresses()[0] ?? ''));
+    await eventually(() => x.members.has(y.host.self) && y.members.has(x.host.self), 'members of each other');
+    const second = await y.host.node.dial(multiaddr(x.host.addresses()[0] ?? ''), { force: true });
+    await eventually(() => x.host.node.getConnections().length === 2, 'both connections');
+    await first.close();
+    await eventually(() => x.members.size === 0 && y.members.size === 0, 'both sides see the other go');
+    expect(second.status).not.toBe('open');
   });
 });
 
@@ -123,8 +157,27 @@ describe('a stranger', () => {
 
   it.each([
     ['garbage', Uint8Array.of(0xff, 0x00, 0x13)],
-    ['a hello with a field too many', encodeGreeting({ version: PROTOCOL_VERSION, runId: RUN.runId, software: '', addresses: [], peers: [], extra: 1 } as never)],
-    ['more peers than a hello may name', encodeGreeting({ version: PROTOCOL_VERSION, runId: RUN.runId, software: '', addresses: [], peers: Array(65).fill('/ip4/1.2.3.4/tcp/1') })],
+    [
+      'a hello with a field too many',
+      encodeGreeting({
+        version: PROTOCOL_VERSION,
+        runId: RUN.runId,
+        software: '',
+        addresses: [],
+        peers: [],
+        extra: 1,
+      } as never),
+    ],
+    [
+      'more peers than a hello may name',
+      encodeGreeting({
+        version: PROTOCOL_VERSION,
+        runId: RUN.runId,
+        software: '',
+        addresses: [],
+        peers: Array(65).fill('/ip4/1.2.3.4/tcp/1'),
+      }),
+    ],
     ['a frame over the limit', new Uint8Array(NET_LIMITS.helloBytesMax + 1)],
   ])('that greets with %s is not admitted', async (_, bytes) => {
     const victim = await swarm.peer();
@@ -144,7 +197,12 @@ describe('a stranger', () => {
     ['message', MESSAGE_PROTOCOL, LIMITS.gossipBytesMax],
   ])('that is a member has its stream reset for a %s over the limit', async (_, protocol, max) => {
     const requests: number[] = [];
-    const victim = await swarm.peer({ onRequest: async (request) => (requests.push(request.length), request) });
+    const victim = await swarm.peer({
+      onRequest: async (request) => {
+        requests.push(request.length);
+        return request;
+      },
+    });
     const raw = await rawPeer();
     const connection = await raw.host.node.dial(multiaddr(addressOf(victim)));
     await eventually(() => victim.network.peers().length === 1, 'the peer a member');
@@ -162,7 +220,13 @@ describe('a stranger', () => {
     const frames = new Frames(await connection.newStream(HELLO_PROTOCOL), { frameBytesMax: NET_LIMITS.helloBytesMax });
     const peers = ['/ip4/1.2.3.4', '\u0000', 'x'.repeat(256), '/ip4/127.0.0.1/tcp/9', addressOf(victim)];
     await frames.write(
-      encodeGreeting({ version: PROTOCOL_VERSION, runId: RUN.runId, software: '\u001b[31mred', addresses: peers, peers }),
+      encodeGreeting({
+        version: PROTOCOL_VERSION,
+        runId: RUN.runId,
+        software: '\u001b[31mred',
+        addresses: peers,
+        peers,
+      }),
     );
     expect(await frames.read()).toBeDefined();
     expect(victim.network.peers()).toEqual([raw.host.self]);

@@ -1,0 +1,188 @@
+import type { PeerEvent } from '../peer-events.ts';
+import {
+  formatBar,
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatLoss,
+  printable,
+  shellWord,
+  shortPeer,
+} from './format.ts';
+import { joinAddresses, joinLine } from './join-line.ts';
+import type { Style, Terminal } from './terminal.ts';
+
+type EventOf<Name extends PeerEvent['event']> = Extract<PeerEvent, { event: Name }>;
+
+/** The status line is written over at most so often; more is not seen, and costs where the terminal is far away. */
+const STATUS_INTERVAL_MS = 100;
+
+/** Weight of the last round in the running mean that the time left is told from. */
+const ROUND_TIME_WEIGHT = 0.3;
+
+/** Phases that go before training; each is worth a line where there is no status line. */
+const PHASES_BEFORE = ['loading', 'fetching', 'waiting'];
+
+/**
+ * What a person sees of a running peer: how others join, a line a round, and a status line with what is going on now.
+ */
+export class Screen {
+  readonly #terminal: Terminal;
+  readonly #now: () => number;
+  #directory = '';
+  #rounds: number | null = null;
+  #phase = '';
+  #statusMs = Number.NEGATIVE_INFINITY;
+  /** when the round under way began, unless it was spent on fetching or waiting */
+  #roundSinceMs: number | undefined;
+  /** running mean */
+  #roundMs: number | undefined;
+
+  /** @param now milliseconds of any clock that does not go back */
+  constructor(terminal: Terminal, now: () => number) {
+    this.#terminal = terminal;
+    this.#now = now;
+  }
+
+  show(event: PeerEvent): void {
+    switch (event.event) {
+      case 'ready':
+        this.#showReady(event);
+        break;
+      case 'synced':
+        this.#showSynced(event);
+        break;
+      case 'round':
+        this.#showRound(event);
+        break;
+      case 'peer':
+        this.note(`peer ${shortPeer(printable(event.id))} ${event.change}`);
+        break;
+      case 'warning':
+        this.warn(event.code, event.message);
+        break;
+      case 'done':
+        this.#showDone(event);
+        break;
+      case 'progress':
+        this.#showProgress(event);
+        break;
+      default:
+        event satisfies never;
+    }
+  }
+
+  /** Something that the program itself has to say. */
+  note(text: string): void {
+    this.#terminal.line(this.#terminal.paint('dim', text));
+  }
+
+  warn(code: string, message: string): void {
+    this.#terminal.line(`${this.#terminal.paint('yellow', 'warning:')} ${printable(message)} [${printable(code)}]`);
+  }
+
+  /** Takes the status line away. */
+  close(): void {
+    this.#terminal.status('');
+  }
+
+  #showReady({ runId, peerId, addresses, backend, parameters, directory, title, resumed }: EventOf<'ready'>): void {
+    this.#directory = directory;
+    const { network, loopback } = joinAddresses(addresses.map(printable), peerId);
+    const bold = (text: string) => this.#terminal.paint('bold', text);
+    this.#terminal.line(
+      `${bold('outerloop')}  ${printable(title)}  run ${runId.slice(0, 8)}${resumed ? ', resumed' : ''}`,
+    );
+    this.#field('peer', peerId);
+    this.#field('model', `${formatCount(parameters)} parameters, ${backend}`);
+    this.#field('folder', directory);
+    if (network) this.#field('join from another machine', `\n    ${this.#terminal.paint('cyan', joinLine(network))}`);
+    if (loopback) this.#field('join from this machine', `\n    ${this.#terminal.paint('cyan', joinLine(loopback))}`);
+    this.#terminal.line();
+  }
+
+  #field(name: string, value: string): void {
+    this.#terminal.line(`  ${this.#terminal.paint('dim', name)}  ${value}`);
+  }
+
+  #showSynced({ round, root, bytes, ms }: EventOf<'synced'>): void {
+    const what = `${formatBytes(bytes)} in ${formatDuration(ms)}`;
+    this.#terminal.line(`synced to round ${round} (root ${root.slice(0, 8)}), ${what}`);
+  }
+
+  #showRound(event: EventOf<'round'>): void {
+    const tookMs = this.#timeRound();
+    const { round, trainLoss, valLoss, contributors, final } = event;
+    const left = this.#rounds === null || this.#roundMs === undefined ? 0 : this.#roundMs * (this.#rounds - round);
+    const parts = [
+      this.#paint('bold', `round ${this.#ofRounds(round)}`),
+      `loss ${formatLoss(trainLoss)}`,
+      valLoss === null ? undefined : this.#paint('green', `val ${formatLoss(valLoss)}`),
+      tookMs ? `${formatCount((1000 * event.tokens) / tookMs)} tok/s` : undefined,
+      contributors.length === 1 ? '1 peer' : `${contributors.length} peers`,
+      `↑ ${formatBytes(event.bytesSent)} ↓ ${formatBytes(event.bytesReceived)}`,
+      `compute ${Math.round(100 * event.computeFraction)}%`,
+      final ? this.#paint('green', 'final') : this.#paint('yellow', 'unfinal'),
+      left > 0 ? this.#paint('dim', `${formatDuration(left)} left`) : undefined,
+    ];
+    this.#terminal.line(parts.filter((part) => part !== undefined).join('  '));
+  }
+
+  /** @returns how long the round took in ms, if that is known */
+  #timeRound(): number | undefined {
+    const now = this.#now();
+    const tookMs = this.#roundSinceMs === undefined ? undefined : now - this.#roundSinceMs;
+    this.#roundSinceMs = now;
+    if (tookMs === undefined) return undefined;
+    const before = this.#roundMs ?? tookMs;
+    this.#roundMs = before + ROUND_TIME_WEIGHT * (tookMs - before);
+    return tookMs;
+  }
+
+  #showProgress(event: EventOf<'progress'>): void {
+    const { phase, detail, rounds } = event;
+    const changed = phase !== this.#phase;
+    this.#phase = phase;
+    this.#rounds = rounds;
+    if (PHASES_BEFORE.includes(phase)) this.#roundSinceMs = undefined;
+    else this.#roundSinceMs ??= this.#now();
+    if (!this.#terminal.live) {
+      if (changed && PHASES_BEFORE.includes(phase)) this.note(detail ? `${phase}: ${printable(detail)}` : phase);
+      return;
+    }
+    if (!changed && this.#now() - this.#statusMs < STATUS_INTERVAL_MS) return;
+    this.#statusMs = this.#now();
+    this.#terminal.status(this.#statusOf(event));
+  }
+
+  #statusOf({ phase, round, step, steps, loss, tokensPerSecond, peers, detail }: EventOf<'progress'>): string {
+    const parts = [
+      steps === undefined ? undefined : `${formatBar(step ?? 0, steps)} ${step ?? 0}/${steps}`,
+      PHASES_BEFORE.includes(phase) ? phase : `round ${this.#ofRounds(round)} ${phase}`,
+      loss === undefined ? undefined : `loss ${formatLoss(loss)}`,
+      tokensPerSecond === undefined ? undefined : `${formatCount(tokensPerSecond)} tok/s`,
+      peers === 1 ? '1 peer' : `${peers} peers`,
+      detail && printable(detail),
+    ];
+    return parts.filter(Boolean).join(' · ');
+  }
+
+  #showDone({ reason }: EventOf<'done'>): void {
+    this.#terminal.status('');
+    const why = { rounds: 'all rounds are done', left: 'left the run', stopped: 'stopped' }[reason];
+    this.#terminal.line(this.#paint('bold', why));
+    if (this.#directory === '') return;
+    const folder = shellWord(this.#directory);
+    this.#field('the model is in', this.#directory);
+    this.#field('try it', `npx outerloop generate --dir ${folder}`);
+    if (reason !== 'rounds') this.#field('go on', `node start --dir ${folder}`);
+  }
+
+  #ofRounds(round: number): string {
+    return this.#rounds === null ? String(round) : `${round}/${this.#rounds}`;
+  }
+
+  #paint(style: Style, text: string): string {
+    return this.#terminal.paint(style, text);
+  }
+}

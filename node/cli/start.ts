@@ -1,0 +1,135 @@
+import { resolve } from 'node:path';
+import type { Command } from 'commander';
+import type { PeerEvent } from '../peer-events.ts';
+import type { RunningPeer, StartOptions } from '../run.ts';
+import {
+  addDebugOption,
+  addMachineOptions,
+  addRunOptions,
+  addTrainingOptions,
+  choicesOf,
+  type MachineFlags,
+  machineOf,
+  type RunFlags,
+  repeated,
+} from './options.ts';
+import { Screen } from './screen.ts';
+import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
+import { Terminal } from './terminal.ts';
+
+interface StartFlags extends RunFlags, MachineFlags {
+  bootstrap?: string[];
+  dir?: string;
+  listen?: string[];
+  json?: boolean;
+}
+
+/** The user was promised an end within 5 s of Ctrl+C, whatever a disk or a peer is doing. */
+const LEAVE_MS_MAX = 4500;
+
+const EXAMPLES = `
+Without --bootstrap a new run begins; with it, everything but the options of this machine comes from that run.
+
+Examples:
+  $ outerloop start
+  $ outerloop start --data ./my-texts --model nano --rounds 40
+  $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW...
+  $ outerloop start --dir ./my-run                                       (goes on with the run in that folder)
+`;
+
+export function addStart(program: Command, finish: (code: number) => void): void {
+  const command = program.command('start').description('begin a run, join one, or go on with one');
+  command
+    .option('--bootstrap <multiaddr>', 'a peer of the run to join; can be given several times', repeated)
+    .option('--dir <path>', 'folder of this peer (default: one a run in ~/.outerloop/runs)')
+    .option('--listen <multiaddr>', 'address to listen on; can be given several times', repeated);
+  addTrainingOptions(command);
+  addRunOptions(command);
+  addMachineOptions(command);
+  command.option('--json', 'one JSON object a line instead of the screen');
+  addDebugOption(command).addHelpText('after', EXAMPLES);
+  command.action(async (flags: StartFlags) => finish(await start(flags)));
+}
+
+/** @throws CodedError `E_MULTIADDR` */
+export async function startOptions(flags: StartFlags): Promise<StartOptions> {
+  const { bootstrap = [], dir, listen } = flags;
+  if (bootstrap.length > 0 || listen) {
+    // loaded only when there is something to check: libp2p's modules take a while
+    const { parseAddress, parseListenAddress } = await import('../net/addresses.ts');
+    for (const address of bootstrap) parseAddress(address);
+    for (const address of listen ?? []) parseListenAddress(address);
+  }
+  return {
+    bootstrap,
+    choices: choicesOf(flags),
+    ...machineOf(flags),
+    ...(dir === undefined ? {} : { dir: resolve(dir) }),
+    ...(listen === undefined ? {} : { listen }),
+  };
+}
+
+async function start(flags: StartFlags): Promise<number> {
+  const options = await startOptions(flags);
+  const view = flags.json ? jsonView() : screenView();
+  let peer: RunningPeer | undefined;
+  let leaving: Promise<void> | undefined;
+  const removeHandlers = onStopRequest({
+    stop() {
+      if (!peer) {
+        // nothing was joined yet, and whatever is half written on disk is made to be found so
+        view.show({ event: 'done', reason: 'stopped' });
+        process.exit(0);
+      }
+      view.note('leaving… press Ctrl+C again to quit at once');
+      const left = peer.leave();
+      // awaited below; a failure before that must not look like one that nobody handles
+      left.catch(() => undefined);
+      leaving = left;
+      setTimeout(() => process.exit(0), LEAVE_MS_MAX).unref();
+    },
+    kill() {
+      view.close();
+      // the folder bears it: what a killed process leaves behind is what it resumes from
+      process.exit(KILLED_EXIT_CODE);
+    },
+  });
+  try {
+    view.show({ event: 'progress', phase: 'loading', round: 0, rounds: null, peers: 0 });
+    const { openRun } = await import('../run.ts');
+    peer = await openRun(options, view.show);
+    await peer.run();
+    await leaving;
+    return 0;
+  } finally {
+    removeHandlers();
+    view.close();
+  }
+}
+
+/** Where events go. */
+interface View {
+  show(event: PeerEvent): void;
+  note(text: string): void;
+  close(): void;
+}
+
+function screenView(): View {
+  const screen = new Screen(new Terminal(process.stdout, process.env), () => performance.now());
+  return {
+    show: (event) => screen.show(event),
+    note: (text) => screen.note(text),
+    close: () => screen.close(),
+  };
+}
+
+/** Standard output is for events alone, so that programs can read it. */
+function jsonView(): View {
+  return {
+    show(event) {
+      if (event.event !== 'progress') process.stdout.write(`${JSON.stringify(event)}\n`);
+    },
+    note: (text) => process.stderr.write(`outerloop: ${text}\n`),
+    close: () => undefined,
+  };
+}

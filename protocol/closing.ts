@@ -1,0 +1,150 @@
+import type { Agreement } from './agreement.ts';
+import { checkBlock } from './chain.ts';
+import type { Applied, Core } from './core.ts';
+import { isCoded } from './errors.ts';
+import { isMember, type Membership } from './membership.ts';
+import { quorumOf } from './roster.ts';
+import type { Payloads, Round } from './round.ts';
+import type { Unfinal } from './unfinal.ts';
+import type { Block, Entry } from './wire.ts';
+
+/**
+ * Bringing a round to its end: when there is something to decide on, the leader proposes it, the others check and vote,
+ * a view that takes too long is given up, and where no quorum is left the rest go on without one.
+ */
+export class Closing {
+  readonly #core: Core;
+  readonly #membership: Membership;
+  readonly #payloads: Payloads;
+  readonly #unfinal: Unfinal;
+  #view = '';
+  #viewSinceMs = 0;
+  #readySinceMs: number | undefined;
+  #unfinalSaid = false;
+
+  constructor(core: Core, membership: Membership, payloads: Payloads, unfinal: Unfinal) {
+    this.#core = core;
+    this.#membership = membership;
+    this.#payloads = payloads;
+    this.#unfinal = unfinal;
+  }
+
+  /** There is something to decide on, and it is not decided. */
+  get isWaiting(): boolean {
+    return this.#readySinceMs !== undefined;
+  }
+
+  beginRound(): void {
+    this.#readySinceMs = undefined;
+  }
+
+  /** A certified block has been applied: whatever was unfinal before it no longer is. */
+  onFinalRound(): void {
+    if (!this.#unfinalSaid) return;
+    this.#unfinalSaid = false;
+    this.#core.warn('W_FINAL_AGAIN', 'a quorum is back: this round and the unfinal ones before it are final');
+  }
+
+  /** One push forward. @returns an unfinal entry, when all who are left have signed it */
+  advance(agreement: Agreement, round: Round | undefined): Entry | undefined {
+    const { nowMs } = this.#core;
+    const applied = this.#core.applied!;
+    this.#noteView(agreement);
+    this.#notarizeIfSound(agreement, applied);
+    const fresh = this.#freshBlock(applied, round);
+    const locked = agreement.lockedBlock();
+    if (!fresh && !locked && !agreement.proposal) {
+      this.#readySinceMs = undefined;
+      return undefined;
+    }
+    this.#readySinceMs ??= nowMs;
+    // a block notarized in an earlier view is most likely being finalized: repeating it at once would be noise
+    const proposeAtMs = locked ? this.#viewSinceMs + this.#viewMs(agreement) / 2 : this.#readySinceMs;
+    if (nowMs >= proposeAtMs) agreement.propose(fresh);
+    else this.#core.wakeAt(proposeAtMs);
+    this.#notarizeIfSound(agreement, applied);
+    const deadlineMs = Math.max(this.#readySinceMs, this.#viewSinceMs) + this.#viewMs(agreement);
+    if (nowMs >= deadlineMs) agreement.nullify();
+    else this.#core.wakeAt(deadlineMs);
+    if (fresh?.kind !== 'round' || !round || !this.#mayGoOn(agreement, applied)) return undefined;
+    return this.#unfinal.progress(round, this.#core.context.genesis.timing.viewMs);
+  }
+
+  /** How long this view may take: doubles with every view, so that slow links get a block through in the end. */
+  #viewMs({ view }: Agreement): number {
+    const { viewMs, quorumWaitMs } = this.#core.context.genesis.timing;
+    const longestMs = quorumWaitMs === null ? VIEW_MS_MAX : Math.max(viewMs, quorumWaitMs / 2);
+    return Math.min(viewMs * 2 ** Math.min(view, DOUBLINGS_MAX), longestMs);
+  }
+
+  #noteView({ height, view }: Agreement): void {
+    const name = `${height}/${view}`;
+    if (name === this.#view) return;
+    this.#view = name;
+    this.#viewSinceMs = this.#core.nowMs;
+  }
+
+  /** What this peer would propose now: the round, once complete, or a change of membership that cannot wait for it. */
+  #freshBlock({ head, root }: Applied, round: Round | undefined): Block | undefined {
+    const common = { height: head.height + 1, previous: head.tip, round: head.round, base: root, members: null };
+    const requests = this.#membership.requests(head);
+    const started = head.places.length > 0;
+    if (started && round?.isComplete((peer) => this.#membership.isLive(peer) && isMember(head, peer))) {
+      return { ...common, kind: 'round', updates: round.held(), ...requests };
+    }
+    // before the first round everybody who is to wait for comes in; later, joining can wait for the round's end
+    const joins = started ? [] : requests.joins;
+    if (joins.length + requests.leaves.length === 0) return undefined;
+    return { ...common, kind: 'membership', updates: [], joins, leaves: requests.leaves };
+  }
+
+  #notarizeIfSound(agreement: Agreement, { root }: Applied): void {
+    const { proposal } = agreement;
+    if (!proposal || !agreement.isVoter || agreement.hasVoted('notarize')) return;
+    if (agreement.proposalIsLocked()) return agreement.notarize();
+    const { branch, context } = this.#core;
+    try {
+      checkBlock(context, branch.head, proposal.block, root);
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      return; // not ours to judge if we are behind, and the view's time runs out if it is plain wrong
+    }
+    const state = this.#payloads.require(proposal.block, [proposal.author]);
+    if (state === 'held') agreement.notarize();
+    else if (state === 'unavailable') this.#payloads.retry(proposal.block, [proposal.author]);
+  }
+
+  /** No quorum for the stated time, or none since the last unfinal round. */
+  #mayGoOn(agreement: Agreement, { head }: Applied): boolean {
+    const { context, nowMs, self } = this.#core;
+    const { quorumWaitMs } = context.genesis.timing;
+    const { committee } = head;
+    if (quorumWaitMs === null || !isMember(head, self)) return false;
+    const quorum = quorumOf(committee.length);
+    const live = () => committee.filter((peer) => this.#membership.isLive(peer)).length;
+    const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
+    const waited = nowMs >= sinceMs + quorumWaitMs;
+    if (!waited && !(head.unfinalTokens > 0 && live() < quorum)) {
+      this.#core.wakeAt(sinceMs + quorumWaitMs);
+      return false;
+    }
+    if (live() >= quorum) {
+      // reachable, it seems, but silent all the time: as good as gone until it says something
+      const heard = agreement.votersHeard();
+      for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);
+    }
+    if (live() >= quorum) return false;
+    this.#sayUnfinal(live(), committee.length);
+    return true;
+  }
+
+  #sayUnfinal(live: number, voters: number): void {
+    if (this.#unfinalSaid) return;
+    this.#unfinalSaid = true;
+    const text = `${live} of ${voters} voters can be reached, ${quorumOf(voters)} are needed: going on in unfinal rounds`;
+    this.#core.warn('W_UNFINAL', text);
+  }
+}
+
+const DOUBLINGS_MAX = 5;
+const VIEW_MS_MAX = 60_000;
