@@ -47,6 +47,7 @@ export type PeerEvent =
   | {
       event: 'progress';
       phase: 'loading' | 'fetching' | 'waiting' | 'training' | 'gathering' | 'applying';
+      /** rounds behind the state that is trained from, or that is being fetched or applied */
       round: number;
       /** in the whole run; null goes on until stopped */
       rounds: number | null;
@@ -57,6 +58,7 @@ export type PeerEvent =
       loss?: number;
       /** of this peer */
       tokensPerSecond?: number;
+      /** others that this one is connected to */
       peers: number;
       detail?: string;
     };

@@ -206,7 +206,10 @@ export class Peer {
     const contribution = await this.#c.worker.train(base, { steps, firstStep, firstPosition });
     if (contribution) return this.#trained(base, round, contribution);
     if (this.machine.standing.root !== base || this.#stopped) return; // overtaken by the next state
-    this.#warn('W_TRAINING', `round ${round} taught nothing that can be sent (not finite): skipped, from the agreed model`);
+    this.#warn(
+      'W_TRAINING',
+      `round ${round} taught nothing that can be sent (not finite): skipped, from the agreed model`,
+    );
   }
 
   #trained(base: Hash, round: number, contribution: Contribution): void {

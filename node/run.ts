@@ -18,9 +18,9 @@ import {
   defaultBase,
   openDefaultDirectory,
   openDirectory,
+  type RunDirectory,
   readGenesisFile,
   resumableDirectories,
-  type RunDirectory,
 } from './store/directory.ts';
 import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
 import { RecordFile } from './store/record.ts';

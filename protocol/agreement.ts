@@ -3,7 +3,7 @@ import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Message, MessageOf, Proposal, Vote } from './messages.ts';
 import { faultsTolerated, leaderOf, placeOf, quorumOf } from './roster.ts';
-import { blockHash, certificateHolds, proposalBytes, signedBy, voteBytes } from './signing.ts';
+import { blockHash, certificateHolds, proposalBytes, voteBytes } from './signing.ts';
 import type { Block, Certificate, Entry, VoteKind } from './wire.ts';
 
 /**

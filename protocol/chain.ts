@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { encodeCanonical } from './encoding.ts';
 import { CodedError } from './errors.ts';
 import type { Genesis } from './genesis.ts';
@@ -7,7 +8,6 @@ import { randomStream } from './random.ts';
 import { peersOf, rosterAfter } from './roster.ts';
 import { blockHash, certificateHolds, joinBytes, leaveBytes, signedBy, updateBytes } from './signing.ts';
 import { type AgreedState, type Block, type Entry, type Member, wireState } from './wire.ts';
-import { z } from 'zod';
 
 /** Where a branch of the history stands after its last block; everything here follows from genesis and the blocks. */
 export interface Head {
@@ -33,7 +33,7 @@ const COMMITTEE_SIZE = 200;
 /** Heights that one committee serves. */
 const COMMITTEE_EPOCH = 64;
 
-export function committeeOf(seed: number, height: number, roster: readonly Member[]): PeerId[] {
+function committeeOf(seed: number, height: number, roster: readonly Member[]): PeerId[] {
   const peers = peersOf(roster);
   if (peers.length <= COMMITTEE_OF_ALL_MAX) return peers;
   const stream = randomStream(seed, 'committee', Math.floor(height / COMMITTEE_EPOCH));

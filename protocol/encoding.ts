@@ -22,7 +22,12 @@ export function decodeCanonical(bytes: Uint8Array, bytesMax: number): unknown {
   let value: unknown;
   let canonical: Uint8Array;
   try {
-    value = decode(bytes, { strict: true, allowIndefinite: false, allowUndefined: false, rejectDuplicateMapKeys: true });
+    value = decode(bytes, {
+      strict: true,
+      allowIndefinite: false,
+      allowUndefined: false,
+      rejectDuplicateMapKeys: true,
+    });
     // in here too: nesting that the decoder just managed can be too deep for the encoder's stack
     canonical = encodeCanonical(value);
   } catch (cause) {

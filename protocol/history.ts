@@ -2,8 +2,8 @@ import { type ChainContext, checkEntry, firstHead, type Head, headAfter } from '
 import { assert } from './errors.ts';
 import type { Hash } from './hash.ts';
 import { LIMITS } from './limits.ts';
-import type { Entry } from './wire.ts';
 import { encodeEntry } from './messages.ts';
+import type { Entry } from './wire.ts';
 
 /**
  * One branch of the run's history from genesis on: certified blocks and, between or after them, unfinal ones.
@@ -102,4 +102,3 @@ export interface BranchStanding {
   round: number;
   tip: Hash;
 }
-

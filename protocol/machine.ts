@@ -1,5 +1,6 @@
 import { Agreement } from './agreement.ts';
 import { stateAt } from './chain.ts';
+import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
 import { Core } from './core.ts';
 import { assert } from './errors.ts';
@@ -17,7 +18,7 @@ import { Payloads, Round } from './round.ts';
 import { blockHash } from './signing.ts';
 import { Sync } from './sync.ts';
 import { Unfinal } from './unfinal.ts';
-import type { AgreedState, Block, Entry } from './wire.ts';
+import type { Block, Entry } from './wire.ts';
 
 /**
  * A peer as a state machine: events in, effects out. It never waits, never looks at a clock and holds no parameters:
@@ -45,6 +46,7 @@ export class Machine {
   readonly #sync: Sync;
   readonly #unfinal: Unfinal;
   readonly #closing: Closing;
+  readonly #chatter: Chatter;
   #agreement: Agreement;
   #round: Round | undefined;
   #applying: Hash | undefined;
@@ -52,7 +54,6 @@ export class Machine {
   #future: { from: PeerId; message: Message }[] = [];
   /** the header announced before a restart, which stands if its round is still open */
   #announcedBefore: MessageOf<'header'> | undefined;
-  #repeatedMs = Number.NEGATIVE_INFINITY;
   #ending: { sinceMs: number; reason: 'rounds' | 'left' } | undefined;
   #done = false;
 
@@ -61,8 +62,9 @@ export class Machine {
     this.#core = new Core({ genesis: init.genesis, run: this.run, signer: components.signer });
     this.#membership = new Membership(this.#core);
     this.#payloads = new Payloads(this.#core);
-    this.#sync = new Sync(this.#core);
+    this.#sync = new Sync(this.#core, this.#membership);
     this.#unfinal = new Unfinal(this.#core, this.#membership, this.#payloads);
+    this.#chatter = new Chatter(this.#core, this.#membership, this.#sync);
     this.#closing = new Closing(this.#core, this.#membership, this.#payloads, this.#unfinal);
     this.#agreement = this.#newAgreement();
   }
@@ -135,7 +137,7 @@ export class Machine {
       if (restart.record) this.#restoreRecord(restart.record);
     }
     if (!this.#core.applied && context.genesis.founder === self && this.#core.branch.entries.length === 0) {
-      this.#initialize();
+      this.#sync.initialize();
     }
     if (self === context.genesis.founder) this.#sync.caughtUp = true;
   }
@@ -208,7 +210,9 @@ export class Machine {
     this.#core.emit({ type: 'send', peer, message: this.#core.status() });
     if (!this.#core.applied) this.#sync.ask(peer, false);
     // the gossip mesh may not have formed yet, and what was said before would be lost on the newcomer
-    for (const message of this.#standingMessages()) this.#core.emit({ type: 'send', peer, message });
+    for (const message of this.#chatter.standing(this.#agreement, this.#round)) {
+      this.#core.emit({ type: 'send', peer, message });
+    }
   }
 
   #onTrained(event: Event & { type: 'trained' }): void {
@@ -236,47 +240,15 @@ export class Machine {
 
   // --- agreed state -------------------------------------------------------------------------------------------------
 
-  #initialize(): void {
-    this.#sync.restoring = 'initialize';
-    this.#core.emit({ type: 'initialize' });
-  }
-
   #onRestored(event: Event & { type: 'restored' }): void {
-    const target = this.#sync.restoring;
-    this.#sync.restoring = undefined;
-    if (!target) return;
-    if (event.error) {
-      this.#core.warn(event.error, 'the snapshot could not be had; asking again');
-      return;
-    }
-    const { branch } = this.#core;
-    const position = target === 'initialize' ? 0 : branch.find(target.block);
-    if (position < 0) return; // the branch was left meanwhile
-    const snapshot = { id: event.snapshot, bytes: event.snapshotBytes };
-    const state = target === 'initialize' ? stateAt(branch.heads[0]!, snapshot) : target.state;
-    const { root } = this.#core.setApplied(position, state);
+    if (!this.#sync.restored(event)) return;
     this.#round = undefined;
-    this.#repeatedMs = Number.NEGATIVE_INFINITY; // a joiner asks to be let in at once
-    this.#core.emit({ type: 'report', report: { kind: 'synced', round: state.round, root } });
+    this.#chatter.hurry(); // a joiner asks to be let in at once
   }
 
   #onHistory(peer: PeerId, history: History | null): void {
-    const followed = this.#sync.onHistory(peer, history);
-    if (!followed || this.#applying || this.#sync.restoring) return;
-    const { fork, states, restore } = followed;
-    const start = this.#sync.startingPoint(fork, states, restore);
-    if (start.position === undefined) {
-      return this.#core.warn('W_NO_STATE', `peer ${peer} serves no state that its history certifies; asking others`);
-    }
-    const { branch } = this.#core;
-    const common = commonLength(branch.entries, fork.entries);
-    for (const entry of fork.entries.slice(common)) this.#core.emit({ type: 'append', entry });
-    this.#core.branch = fork;
-    if (start.initialize || start.state) this.#core.applied = undefined;
-    this.#changedHeight();
-    if (start.initialize) return this.#initialize();
-    if (!start.state) return;
-    this.#restore(start.position, start.state, [peer, ...this.#membership.reachable()]);
+    const busy = this.#applying !== undefined;
+    if (this.#sync.follow(peer, history, busy)) this.#changedHeight();
   }
 
   #append(entry: Entry): void {
@@ -292,30 +264,13 @@ export class Machine {
   #changedHeight(): void {
     const { applied, branch } = this.#core;
     // a certified block that overrules unfinal ones which are in our state: back to the state it builds on
-    if (applied && branch.heads[applied.position]?.tip !== applied.head.tip) this.#goBack();
+    if (applied && branch.heads[applied.position]?.tip !== applied.head.tip) {
+      this.#round = undefined;
+      this.#sync.goBack();
+    }
     if (this.#agreement.height === branch.head.height + 1) return;
     this.#agreement = this.#newAgreement();
     this.#replayFuture();
-  }
-
-  #goBack(): void {
-    const { branch, states } = this.#core;
-    this.#core.applied = undefined;
-    this.#round = undefined;
-    for (let position = branch.heads.length - 1; position >= 0; position--) {
-      const state = states.get(branch.heads[position]!.tip);
-      if (state) return this.#restore(position, state, this.#membership.reachable());
-    }
-  }
-
-  #restore(position: number, state: AgreedState, holders: PeerId[]): void {
-    const { branch, self } = this.#core;
-    const block = branch.heads[position]!.tip;
-    const past = branch.entries.slice(Math.max(0, position - LIMITS.payloadRoundsKept), position);
-    const own = past.flatMap((entry) => entry.block.updates.filter((update) => update.author === self));
-    const included = own.map((update) => update.payload);
-    this.#sync.restoring = { block, state };
-    this.#core.emit({ type: 'restore', state, block, holders, included });
   }
 
   #onApplied(event: Event & { type: 'applied' }): void {
@@ -365,12 +320,12 @@ export class Machine {
     while (this.#agreement.decision && !this.#applying && !this.#sync.restoring) {
       const { decision } = this.#agreement;
       if (this.#core.branch.find(decision.block.previous) < 0) {
-        return this.#sync.askInTurn(this.#membership.reachable(), false);
+        return this.#sync.askInTurn(false);
       }
       this.#append(decision);
     }
     const { decidedHash, decision } = this.#agreement;
-    if (decidedHash && !decision) this.#sync.askInTurn(this.#membership.reachable(), false);
+    if (decidedHash && !decision) this.#sync.askInTurn(false);
   }
 
   #applyNext(): void {
@@ -393,12 +348,12 @@ export class Machine {
     const holders = this.#membership.reachable();
     if (block.base !== applied.root) {
       this.#core.warn('W_DIVERGED', `round ${block.round} builds on another root than ours: fetching the agreed state`);
-      return this.#sync.askInTurn(holders, true);
+      return this.#sync.askInTurn(true);
     }
     const state = this.#payloads.require(block, holders);
     if (state === 'unavailable' || state === 'refused') {
       this.#payloads.retry(block, holders);
-      return this.#sync.askInTurn(holders, true);
+      return this.#sync.askInTurn(true);
     }
     if (state !== 'held') return;
     this.#applying = blockHash(block);
@@ -417,7 +372,7 @@ export class Machine {
     if (genesis.rounds !== null && round >= genesis.rounds) {
       if (this.#ending) return;
       this.#ending = { sinceMs: this.#core.nowMs, reason: 'rounds' };
-      return this.#sayWhereWeEnd();
+      return this.#chatter.sayWhereWeEnd();
     }
     const announced = this.#round?.own ?? this.#announcedBefore;
     this.#round = new Round(this.#core, this.#payloads, applied);
@@ -474,37 +429,11 @@ export class Machine {
     if (record.height === this.#agreement.height) this.#agreement.restore(record);
   }
 
-  /** What a peer that just came, or has not heard, should know of us. */
-  #standingMessages(): Message[] {
-    const messages = this.#agreement.repeat();
-    if (this.#round?.own) messages.push(this.#round.own);
-    return messages;
-  }
-
   /** Gossip loses messages: as long as nothing moves, everything is said again. */
   #repeatWhenStuck(): void {
-    const { applied, nowMs, self } = this.#core;
     if (this.#done) return;
-    const outside = applied && this.#sync.caughtUp && !isMember(applied.head, self) && !this.#membership.leaving;
     const waiting = this.#closing.isWaiting || this.#round?.own !== undefined || this.#ending !== undefined;
-    if (applied && !outside && !waiting && this.#core.atTip && !this.#membership.leaving) return;
-    const atMs = this.#repeatedMs + REPEAT_MS;
-    if (nowMs < atMs) return this.#core.wakeAt(atMs);
-    this.#repeatedMs = nowMs;
-    this.#core.wakeAt(nowMs + REPEAT_MS);
-    const messages = [this.#core.status(), ...this.#standingMessages()];
-    if (outside) messages.push(this.#membership.joinMessage(applied.state.round));
-    if (this.#membership.leaving) messages.push(this.#membership.leaveMessage());
-    for (const message of messages) this.#core.emit({ type: 'broadcast', message });
-    if (!applied || !this.#core.atTip) this.#sync.askInTurn(this.#membership.reachable(), false);
-  }
-
-  #sayWhereWeEnd(): void {
-    const last = this.#core.branch.entries.at(-1);
-    this.#core.emit({ type: 'broadcast', message: this.#core.status() });
-    if (!last) return;
-    const { certificate, block } = last;
-    this.#core.emit({ type: 'broadcast', message: { type: 'certificate', run: this.run, certificate, block } });
+    this.#chatter.repeatWhenStuck(waiting, this.#agreement, this.#round);
   }
 
   /** The last round is reached: stay a moment, so that nobody is left without its certificate and payloads. */
@@ -516,13 +445,5 @@ export class Machine {
   }
 }
 
-/** How often a peer that waits says again what it said: more often than a view takes, rarely enough to be no load. */
-const REPEAT_MS = 1000;
 /** How long a peer that is done stays, for others to fetch what they lack. */
 const LINGER_MS = 2000;
-
-function commonLength(a: readonly Entry[], b: readonly Entry[]): number {
-  let i = 0;
-  while (i < a.length && i < b.length && blockHash(a[i]!.block) === blockHash(b[i]!.block)) i++;
-  return i;
-}

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { decodeCanonical, encodeCanonical } from './encoding.ts';
 import { CodedError } from './errors.ts';
-import { type Hash } from './hash.ts';
+import type { Hash } from './hash.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import {
@@ -51,7 +51,11 @@ const messageSchema = z.discriminatedUnion('type', [
     height: wireRound,
     view: wireRound,
     /** the view whose notarized block this one repeats; -1 when the block is new */
-    parentView: z.number().int().min(-1).max(2 ** 40),
+    parentView: z
+      .number()
+      .int()
+      .min(-1)
+      .max(2 ** 40),
     block: wireBlock,
     /** the certificates that let the leader propose this: notarization of parentView, nullifications since */
     justification: z.array(wireCertificate).max(LIMITS.viewsAheadMax),

@@ -1,8 +1,8 @@
+import { z } from 'zod';
 import { encodeCanonical } from './encoding.ts';
 import { type Hash, hashOf } from './hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from './identity.ts';
 import { quorumOf } from './roster.ts';
-import { z } from 'zod';
 import { type Block, type Certificate, type Join, type Leave, type Update, type VoteKind, wireBlock } from './wire.ts';
 
 /**

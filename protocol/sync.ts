@@ -1,11 +1,14 @@
-import { type Head, rootOf } from './chain.ts';
+import { type Head, rootOf, stateAt } from './chain.ts';
 import type { Core } from './core.ts';
 import { isCoded } from './errors.ts';
+import type { Event } from './events.ts';
 import type { Hash } from './hash.ts';
 import { type Branch, type BranchStanding, compareBranches } from './history.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
+import type { Membership } from './membership.ts';
 import type { History, MessageOf } from './messages.ts';
+import { blockHash } from './signing.ts';
 import type { AgreedState, Entry } from './wire.ts';
 
 /** How long a peer may take to answer before another is asked. */
@@ -29,9 +32,11 @@ export class Sync {
   #askedInTurnMs = Number.NEGATIVE_INFINITY;
   readonly #statusSent = new Map<PeerId, number>();
   readonly #core: Core;
+  readonly #membership: Membership;
 
-  constructor(core: Core) {
+  constructor(core: Core, membership: Membership) {
     this.#core = core;
+    this.#membership = membership;
   }
 
   /** @returns whether the sender is behind us */
@@ -53,8 +58,9 @@ export class Sync {
   }
 
   /** Asks the reachable peers in turn, not more than one in `ASK_EVERY_MS`: for what somebody must have. */
-  askInTurn(peers: readonly PeerId[], restore: boolean): void {
+  askInTurn(restore: boolean): void {
     const { nowMs } = this.#core;
+    const peers = this.#membership.reachable();
     if (peers.length === 0) return;
     const atMs = this.#askedInTurnMs + ASK_EVERY_MS;
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
@@ -63,10 +69,79 @@ export class Sync {
     this.ask(peers[this.#turn++ % peers.length]!, restore);
   }
 
+  /** The initial parameters become the state. */
+  initialize(): void {
+    this.restoring = 'initialize';
+    this.#core.emit({ type: 'initialize' });
+  }
+
+  /** @returns whether there is a new agreed state */
+  restored(event: Event & { type: 'restored' }): boolean {
+    const target = this.restoring;
+    this.restoring = undefined;
+    if (!target) return false;
+    if (event.error) {
+      this.#core.warn(event.error, 'the snapshot could not be had; asking again');
+      return false;
+    }
+    const { branch } = this.#core;
+    const position = target === 'initialize' ? 0 : branch.find(target.block);
+    if (position < 0) return false; // the branch was left meanwhile
+    const snapshot = { id: event.snapshot, bytes: event.snapshotBytes };
+    const state = target === 'initialize' ? stateAt(branch.heads[0]!, snapshot) : target.state;
+    const { root } = this.#core.setApplied(position, state);
+    this.#core.emit({ type: 'report', report: { kind: 'synced', round: state.round, root } });
+    return true;
+  }
+
   /**
-   * @returns the branch to follow from now on, checked; undefined when there is nothing better in it
+   * Takes an answer, and what it tells becomes the branch that this peer follows if it is better than the one it has.
+   * @param busy a block is being applied, so the branch must stay
+   * @returns whether the branch is another now
    */
-  onHistory(peer: PeerId, history: History | null): { fork: Branch; states: AgreedState[]; restore: boolean } | undefined {
+  follow(peer: PeerId, history: History | null, busy: boolean): boolean {
+    const followed = this.#onHistory(peer, history);
+    if (!followed || busy || this.restoring) return false;
+    const { fork, states, restore } = followed;
+    const start = this.#startingPoint(fork, states, restore);
+    if (start.position === undefined) {
+      this.#core.warn('W_NO_STATE', `peer ${peer} serves no state that its history certifies; asking others`);
+      return false;
+    }
+    const common = commonLength(this.#core.branch.entries, fork.entries);
+    for (const entry of fork.entries.slice(common)) this.#core.emit({ type: 'append', entry });
+    this.#core.branch = fork;
+    if (start.initialize || start.state) this.#core.applied = undefined;
+    if (start.initialize) this.initialize();
+    else if (start.state) this.#restore(start.position, start.state, [peer, ...this.#membership.reachable()]);
+    return true;
+  }
+
+  /** Back to the newest state of the branch that is still here. */
+  goBack(): void {
+    const { branch, states } = this.#core;
+    this.#core.applied = undefined;
+    for (let position = branch.heads.length - 1; position >= 0; position--) {
+      const state = states.get(branch.heads[position]!.tip);
+      if (state) return this.#restore(position, state, this.#membership.reachable());
+    }
+  }
+
+  #restore(position: number, state: AgreedState, holders: PeerId[]): void {
+    const { branch, self } = this.#core;
+    const block = branch.heads[position]!.tip;
+    const past = branch.entries.slice(Math.max(0, position - LIMITS.payloadRoundsKept), position);
+    const own = past.flatMap((entry) => entry.block.updates.filter((update) => update.author === self));
+    const included = own.map((update) => update.payload);
+    this.restoring = { block, state };
+    this.#core.emit({ type: 'restore', state, block, holders, included });
+  }
+
+  /** The branch that was told, checked, when there is something better in it. */
+  #onHistory(
+    peer: PeerId,
+    history: History | null,
+  ): { fork: Branch; states: AgreedState[]; restore: boolean } | undefined {
     const asked = this.#asked;
     if (asked?.peer !== peer) return undefined;
     this.#asked = undefined;
@@ -98,7 +173,7 @@ export class Sync {
    * Where to go on from on a branch: from the state that is applied when the branch contains it and the missing rounds'
    * payloads can still be had, else from the newest state whose root a later block of the branch names.
    */
-  startingPoint(fork: Branch, states: AgreedState[], restore: boolean): StartingPoint {
+  #startingPoint(fork: Branch, states: AgreedState[], restore: boolean): StartingPoint {
     const { applied } = this.#core;
     const position = applied ? fork.find(applied.head.tip) : -1;
     if (applied && position >= 0 && !restore) {
@@ -156,4 +231,10 @@ function baseAfter(fork: Branch, position: number): Hash | undefined {
 
 function standingOf({ height, unfinalTokens, round, tip }: Head): BranchStanding {
   return { height, unfinalTokens, round, tip };
+}
+
+function commonLength(a: readonly Entry[], b: readonly Entry[]): number {
+  let i = 0;
+  while (i < a.length && i < b.length && blockHash(a[i]!.block) === blockHash(b[i]!.block)) i++;
+  return i;
 }

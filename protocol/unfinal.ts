@@ -1,12 +1,12 @@
-import type { Core } from './core.ts';
 import { checkBlock } from './chain.ts';
+import type { Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { Hash } from './hash.ts';
 import { comparePeers, type PeerId } from './identity.ts';
 import type { Membership } from './membership.ts';
 import type { MessageOf, Proposal, Vote } from './messages.ts';
-import type { Payloads, Round } from './round.ts';
 import { peersOf } from './roster.ts';
+import type { Payloads, Round } from './round.ts';
 import { blockHash, certificateHolds, proposalBytes, voteBytes } from './signing.ts';
 import type { Block, Certificate, Entry } from './wire.ts';
 
@@ -133,7 +133,16 @@ export class Unfinal {
     const signature = context.signer.sign(voteBytes(context.run, 'endorse', block.height, 0, hash));
     const author = context.signer.self;
     const { run } = context;
-    const vote: Vote = { type: 'vote', run, author, kind: 'endorse', height: block.height, view: 0, block: hash, signature };
+    const vote: Vote = {
+      type: 'vote',
+      run,
+      author,
+      kind: 'endorse',
+      height: block.height,
+      view: 0,
+      block: hash,
+      signature,
+    };
     this.onVote(vote);
     if ((block.members ?? []).length > 1) this.#core.emit({ type: 'broadcast', message: vote });
   }

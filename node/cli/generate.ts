@@ -96,7 +96,8 @@ function loadModel(folder: string): { genesis: Genesis; parameters: Float32Array
 }
 
 /** The folder with the newest checkpoint among those that `start` chose by itself. */
-export function newestRun(base: string = defaultBase()): string {
+function newestRun(): string {
+  const base = defaultBase();
   const found = folders(base).flatMap((folder) => {
     const { checkpoints } = runPaths(folder);
     const [round] = checkpointRounds(checkpoints);

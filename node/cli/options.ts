@@ -91,7 +91,7 @@ export function addRunOptions(command: Command): Command {
     .option(
       '--quorum-wait <ms>',
       'without a quorum before going on in unfinal rounds, or never (default: 10000)',
-      (text) => (text === 'never' ? null : integer('--quorum-wait', 1, 86_400_000)(text)),
+      (text) => (text === 'never' ? text : integer('--quorum-wait', 1, 86_400_000)(text)),
     );
 }
 
@@ -114,11 +114,14 @@ export function choicesOf(flags: RunFlags): RunChoices {
   const { data, model, tokenizer, innerSteps, batch, codec, outer, waitFor, rounds, seed, quorumWait } = flags;
   const all = { data, model, tokenizer, innerSteps, batch, codec, outer, waitFor, rounds, seed };
   const asked = Object.entries(all).filter(([, value]) => value !== undefined);
-  return { ...Object.fromEntries(asked), ...(quorumWait === undefined ? {} : { quorumWaitMs: quorumWait }) };
+  const choices: RunChoices = Object.fromEntries(asked);
+  if (quorumWait !== undefined) choices.quorumWaitMs = quorumWait === 'never' ? null : quorumWait;
+  return choices;
 }
 
 export interface RunFlags extends Omit<RunChoices, 'quorumWaitMs'> {
-  quorumWait?: number | null;
+  /** milliseconds. Commander would make an empty text of null. */
+  quorumWait?: number | 'never';
 }
 
 export function machineOf({ backend = 'auto', deterministic = false, microBatch }: MachineFlags): Machine {

@@ -20,6 +20,9 @@ const STATUS_INTERVAL_MS = 100;
 /** Weight of the last round in the running mean that the time left is told from. */
 const ROUND_TIME_WEIGHT = 0.3;
 
+/** Width of the names in front of the values. */
+const FIELD_COLUMNS = 6;
+
 /** Phases that go before training; each is worth a line where there is no status line. */
 const PHASES_BEFORE = ['loading', 'fetching', 'waiting'];
 
@@ -74,11 +77,11 @@ export class Screen {
 
   /** Something that the program itself has to say. */
   note(text: string): void {
-    this.#terminal.line(this.#terminal.paint('dim', text));
+    this.#terminal.line(this.#paint('dim', text));
   }
 
   warn(code: string, message: string): void {
-    this.#terminal.line(`${this.#terminal.paint('yellow', 'warning:')} ${printable(message)} [${printable(code)}]`);
+    this.#terminal.line(`${this.#paint('yellow', 'warning:')} ${printable(message)} [${printable(code)}]`);
   }
 
   /** Takes the status line away. */
@@ -89,25 +92,31 @@ export class Screen {
   #showReady({ runId, peerId, addresses, backend, parameters, directory, title, resumed }: EventOf<'ready'>): void {
     this.#directory = directory;
     const { network, loopback } = joinAddresses(addresses.map(printable), peerId);
-    const bold = (text: string) => this.#terminal.paint('bold', text);
     this.#terminal.line(
-      `${bold('outerloop')}  ${printable(title)}  run ${runId.slice(0, 8)}${resumed ? ', resumed' : ''}`,
+      `${this.#paint('bold', 'outerloop')}  ${printable(title)}  run ${runId.slice(0, 8)}${resumed ? ', resumed' : ''}`,
     );
     this.#field('peer', peerId);
     this.#field('model', `${formatCount(parameters)} parameters, ${backend}`);
     this.#field('folder', directory);
-    if (network) this.#field('join from another machine', `\n    ${this.#terminal.paint('cyan', joinLine(network))}`);
-    if (loopback) this.#field('join from this machine', `\n    ${this.#terminal.paint('cyan', joinLine(loopback))}`);
+    if (network) this.#lineToCopy('join from another machine', joinLine(network));
+    if (loopback) this.#lineToCopy('join from this machine', joinLine(loopback));
     this.#terminal.line();
   }
 
+  #lineToCopy(name: string, command: string): void {
+    this.#terminal.line(`  ${this.#paint('dim', `${name}:`)}`);
+    this.#terminal.line(`    ${this.#paint('cyan', command)}`);
+  }
+
   #field(name: string, value: string): void {
-    this.#terminal.line(`  ${this.#terminal.paint('dim', name)}  ${value}`);
+    this.#terminal.line(`  ${this.#paint('dim', name.padEnd(FIELD_COLUMNS))} ${value}`);
   }
 
   #showSynced({ round, root, bytes, ms }: EventOf<'synced'>): void {
+    // who begins a run or goes on alone has fetched nothing
+    if (bytes === 0) return;
     const what = `${formatBytes(bytes)} in ${formatDuration(ms)}`;
-    this.#terminal.line(`synced to round ${round} (root ${root.slice(0, 8)}), ${what}`);
+    this.#terminal.line(`synced to round ${round}: ${what}, root ${root.slice(0, 8)}`);
   }
 
   #showRound(event: EventOf<'round'>): void {
@@ -156,12 +165,14 @@ export class Screen {
   }
 
   #statusOf({ phase, round, step, steps, loss, tokensPerSecond, peers, detail }: EventOf<'progress'>): string {
+    // until it is applied, the round under way is the one after those that the state has behind it
+    const shownRound = phase === 'training' || phase === 'gathering' ? round + 1 : round;
     const parts = [
       steps === undefined ? undefined : `${formatBar(step ?? 0, steps)} ${step ?? 0}/${steps}`,
-      PHASES_BEFORE.includes(phase) ? phase : `round ${this.#ofRounds(round)} ${phase}`,
+      PHASES_BEFORE.includes(phase) ? phase : `round ${this.#ofRounds(shownRound)} ${phase}`,
       loss === undefined ? undefined : `loss ${formatLoss(loss)}`,
       tokensPerSecond === undefined ? undefined : `${formatCount(tokensPerSecond)} tok/s`,
-      peers === 1 ? '1 peer' : `${peers} peers`,
+      phase === 'loading' ? undefined : connectedTo(peers),
       detail && printable(detail),
     ];
     return parts.filter(Boolean).join(' · ');
@@ -173,7 +184,7 @@ export class Screen {
     this.#terminal.line(this.#paint('bold', why));
     if (this.#directory === '') return;
     const folder = shellWord(this.#directory);
-    this.#field('the model is in', this.#directory);
+    this.#field('model', `in ${this.#directory}`);
     this.#field('try it', `npx outerloop generate --dir ${folder}`);
     if (reason !== 'rounds') this.#field('go on', `node start --dir ${folder}`);
   }
@@ -185,4 +196,9 @@ export class Screen {
   #paint(style: Style, text: string): string {
     return this.#terminal.paint(style, text);
   }
+}
+
+function connectedTo(peers: number): string {
+  if (peers === 0) return 'no other peer yet';
+  return peers === 1 ? '1 other peer' : `${peers} other peers`;
 }

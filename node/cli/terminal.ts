@@ -9,7 +9,7 @@ const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as 
 export type Style = keyof typeof STYLES;
 
 const ERASE_LINE = '\r\x1b[2K';
-/** Where the terminal does not say. */
+/** Where the terminal does not say, or says 0. */
 const COLUMNS = 80;
 
 /**
@@ -39,7 +39,7 @@ export class Terminal {
   status(text: string): void {
     if (!this.live) return;
     // the last column stays free: a full line would wrap
-    const cut = [...text].slice(0, (this.#sink.columns ?? COLUMNS) - 1).join('');
+    const cut = [...text].slice(0, (this.#sink.columns || COLUMNS) - 1).join('');
     if (cut === this.#status) return;
     this.#status = cut;
     this.#sink.write(ERASE_LINE + cut);

@@ -1,9 +1,9 @@
-import { closeSync, fsyncSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
-import { encodeEntry, decodeEntry } from '../../protocol/messages.ts';
-import { HASH_BYTES } from '../../protocol/hash.ts';
-import { equalBytes } from '../../protocol/encoding.ts';
-import type { Entry } from '../../protocol/wire.ts';
 import { createHash } from 'node:crypto';
+import { closeSync, fsyncSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
+import { equalBytes } from '../../protocol/encoding.ts';
+import { HASH_BYTES } from '../../protocol/hash.ts';
+import { decodeEntry, encodeEntry } from '../../protocol/messages.ts';
+import type { Entry } from '../../protocol/wire.ts';
 import { diskError } from './atomic.ts';
 
 /**

@@ -127,7 +127,6 @@ class TrainingEngine implements Engine {
   async step(batch: Batch, { learningRate }: { learningRate: number }): Promise<StepResult> {
     await this.#device.activate();
     checkBatch(batch, this.#model);
-
     this.#store.clearGradient();
     let loss = 0;
     for (const part of microBatches(batch, this.microBatch)) {

@@ -135,7 +135,13 @@ export class PeerWorker {
     const splits = await loadDataset(this.#genesis, this.#store);
     this.#trainer = new Trainer({ engine, splits, genesis: this.#genesis });
     const { applied, snapshot, warnings } = await this.#loadCheckpoint();
-    return { backend: `${engine.backend} (${engine.detail})`, parameters: this.#layout.length, applied, snapshot, warnings };
+    return {
+      backend: `${engine.backend} (${engine.detail})`,
+      parameters: this.#layout.length,
+      applied,
+      snapshot,
+      warnings,
+    };
   }
 
   /** The initial parameters become the agreed state. */
@@ -284,7 +290,11 @@ export class PeerWorker {
     const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
     let file: SnapshotFile | null = null;
     if (due) {
-      const saved = saveCheckpoint(this.#checkpoints, { round, meta: this.#meta(state, block), vectors: this.#vectors() });
+      const saved = saveCheckpoint(this.#checkpoints, {
+        round,
+        meta: this.#meta(state, block),
+        vectors: this.#vectors(),
+      });
       if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
       const removed = pruneCheckpoints(this.#checkpoints, round);
       file = { path: saved.path, ranges: this.#ranges(manifest, saved), removed };

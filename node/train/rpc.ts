@@ -70,6 +70,11 @@ export function connect<T>(
     worker.postMessage({ id, method, args } satisfies Call);
     return new Promise((resolve, reject) => waiting.set(id, { resolve, reject }));
   };
-  const methods = { get: (_: object, method: string) => (...args: unknown[]) => call(method, args) };
+  const methods = {
+    get:
+      (_: object, method: string) =>
+      (...args: unknown[]) =>
+        call(method, args),
+  };
   return new Proxy({}, methods) as Remote<T>;
 }

@@ -62,7 +62,8 @@ export class PeerProcess {
   }
 
   get address(): string {
-    return (this.lines.find((line) => line.event === 'ready')?.addresses as string[])[0]!;
+    const ready = this.lines.find((line) => line.event === 'ready');
+    return (ready?.addresses as string[] | undefined)?.[0] ?? '';
   }
 
   /** Resolves once the condition holds; looks again at every line. Rejects when the process ends before. */
@@ -74,7 +75,14 @@ export class PeerProcess {
           resolve();
         } else if (this.#ended) {
           this.#watchers.delete(watch);
-          reject(new Error(`peer ended: ${this.stderr}\n${this.lines.slice(-5).map((l) => JSON.stringify(l)).join('\n')}`));
+          reject(
+            new Error(
+              `peer ended: ${this.stderr}\n${this.lines
+                .slice(-5)
+                .map((l) => JSON.stringify(l))
+                .join('\n')}`,
+            ),
+          );
         }
       };
       this.#watchers.add(watch);

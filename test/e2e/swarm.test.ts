@@ -2,11 +2,11 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ChainLog } from '../../node/store/chain-log.ts';
+import { readGenesisFile, runPaths } from '../../node/store/directory.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
 import { branchFromLog } from '../../protocol/history.ts';
 import { leaderOf } from '../../protocol/roster.ts';
-import { readGenesisFile, runPaths } from '../../node/store/directory.ts';
-import { ChainLog } from '../../node/store/chain-log.ts';
 import { testSigner } from '../helpers/signers.ts';
 import { finalRoots, PeerProcess } from './peer-process.ts';
 

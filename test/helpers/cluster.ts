@@ -2,11 +2,11 @@ import type { Effect, Event, Report, Restart } from '../../protocol/events.ts';
 import { checkGenesis, type Genesis } from '../../protocol/genesis.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import { decodeMessage, encodeMessage, type Message } from '../../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../../protocol/random.ts';
 import type { AgreedState, Entry } from '../../protocol/wire.ts';
-import { LIMITS } from '../../protocol/limits.ts';
 import { testSigner } from './signers.ts';
 
 /**
@@ -186,7 +186,10 @@ export class TestPeer {
         for (const to of peers.keys()) if (to !== this.#index) this.#deliver(to, effect.message);
         return;
       case 'send':
-        return this.#deliver(peers.findIndex((peer) => peer.id === effect.peer), effect.message);
+        return this.#deliver(
+          peers.findIndex((peer) => peer.id === effect.peer),
+          effect.message,
+        );
       case 'initialize':
         return this.#later(50, { type: 'restored', snapshot: INITIAL, snapshotBytes: 1, error: null });
       case 'restore':
@@ -279,7 +282,7 @@ type DistributiveOmit<T, K extends keyof T> = T extends unknown ? Omit<T, K> : n
 
 const INITIAL = hashOf(new TextEncoder().encode('initial parameters'));
 
-export function testGenesis(founder: PeerId, options: Partial<Genesis> = {}): Genesis {
+function testGenesis(founder: PeerId, options: Partial<Genesis> = {}): Genesis {
   return checkGenesis({
     version: 1,
     founder,

@@ -77,7 +77,10 @@ test.each([2, 3])('one of %i gone: the rest go on unfinal, and all is final when
 test('two halves of a partition each go on; on healing one history wins and all agree', () => {
   const cluster = started(new Cluster(31, 4, { waitFor: 4 }));
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
-  cluster.partition([[0, 1], [2, 3]]);
+  cluster.partition([
+    [0, 1],
+    [2, 3],
+  ]);
   const unfinal = () => cluster.peers.every((peer) => peer.rounds.filter((round) => !round.final).length >= 3);
   expect(cluster.runUntil(unfinal, 120_000)).toBe(true);
   cluster.partition(undefined);

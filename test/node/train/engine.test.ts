@@ -40,6 +40,11 @@ function relativeDistance(a: Float32Array, b: Float32Array, origin: Float32Array
   return Math.sqrt(apart / moved);
 }
 
+/** Bit for bit; `toEqual` takes seconds over so many elements. */
+function expectSame(a: Float32Array, b: Float32Array): void {
+  expect(Buffer.compare(Buffer.from(a.buffer), Buffer.from(b.buffer))).toBe(0);
+}
+
 const batch = (seed: number, sequences = 4) => randomBatch(MICRO, sequences, seed);
 
 describe('engine', () => {
@@ -104,7 +109,7 @@ describe('engine', () => {
     await second.writeParameters(saved);
     await second.writeOptimizer(optimizer);
     for (const engine of [first, second]) await engine.step(batch(3), { learningRate: 1e-3 });
-    expect(await parametersOf(second)).toEqual(await parametersOf(first));
+    expectSame(await parametersOf(second), await parametersOf(first));
     expect((await optimizerOf(second)).t).toBe(3);
   });
 
@@ -139,8 +144,11 @@ describe('engine', () => {
     const result = await engine.step(batch(2, 1), { learningRate: 1e-3 });
     expect(result.skipped).toBe(true);
     expect(result.loss).toBeNaN();
-    expect(await parametersOf(engine)).toEqual(parameters);
-    expect(await optimizerOf(engine)).toEqual(before);
+    expectSame(await parametersOf(engine), parameters);
+    const after = await optimizerOf(engine);
+    expectSame(after.m, before.m);
+    expectSame(after.v, before.v);
+    expect(after.t).toBe(1);
   });
 
   it('skips a step whose loss jumps, and forgets the mean when it is given other parameters', async () => {
@@ -153,7 +161,7 @@ describe('engine', () => {
     const { loss, skipped } = await engine.step(surprise, { learningRate: 1e-3 });
     expect(loss).toBeGreaterThan(2);
     expect(skipped).toBe(true);
-    expect(await parametersOf(engine)).toEqual(before);
+    expectSame(await parametersOf(engine), before);
     await engine.writeParameters(before);
     expect((await engine.step(surprise, { learningRate: 1e-3 })).skipped).toBe(false);
   });

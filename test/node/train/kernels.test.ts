@@ -140,6 +140,14 @@ describe.each(['kernels.wasm', 'kernels-fma.wasm'])('%s', (file) => {
     }
   });
 
+  it('starts its moments with all digits of 1 - beta', () => {
+    heap.reset();
+    const [w, m, v] = [put(Array(5).fill(1)), put(Array(5).fill(0)), put(Array(5).fill(0))];
+    kernels.adamw(w, m, v, put(Array(5).fill(1)), 5, 1e-3, 0.99, 0.9999, 1e-8, 0, 1, 1, 1);
+    for (const mean of get(m, 5)) expect(mean / 0.01).toBeCloseTo(1, 6);
+    for (const square of get(v, 5)) expect(square / 0.0001).toBeCloseTo(1, 6);
+  });
+
   it('decays exactly as much as asked, where the gradient is zero', () => {
     heap.reset();
     const [w, m, v, g] = [put(Array(8).fill(1)), put(Array(8).fill(0)), put(Array(8).fill(0)), put(Array(8).fill(0))];

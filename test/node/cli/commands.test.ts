@@ -1,0 +1,220 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { buildGenesis, tokenizerFor } from '../../../node/defaults.ts';
+import { BlobStore } from '../../../node/store/blob-store.ts';
+import { writeBlob } from '../../../node/store/blobs.ts';
+import { saveCheckpoint } from '../../../node/store/checkpoint.ts';
+import { openDirectory } from '../../../node/store/directory.ts';
+import { encodeGenesis } from '../../../protocol/genesis.ts';
+import { peerIdOf } from '../../../protocol/identity.ts';
+import { initialParameters } from '../../../protocol/model.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
+
+/** Whole processes, for what only they show: exit codes and which stream a line is on. */
+
+const START = new URL('../../../start.js', import.meta.url).pathname;
+const TEXT = 'The quick brown fox jumps over the lazy dog.\n'.repeat(200);
+
+function begin(argv: string[], env: NodeJS.ProcessEnv = {}) {
+  return spawn(process.execPath, [START, ...argv], { env: { ...process.env, NO_COLOR: '1', ...env } });
+}
+
+async function run(argv: string[], env: NodeJS.ProcessEnv = {}) {
+  const child = begin(argv, env);
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  const [code] = await once(child, 'close');
+  return { code, stdout, stderr };
+}
+
+function textFile(text: string): string {
+  const path = join(temporaryFolder(), 'text.txt');
+  writeFileSync(path, text);
+  return path;
+}
+
+function events(stdout: string): { event: string; [field: string]: unknown }[] {
+  const lines = stdout.trimEnd().split('\n');
+  return lines.map((line) => JSON.parse(line));
+}
+
+describe('a bad command line', () => {
+  const missing = '/nowhere/at/all.txt';
+  it.each([
+    [['nope'], 2, "unknown command 'nope'; see outerloop --help [E_USAGE]"],
+    [['train', '--foo'], 2, "unknown option '--foo'; see outerloop train --help [E_USAGE]"],
+    [['train', '--batch'], 2, "option '--batch <n>' argument missing; see outerloop train --help [E_USAGE]"],
+    [['--model', 'huge'], 1, '--model takes micro, nano, baby or gpt2, not "huge" [E_OPTION]'],
+    [['--codec', 'zip'], 1, '--codec takes fp32, fp16, int8, sparseloco or topk, not "zip" [E_OPTION]'],
+    [['train', '--batch', 'many'], 1, '--batch takes a whole number from 1 to 1000000, not "many" [E_OPTION]'],
+    [['--bootstrap', 'here'], 1, /^"here" is not an address .*\[E_MULTIADDR\]$/],
+    [['train', '--data', missing], 1, /^no file, folder or built-in text is called .*\[E_DATA_NOT_FOUND\]$/],
+    [['generate', '--dir', '/nowhere'], 1, /^\/nowhere holds no run; .*\[E_NO_RUN\]$/],
+  ] as const)('%j ends in one line', async (argv, code, line) => {
+    const result = await run([...argv]);
+    expect(result).toMatchObject({ code, stdout: '' });
+    const [said, ...rest] = result.stderr.split('\n');
+    expect(rest).toEqual(['']);
+    const text = said?.replace(/^outerloop: /, '');
+    if (typeof line === 'string') expect(text).toBe(line);
+    else expect(text).toMatch(line);
+  });
+
+  it('names a text that is too small', async () => {
+    const { code, stderr } = await run(['train', '--data', textFile('tiny')]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^outerloop: .*tokens to train on.*\[E_DATA_TOO_SMALL\]\n$/);
+  });
+
+  it('shows a stack to who asks for it', async () => {
+    const { stderr } = await run(['generate', '--dir', '/nowhere', '--debug']);
+    expect(stderr).toMatch(/\[E_NO_RUN\]\n.*\n +at /);
+  });
+});
+
+describe('help', () => {
+  it('is on standard output, for all and for each command', async () => {
+    const all = await run(['help']);
+    expect(all).toMatchObject({ code: 0, stderr: '', stdout: expect.stringContaining('Examples:') });
+    const { code, stdout } = await run(['train', '--help']);
+    expect(code).toBe(0);
+    expect(stdout).toContain('--eval-every <steps>');
+    expect(stdout).toContain('$ outerloop train');
+  });
+});
+
+describe('train', () => {
+  /** evaluates soon, and ends within the patience of a test only when it is stopped */
+  const ENDLESS = ['train', '--model', 'micro', '--steps', '1000000', '--eval-every', '5', '--json'];
+
+  it('prints evaluations as JSON and learns', async () => {
+    const argv = ['train', '--model', 'micro', '--steps', '20', '--eval-every', '8', '--json'];
+    const { code, stdout, stderr } = await run([...argv, '--data', textFile(TEXT)]);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const [first, second, last, done] = events(stdout);
+    const evaluation = {
+      event: 'eval',
+      trainLoss: expect.any(Number),
+      valLoss: expect.any(Number),
+      tokensPerSecond: expect.any(Number),
+    };
+    expect(first).toEqual({ ...evaluation, step: 8 });
+    expect(second).toEqual({ ...evaluation, step: 16 });
+    expect(last).toEqual({ ...evaluation, step: 20 });
+    expect(done).toEqual({ event: 'done', reason: 'steps' });
+    expect(last?.valLoss).toBeLessThan(first?.valLoss as number);
+  });
+
+  it('gives the same losses again, and others with another seed', async () => {
+    const data = textFile(TEXT);
+    const lossesOf = async (seed: string) => {
+      const argv = ['train', '--model', 'micro', '--steps', '3', '--deterministic', '--json', '--data', data];
+      const { stdout } = await run([...argv, '--seed', seed]);
+      return events(stdout).map(({ trainLoss, valLoss }) => ({ trainLoss, valLoss }));
+    };
+    const losses = await lossesOf('1');
+    expect(losses[0]?.valLoss).toBeGreaterThan(0);
+    expect(await lossesOf('1')).toEqual(losses);
+    expect(await lossesOf('2')).not.toEqual(losses);
+  });
+
+  it('tells people the same', async () => {
+    const argv = ['train', '--model', 'micro', '--steps', '4', '--backend', 'wasm', '--data', textFile(TEXT)];
+    const { code, stdout } = await run(argv);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^outerloop train {2}micro on text.txt\n/);
+    expect(stdout).toMatch(/\nstep 4\/4 {2}train \d[.]\d{4} {2}val \d[.]\d{4} {2}\S+ tok\/s\n/);
+    expect(stdout).toMatch(/\ndone in .*; at step 4 the validation loss was \d[.]\d{4}\n$/);
+  });
+
+  it('stops in good order when it is interrupted', async () => {
+    const child = begin([...ENDLESS, '--data', textFile(TEXT)]);
+    let stdout = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (stdout === '') child.kill('SIGINT');
+      stdout += text;
+    });
+    expect(await once(child, 'close')).toEqual([0, null]);
+    expect(events(stdout).at(-1)).toEqual({ event: 'done', reason: 'stopped' });
+  });
+
+  it('ends quietly when nobody reads on', async () => {
+    const child = begin([...ENDLESS, '--data', textFile(TEXT)]);
+    let stderr = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    child.stdout.once('data', () => child.stdout.destroy());
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    expect(stderr).toBe('');
+  });
+});
+
+/** A run's folder as `start` leaves it, with the model it began with. */
+async function runFolder(path: string, kind: 'char' | 'byte' = 'char'): Promise<void> {
+  const source = { name: 'fox', bytes: new TextEncoder().encode(TEXT) };
+  const tokenizer = tokenizerFor(kind, source.bytes);
+  const genesis = buildGenesis({ model: 'micro', tokenizer: kind }, peerIdOf(new Uint8Array(32)), source, tokenizer);
+  const { paths, release } = openDirectory(path, encodeGenesis(genesis));
+  if (tokenizer.blob) await writeBlob(new BlobStore(paths.blobs), tokenizer.blob);
+  const parameters = initialParameters(genesis.model, genesis.seed);
+  saveCheckpoint(paths.checkpoints, {
+    round: 3,
+    meta: new Uint8Array(),
+    vectors: new Map([['parameters', parameters]]),
+  });
+  release();
+}
+
+describe('generate', () => {
+  const prompt = ['--prompt', 'The fox', '--tokens', '30', '--backend', 'wasm'];
+
+  it('goes on from a prompt, the same for the same seed', async () => {
+    const folder = temporaryFolder();
+    await runFolder(folder);
+    const sample = (seed: string) => run(['generate', '--dir', folder, ...prompt, '--seed', seed]);
+    const first = await sample('1');
+    expect(first).toMatchObject({ code: 0, stderr: `outerloop: round 3 of the run in ${folder}\n` });
+    // a vocabulary of characters makes one of each token
+    expect(first.stdout).toHaveLength('The fox'.length + 30 + 1);
+    expect(first.stdout).toMatch(/^The fox[\s\S]*\n$/);
+    expect((await sample('1')).stdout).toBe(first.stdout);
+    expect((await sample('2')).stdout).not.toBe(first.stdout);
+  });
+
+  it('finds the newest run by itself', async () => {
+    const home = temporaryFolder();
+    const nothing = await run(['generate'], { HOME: home });
+    expect(nothing.code).toBe(1);
+    expect(nothing.stderr).toMatch(/^outerloop: no run in .*\[E_NO_RUN\]\n$/);
+    const folder = join(home, '.outerloop', 'runs', 'micro-on-fox-1');
+    mkdirSync(join(home, '.outerloop', 'runs', 'empty'), { recursive: true });
+    await runFolder(folder, 'byte');
+    const { code, stdout, stderr } = await run(['generate', '--tokens', '5', '--temperature', '0'], { HOME: home });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: `outerloop: round 3 of the run in ${folder}\n` });
+    expect(stdout.length).toBeGreaterThan(1);
+  });
+
+  it('refuses a prompt that the run cannot spell, and a run without a model', async () => {
+    const folder = temporaryFolder();
+    await runFolder(folder);
+    const unknown = await run(['generate', '--dir', folder, '--prompt', '漢']);
+    expect(unknown).toMatchObject({ code: 1, stdout: '' });
+    expect(unknown.stderr).toMatch(/^outerloop: the character "漢" .*\[E_TOKENIZER_UNKNOWN\]\n$/);
+    writeFileSync(join(folder, 'checkpoints', 'checkpoint-3.bin'), 'damaged');
+    const damaged = await run(['generate', '--dir', folder]);
+    expect(damaged.code).toBe(1);
+    expect(damaged.stderr).toMatch(
+      /\[E_CHECKPOINT_DAMAGED\]\nouterloop: .* has no model on disk yet; .*\[E_NO_MODEL\]\n$/,
+    );
+  });
+});
