@@ -1,0 +1,145 @@
+import { readFileSync } from 'node:fs';
+import { expect, it } from 'vitest';
+import { NET_LIMITS } from '../../node/net/limits.ts';
+import { blobIdOf } from '../../protocol/blob.ts';
+import { rootOf } from '../../protocol/chain.ts';
+import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
+import { codecOf } from '../../protocol/codecs/index.ts';
+import { dataOrder } from '../../protocol/data-order.ts';
+import { checkGenesis, encodeGenesis, runIdOf } from '../../protocol/genesis.ts';
+import { bytesToHex } from '../../protocol/hash.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { initialParameters, MODEL_PRESETS } from '../../protocol/model.ts';
+import { randomStream } from '../../protocol/random.ts';
+import { leaderOf } from '../../protocol/roster.ts';
+import { blockHash, joinBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import type { Block } from '../../protocol/wire.ts';
+import { layoutOf } from '../helpers/layouts.ts';
+import { testSigner } from '../helpers/signers.ts';
+
+/** docs/protocol.md is what another team builds from, so its numbers are held to what the code does. */
+const page = readFileSync(new URL('../../docs/protocol.md', import.meta.url), 'utf8');
+
+/** Rows `| \`name\` | value | …` below a heading, numbers written with spaces between thousands. */
+function tableOf(heading: string): Record<string, number> {
+  const section = page.split(`\n## ${heading}\n`)[1]?.split('\n## ')[0] ?? '';
+  const rows = [...section.matchAll(/^\| `(\w+)` \| ([\d ]+) \|/gm)];
+  return Object.fromEntries(rows.map(([, name, value]) => [name, Number(value?.replaceAll(' ', ''))]));
+}
+
+it('lists every limit of the protocol with its value', () => {
+  expect(tableOf('Limits')).toEqual({ ...LIMITS });
+});
+
+it('lists limits of the network with their values', () => {
+  const listed = tableOf('Limits of the network');
+  expect(Object.keys(listed).length).toBeGreaterThan(10);
+  expect(NET_LIMITS).toMatchObject(listed);
+});
+
+it('has test vectors that are what the code computes', () => {
+  const block = /^```vectors\n([^`]*)^```/m.exec(page)?.[1] ?? '';
+  const listed = Object.fromEntries(block.trim().split('\n').map((line) => line.split(/ += +/)));
+  expect(listed).toEqual(vectors());
+});
+
+function vectors(): Record<string, string> {
+  const [a, b] = [testSigner('peer a'), testSigner('peer b')];
+  const genesis = checkGenesis({
+    version: 1,
+    founder: a.self,
+    title: 'example',
+    seed: 1337,
+    model: { ...MODEL_PRESETS.micro, vocabulary: 256 },
+    tokenizer: { kind: 'byte' },
+    data: { name: 'abc', blob: { id: blobIdOf(utf8('abc')), size: 3 }, validationFraction: 0.1 },
+    inner: {
+      learningRate: 0.001,
+      learningRateMin: 0.0001,
+      warmupSteps: 20,
+      decaySteps: 500,
+      beta1: 0.9,
+      beta2: 0.99,
+      epsilon: 1e-8,
+      weightDecay: 0.1,
+      clipNorm: 1,
+    },
+    innerSteps: 20,
+    batch: 8,
+    codec: { name: 'topk', chunk: 4096, k: 64, bits: 2 },
+    averaging: { name: 'all' },
+    outer: { name: 'sgd', learningRate: 1, momentum: 0 },
+    rounds: null,
+    waitFor: 1,
+    timing: { graceMs: 2000, viewMs: 2000, quorumWaitMs: 10_000 },
+  });
+  const run = runIdOf(genesis);
+  const parameters = initialParameters(genesis.model, genesis.seed);
+  const state = {
+    round: 0,
+    snapshot: blobIdOf(littleEndian(parameters)),
+    snapshotBytes: 4 * parameters.length,
+    roster: [{ peer: a.self, lastRound: 0 }],
+    cursor: 0,
+    tokens: 0,
+  };
+  const base = rootOf(state);
+  const unsigned = { author: a.self, payload: blobIdOf(utf8('abc')), size: 3, tokens: 5120, steps: 20, loss: 2.5 };
+  const signed = updateBytes(run, 0, base, unsigned);
+  const certified: Block = {
+    height: 1,
+    previous: run,
+    kind: 'round',
+    round: 0,
+    base,
+    members: null,
+    updates: [{ ...unsigned, signature: a.sign(signed) }],
+    joins: [],
+    leaves: [],
+  };
+  const join = { author: b.self, round: 7 };
+  const stream = randomStream(1337, 'leader', 1);
+  const order = dataOrder(1337, 1_000_000, 64);
+  return {
+    'peer a': a.self,
+    'peer b': b.self,
+    'genesis bytes': String(encodeGenesis(genesis).length),
+    run,
+    'blob of 300 000 zeros': blobIdOf(new Uint8Array(300_000)),
+    'first snapshot': state.snapshot,
+    'first root': base,
+    'signed join of b': bytesToHex(joinBytes(run, join)),
+    'signature of it': bytesToHex(b.sign(joinBytes(run, join))),
+    'signed header of a': bytesToHex(signed),
+    'first block': blockHash(certified),
+    'signed finalize': bytesToHex(voteBytes(run, 'finalize', 1, 0, blockHash(certified))),
+    'random 1337/leader/1': [stream.uint32(), stream.uint32(), stream.uint32()].join(' '),
+    'leader places, height 1, views 0 to 4, of 4': [0, 1, 2, 3, 4].map((view) => leader(view)).join(' '),
+    'data offsets of positions 0 to 3': [0, 1, 2, 3].map((position) => order.tokenOffset(position)).join(' '),
+    ...payloads(),
+  };
+}
+
+function leader(view: number): string {
+  return leaderOf(1337, 1, view, ['0', '1', '2', '3']);
+}
+
+/** Two tensors of 3 and 2 values. */
+function payloads(): Record<string, string> {
+  const values = Float32Array.of(1, -2, 0.5, 4, -0.25);
+  const encode = (name: (typeof CODEC_NAMES)[number], bits: 1 | 2) =>
+    bytesToHex(codecOf({ name, chunk: 4096, k: 2048, bits }).encode(values, layoutOf(3, 2)));
+  const all = CODEC_NAMES.map((name): [string, string] => [`payload ${name}`, encode(name, 2)]);
+  return { ...Object.fromEntries(all), 'payload topk, 1 bit': encode('topk', 1) };
+}
+
+function utf8(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+function littleEndian(values: Float32Array): Uint8Array {
+  const bytes = new Uint8Array(4 * values.length);
+  const view = new DataView(bytes.buffer);
+  for (const [i, value] of values.entries()) view.setFloat32(4 * i, value, true);
+  return bytes;
+}
