@@ -23,6 +23,7 @@ import type { BlobStore } from './store/blob-store.ts';
 import { type BlobReference, blobParts, readBlob, writeBlob } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
+import { Telling } from './telling.ts';
 import type { AppliedState, Contribution, PeerWorker, SnapshotFile, StepNotice } from './train/peer-worker.ts';
 import type { Remote } from './train/rpc.ts';
 
@@ -203,13 +204,19 @@ export class Peer {
   async #train(effect: Effect & { type: 'train' }): Promise<void> {
     const { base, round, steps, firstStep, firstPosition } = effect;
     this.#training = { round, steps };
-    const contribution = await this.#c.worker.train(base, { steps, firstStep, firstPosition });
-    if (contribution) return this.#trained(base, round, contribution);
-    if (this.machine.standing.root !== base || this.#stopped) return; // overtaken by the next state
-    this.#warn(
-      'W_TRAINING',
-      `round ${round} taught nothing that can be sent (not finite): skipped, from the agreed model`,
-    );
+    for (let attempt = 1; attempt <= TRAINING_ATTEMPTS; attempt++) {
+      const contribution = await this.#c.worker.train(base, { steps, firstStep, firstPosition });
+      if (contribution) return this.#trained(base, round, contribution);
+      if (this.machine.standing.root !== base || this.#stopped) return; // overtaken by the next state
+      this.#warn(
+        'W_DIVERGED_HERE',
+        `training broke down in round ${round}: again from the agreed model, fresh moments`,
+      );
+    }
+    // the others go on; alone, nothing ever would
+    if (this.machine.standing.roster.length > 1) return;
+    const advice = 'begin again with a smaller learning rate or other data';
+    throw new CodedError('E_TRAINING', `the model does not train: round ${round} broke down every time; ${advice}`);
   }
 
   #trained(base: Hash, round: number, contribution: Contribution): void {
@@ -269,8 +276,8 @@ export class Peer {
     const applied = await this.#c.worker.apply({ block, updates, final, state, evaluateAll });
     this.#serve(applied.file);
     this.#telling.applied(applied.valLoss);
-    const { snapshot, snapshotBytes } = applied;
-    this.#give({ type: 'applied', block, snapshot, snapshotBytes });
+    const { snapshot, snapshotBytes, file } = applied;
+    this.#give({ type: 'applied', block, snapshot, snapshotBytes, served: file !== null });
     await this.#dropOldPayloads(state.round);
   }
 
@@ -287,14 +294,15 @@ export class Peer {
       this.#restored(applied);
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
-      this.#give({ type: 'restored', snapshot: snapshot.id, snapshotBytes: snapshot.size, error: cause.code });
+      const { id, size } = snapshot;
+      this.#give({ type: 'restored', snapshot: id, snapshotBytes: size, served: false, error: cause.code });
     }
   }
 
   #restored(applied: AppliedState): void {
     this.#serve(applied.file);
-    const { snapshot, snapshotBytes } = applied;
-    this.#give({ type: 'restored', snapshot, snapshotBytes, error: null });
+    const { snapshot, snapshotBytes, file } = applied;
+    this.#give({ type: 'restored', snapshot, snapshotBytes, served: file !== null, error: null });
   }
 
   /** Lets others fetch the snapshot out of the checkpoint file. */
@@ -325,7 +333,16 @@ export class Peer {
 
   #report(report: Report): void {
     this.#telling.report(report);
+    if (report.kind === 'peer' || report.kind === 'synced') this.#tellWaiting();
     if (report.kind === 'done') this.#settle.resolve(report.reason);
+  }
+
+  /** Before the first round: for how many more peers. */
+  #tellWaiting(): void {
+    const { places, roster, round } = this.machine.standing;
+    if (places.length > 0) return;
+    const missing = this.#genesis.waitFor - roster.length;
+    this.#telling.phase('waiting', round, missing > 0 ? `for ${missing} more` : undefined);
   }
 
   #warn(code: string, message: string): void {
@@ -333,97 +350,14 @@ export class Peer {
   }
 }
 
+/** How often a round is trained again when what comes out is not finite. */
+const TRAINING_ATTEMPTS = 3;
 /** A payload that earns one of these will never be right. */
 const REFUSALS = /^E_PAYLOAD_|^E_BLOB_SIZE$|^E_TOO_LARGE$/;
 /** This peer cannot go on: nothing it promises would be kept. */
-const FATAL = new Set(['E_DISK_FULL', 'E_DIR_UNWRITABLE', 'E_WORKER', 'E_INTERNAL']);
+const FATAL = new Set(['E_DISK_FULL', 'E_DIR_UNWRITABLE', 'E_WORKER', 'E_INTERNAL', 'E_TRAINING']);
 
 /** Messages are said again as long as they matter, so one that did not get out is no failure. */
 function ignoreFailure(sent: Promise<unknown>): void {
   sent.catch(() => undefined);
-}
-
-/** Turns what happens into the events that the user's side gets, with what was sent and computed since the last round. */
-class Telling {
-  readonly #c: PeerComponents;
-  readonly #genesis: Genesis;
-  #roundSinceMs = performance.now();
-  #trainMs = 0;
-  #valLoss: number | null = null;
-  #restored = { bytes: 0, ms: 0 };
-  #before = { bytesSent: 0, bytesReceived: 0 };
-
-  constructor(components: PeerComponents, genesis: Genesis) {
-    this.#c = components;
-    this.#genesis = genesis;
-  }
-
-  step({ step, steps, loss, tokens, stepMs }: StepNotice, training: { round: number } | undefined, at: number): void {
-    const tokensPerSecond = (1000 * tokens) / stepMs;
-    const round = training?.round ?? at;
-    this.#progress({ phase: 'training', round, step, steps, loss, tokensPerSecond });
-  }
-
-  phase(phase: 'fetching' | 'gathering' | 'applying' | 'waiting', round: number): void {
-    this.#progress({ phase, round });
-  }
-
-  trained(trainMs: number): void {
-    this.#trainMs += trainMs;
-  }
-
-  applied(valLoss: number | null): void {
-    this.#valLoss = valLoss;
-  }
-
-  restored(bytes: number, ms: number): void {
-    this.#restored = { bytes, ms };
-  }
-
-  report(report: Report): void {
-    const { onEvent } = this.#c;
-    switch (report.kind) {
-      case 'round':
-        return this.#round(report);
-      case 'synced':
-        return onEvent({ event: 'synced', round: report.round, root: report.root, ...this.#restored });
-      case 'peer':
-        return onEvent({ event: 'peer', id: report.peer, change: report.change });
-      case 'warning':
-        return onEvent({ event: 'warning', code: report.code, message: report.message });
-      case 'done':
-        return onEvent({ event: 'done', reason: report.reason });
-      default:
-        return report satisfies never;
-    }
-  }
-
-  #round(report: Report & { kind: 'round' }): void {
-    const { round, root, final, contributors, trainLoss, tokens } = report;
-    const { bytesSent, bytesReceived } = this.#c.network.counters();
-    const nowMs = performance.now();
-    const wallMs = nowMs - this.#roundSinceMs;
-    this.#c.onEvent({
-      event: 'round',
-      round,
-      root,
-      final,
-      contributors,
-      trainLoss,
-      valLoss: this.#valLoss,
-      tokens,
-      bytesSent: bytesSent - this.#before.bytesSent,
-      bytesReceived: bytesReceived - this.#before.bytesReceived,
-      computeFraction: Math.min(1, this.#trainMs / wallMs),
-    });
-    this.#before = { bytesSent, bytesReceived };
-    this.#roundSinceMs = nowMs;
-    this.#trainMs = 0;
-    this.#valLoss = null;
-  }
-
-  #progress(fields: Omit<PeerEvent & { event: 'progress' }, 'event' | 'rounds' | 'peers'>): void {
-    const peers = this.#c.network.peers().length;
-    this.#c.onEvent({ event: 'progress', rounds: this.#genesis.rounds, peers, ...fields });
-  }
 }

@@ -1,13 +1,13 @@
 import { existsSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { CodedError } from '../protocol/errors.ts';
-import type { Restart } from '../protocol/events.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
-import { branchFromLog } from '../protocol/history.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import { decodeRecord } from '../protocol/record.ts';
 import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
-import { byteTokenizer, charTokenizer } from './data/tokenizer.ts';
-import { buildGenesis, conflictsWith, type RunChoices } from './defaults.ts';
+import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
 import { fetchGenesis, type Identity, identityFromBytes, Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
@@ -24,6 +24,7 @@ import {
 } from './store/directory.ts';
 import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
 import { RecordFile } from './store/record.ts';
+import { loadWhereabouts, saveWhereabouts } from './store/whereabouts.ts';
 import type { BackendName } from './train/backend.ts';
 import type { Opened, PeerWorker, StepNotice } from './train/peer-worker.ts';
 import { connect, type Remote } from './train/rpc.ts';
@@ -71,11 +72,11 @@ interface OpenedFolder {
 
 async function openFolder(options: StartOptions): Promise<OpenedFolder> {
   const { bootstrap, choices, dir } = options;
-  if (bootstrap.length > 0) return joinRun(bootstrap, dir);
   const stored = dir === undefined ? undefined : readGenesisFile(dir);
+  if (bootstrap.length > 0) return joinRun(bootstrap, dir, stored);
   if (dir !== undefined && stored) return resume(dir, decodeGenesis(stored), choices);
   const source = loadText(choices.data ?? DEFAULT_SOURCE);
-  const tokenizer = choices.tokenizer === 'byte' ? byteTokenizer() : charTokenizer(source.bytes);
+  const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
   const build = (seed: Uint8Array) => buildGenesis(choices, identityFromBytes(seed).self, source, tokenizer);
   if (dir === undefined) {
     for (const path of resumableDirectories(defaultBase())) {
@@ -107,16 +108,33 @@ function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFold
     const ways = 'start without these options to go on with it, give another --dir, or remove the folder';
     throw new CodedError('E_RUN_EXISTS', `${path} holds a run with other settings: ${asked}; ${ways}`);
   }
-  return { ...takeFolder(openDirectory(path, encodeGenesis(genesis))), genesis, resumed: true };
+  const directory = openDirectory(path, encodeGenesis(genesis));
+  if (existsSync(directory.paths.identity)) return { ...takeFolder(directory), genesis, resumed: true };
+  directory.release();
+  throw new CodedError('E_DIR_INCOMPLETE', `the run in ${path} was never begun: remove the folder and start again`);
 }
 
-async function joinRun(bootstrap: string[], dir: string | undefined): Promise<OpenedFolder> {
-  const { genesisBytes } = await fetchGenesis(bootstrap);
+async function joinRun(
+  bootstrap: string[],
+  dir: string | undefined,
+  stored: Uint8Array | undefined,
+): Promise<OpenedFolder> {
+  const genesisBytes = await genesisFrom(bootstrap, stored);
   const genesis = decodeGenesis(genesisBytes);
   const directory =
     dir === undefined ? openDefaultDirectory(genesis.title, genesisBytes) : openDirectory(dir, genesisBytes);
-  const resumed = existsSync(directory.paths.identity);
+  const resumed = existsSync(directory.paths.chain);
   return { ...takeFolder(directory), genesis, resumed };
+}
+
+/** The run behind the addresses; one that this folder is part of already can wait for them to answer. */
+async function genesisFrom(bootstrap: string[], stored: Uint8Array | undefined): Promise<Uint8Array> {
+  try {
+    return (await fetchGenesis(bootstrap)).genesisBytes;
+  } catch (error) {
+    if (stored && error instanceof CodedError && error.code === 'E_BOOTSTRAP') return stored;
+    throw error;
+  }
 }
 
 function takeFolder(directory: RunDirectory): Pick<OpenedFolder, 'directory' | 'identity' | 'store'> {
@@ -137,20 +155,29 @@ async function startPeer(
   const runId = runIdOf(genesis);
   if (options.bootstrap.length > 0) warnOfConflicts(genesis, options.choices, onEvent);
   let peer: Peer | undefined;
+  const known = loadWhereabouts(directory.paths.whereabouts);
+  const listening = await listenAddresses(options, known.listen);
   const network = new Network(
     {
       identity,
       blobSource: store,
       validate: (bytes) => peer?.validate(bytes) ?? 'ignore',
       onMessage: (bytes, from) => peer?.onMessage(bytes, from),
-      onPeer: (id, change) => peer?.onPeer(id, change === 'up'),
+      onPeer: (id, change) => {
+        peer?.onPeer(id, change === 'up');
+        if (change === 'up') remember();
+      },
       onRequest: async (bytes) => {
         if (!peer) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
         return peer.onRequest(bytes);
       },
     },
-    options.listen ? { listen: options.listen } : {},
+    listening ? { listen: listening } : {},
   );
+  const remember = (): void => {
+    const listen = network.addresses().map((address) => address.replace(/\/p2p\/[^/]*$/, ''));
+    saveWhereabouts(directory.paths.whereabouts, { listen, peers: network.knownAddresses().slice(0, 256) });
+  };
   let thread: Worker | undefined;
   let chain: ChainLog | undefined;
   const close = async (): Promise<void> => {
@@ -162,7 +189,9 @@ async function startPeer(
   };
   try {
     await network.start({ runId, genesisBytes });
-    await dialAll(network, options.bootstrap);
+    network.remember(known.peers);
+    await dialAll(network, options.bootstrap, resumed, onEvent);
+    remember();
     await fetchData(network, store, genesis, onEvent);
     thread = spawnWorker(new URL('./train/peer-worker.ts', import.meta.url));
     const worker = connect<PeerWorker>(
@@ -232,7 +261,26 @@ function tellReady(ready: {
 }
 
 /** Hands the machine what the disk kept, after clearing the disk of what nothing refers to any more. */
-async function begin(parts: {
+async function begin({ peer, opened, chain, record, store, genesis, identity }: Kept): Promise<void> {
+  const { snapshot, applied } = opened;
+  const { entries } = chain;
+  const saved = record.load() ?? null;
+  const header = saved ? decodeRecord(saved, runIdOf(genesis), identity).header : undefined;
+  const newest = entries.reduce((round, { block }) => Math.max(round, block.round), 0);
+  const recent = entries.filter(({ block }) => block.round + LIMITS.payloadRoundsKept >= newest);
+  const updates = recent.flatMap(({ block }) => block.updates);
+  if (header) updates.push(header.update);
+  const blobs = [genesis.data.blob, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
+  if (genesis.tokenizer.kind === 'char') blobs.push(genesis.tokenizer.blob);
+  const kept = new Set<string>(applied ? [applied.state.snapshot] : []);
+  for (const blob of blobs) for (const part of (await blobParts(store, blob)) ?? []) kept.add(part);
+  store.retain(kept);
+  if (snapshot) store.register(snapshot.path, snapshot.ranges);
+  const known = applied !== null || entries.length > 0 || saved !== null;
+  peer.start(known ? { entries, record: saved, applied } : null);
+}
+
+interface Kept {
   peer: Peer;
   opened: Opened;
   chain: ChainLog;
@@ -240,36 +288,38 @@ async function begin(parts: {
   store: BlobStore;
   genesis: Genesis;
   identity: Identity;
-}): Promise<void> {
-  const { peer, opened, chain, record, store, genesis, identity } = parts;
-  const { snapshot, applied } = opened;
-  const { entries } = chain;
-  const kept = new Set<string>();
-  const keep = async (blob: { id: string; size: number }): Promise<void> => {
-    for (const part of (await blobParts(store, blob)) ?? []) kept.add(part);
-  };
-  await keep(genesis.data.blob);
-  if (genesis.tokenizer.kind === 'char') await keep(genesis.tokenizer.blob);
-  if (applied) kept.add(applied.state.snapshot);
-  const branch = branchFromLog({ genesis, run: runIdOf(genesis), signer: identity }, entries);
-  const from = Math.max(0, branch.head.round - 16);
-  for (const { block } of branch.entries) {
-    if (block.round < from) continue;
-    for (const { payload, size } of block.updates) await keep({ id: payload, size });
-  }
-  const saved = record.load() ?? null;
-  if (entries.length === 0 && !saved) store.retain(kept);
-  if (snapshot) store.register(snapshot.path, snapshot.ranges);
-  const known = applied !== null || entries.length > 0 || saved !== null;
-  const restart: Restart | null = known ? { entries, record: saved, applied } : null;
-  peer.start(restart);
 }
 
-async function dialAll(network: Network, bootstrap: readonly string[]): Promise<void> {
+/** A joiner needs one of its addresses to answer; a peer that was here before may find the others elsewhere, or later. */
+async function dialAll(
+  network: Network,
+  bootstrap: readonly string[],
+  resumed: boolean,
+  onEvent: (event: PeerEvent) => void,
+): Promise<void> {
   if (bootstrap.length === 0) return;
   const dialed = await Promise.allSettled(bootstrap.map((address) => network.dial(address)));
   if (dialed.some(({ status }) => status === 'fulfilled')) return;
-  throw (dialed[0] as PromiseRejectedResult).reason;
+  const { reason } = dialed[0] as PromiseRejectedResult;
+  if (!resumed || !(reason instanceof CodedError)) throw reason;
+  onEvent({ event: 'warning', code: reason.code, message: reason.message });
+}
+
+/** The user's choice; else where others will look for this peer: the ports that it had before, if they are free. */
+async function listenAddresses({ listen }: StartOptions, before: string[]): Promise<string[] | undefined> {
+  if (listen || before.length === 0) return listen;
+  const ports = new Set(before.map((address) => Number(/\/tcp\/(\d+)/.exec(address)?.[1] ?? 0)));
+  const [port] = ports;
+  if (ports.size !== 1 || !port || !(await isFree(port))) return undefined;
+  return before.some((address) => !address.includes('/127.')) ? [`/ip4/0.0.0.0/tcp/${port}`] : before;
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once('error', () => resolve(false));
+    probe.listen(port, () => probe.close(() => resolve(true)));
+  });
 }
 
 /** The text and its tokenizer, from whoever has them, each checked against the hash in genesis. */

@@ -58,11 +58,12 @@ export class Core {
     return effects;
   }
 
-  setApplied(position: number, state: AgreedState): Applied {
+  /** @param served the state can be fetched from this peer */
+  setApplied(position: number, state: AgreedState, served: boolean): Applied {
     const head = this.branch.heads[position]!;
     this.applied = { position, head, state, root: rootOf(state) };
     this.states.delete(head.tip);
-    this.states.set(head.tip, state);
+    if (served) this.states.set(head.tip, state);
     for (const tip of this.states.keys()) {
       if (this.states.size <= LIMITS.snapshotsKept) break;
       this.states.delete(tip);

@@ -29,7 +29,8 @@ export class Membership {
   /** A signed message of this author arrived. */
   heard(author: PeerId): void {
     this.absent.delete(author);
-    if (this.#reachable.size < LIMITS.rosterMax) this.#reachable.add(author);
+    // members of the roster only: anybody can sign with a key just made
+    if (isMember(this.#core.branch.head, author)) this.#reachable.add(author);
   }
 
   isLive(peer: PeerId): boolean {

@@ -2,7 +2,7 @@
  * Trains the same model on the same tokens with every codec, each time with real peers in processes of their own on
  * loopback, and prints the table of the README.
  *
- *   npm run compare:codecs                       4 peers, nano, 20 rounds of 50 inner steps, the default data set
+ *   npm run compare:codecs                       4 peers, nano, 20 rounds of 25 inner steps, the default data set
  *   npm run compare:codecs -- --rounds 2 --model micro --codecs fp32,topk
  */
 import { spawn } from 'node:child_process';
@@ -18,7 +18,7 @@ const { values } = parseArgs({
     peers: { type: 'string', default: '4' },
     model: { type: 'string', default: 'nano' },
     rounds: { type: 'string', default: '20' },
-    'inner-steps': { type: 'string', default: '50' },
+    'inner-steps': { type: 'string', default: '25' },
     codecs: { type: 'string', default: 'fp32,int8,sparseloco,topk' },
     data: { type: 'string' },
     baseline: { type: 'boolean', default: false },
@@ -44,7 +44,9 @@ function run(args: string[], onLine: (line: Line) => void = () => {}): Promise<L
     onLine(line);
   });
   return new Promise((resolve, reject) => {
-    child.on('close', (code) => (code === 0 ? resolve(lines) : reject(new Error(`${args.join(' ')}: exit code ${code}`))));
+    child.on('close', (code) =>
+      code === 0 ? resolve(lines) : reject(new Error(`${args.join(' ')}: exit code ${code}`)),
+    );
   });
 }
 
@@ -108,5 +110,5 @@ if (values.baseline) {
   const args = ['train', '--model', values.model, '--steps', String(steps), '--seed', values.seed];
   const lines = await run([...args, '--eval-every', String(steps), ...(values.data ? ['--data', values.data] : [])]);
   const last = lines.filter(({ event }) => event === 'eval').at(-1);
-  console.log(`| centralized, ${steps} steps | ${(last?.valLoss as number).toFixed(4)} | | 0 | 0 | |`);
+  console.log(`| centralized, ${steps} steps | ${Number(last?.valLoss).toFixed(4)} | | 0 | 0 | |`);
 }

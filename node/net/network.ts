@@ -136,6 +136,16 @@ export class Network {
     return this.#started().host.addresses();
   }
 
+  /** addresses of others, connected now or earlier: for a file, so that a restart finds them again */
+  knownAddresses(): string[] {
+    return this.#started().book.addresses();
+  }
+
+  /** Dials addresses that were known before, in the background, as long as they are worth it. */
+  remember(addresses: readonly string[]): void {
+    this.#started().book.learn(addresses);
+  }
+
   /** those that are connected and have passed hello */
   peers(): PeerId[] {
     return this.#members.list();

@@ -79,6 +79,11 @@ export class PeerBook {
     for (const entry of known) if (entry.failures === 0) void this.#dial(entry);
   }
 
+  /** Where everybody that was ever reached may be found again. */
+  addresses(): string[] {
+    return this.#entries.flatMap(({ addresses }) => addresses);
+  }
+
   stop(): void {
     this.#stopped = true;
     for (const entry of this.#entries) this.#components.timers.clear(entry.timer);

@@ -22,6 +22,8 @@ export interface RunPaths {
   record: string;
   /** certified blocks, see chain-log.ts */
   chain: string;
+  /** where this peer listened and others were, see whereabouts.ts */
+  whereabouts: string;
   /** own work since the last checkpoint, see train/peer-worker.ts */
   own: string;
   /** folder of checkpoint.ts */
@@ -47,6 +49,7 @@ export function runPaths(path: string): RunPaths {
     genesis: join(path, 'genesis.cbor'),
     record: join(path, 'record.bin'),
     chain: join(path, 'chain.log'),
+    whereabouts: join(path, 'whereabouts.json'),
     own: join(path, 'own.bin'),
     checkpoints: join(path, 'checkpoints'),
     blobs: join(path, 'blobs'),

@@ -3,7 +3,6 @@ import { blobManifest } from '../../protocol/blob.ts';
 import { firstHead, rootOf, stateAt } from '../../protocol/chain.ts';
 import type { CodecConfig } from '../../protocol/codecs/codec.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
-import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { assert, isCoded } from '../../protocol/errors.ts';
 import { decodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
@@ -19,6 +18,15 @@ import { runPaths } from '../store/directory.ts';
 import { RecordFile } from '../store/record.ts';
 import type { BackendName } from './backend.ts';
 import { createEngine } from './engine.ts';
+import {
+  checkpointVectors,
+  decodeMeta,
+  decodeOwn,
+  encodeMeta,
+  encodeOwn,
+  ownBytes,
+  type SavedOwn,
+} from './own-work.ts';
 import { notify, serve } from './rpc.ts';
 import { type RoundPlan, Trainer } from './trainer.ts';
 
@@ -109,6 +117,10 @@ export class PeerWorker {
   #ownLater: SavedOwn | undefined;
   #training: { abort: AbortController; finished: Promise<void> } | undefined;
   #local!: Float32Array;
+  /** AdamW's, on their way to a checkpoint */
+  #moments!: { m: Float32Array; v: Float32Array };
+  /** snapshot manifests in the store, by the checkpoint file that they describe */
+  readonly #manifests = new Map<string, Hash>();
   #trainMs = 0;
   #evaluateMs = 0;
 
@@ -124,6 +136,7 @@ export class PeerWorker {
     const components = { sha256: nativeSha256, allocate: sharedVector };
     this.#replica = new Replica(components, { layout: this.#layout, codec, averaging, outer });
     this.#local = new Float32Array(this.#layout.length);
+    this.#moments = { m: new Float32Array(this.#layout.length), v: new Float32Array(this.#layout.length) };
     const { backend, deterministic, microBatch } = init;
     const engine = await createEngine({
       model,
@@ -180,14 +193,17 @@ export class PeerWorker {
    * @returns null when an `apply`, `restore` or `close` came first, or nothing of use was learned
    */
   async train(base: Hash, plan: RoundPlan): Promise<Contribution | null> {
-    await this.#stopTraining();
+    const before = this.#stopTraining();
     const abort = new AbortController();
     let done = (): void => {};
-    this.#training = { abort, finished: new Promise((resolve) => (done = resolve)) };
+    // from now on, not from when it begins: an `apply` that comes meanwhile must find it
+    const training = { abort, finished: new Promise<void>((resolve) => (done = resolve)) };
+    this.#training = training;
     try {
-      return await this.#trainAndEncode(base, plan, abort.signal);
+      await before;
+      return abort.signal.aborted ? null : await this.#trainAndEncode(base, plan, abort.signal);
     } finally {
-      this.#training = undefined;
+      if (this.#training === training) this.#training = undefined;
       done();
     }
   }
@@ -249,7 +265,12 @@ export class PeerWorker {
       if (!result.badParameters && result.tokens > 0) this.#replica.abandon(this.#local);
       return null;
     }
-    if (result.badParameters || result.tokens === 0) return null;
+    if (result.badParameters || result.tokens === 0) {
+      // what led here is in the moments too
+      const zeros = new Float32Array(this.#layout.length);
+      await engine.writeOptimizer({ m: zeros, v: zeros, t: 0 });
+      return null;
+    }
     return this.#encode(base, result, trainMs);
   }
 
@@ -290,36 +311,28 @@ export class PeerWorker {
     const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
     let file: SnapshotFile | null = null;
     if (due) {
-      const saved = saveCheckpoint(this.#checkpoints, {
-        round,
-        meta: this.#meta(state, block),
-        vectors: this.#vectors(),
-      });
+      const { m, v } = this.#moments;
+      const updates = await this.#trainer.engine.readOptimizer({ m, v });
+      const meta = encodeMeta({ block, state, payload: this.#pendingPayload ?? null, updates });
+      const vectors = checkpointVectors(this.#replica).set('m', m).set('v', v);
+      const saved = saveCheckpoint(this.#checkpoints, { round, meta, vectors });
       if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
       const removed = pruneCheckpoints(this.#checkpoints, round);
+      this.#manifests.set(saved.path, manifest.id);
+      for (const path of removed) this.#dropManifest(path);
       file = { path: saved.path, ranges: this.#ranges(manifest, saved), removed };
     }
     return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, file };
   }
 
+  #dropManifest(path: string): void {
+    const id = this.#manifests.get(path);
+    this.#manifests.delete(path);
+    if (id && ![...this.#manifests.values()].includes(id)) this.#store.remove(id);
+  }
+
   #ranges(manifest: { chunks: Hash[]; size: number }, saved: SavedCheckpoint): FileRange[] {
     return rangesOf(manifest, saved.segments.get('parameters')!.offset);
-  }
-
-  #meta(state: AgreedState, block: Hash): Uint8Array {
-    return encodeCanonical({ block, state, payload: this.#pendingPayload ?? null });
-  }
-
-  #vectors(): Map<string, Float32Array> {
-    const { parameters, outerState, residual, pending, unfinalOwn } = this.#replica;
-    const vectors = new Map([
-      ['parameters', parameters],
-      ['outer', outerState],
-      ['residual', residual],
-    ]);
-    if (pending) vectors.set('pending', pending);
-    if (unfinalOwn) vectors.set('unfinalOwn', unfinalOwn);
-    return vectors;
   }
 
   async #loadCheckpoint(): Promise<Pick<Opened, 'applied' | 'snapshot' | 'warnings'>> {
@@ -332,8 +345,10 @@ export class PeerWorker {
     this.#replica.importOwn(ownBytes(vectors));
     const manifest = blobManifest(this.#replica.snapshotBytes(), nativeSha256);
     if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
+    this.#manifests.set(loaded.path, manifest.id);
     const snapshot = { path: loaded.path, ranges: this.#ranges(manifest, loaded), removed: [] };
-    const { block, state, payload } = decodeCanonical(meta, META_BYTES_MAX) as SavedMeta;
+    const { block, state, payload, updates } = decodeMeta(meta);
+    await this.#trainer.engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
     this.#pendingPayload = payload ?? undefined;
     const saved = this.#own.load();
     const own = saved && decodeOwn(saved);
@@ -358,46 +373,6 @@ export class PeerWorker {
     this.#evaluateMs += performance.now() - startedMs;
     return loss;
   }
-}
-
-interface SavedOwn {
-  /** root that the update builds on */
-  base: Hash;
-  payload: Hash;
-  vectors: Uint8Array;
-}
-
-interface SavedMeta {
-  block: Hash;
-  state: AgreedState;
-  payload: Hash | null;
-}
-
-const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
-/** A model of the largest blob, three vectors of it. */
-const OWN_BYTES_MAX = 4 * LIMITS.blobBytesMax;
-
-function encodeOwn(own: SavedOwn): Uint8Array {
-  return encodeCanonical(own);
-}
-
-function decodeOwn(bytes: Uint8Array): SavedOwn {
-  return decodeCanonical(bytes, OWN_BYTES_MAX) as SavedOwn;
-}
-
-/** The vectors of a checkpoint as `Replica.exportOwn` lays them out. */
-function ownBytes(vectors: ReadonlyMap<string, Float32Array>): Uint8Array {
-  const residual = vectors.get('residual')!;
-  const [pending, unfinalOwn] = [vectors.get('pending'), vectors.get('unfinalOwn')];
-  const parts = [residual, pending, unfinalOwn].flatMap((part) => (part ? [part] : []));
-  const bytes = new Uint8Array(1 + parts.reduce((sum, part) => sum + part.byteLength, 0));
-  bytes[0] = (pending ? 1 : 0) | (unfinalOwn ? 2 : 0);
-  let offset = 1;
-  for (const part of parts) {
-    bytes.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), offset);
-    offset += part.byteLength;
-  }
-  return bytes;
 }
 
 function sharedVector(length: number): Float32Array {

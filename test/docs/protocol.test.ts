@@ -39,7 +39,12 @@ it('lists limits of the network with their values', () => {
 
 it('has test vectors that are what the code computes', () => {
   const block = /^```vectors\n([^`]*)^```/m.exec(page)?.[1] ?? '';
-  const listed = Object.fromEntries(block.trim().split('\n').map((line) => line.split(/ += +/)));
+  const listed = Object.fromEntries(
+    block
+      .trim()
+      .split('\n')
+      .map((line) => line.split(/ += +/)),
+  );
   expect(listed).toEqual(vectors());
 });
 

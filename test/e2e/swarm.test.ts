@@ -127,7 +127,8 @@ test.each([2, 3])(
     const rest = swarm.slice(0, -1);
     await Promise.all(rest.map((peer) => peer.until(() => peer.last?.final === false)));
     expect(rest[0]!.lines.map(({ code }) => code)).toContain('W_UNFINAL');
-    const back = start(`peer-${count - 1}`, ['--bootstrap', rest[0]!.address]);
+    // no --bootstrap: it remembers where the others were
+    const back = start(`peer-${count - 1}`, []);
     await back.ready();
     const together = (peer: PeerProcess) => peer.last?.final === true && peer.last.contributors.length === count;
     await Promise.all([...rest, back].map((peer) => peer.until(() => together(peer))));

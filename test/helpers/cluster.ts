@@ -191,7 +191,7 @@ export class TestPeer {
           effect.message,
         );
       case 'initialize':
-        return this.#later(50, { type: 'restored', snapshot: INITIAL, snapshotBytes: 1, error: null });
+        return this.#later(50, { type: 'restored', snapshot: INITIAL, snapshotBytes: 1, served: true, error: null });
       case 'restore':
         return this.#restore(effect.state, effect.block, effect.holders);
       case 'train':
@@ -244,7 +244,7 @@ export class TestPeer {
     for (const payload of payloads) if (!this.payloads.has(payload)) throw new Error('applied without payload');
     const snapshot = hashOf(new TextEncoder().encode([before, ...payloads].join('/')));
     this.#keep(effect.block, { ...effect.state, snapshot, snapshotBytes: 1 });
-    this.#later(20, { type: 'applied', block: effect.block, snapshot, snapshotBytes: 1 });
+    this.#later(20, { type: 'applied', block: effect.block, snapshot, snapshotBytes: 1, served: true });
   }
 
   #keep(block: Hash, state: AgreedState): void {
@@ -266,7 +266,7 @@ export class TestPeer {
     const { snapshot, snapshotBytes } = state;
     if (has) this.#keep(block, state);
     const error = has ? null : 'E_BLOB_UNAVAILABLE';
-    this.#later(200, { type: 'restored', snapshot, snapshotBytes, error });
+    this.#later(200, { type: 'restored', snapshot, snapshotBytes, served: error === null, error });
   }
 
   #ask(effect: Effect & { type: 'request-history' }): void {

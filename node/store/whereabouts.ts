@@ -1,0 +1,21 @@
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { writeFileAtomicSync } from './atomic.ts';
+
+/** Where this peer listened and where the others were: a peer that starts again finds them, and is found. */
+const schema = z.strictObject({ listen: z.array(z.string()).max(64), peers: z.array(z.string()).max(4096) });
+export type Whereabouts = z.infer<typeof schema>;
+
+/** @returns nothing known for a missing or damaged file: it only saves asking for a --bootstrap */
+export function loadWhereabouts(path: string): Whereabouts {
+  try {
+    return schema.parse(JSON.parse(readFileSync(path, 'utf8')));
+  } catch {
+    return { listen: [], peers: [] };
+  }
+}
+
+/** @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
+export function saveWhereabouts(path: string, whereabouts: Whereabouts): void {
+  writeFileAtomicSync(path, new TextEncoder().encode(JSON.stringify(whereabouts)), { durable: false });
+}

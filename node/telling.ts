@@ -1,0 +1,95 @@
+import type { Report } from '../protocol/events.ts';
+import type { Genesis } from '../protocol/genesis.ts';
+import type { Network } from './net/index.ts';
+import type { PeerEvent } from './peer-events.ts';
+import type { StepNotice } from './train/peer-worker.ts';
+
+export interface TellingComponents {
+  network: Network;
+  onEvent: (event: PeerEvent) => void;
+}
+
+/** Turns what happens into the events that the user's side gets, with what was sent and computed since the last round. */
+export class Telling {
+  readonly #c: TellingComponents;
+  readonly #genesis: Genesis;
+  #roundSinceMs = performance.now();
+  #trainMs = 0;
+  #valLoss: number | null = null;
+  #restored = { bytes: 0, ms: 0 };
+  #before = { bytesSent: 0, bytesReceived: 0 };
+
+  constructor(components: TellingComponents, genesis: Genesis) {
+    this.#c = components;
+    this.#genesis = genesis;
+  }
+
+  step({ step, steps, loss, tokens, stepMs }: StepNotice, training: { round: number } | undefined, at: number): void {
+    const tokensPerSecond = (1000 * tokens) / stepMs;
+    const round = training?.round ?? at;
+    this.#progress({ phase: 'training', round, step, steps, loss, tokensPerSecond });
+  }
+
+  phase(phase: 'fetching' | 'gathering' | 'applying' | 'waiting', round: number, detail?: string): void {
+    this.#progress({ phase, round, ...(detail === undefined ? {} : { detail }) });
+  }
+
+  trained(trainMs: number): void {
+    this.#trainMs += trainMs;
+  }
+
+  applied(valLoss: number | null): void {
+    this.#valLoss = valLoss;
+  }
+
+  restored(bytes: number, ms: number): void {
+    this.#restored = { bytes, ms };
+  }
+
+  report(report: Report): void {
+    const { onEvent } = this.#c;
+    switch (report.kind) {
+      case 'round':
+        return this.#round(report);
+      case 'synced':
+        return onEvent({ event: 'synced', round: report.round, root: report.root, ...this.#restored });
+      case 'peer':
+        return onEvent({ event: 'peer', id: report.peer, change: report.change });
+      case 'warning':
+        return onEvent({ event: 'warning', code: report.code, message: report.message });
+      case 'done':
+        return onEvent({ event: 'done', reason: report.reason });
+      default:
+        return report satisfies never;
+    }
+  }
+
+  #round(report: Report & { kind: 'round' }): void {
+    const { round, root, final, contributors, trainLoss, tokens } = report;
+    const { bytesSent, bytesReceived } = this.#c.network.counters();
+    const nowMs = performance.now();
+    const wallMs = nowMs - this.#roundSinceMs;
+    this.#c.onEvent({
+      event: 'round',
+      round,
+      root,
+      final,
+      contributors,
+      trainLoss,
+      valLoss: this.#valLoss,
+      tokens,
+      bytesSent: bytesSent - this.#before.bytesSent,
+      bytesReceived: bytesReceived - this.#before.bytesReceived,
+      computeFraction: Math.min(1, this.#trainMs / wallMs),
+    });
+    this.#before = { bytesSent, bytesReceived };
+    this.#roundSinceMs = nowMs;
+    this.#trainMs = 0;
+    this.#valLoss = null;
+  }
+
+  #progress(fields: Omit<PeerEvent & { event: 'progress' }, 'event' | 'rounds' | 'peers'>): void {
+    const peers = this.#c.network.peers().length;
+    this.#c.onEvent({ event: 'progress', rounds: this.#genesis.rounds, peers, ...fields });
+  }
+}

@@ -1,0 +1,81 @@
+import type { RandomStream } from '../protocol/random.ts';
+import { scenarioError } from './errors.ts';
+
+/** What a random quantity (a latency, the time of a step) is drawn from. In the unit of the quantity, never negative. */
+export type Distribution =
+  | { kind: 'constant'; value: number }
+  | { kind: 'uniform'; from: number; to: number }
+  /** exp of a normal: `median` is e^mu, `sigma` the standard deviation of the logarithm */
+  | { kind: 'lognormal'; median: number; sigma: number };
+
+export function constant(value: number): Distribution {
+  return { kind: 'constant', value };
+}
+
+export function draw(distribution: Distribution, random: RandomStream): number {
+  switch (distribution.kind) {
+    case 'constant':
+      return distribution.value;
+    case 'uniform':
+      return distribution.from + (distribution.to - distribution.from) * random.unit();
+    case 'lognormal':
+      return distribution.median * Math.exp(distribution.sigma * normal(random));
+    default:
+      return distribution satisfies never;
+  }
+}
+
+/** A value to plan with (a screen's estimate, a retransmission timeout): no draw. */
+export function typical(distribution: Distribution): number {
+  switch (distribution.kind) {
+    case 'constant':
+      return distribution.value;
+    case 'uniform':
+      return (distribution.from + distribution.to) / 2;
+    case 'lognormal':
+      return distribution.median;
+    default:
+      return distribution satisfies never;
+  }
+}
+
+/**
+ * Standard normal by Box and Muller (1958). V8 computes log and cos in software (fdlibm), the same on every platform;
+ * draws never enter an agreed state, only what is simulated around it.
+ */
+export function normal(random: RandomStream): number {
+  const radius = Math.sqrt(-2 * Math.log(1 - random.unit()));
+  return radius * Math.cos(2 * Math.PI * random.unit());
+}
+
+const UNITS_MS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000 };
+
+/**
+ * Reads a duration or a distribution of durations: `80ms`, `1.5s`, `uniform(20ms,90ms)`, `lognormal(80ms,0.3)`.
+ * @returns in milliseconds
+ * @throws CodedError `E_SCENARIO` naming `option`
+ */
+export function parseDurations(option: string, text: string): Distribution {
+  const call = /^(uniform|lognormal)\(([^,()]+),([^,()]+)\)$/.exec(text.replaceAll(' ', ''));
+  if (!call) return constant(parseDuration(option, text));
+  const [, kind, first, second] = call as unknown as [string, string, string, string];
+  if (kind === 'lognormal') {
+    const sigma = /^\d+(\.\d+)?$/.test(second) ? Number(second) : Number.NaN;
+    if (!(sigma <= 5)) throw scenarioError(`${option}: the sigma of lognormal(median,sigma) is from 0 to 5: "${text}"`);
+    return { kind, median: parseDuration(option, first), sigma };
+  }
+  const [from, to] = [parseDuration(option, first), parseDuration(option, second)];
+  if (from > to) throw scenarioError(`${option}: uniform(from,to) needs from <= to: "${text}"`);
+  return { kind: 'uniform', from, to };
+}
+
+/** @returns milliseconds */
+export function parseDuration(option: string, text: string): number {
+  const match = /^(-?\d+(?:\.\d+)?|-?\.\d+)(us|ms|s)$/.exec(text.trim());
+  if (!match) {
+    throw scenarioError(`${option} takes a duration like 80ms, uniform(20ms,90ms) or lognormal(80ms,0.3): "${text}"`);
+  }
+  const value = Number(match[1]) * UNITS_MS[match[2]!]!;
+  if (value < 0) throw scenarioError(`${option}: ${text} is negative; nothing arrives before it is sent: give 0 or more`);
+  return value;
+}
