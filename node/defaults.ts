@@ -44,7 +44,7 @@ export const MODEL_NAMES = Object.keys(MODEL_PRESETS) as ModelPreset[];
 export const TOKENIZER_KINDS = ['char', 'byte'] as const satisfies TokenizerKind[];
 
 export const DEFAULT_MODEL: ModelPreset = 'nano';
-export const DEFAULT_CODEC: CodecName = 'topk';
+export const DEFAULT_CODEC: CodecName = 'int8';
 /** nanoGPT's. The same for every run: two runs differ in their founder anyway, and figures can be made again. */
 export const DEFAULT_SEED = 1337;
 /** nanoGPT's split of Shakespeare */

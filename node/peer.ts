@@ -24,8 +24,7 @@ import { type BlobReference, blobParts, readBlob, writeBlob } from './store/blob
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
 import { Telling } from './telling.ts';
-import type { AppliedState, Contribution, PeerWorker, SnapshotFile, StepNotice } from './train/peer-worker.ts';
-import type { Remote } from './train/rpc.ts';
+import type { AppliedState, Contribution, PeerWorker, Remote, SnapshotFile, StepNotice } from './train/index.ts';
 
 /** How long a peer that wants to go waits for the certificate that lets it go. */
 const LEAVE_MS = 3500;

@@ -25,10 +25,15 @@ import {
 import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
 import { RecordFile } from './store/record.ts';
 import { loadWhereabouts, saveWhereabouts } from './store/whereabouts.ts';
-import type { BackendName } from './train/backend.ts';
-import type { Opened, PeerWorker, StepNotice } from './train/peer-worker.ts';
-import { connect, type Remote } from './train/rpc.ts';
-import { spawnWorker } from './train/spawn-worker.ts';
+import {
+  type BackendName,
+  connect,
+  type Opened,
+  type PeerWorker,
+  type Remote,
+  type StepNotice,
+  spawnWorker,
+} from './train/index.ts';
 
 export interface StartOptions {
   /** multiaddrs of peers to join by; none begins a run, or goes on with the one in `dir` */

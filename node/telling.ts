@@ -2,7 +2,7 @@ import type { Report } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Network } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
-import type { StepNotice } from './train/peer-worker.ts';
+import type { StepNotice } from './train/index.ts';
 
 export interface TellingComponents {
   network: Network;

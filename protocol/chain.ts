@@ -5,9 +5,9 @@ import type { Genesis } from './genesis.ts';
 import { type Hash, hashOf } from './hash.ts';
 import { comparePeers, type PeerId, type Signer } from './identity.ts';
 import { randomStream } from './random.ts';
-import { peersOf, rosterAfter } from './roster.ts';
+import { faultsTolerated, peersOf, rosterAfter } from './roster.ts';
 import { blockHash, certificateHolds, joinBytes, leaveBytes, signedBy, updateBytes } from './signing.ts';
-import { type AgreedState, type Block, type Entry, type Member, wireState } from './wire.ts';
+import { type AgreedState, type Block, type Entry, type Member, type Update, wireState } from './wire.ts';
 
 /** Where a branch of the history stands after its last block; everything here follows from genesis and the blocks. */
 export interface Head {
@@ -129,30 +129,49 @@ export function checkBlock(context: ChainContext, head: Head, block: Block, base
   if (block.height !== head.height + 1) throw fault(`height ${block.height}, expected ${head.height + 1}`);
   if (block.round !== head.round) throw fault(`round ${block.round}, expected ${head.round}`);
   if (base !== undefined && block.base !== base) throw fault('it builds on another root');
-  checkMembers(head, block);
+  checkMembers(context.genesis, head, block);
   checkUpdates(context, head, block);
   checkRequests(context, head, block);
 }
 
-function checkMembers(head: Head, { members, kind, updates, joins, leaves }: Block): void {
+function checkMembers({ timing }: Genesis, head: Head, { members, kind, updates, joins, leaves }: Block): void {
   if (kind === 'membership' && updates.length > 0) throw fault('a membership block lists updates');
   if (kind === 'membership' && joins.length + leaves.length === 0) throw fault('a membership block changes nothing');
   if (kind === 'round' && updates.length === 0) throw fault('a round without updates');
   if (kind === 'round' && head.places.length === 0) throw fault('the first round has not begun');
   if (members === null) return;
+  if (timing.quorumWaitMs === null) throw fault('genesis forbids unfinal rounds');
   if (kind !== 'round') throw fault('an unfinal membership block');
   const roster = new Set(peersOf(head.roster));
   if (!ascending(members) || members.some((peer) => !roster.has(peer))) throw fault('members outside the roster');
 }
 
-function checkUpdates({ run, signer }: ChainContext, head: Head, block: Block): void {
+function checkUpdates({ genesis, run, signer }: ChainContext, head: Head, block: Block): void {
   const places = new Set(head.places);
   if (!ascending(block.updates.map((update) => update.author))) throw fault('updates out of order or repeated');
   for (const update of block.updates) {
     if (!places.has(update.author)) throw fault('an update from outside the round');
+    if (!isPossible(genesis, update)) throw fault('an update with more work in it than a round has');
     const bytes = updateBytes(run, block.round, block.base, update);
     if (!signedBy(signer, update.author, bytes, update.signature)) throw fault('an update not signed by its author');
   }
+}
+
+/** Tokens weigh an update, so nobody may claim more than a round's inner steps can have seen. */
+export function isPossible({ innerSteps, batch, model }: Genesis, { steps, tokens }: Update): boolean {
+  return steps <= innerSteps && tokens <= steps * batch * model.context;
+}
+
+/**
+ * Whether a branch that others went on with unfinally may be followed. One correct voter among the signers of its last
+ * round has seen the quorum fail, and a correct one there is among f + 1; fewer are believed only by a peer that sees no
+ * quorum itself. Else a single liar could put its own round in place of everybody's.
+ * @param quorumInSight enough of the committee can be reached by this peer
+ */
+export function isCredible(head: Head, members: readonly PeerId[] | null, quorumInSight: boolean): boolean {
+  if (members === null || !quorumInSight) return true;
+  const voters = members.filter((peer) => head.committee.includes(peer));
+  return voters.length > faultsTolerated(head.committee.length);
 }
 
 /** A join or leave request older than this many rounds or heights may be a replay. */

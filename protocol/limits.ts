@@ -19,6 +19,8 @@ export const LIMITS = {
   historyBytesMax: 1024 * 1024,
   /** Entries of a history in one answer. */
   historyEntriesMax: 512,
+  /** Updates that a block lists: at some 230 bytes each, a proposal must fit in a gossiped message. */
+  blockUpdatesMax: 768,
   /** Peers that ask to join and wait for a certificate; a stranger can mint identities for nothing. */
   pendingJoinsMax: 256,
   /** Messages for the next heights that are kept until this peer gets there. */

@@ -2,7 +2,7 @@ import { type Head, REQUEST_AGE_MAX } from './chain.ts';
 import type { Core } from './core.ts';
 import { comparePeers, type PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import { peersOf } from './roster.ts';
+import { peersOf, quorumOf } from './roster.ts';
 import { joinBytes, leaveBytes } from './signing.ts';
 import type { Block, Join, Leave } from './wire.ts';
 
@@ -35,6 +35,11 @@ export class Membership {
 
   isLive(peer: PeerId): boolean {
     return peer === this.#core.self || (this.#reachable.has(peer) && !this.absent.has(peer));
+  }
+
+  /** Enough of a committee can be reached to decide. */
+  seesQuorum(committee: readonly PeerId[]): boolean {
+    return committee.filter((peer) => this.isLive(peer)).length >= quorumOf(committee.length);
   }
 
   reachable(): PeerId[] {

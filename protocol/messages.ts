@@ -96,8 +96,6 @@ export type MessageOf<T extends Message['type']> = Extract<Message, { type: T }>
 export type Vote = MessageOf<'vote'>;
 export type Proposal = MessageOf<'proposal'>;
 
-export type MessageErrorCode = 'E_TOO_LARGE' | 'E_MALFORMED' | 'E_OTHER_RUN' | 'E_SIGNATURE';
-
 export function encodeMessage(message: Message): Uint8Array {
   return encodeCanonical(z.encode(messageSchema, message));
 }
@@ -106,7 +104,7 @@ export function encodeMessage(message: Message): Uint8Array {
  * Decodes and authenticates a gossiped message: length, then canonical CBOR, then every field's range, then the run,
  * then the signature. Whatever passes is well formed and really said by its author; whether it makes sense now is the
  * machine's to judge. Certificates are checked by the machine, which knows the committee.
- * @throws CodedError<MessageErrorCode>
+ * @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, `E_OTHER_RUN`, `E_SIGNATURE`
  */
 export function decodeMessage(bytes: Uint8Array, run: Hash, signer: Signer): Message {
   const message = parse(messageSchema, decodeCanonical(bytes, LIMITS.gossipBytesMax));
@@ -176,7 +174,7 @@ export function encodeHistoryRequest(run: Hash, fromHeight: number, skip: number
   return encodeCanonical(z.encode(historyRequestSchema, { run, fromHeight, skip }));
 }
 
-/** @throws CodedError<MessageErrorCode> */
+/** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, `E_OTHER_RUN`, `E_SIGNATURE` */
 export function decodeHistoryRequest(bytes: Uint8Array, run: Hash): { fromHeight: number; skip: number } {
   const request = parse(historyRequestSchema, decodeCanonical(bytes, 256));
   if (request.run !== run) throw new CodedError('E_OTHER_RUN', 'request for another run');
@@ -187,7 +185,7 @@ export function encodeHistory(history: History): Uint8Array {
   return encodeCanonical(z.encode(historySchema, history));
 }
 
-/** @throws CodedError<MessageErrorCode> */
+/** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, `E_OTHER_RUN`, `E_SIGNATURE` */
 export function decodeHistory(bytes: Uint8Array, run: Hash): History {
   const history = parse(historySchema, decodeCanonical(bytes, LIMITS.historyBytesMax));
   if (history.run !== run) throw new CodedError('E_OTHER_RUN', 'history of another run');
@@ -199,7 +197,7 @@ export function encodeEntry(entry: z.infer<typeof wireEntry>): Uint8Array {
   return encodeCanonical(z.encode(wireEntry, entry));
 }
 
-/** @throws CodedError<MessageErrorCode> */
+/** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, `E_OTHER_RUN`, `E_SIGNATURE` */
 export function decodeEntry(bytes: Uint8Array): z.infer<typeof wireEntry> {
   return parse(wireEntry, decodeCanonical(bytes, LIMITS.historyBytesMax));
 }

@@ -156,8 +156,27 @@ export class Replica {
     }
     mean.finish(this.#scratch);
     this.#outer.update(this.#outerConfig, this.parameters, this.outerState, this.#scratch);
+    this.#settleOwn(
+      updates.some(({ own }) => own),
+      final,
+    );
+  }
 
-    const included = updates.some(({ own }) => own);
+  /**
+   * `apply` with the outcome already known, because another replica in this program applied the same block to the same
+   * state: peers of a simulation need not all compute what must be equal anyway.
+   * @param included whether the own pending update is in the round
+   */
+  applyKnown(
+    agreed: { parameters: Float32Array; outerState: Float32Array },
+    { included, final }: { included: boolean; final: boolean },
+  ): void {
+    this.parameters.set(agreed.parameters);
+    this.outerState.set(agreed.outerState);
+    this.#settleOwn(included, final);
+  }
+
+  #settleOwn(included: boolean, final: boolean): void {
     if (!included) addTo(this.#residual, this.#pending);
     else if (!final) this.#unfinalOwn = sumOf(this.#unfinalOwn, this.#pending);
     this.#pending = undefined;

@@ -1,6 +1,8 @@
+import { isPossible } from './chain.ts';
 import type { Applied, Core } from './core.ts';
 import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
+import { LIMITS } from './limits.ts';
 import type { Message, MessageOf } from './messages.ts';
 import { updateBytes } from './signing.ts';
 import type { Block, Update } from './wire.ts';
@@ -38,6 +40,7 @@ export class Round {
   onHeader(update: Update, inline: Uint8Array | null, from: PeerId): void {
     const known = this.#updates.get(update.author);
     // the first header of an author counts; said again, it is a chance to get what could not be had
+    if (!isPossible(this.#core.context.genesis, update)) return;
     if (!this.places.includes(update.author) || (known && known.payload !== update.payload)) return;
     this.#updates.set(update.author, update);
     this.#firstDoneMs ??= this.#core.nowMs;
@@ -63,10 +66,11 @@ export class Round {
 
   /** Updates that this peer holds and has checked, in canonical order. */
   held(): Update[] {
-    return this.places.flatMap((peer) => {
+    const held = this.places.flatMap((peer) => {
       const update = this.#updates.get(peer);
       return update && this.#payloads.state(update.payload) === 'held' ? [update] : [];
     });
+    return held.slice(0, LIMITS.blockUpdatesMax);
   }
 
   /** When the round closes without those still missing; unknown while nobody is done. */

@@ -1,4 +1,4 @@
-import { type Head, rootOf, stateAt } from './chain.ts';
+import { type Head, isCredible, rootOf, stateAt } from './chain.ts';
 import type { Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { Event } from './events.ts';
@@ -165,6 +165,9 @@ export class Sync {
       return undefined;
     }
     this.caughtUp = true;
+    const { head } = fork;
+    const members = entries.at(-1)?.block.members ?? null;
+    if (!isCredible(head, members, this.#membership.seesQuorum(head.committee))) return undefined;
     const better = compareBranches(standingOf(fork.head), this.#core.standing()) < 0;
     return better || asked.restore || !this.#core.applied ? { fork, states, restore: asked.restore } : undefined;
   }

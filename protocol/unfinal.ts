@@ -1,4 +1,4 @@
-import { checkBlock } from './chain.ts';
+import { checkBlock, isCredible } from './chain.ts';
 import type { Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { Hash } from './hash.ts';
@@ -60,6 +60,8 @@ export class Unfinal {
     const { run, signer } = this.#core.context;
     if (!block?.members || block.previous !== this.#core.branch.head.tip) return undefined;
     if (certificate.height !== block.height || certificate.block !== blockHash(block)) return undefined;
+    const { head } = this.#core.branch;
+    if (!isCredible(head, block.members, this.#membership.seesQuorum(head.committee))) return undefined;
     if (!this.#isSound(block) || !certificateHolds(signer, run, block.members, certificate)) return undefined;
     return { block, certificate };
   }

@@ -64,7 +64,7 @@ export const wireBlock = z.strictObject({
   base: wireHash,
   /** null when certified by the roster; else the peers, in order, that went on without a quorum and all sign */
   members: z.array(wirePeer).min(1).max(LIMITS.rosterMax).nullable(),
-  updates: z.array(wireUpdate).max(LIMITS.rosterMax),
+  updates: z.array(wireUpdate).max(LIMITS.blockUpdatesMax),
   joins: z.array(wireJoin).max(LIMITS.pendingJoinsMax),
   leaves: z.array(wireLeave).max(LIMITS.rosterMax),
 });

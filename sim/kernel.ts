@@ -126,7 +126,7 @@ export class Kernel {
   #compact(): void {
     const kept = this.#heap.filter(({ run }) => run !== undefined);
     this.#heap.length = 0;
-    this.#heap.push(...kept);
+    for (const planned of kept) this.#heap.push(planned);
     for (let i = (kept.length >> 1) - 1; i >= 0; i--) this.#sink(i);
     this.#cancelled = 0;
   }

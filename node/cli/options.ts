@@ -12,7 +12,7 @@ import {
   type RunChoices,
   TOKENIZER_KINDS,
 } from '../defaults.ts';
-import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
+import { BACKEND_NAMES, type BackendName } from '../train/index.ts';
 
 /** Options that several commands have, and the parsers of their values. */
 

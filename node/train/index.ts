@@ -1,17 +1,15 @@
 export { BACKEND_NAMES, type BackendName } from './backend.ts';
-export { type BackendReport, type BackendRequest, openBackend, reportBackends } from './backends.ts';
-export { type Batch, createEngine, type Engine, type EngineSettings, type StepResult } from './engine.ts';
-export type { TrainErrorCode } from './errors.ts';
-export { type GenerateOptions, generate } from './generate.ts';
-export type { Moments } from './parameters.ts';
+export { type BackendReport, reportBackends } from './backends.ts';
+export { createEngine } from './engine.ts';
+export { generate } from './generate.ts';
+export type {
+  AppliedState,
+  Contribution,
+  Opened,
+  PeerWorker,
+  SnapshotFile,
+  StepNotice,
+} from './peer-worker.ts';
+export { connect, type Remote } from './rpc.ts';
 export { spawnWorker } from './spawn-worker.ts';
-export {
-  type EvaluateOptions,
-  type RoundOptions,
-  type RoundPlan,
-  type RoundResult,
-  type Splits,
-  type StepReport,
-  type Tokens,
-  Trainer,
-} from './trainer.ts';
+export { type StepReport, Trainer } from './trainer.ts';

@@ -219,7 +219,7 @@ export class TestPeer {
   #train(base: Hash, round: number, trainMs: number): void {
     const training = ++this.#training;
     const payload = hashOf(new TextEncoder().encode(`${this.id}/${base}`));
-    const update = { payload, size: 100, tokens: 1000 + this.#index, steps: 10, loss: 4 - round * 0.01 };
+    const update = { payload, size: 100, tokens: 80 - this.#index, steps: 10, loss: 4 - round * 0.01 };
     const life = this.#life;
     this.#cluster.at(this.#cluster.nowMs + trainMs + this.#cluster.random.below(200), () => {
       if (life !== this.#life || training !== this.#training) return;

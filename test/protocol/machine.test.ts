@@ -1,4 +1,8 @@
 import { expect, test } from 'vitest';
+import { hashOf } from '../../protocol/hash.ts';
+import { branchFromLog } from '../../protocol/history.ts';
+import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import type { Block, Certificate } from '../../protocol/wire.ts';
 import { Cluster } from '../helpers/cluster.ts';
 
 function started(cluster: Cluster): Cluster {
@@ -119,4 +123,52 @@ test('equal events give equal effects', () => {
     return JSON.stringify(cluster.peers.map((peer) => peer.reports)) + cluster.nowMs;
   });
   expect(runs[0]).toBe(runs[1]);
+});
+
+test('a single member cannot put an unfinal round of its own in place of a quorum in sight', () => {
+  const cluster = started(new Cluster(71, 4, { waitFor: 4 }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  const [target, liar] = [cluster.peers[0]!, cluster.peers[3]!];
+  const { run } = target.machine!;
+  const branch = branchFromLog(
+    { genesis: cluster.genesis, run, signer: liar.signer },
+    target.machine!.history(0, 0).entries,
+  );
+  const [{ head }, base, author] = [branch, target.rounds.at(-1)!.root, liar.id];
+  const unsigned = { author, payload: hashOf(new Uint8Array([1])), size: 100, tokens: 80, steps: 10, loss: 1 };
+  const signature = liar.signer.sign(updateBytes(run, head.round, base, unsigned));
+  liar.payloads.add(unsigned.payload);
+  const block: Block = {
+    height: head.height + 1,
+    previous: head.tip,
+    kind: 'round',
+    round: head.round,
+    base,
+    members: [author],
+    updates: [{ ...unsigned, signature }],
+    joins: [],
+    leaves: [],
+  };
+  const { height } = block;
+  const endorsement = liar.signer.sign(voteBytes(run, 'endorse', height, 0, blockHash(block)));
+  const signatures: [number, Uint8Array][] = [[0, endorsement]];
+  const certificate: Certificate = { kind: 'endorse', height, view: 0, block: blockHash(block), signatures };
+  const message = { type: 'certificate', run, certificate, block } as const;
+  target.give({ type: 'message', nowMs: cluster.nowMs, from: author, message });
+  const before = target.lastRound;
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= before + 3), 60_000)).toBe(true);
+  for (const peer of cluster.peers) expect(peer.rounds.every((round) => round.final)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
+test('where genesis forbids unfinal rounds, the rest wait', () => {
+  const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
+  const cluster = started(new Cluster(81, 2, { waitFor: 2, timing }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  cluster.peers[1]!.kill();
+  const before = cluster.peers[0]!.lastRound;
+  expect(cluster.runUntil(() => cluster.peers[0]!.lastRound > before + 1, 120_000)).toBe(false);
+  cluster.peers[1]!.start();
+  expect(cluster.runUntil(() => cluster.peers[0]!.lastRound > before + 1, 60_000)).toBe(true);
+  expectNoDivergence(cluster);
 });

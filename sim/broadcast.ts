@@ -1,0 +1,105 @@
+import type { RandomStream } from '../protocol/random.ts';
+import { NETWORK_PARAMETERS } from './gossip-parameters.ts';
+import type { Kernel } from './kernel.ts';
+import type { Ledger } from './ledger.ts';
+import type { Links } from './links.ts';
+import type { Overlay } from './overlay.ts';
+
+export interface BroadcastComponents {
+  kernel: Kernel;
+  links: Links;
+  overlay: Overlay;
+  ledger: Ledger;
+  random: RandomStream;
+}
+
+/**
+ * Gossip as the real node does it, reduced to the first copy that reaches each peer: along a tree of the mesh, each hop
+ * taking the link's latency and its turn on the sender's uplink. The copies that come later cost bytes on both sides (as
+ * many as were measured) and no event. Control traffic has an uplink queue of its own and does not slow bulk transfers.
+ */
+export class Broadcasts {
+  readonly #c: BroadcastComponents;
+  /** when each peer's uplink has sent the control messages that wait */
+  readonly #uplinkFreeMs: Float64Array;
+  /** scratch: when a message reaches each peer */
+  readonly #arrivals: Float64Array;
+
+  constructor(components: BroadcastComponents, peers: number) {
+    this.#c = components;
+    this.#uplinkFreeMs = new Float64Array(peers);
+    this.#arrivals = new Float64Array(peers);
+  }
+
+  /** @param deliver called once for every peer that it reaches, at that time, with who handed it on */
+  publish(author: number, size: number, deliver: (to: number, from: number) => void): void {
+    const { kernel, overlay } = this.#c;
+    const { floodBytesMax, gossipEnvelopeBytes, frameBytes, heartbeatMs } = NETWORK_PARAMETERS;
+    const { order, parents, lazyFrom } = overlay.tree(author, size <= floodBytesMax);
+    if (order.length === 0) return;
+    const bytes = size + gossipEnvelopeBytes + frameBytes;
+    this.#arrivals[author] = kernel.nowMs;
+    for (let i = 0; i < order.length; i++) {
+      const extraMs = i < lazyFrom ? 0 : heartbeatMs;
+      this.#arrivals[order[i]!] = this.#hop(parents[i]!, order[i]!, bytes) + extraMs;
+    }
+    this.#account(order, parents, bytes);
+    this.#deliverAll(order, parents, deliver);
+  }
+
+  /** One message on one link. */
+  send(from: number, to: number, size: number, deliver: () => void): void {
+    const { kernel, ledger } = this.#c;
+    const bytes = size + NETWORK_PARAMETERS.frameBytes;
+    this.#arrivals[from] = kernel.nowMs;
+    ledger.move('direct', from, to, bytes);
+    kernel.at(this.#hop(from, to, bytes), deliver);
+  }
+
+  /** When a message that `from` has reaches `to`: it waits for the uplink, is sent, travels, and may meet a stall. */
+  #hop(from: number, to: number, bytes: number): number {
+    const { links, random } = this.#c;
+    const startMs = Math.max(this.#arrivals[from]!, this.#uplinkFreeMs[from]!);
+    const sentMs = startMs + bytes / links.uploadRate(from);
+    this.#uplinkFreeMs[from] = sentMs;
+    const stalled = links.loss > 0 && random.unit() < links.stallChance(bytes);
+    const stallMs = stalled ? links.stallMs(from, to) : 0;
+    // cut-through: what the downlink takes longer than the uplink
+    const downMs = Math.max(0, bytes / links.downloadRate(to) - bytes / links.uploadRate(from));
+    return sentMs + downMs + links.oneWayMs(from, to) + stallMs;
+  }
+
+  #account(order: Uint32Array, parents: Uint32Array, bytes: number): void {
+    const { ledger, links, overlay } = this.#c;
+    const sent = ledger.sent.gossip;
+    const received = ledger.received.gossip;
+    for (let i = 0; i < order.length; i++) {
+      const to = order[i]!;
+      // with few neighbours there are few who could send a second copy
+      const copies = Math.min(NETWORK_PARAMETERS.copiesReceived, overlay.neighbours(to).size);
+      received[to]! += copies * bytes;
+      sent[parents[i]!]! += bytes;
+      // a further copy comes from another peer that has the message: on average from all alike
+      sent[to]! += (copies - 1) * bytes;
+      const idleMs = Math.max(this.#uplinkFreeMs[to]!, this.#arrivals[to]!);
+      this.#uplinkFreeMs[to] = idleMs + ((copies - 1) * bytes) / links.uploadRate(to);
+    }
+  }
+
+  /** One event in the heap for each message under way, not one for each peer that it is on the way to. */
+  #deliverAll(order: Uint32Array, parents: Uint32Array, deliver: (to: number, from: number) => void): void {
+    const { kernel } = this.#c;
+    const times = Float64Array.from(order, (peer) => this.#arrivals[peer]!);
+    const ranks = Uint32Array.from(order, (_, i) => i).sort((a, b) => times[a]! - times[b]! || a - b);
+    let next = 0;
+    const step = (): void => {
+      const atMs = times[ranks[next]!]!;
+      while (next < ranks.length && times[ranks[next]!]! === atMs) {
+        const rank = ranks[next++]!;
+        deliver(order[rank]!, parents[rank]!);
+      }
+      if (next < ranks.length) kernel.at(times[ranks[next]!]!, step);
+    };
+    kernel.at(times[ranks[0]!]!, step);
+  }
+}

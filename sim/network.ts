@@ -1,0 +1,212 @@
+import { createHash } from 'node:crypto';
+import type { Hash } from '../protocol/hash.ts';
+import { decodeMessage, encodeMessage, type Message } from '../protocol/messages.ts';
+import { type RandomStream, randomStream } from '../protocol/random.ts';
+import type { Signer } from '../protocol/identity.ts';
+import { BlobFetches, type FetchRequest } from './blob-fetch.ts';
+import { Broadcasts } from './broadcast.ts';
+import { NETWORK_PARAMETERS } from './gossip-parameters.ts';
+import type { Kernel } from './kernel.ts';
+import type { Ledger } from './ledger.ts';
+import type { Links } from './links.ts';
+import { Overlay } from './overlay.ts';
+import { Transfers } from './transfers.ts';
+
+/** A peer as its connections see it. Peers are named by index here; their ids are the protocol's. */
+export interface Endpoint {
+  onMessage(from: number, message: Message, number: number): void;
+  onConnection(peer: number, up: boolean): void;
+  /** part 0 is the first chunk, -1 the manifest */
+  hasPart(blob: Hash, part: number): boolean;
+}
+
+export interface NetworkComponents {
+  kernel: Kernel;
+  links: Links;
+  ledger: Ledger;
+  /** checks what is sent, once for all who receive it */
+  signer: Signer;
+}
+
+/** What is sent at most so often is remembered for as long as gossipsub would. */
+const SEEN_SWEEP = 16_384;
+
+/** Everything between the peers: connections, gossip, direct messages, questions and blobs, each in its virtual time. */
+export class SimulatedNetwork {
+  readonly #c: NetworkComponents;
+  readonly #run: Hash;
+  readonly #random: RandomStream;
+  readonly #overlay: Overlay;
+  readonly #broadcasts: Broadcasts;
+  readonly #transfers: Transfers;
+  readonly #blobs: BlobFetches;
+  readonly #endpoints: (Endpoint | undefined)[];
+  /** which part of a partition a peer is in; all in 0 when there is none */
+  readonly #sides: Uint8Array;
+  /** counts a peer's lives, so that a dial does not reach its next one */
+  readonly #lives: Uint32Array;
+  readonly #seen = new Map<string, number>();
+  #messages = 0;
+
+  constructor(components: NetworkComponents, init: { peers: number; seed: number; run: Hash }) {
+    const { kernel, links, ledger } = components;
+    const { peers, seed, run } = init;
+    this.#c = components;
+    this.#run = run;
+    this.#random = randomStream(seed, 'network');
+    this.#overlay = new Overlay(peers, randomStream(seed, 'overlay'));
+    const random = randomStream(seed, 'loss');
+    this.#broadcasts = new Broadcasts({ kernel, links, ledger, overlay: this.#overlay, random }, peers);
+    this.#transfers = new Transfers(kernel, links);
+    const hasPart = (peer: number, blob: Hash, part: number) => this.#endpoints[peer]?.hasPart(blob, part) ?? false;
+    const neighbours = (peer: number) => this.#overlay.neighbours(peer);
+    this.#blobs = new BlobFetches({ kernel, links, ledger, transfers: this.#transfers, neighbours, hasPart });
+    this.#endpoints = Array.from({ length: peers });
+    this.#sides = new Uint8Array(peers);
+    this.#lives = new Uint32Array(peers);
+  }
+
+  /** Messages published or sent so far. */
+  get messages(): number {
+    return this.#messages;
+  }
+
+  neighbours(peer: number): ReadonlySet<number> {
+    return this.#overlay.neighbours(peer);
+  }
+
+  /** The peer is there: it dials others, who see it a handshake later. */
+  attach(peer: number, endpoint: Endpoint): void {
+    this.#endpoints[peer] = endpoint;
+    this.#lives[peer]!++;
+    for (const other of this.#overlay.choose(peer, this.#present(peer))) this.#dial(peer, other, 0);
+  }
+
+  /** The process is gone: its connections break, and the others learn of it one latency later. */
+  detach(peer: number): void {
+    this.#endpoints[peer] = undefined;
+    this.#lives[peer]!++;
+    for (const other of [...this.#overlay.neighbours(peer)]) {
+      this.#disconnect(peer, other);
+      this.#tell(other, peer, false, this.#c.links.oneWayMs(peer, other));
+    }
+  }
+
+  /**
+   * Cuts the swarm into parts that do not reach each other; none heals it. Peers that no group names are in the first.
+   */
+  partition(groups: readonly (readonly number[])[]): void {
+    this.#sides.fill(0);
+    for (const [side, group] of groups.entries()) for (const peer of group) this.#sides[peer] = side;
+    for (const peer of this.#sides.keys()) {
+      for (const other of [...this.#overlay.neighbours(peer)]) {
+        if (other < peer || this.#sides[peer] === this.#sides[other]) continue;
+        this.#disconnect(peer, other);
+        for (const [a, b] of [[peer, other] as const, [other, peer] as const]) {
+          this.#tell(a, b, false, NETWORK_PARAMETERS.cutNoticedMs);
+        }
+      }
+    }
+    for (const peer of this.#sides.keys()) {
+      if (!this.#endpoints[peer]) continue;
+      for (const other of this.#overlay.choose(peer, this.#present(peer))) {
+        if (other > peer) this.#dial(peer, other, this.#random.unit() * NETWORK_PARAMETERS.redialMsMax);
+      }
+    }
+  }
+
+  /** Publishes a message to everybody. The same bytes from the same peer go nowhere for two minutes, as in gossipsub. */
+  broadcast(from: number, message: Message): void {
+    const bytes = encodeMessage(message);
+    if (this.#wasSaid(from, bytes)) return;
+    const number = this.#messages++;
+    const received = decodeMessage(bytes, this.#run, this.#c.signer);
+    this.#broadcasts.publish(from, bytes.length, (to, by) => this.#endpoints[to]?.onMessage(by, received, number));
+  }
+
+  /** Without a connection it goes nowhere, as on the real node. */
+  send(from: number, to: number, message: Message): void {
+    if (!this.#overlay.connected(from, to)) return;
+    const bytes = encodeMessage(message);
+    const number = this.#messages++;
+    const received = decodeMessage(bytes, this.#run, this.#c.signer);
+    this.#broadcasts.send(from, to, bytes.length, () => {
+      if (this.#overlay.connected(from, to)) this.#endpoints[to]?.onMessage(from, received, number);
+    });
+  }
+
+  /**
+   * Asks a peer something and hears the answer, which travels as a transfer of its size.
+   * @param answer what the other side says, encoded; asked for when the question is there
+   * @param done the answer, or undefined when the other is gone
+   */
+  request(from: number, to: number, answer: () => Uint8Array | undefined, done: (bytes?: Uint8Array) => void): void {
+    const { kernel, links, ledger } = this.#c;
+    if (!this.#overlay.connected(from, to)) {
+      kernel.after(0, () => done());
+      return;
+    }
+    const { historyRequestBytes, frameBytes, streamOpenRoundTrips } = NETWORK_PARAMETERS;
+    ledger.move('history', from, to, historyRequestBytes);
+    const openMs = streamOpenRoundTrips * links.roundTripMs(from, to);
+    kernel.after(openMs + links.oneWayMs(from, to), () => {
+      const bytes = this.#overlay.connected(from, to) ? answer() : undefined;
+      if (!bytes) return void kernel.after(links.oneWayMs(to, from), () => done());
+      ledger.move('history', to, from, bytes.length + frameBytes);
+      this.#transfers.start(to, from, bytes.length + frameBytes, () => done(bytes));
+    });
+  }
+
+  /** Fetches a blob by its parts from whoever has them. */
+  fetch(request: FetchRequest): void {
+    this.#blobs.fetch(request);
+  }
+
+  #present(peer: number): number[] {
+    const present: number[] = [];
+    for (const [other, endpoint] of this.#endpoints.entries()) {
+      if (endpoint && this.#sides[other] === this.#sides[peer]) present.push(other);
+    }
+    return present;
+  }
+
+  #dial(peer: number, other: number, delayMs: number): void {
+    const { kernel, links } = this.#c;
+    const [life, otherLife] = [this.#lives[peer], this.#lives[other]];
+    kernel.after(delayMs + NETWORK_PARAMETERS.dialRoundTrips * links.roundTripMs(peer, other), () => {
+      const stale = this.#lives[peer] !== life || this.#lives[other] !== otherLife;
+      if (stale || this.#sides[peer] !== this.#sides[other] || this.#overlay.connected(peer, other)) return;
+      this.#overlay.link(peer, other);
+      this.#endpoints[peer]?.onConnection(other, true);
+      this.#endpoints[other]?.onConnection(peer, true);
+    });
+  }
+
+  #disconnect(a: number, b: number): void {
+    this.#overlay.unlink(a, b);
+    this.#blobs.onDisconnect(a, b);
+  }
+
+  #tell(peer: number, about: number, up: boolean, delayMs: number): void {
+    const life = this.#lives[peer];
+    this.#c.kernel.after(delayMs, () => {
+      // what has been connected again meanwhile was never missed
+      if (this.#lives[peer] === life && this.#overlay.connected(peer, about) === up) {
+        this.#endpoints[peer]?.onConnection(about, up);
+      }
+    });
+  }
+
+  #wasSaid(from: number, bytes: Uint8Array): boolean {
+    const { nowMs } = this.#c.kernel;
+    const name = `${from}/${createHash('sha256').update(bytes).digest('base64')}`;
+    const untilMs = this.#seen.get(name);
+    if (untilMs !== undefined && nowMs < untilMs) return true;
+    if (this.#seen.size >= SEEN_SWEEP) {
+      for (const [old, endMs] of this.#seen) if (endMs <= nowMs) this.#seen.delete(old);
+    }
+    // nobody to hear it: not marked as seen, so that it can be published again
+    if (this.#overlay.neighbours(from).size > 0) this.#seen.set(name, nowMs + NETWORK_PARAMETERS.seenMs);
+    return false;
+  }
+}

@@ -1,0 +1,54 @@
+import type { Hash } from '../protocol/hash.ts';
+import type { RoundPlan } from '../node/train/trainer.ts';
+
+/** The agreed state after an operation, and the version of the seat that its disk then has. */
+export interface Settled {
+  snapshot: Hash;
+  snapshotBytes: number;
+  /** the snapshot itself, from the first peer that comes to it */
+  bytes: Uint8Array | null;
+  version: number;
+}
+
+export interface Contribution {
+  payload: Hash;
+  bytes: Uint8Array;
+  tokens: number;
+  steps: number;
+  /** mean over the steps, in nats (in the quadratic's own unit for the synthetic trainer) */
+  loss: number;
+  version: number;
+}
+
+export interface ApplyRequest {
+  /** names the outcome: a block says which state it builds on */
+  block: Hash;
+  updates: { payload: Hash; bytes: Uint8Array; tokens: number }[];
+  final: boolean;
+}
+
+/**
+ * Where the replicas of the virtual peers are: their parameters, residuals, optimizer states, and what their disks hold
+ * of these. Operations of one peer are done in the order asked for. Answers depend on what was asked alone, never on
+ * when it is done or by how many threads: the virtual peer says how many steps a training had time for.
+ */
+export interface ReplicaHost {
+  /** values in the model */
+  readonly parameters: number;
+  /** The initial parameters become the peer's agreed state. */
+  initialize(peer: number): Promise<Settled>;
+  /** A fetched snapshot becomes the peer's agreed state; `included` are own payloads that are in it. */
+  restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled>;
+  /** Begins to train from the agreed parameters; ended by `contribute` or `abandon`, which say after how many steps. */
+  train(peer: number, plan: RoundPlan): void;
+  /** @returns null when nothing of use was learned */
+  contribute(peer: number, steps: number): Promise<Contribution | null>;
+  /** Overtaken: what the steps changed goes to the residual. */
+  abandon(peer: number, steps: number): Promise<void>;
+  apply(peer: number, request: ApplyRequest): Promise<Settled>;
+  /** The process died: everything newer than this version of its seat is lost. Version 0 is an empty disk. */
+  restart(peer: number, version: number): void;
+  /** Loss of the peer's agreed model over the validation data; null where there is none. */
+  evaluate(peer: number): Promise<number | null>;
+  close(): Promise<void>;
+}

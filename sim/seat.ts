@@ -1,0 +1,279 @@
+import { createHash } from 'node:crypto';
+import type { RoundPlan } from '../node/train/trainer.ts';
+import { blobManifest } from '../protocol/blob.ts';
+import { assert, isCoded } from '../protocol/errors.ts';
+import { type Genesis, runIdOf } from '../protocol/genesis.ts';
+import type { Hash, Sha256 } from '../protocol/hash.ts';
+import { initialParameters, modelLayout } from '../protocol/model.ts';
+import { Replica } from '../protocol/replica.ts';
+import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
+
+export const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
+
+/** What inner training is done by. A pure function of what it is given, but for `stop`, which only ends it earlier. */
+export interface InnerTrainer<Optimizer> {
+  /** the optimizer's state of a process that starts */
+  fresh(): Optimizer;
+  train(request: TrainRequest<Optimizer>): Promise<Trained<Optimizer>>;
+  evaluate(parameters: Float32Array): Promise<number | null>;
+}
+
+export interface TrainRequest<Optimizer> {
+  peer: number;
+  /** must not be changed */
+  parameters: Float32Array;
+  /** must not be changed */
+  optimizer: Optimizer;
+  plan: RoundPlan;
+  /** may fall while training is under way: no more steps than this are of use */
+  stop: { steps: number };
+}
+
+export interface Trained<Optimizer> {
+  local: Float32Array;
+  optimizer: Optimizer;
+  steps: number;
+  tokens: number;
+  meanLoss: number;
+  badParameters: boolean;
+}
+
+/** An agreed state that some peer has come to: the same for all who come to it, so computed and kept once. */
+interface Agreed {
+  parameters: Float32Array;
+  outerState: Float32Array;
+  snapshot: Hash;
+  snapshotBytes: number;
+}
+
+/** Agreed states kept for peers that come to them later; one that is gone is computed again. */
+const AGREED_KEPT = 6;
+
+/** The agreed states of one thread, by the block that leads to them. */
+export class AgreedStates {
+  readonly #states = new Map<Hash, Agreed>();
+
+  get(block: Hash): Agreed | undefined {
+    return this.#states.get(block);
+  }
+
+  bySnapshot(snapshot: Hash): Agreed | undefined {
+    for (const state of this.#states.values()) if (state.snapshot === snapshot) return state;
+    return undefined;
+  }
+
+  /** Takes a copy of a replica's state. @returns also its bytes */
+  keep(block: Hash, replica: Replica): { agreed: Agreed; bytes: Uint8Array } {
+    const bytes = replica.snapshotBytes();
+    const { id, size } = blobManifest(bytes, nativeSha256);
+    const { parameters, outerState } = replica;
+    const agreed = {
+      parameters: parameters.slice(),
+      outerState: outerState.slice(),
+      snapshot: id,
+      snapshotBytes: size,
+    };
+    this.#states.delete(block);
+    this.#states.set(block, agreed);
+    for (const oldest of this.#states.keys()) {
+      if (this.#states.size <= AGREED_KEPT) break;
+      this.#states.delete(oldest);
+    }
+    return { agreed, bytes };
+  }
+}
+
+interface Saved {
+  version: number;
+  agreed: Agreed;
+  own: Uint8Array;
+  pendingPayload: Hash | undefined;
+}
+
+/** A crash loses what was not durable: at most the operation under way and the one planned behind it. */
+const SAVED_KEPT = 4;
+
+/**
+ * The replica of one virtual peer and what its disk has of it: what `node/train/peer-worker.ts` is for a real one, with
+ * the same order of operations.
+ */
+export class Seat<Optimizer> {
+  readonly #peer: number;
+  readonly #genesis: Genesis;
+  readonly #trainer: InnerTrainer<Optimizer>;
+  readonly #states: AgreedStates;
+  #replica!: Replica;
+  #optimizer!: Optimizer;
+  #agreed: Agreed | undefined;
+  #pendingPayload: Hash | undefined;
+  #training: { plan: RoundPlan; stop: { steps: number }; done: Promise<Trained<Optimizer>> } | undefined;
+  #stop = { steps: 0 };
+  #saved: Saved[] = [];
+  #version = 0;
+  /** the last operation asked for: the next begins when it is done */
+  #tail: Promise<unknown> = Promise.resolve();
+
+  constructor(peer: number, genesis: Genesis, trainer: InnerTrainer<Optimizer>, states: AgreedStates) {
+    this.#peer = peer;
+    this.#genesis = genesis;
+    this.#trainer = trainer;
+    this.#states = states;
+    this.#restart(0);
+  }
+
+  /** A new process with the disk as it was at a version. */
+  restart(version: number): void {
+    void this.#inTurn(async () => this.#restart(version));
+  }
+
+  initialize(): Promise<Settled> {
+    return this.#inTurn(() => this.#initialize());
+  }
+
+  restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled> {
+    return this.#inTurn(() => this.#restore(snapshot, included));
+  }
+
+  train(plan: RoundPlan): void {
+    const stop = { steps: plan.steps };
+    this.#stop = stop;
+    void this.#inTurn(async () => this.#train(plan, stop));
+  }
+
+  contribute(steps: number): Promise<Contribution | null> {
+    this.#stop.steps = Math.min(this.#stop.steps, steps);
+    return this.#inTurn(() => this.#contribute(steps));
+  }
+
+  abandon(steps: number): Promise<void> {
+    this.#stop.steps = Math.min(this.#stop.steps, steps);
+    return this.#inTurn(() => this.#abandon(steps));
+  }
+
+  apply(request: ApplyRequest): Promise<Settled> {
+    return this.#inTurn(() => this.#apply(request));
+  }
+
+  evaluate(): Promise<number | null> {
+    return this.#inTurn(async () => {
+      assert(this.#agreed, 'there is an agreed model');
+      return this.#trainer.evaluate(this.#agreed.parameters);
+    });
+  }
+
+  #inTurn<T>(operation: () => Promise<T>): Promise<T> {
+    const done = this.#tail.then(operation);
+    this.#tail = done.catch(() => undefined); // reported to whoever asked
+    return done;
+  }
+
+  #restart(version: number): void {
+    const { model, codec, averaging, outer } = this.#genesis;
+    this.#replica = new Replica({ sha256: nativeSha256 }, { layout: modelLayout(model), codec, averaging, outer });
+    this.#optimizer = this.#trainer.fresh();
+    this.#training = undefined;
+    const saved = this.#saved.find((each) => each.version === version);
+    assert(version === 0 || saved !== undefined, `the disk of peer ${this.#peer} has version ${version}`);
+    this.#saved = saved ? [saved] : [];
+    this.#agreed = saved?.agreed;
+    this.#pendingPayload = saved?.pendingPayload;
+    if (!saved) return;
+    this.#replica.parameters.set(saved.agreed.parameters);
+    this.#replica.outerState.set(saved.agreed.outerState);
+    this.#replica.importOwn(saved.own);
+  }
+
+  async #initialize(): Promise<Settled> {
+    const { model, seed } = this.#genesis;
+    const run = runIdOf(this.#genesis);
+    this.#replica.adopt(initialParameters(model, seed), new Float32Array(this.#replica.outerState.length));
+    return this.#settle(run);
+  }
+
+  async #restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled> {
+    const { parameters, outerState } = this.#replica.readSnapshot(snapshot.bytes);
+    if (this.#pendingPayload && included.includes(this.#pendingPayload)) this.#replica.confirm();
+    this.#replica.adopt(parameters, outerState);
+    this.#pendingPayload = undefined;
+    const known = this.#states.bySnapshot(snapshot.id);
+    return known ? this.#save(known, null) : this.#settle(snapshot.id);
+  }
+
+  #train(plan: RoundPlan, stop: { steps: number }): void {
+    assert(this.#agreed, 'training begins from an agreed state');
+    const done = this.#trainer.train({ ...this.#request(plan), stop });
+    done.catch(() => undefined); // reported by whoever settles it
+    this.#training = { plan, stop, done };
+  }
+
+  async #contribute(steps: number): Promise<Contribution | null> {
+    const trained = await this.#settleTraining(steps);
+    if (trained.badParameters || trained.tokens === 0) return null;
+    this.#replica.withdraw();
+    let bytes: Uint8Array;
+    try {
+      bytes = this.#replica.contribute(trained.local).payload;
+    } catch (error) {
+      if (isCoded(error) && error.code === 'E_NOT_FINITE') return null;
+      throw error;
+    }
+    const { id } = blobManifest(bytes, nativeSha256);
+    this.#pendingPayload = id;
+    const { version } = this.#save(this.#agreed!, null);
+    const { tokens, meanLoss: loss } = trained;
+    return { payload: id, bytes, tokens, steps: trained.steps, loss, version };
+  }
+
+  async #abandon(steps: number): Promise<void> {
+    const trained = await this.#settleTraining(steps);
+    if (!trained.badParameters && trained.tokens > 0) this.#replica.abandon(trained.local);
+  }
+
+  async #apply({ block, updates, final }: ApplyRequest): Promise<Settled> {
+    const isOwn = (payload: Hash) => payload === this.#pendingPayload && this.#replica.pending !== undefined;
+    const known = this.#states.get(block);
+    if (known) {
+      const included = updates.some(({ payload }) => isOwn(payload));
+      this.#replica.applyKnown(known, { included, final });
+      this.#pendingPayload = undefined;
+      return this.#save(known, null);
+    }
+    const certified = updates.map(({ payload, bytes, tokens }) => ({ payload: bytes, tokens, own: isOwn(payload) }));
+    this.#replica.apply(certified, { final });
+    this.#pendingPayload = undefined;
+    return this.#settle(block);
+  }
+
+  /** The training's outcome after so many steps; where more were taken meanwhile, it is done again, up to there. */
+  async #settleTraining(steps: number): Promise<Trained<Optimizer>> {
+    const training = this.#training;
+    assert(training, 'a training is ended that has begun');
+    let trained = await training.done;
+    if (trained.steps > steps) {
+      trained = await this.#trainer.train({ ...this.#request({ ...training.plan, steps }), stop: { steps } });
+    }
+    if (this.#training === training) {
+      this.#optimizer = trained.optimizer;
+      this.#training = undefined;
+    }
+    return trained;
+  }
+
+  #request(plan: RoundPlan) {
+    return { peer: this.#peer, parameters: this.#agreed!.parameters, optimizer: this.#optimizer, plan };
+  }
+
+  #settle(block: Hash): Settled {
+    const { agreed, bytes } = this.#states.keep(block, this.#replica);
+    return this.#save(agreed, bytes);
+  }
+
+  #save(agreed: Agreed, bytes: Uint8Array | null): Settled {
+    this.#agreed = agreed;
+    const version = ++this.#version;
+    const own = this.#replica.exportOwn();
+    this.#saved.push({ version, agreed, own, pendingPayload: this.#pendingPayload });
+    if (this.#saved.length > SAVED_KEPT) this.#saved.shift();
+    return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes, version };
+  }
+}
