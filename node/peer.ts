@@ -27,7 +27,7 @@ import { Telling } from './telling.ts';
 import type { AppliedState, Contribution, PeerWorker, Remote, SnapshotFile, StepNotice } from './train/index.ts';
 
 /** How long a peer that wants to go waits for the certificate that lets it go. */
-const LEAVE_MS = 3500;
+const LEAVE_MS = 2500;
 /** A payload up to this size is checked on this thread, in a few milliseconds; a larger one where the training runs. */
 const CHECK_HERE_BYTES = 1024 * 1024;
 

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { CodedError } from '../protocol/errors.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
@@ -219,10 +220,14 @@ async function startPeer(
   }
 }
 
+/** How long closing waits for the inner step under way, so that what was learned can be saved. */
+const CLOSE_MS = 1200;
+
 function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<void>): RunningPeer {
   let closed: Promise<void> | undefined;
   const closeOnce = (): Promise<void> => {
-    closed ??= worker.finish().then(close, close);
+    // a step of a large model may take longer than a person who wants to go
+    closed ??= Promise.race([worker.close(), delay(CLOSE_MS, undefined, { ref: false })]).then(close, close);
     return closed;
   };
   return {

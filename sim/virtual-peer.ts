@@ -1,3 +1,4 @@
+import { firstHead, stateAt } from '../protocol/chain.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
 import { isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
@@ -53,6 +54,13 @@ interface Training {
   end: Planned;
   /** no more steps than this will be taken */
   steps: number;
+}
+
+/** The block that a state follows, the state but for its snapshot, and what the machine waits to hear. */
+interface Target {
+  block: Hash;
+  state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
+  answer: 'applied' | 'restored';
 }
 
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
@@ -213,9 +221,11 @@ export class VirtualPeer implements Endpoint {
         return to === undefined ? undefined : network.send(this.index, to, effect.message);
       }
       case 'initialize':
-        return this.#compute(this.#world.compute.applyMs, host.initialize(this.index), (settled) =>
-          this.#settled(settled, { block: this.machine!.run, state: undefined }),
-        );
+        return this.#compute(this.#world.compute.applyMs, host.initialize(this.index), (settled) => {
+          const block = this.machine!.run;
+          const state = stateAt(firstHead(this.#world.genesis, block), { id: '', bytes: 0 });
+          this.#settled(settled, { block, state, answer: 'restored' });
+        });
       case 'restore':
         return this.#restore(effect);
       case 'train':
@@ -415,7 +425,7 @@ export class VirtualPeer implements Endpoint {
       return { payload, tokens, bytes: library.bytes(payload)! };
     });
     this.#compute(compute.applyMs, host.apply(this.index, { block, updates, final }), (settled) => {
-      this.#settled(settled, { block, state });
+      this.#settled(settled, { block, state, answer: 'applied' });
     });
   }
 
@@ -427,17 +437,17 @@ export class VirtualPeer implements Endpoint {
       const bytes = complete ? library.bytes(snapshot.id) : undefined;
       if (!bytes) {
         const error = 'E_BLOB_UNAVAILABLE';
-        return this.#give({ type: 'restored', snapshot: snapshot.id, snapshotBytes: snapshot.size, error });
+        return this.#give({ type: 'restored', snapshot: snapshot.id, snapshotBytes: snapshot.size, served: false, error });
       }
       this.#stopTraining();
       this.#compute(compute.applyMs, host.restore(this.index, { id: snapshot.id, bytes }, included), (settled) => {
-        this.#settled(settled, { block, state, restored: true });
+        this.#settled(settled, { block, state, answer: 'restored' });
       });
     });
   }
 
   /** A new agreed state is durable. */
-  #settled(settled: Settled, target: { block: Hash; state: Partial<AgreedState> | undefined; restored?: true }): void {
+  #settled(settled: Settled, { block, state, answer }: Target): void {
     const { library, ledger, kernel } = this.#world;
     const { snapshot, snapshotBytes, bytes, version } = settled;
     const disk = this.#disk;
@@ -446,12 +456,11 @@ export class VirtualPeer implements Endpoint {
     disk.version = version;
     disk.snapshots = [...disk.snapshots.filter((other) => other !== snapshot), snapshot];
     while (disk.snapshots.length > LIMITS.snapshotsKept) library.drop(this.index, disk.snapshots.shift()!);
+    disk.applied = { block, state: { ...state, snapshot, snapshotBytes } };
     ledger.turn(this.index, 'waiting', kernel.nowMs);
-    const { block, state, restored } = target;
-    if (state) disk.applied = { block, state: { ...state, snapshot, snapshotBytes } as AgreedState };
-    if (!state || restored) this.#give({ type: 'restored', snapshot, snapshotBytes, error: null });
-    else this.#give({ type: 'applied', block, snapshot, snapshotBytes });
-    this.#dropOldPayloads(state?.round ?? 0);
+    if (answer === 'applied') this.#give({ type: 'applied', block, snapshot, snapshotBytes, served: true });
+    else this.#give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+    this.#dropOldPayloads(state.round);
   }
 
   #dropOldPayloads(round: number): void {

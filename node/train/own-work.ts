@@ -9,9 +9,10 @@ import type { AgreedState } from '../../protocol/wire.ts';
  * announced before the next checkpoint is written.
  */
 export interface SavedOwn {
-  /** root that the update builds on */
+  /** root that the work builds on */
   base: Hash;
-  payload: Hash;
+  /** of the pending update; null when there is none */
+  payload: Hash | null;
   vectors: Uint8Array;
 }
 

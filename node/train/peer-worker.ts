@@ -111,6 +111,8 @@ export class PeerWorker {
   #store!: BlobStore;
   #own!: RecordFile;
   #checkpoints!: string;
+  /** root of the agreed state that the replica holds */
+  #root: Hash | undefined;
   /** the payload that the replica's pending update was encoded to */
   #pendingPayload: Hash | undefined;
   /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
@@ -235,9 +237,12 @@ export class PeerWorker {
     return this.#trainer.evaluate();
   }
 
-  /** Ends training and keeps its work. */
+  /** Ends training after the current step and puts what it had learned on disk, for the next update of this peer. */
   async close(): Promise<void> {
     await this.#stopTraining();
+    if (this.#root === undefined) return;
+    const payload = this.#pendingPayload ?? null;
+    await this.#own.save(encodeOwn({ base: this.#root, payload, vectors: this.#replica.exportOwn() }));
   }
 
   /** Tensors alive and heap in use, for tests that look for leaks. */
@@ -307,7 +312,8 @@ export class PeerWorker {
     const { round } = target;
     if (target.snapshot) assert(target.snapshot === manifest.id, 'a restored snapshot hashes to its name');
     const state = { ...target, snapshot: manifest.id, snapshotBytes: manifest.size };
-    if (this.#ownLater?.base === rootOf(state)) this.#takeOwn(this.#ownLater);
+    this.#root = rootOf(state);
+    if (this.#ownLater?.base === this.#root) this.#takeOwn(this.#ownLater);
     const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
     let file: SnapshotFile | null = null;
     if (due) {
@@ -352,14 +358,15 @@ export class PeerWorker {
     this.#pendingPayload = payload ?? undefined;
     const saved = this.#own.load();
     const own = saved && decodeOwn(saved);
-    if (own?.base === rootOf(state)) this.#takeOwn(own);
+    this.#root = rootOf(state);
+    if (own?.base === this.#root) this.#takeOwn(own);
     else this.#ownLater = own;
     return { applied: { block, state }, snapshot, warnings };
   }
 
   #takeOwn(own: SavedOwn): void {
     this.#replica.importOwn(own.vectors);
-    this.#pendingPayload = own.payload;
+    this.#pendingPayload = own.payload ?? undefined;
     this.#ownLater = undefined;
   }
 

@@ -132,6 +132,26 @@ test('training that an apply overtakes ends, and its work is in the next update'
   expect(state.round).toBe(1);
 });
 
+test('closing in mid-round keeps what was learned: the next life begins with it as residual', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const training = worker.train(rootOf(begun), { firstStep: 0, steps: 100_000, firstPosition: 0 });
+  // a few turns of the event loop are a few steps
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+  await worker.close();
+  expect(await training).toBe(null);
+  const again = await open();
+  expect(again.applied?.state).toEqual(begun);
+  await apply(again.worker, begun, await train(again.worker, begun), true);
+  const carried = savedResidual();
+  rmSync(directory.paths.own);
+  rmSync(directory.paths.checkpoints, { recursive: true });
+  const fresh = await open();
+  const same = initialState(await fresh.worker.initialize());
+  await apply(fresh.worker, same, await train(fresh.worker, same), true);
+  expect(carried).not.toEqual(savedResidual());
+});
+
 test('finish cuts a round short and contributes the steps that were done', async () => {
   const { worker } = await open();
   const begun = initialState(await worker.initialize());

@@ -1,0 +1,200 @@
+import { isCoded } from '../protocol/errors.ts';
+import type { Report } from '../protocol/events.ts';
+import { type Genesis, runIdOf } from '../protocol/genesis.ts';
+import type { Hash } from '../protocol/hash.ts';
+import type { PeerId, Signer } from '../protocol/identity.ts';
+import { modelLayout } from '../protocol/model.ts';
+import { BlobLibrary } from './blob-library.ts';
+import { ComputeModel } from './compute.ts';
+import { typical } from './distribution.ts';
+import { Faults } from './faults.ts';
+import { Kernel } from './kernel.ts';
+import { Ledger } from './ledger.ts';
+import { Links } from './links.ts';
+import { SimulatedNetwork } from './network.ts';
+import type { ReplicaHost } from './replica-host.ts';
+import type { Scenario } from './scenario.ts';
+import { Trace } from './trace.ts';
+import { VirtualPeer, type World } from './virtual-peer.ts';
+
+export interface SimulationInit {
+  genesis: Genesis;
+  /** one a peer; the first is the founder's */
+  signers: readonly Signer[];
+  scenario: Scenario;
+  /** of links, compute times and faults; the run's own is in genesis */
+  seed: number;
+  host: ReplicaHost;
+  /** rounds between two evaluations of the agreed model; the last round always has one. 0 for none */
+  evaluateEvery: number;
+  /** virtual time at which the run ends whatever happens @default no end */
+  virtualMsMax?: number;
+}
+
+export interface SimulationOptions {
+  /** stops the run with the results so far */
+  signal?: AbortSignal;
+  /** gives the event loop a turn */
+  turn?: () => Promise<void>;
+  onRound?: (row: RoundRow) => void;
+}
+
+/** One round as the swarm saw it: taken when the first peer has applied it, and again when a certified one replaces it. */
+export interface RoundRow {
+  round: number;
+  virtualMs: number;
+  root: Hash;
+  final: boolean;
+  /** updates in it */
+  contributors: number;
+  /** nats */
+  trainLoss: number;
+  /** nats; null when not evaluated */
+  valLoss: number | null;
+  /** trained on in this round, by all contributors */
+  tokens: number;
+  /** sent by all peers since the beginning */
+  bytes: number;
+}
+
+export interface SimulationResult {
+  /** `rounds`: to the end; `stopped` by the caller; `stuck`: no round in a long time; `time`: `virtualMsMax` */
+  reason: 'rounds' | 'stopped' | 'stuck' | 'time';
+  traceHash: string;
+  virtualMs: number;
+  events: number;
+  rows: RoundRow[];
+  ledger: Ledger;
+  /** rounds of which two certified roots were seen: a bug in the protocol */
+  diverged: number[];
+  warnings: Record<string, number>;
+}
+
+/** Without a new round for so long, and for so many round lengths, a run is stuck. */
+const STUCK_MS = 600_000;
+const STUCK_ROUNDS = 20;
+
+/** A swarm in virtual time: the peers of one run, their links, their disks and what befalls them. */
+export class Simulation {
+  readonly kernel = new Kernel();
+  readonly ledger: Ledger;
+  readonly peers: VirtualPeer[] = [];
+  readonly #init: SimulationInit;
+  readonly #network: SimulatedNetwork;
+  readonly #trace = new Trace();
+  readonly #faults: Faults;
+  readonly #rows = new Map<number, RoundRow>();
+  readonly #finalRoots = new Map<number, Hash>();
+  readonly #diverged = new Set<number>();
+  readonly #warnings: Record<string, number> = {};
+  readonly #evaluations: Promise<void>[] = [];
+  #newestMs = 0;
+  #onRound: (row: RoundRow) => void = () => undefined;
+
+  constructor(init: SimulationInit) {
+    const { genesis, signers, scenario, seed, host } = init;
+    const count = signers.length;
+    const run = runIdOf(genesis);
+    this.#init = init;
+    this.ledger = new Ledger(count);
+    const { kernel, ledger } = this;
+    const links = new Links(scenario.links, seed);
+    this.#network = new SimulatedNetwork({ kernel, links, ledger, signer: signers[0]! }, { peers: count, seed, run });
+    const world: World = {
+      kernel,
+      ledger,
+      genesis,
+      host,
+      network: this.#network,
+      library: new BlobLibrary(count),
+      compute: new ComputeModel(scenario.compute, { peers: count, seed }),
+      trace: this.#trace,
+      layout: modelLayout(genesis.model),
+      indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
+      peers: this.peers,
+      onReport: (peer, report) => this.#onReport(peer, report),
+    };
+    for (const [i, signer] of signers.entries()) this.peers.push(new VirtualPeer(world, i, signer));
+    const { peers } = this;
+    this.#faults = new Faults({ kernel, peers, network: this.#network }, { scenario, seed });
+  }
+
+  /** @throws CodedError of the replica host, when a worker dies */
+  async run({ signal, turn, onRound }: SimulationOptions = {}): Promise<SimulationResult> {
+    if (onRound) this.#onRound = onRound;
+    const { genesis, scenario, virtualMsMax = Number.POSITIVE_INFINITY } = this.#init;
+    const { step, stragglers } = scenario.compute;
+    const roundMs = genesis.innerSteps * typical(step) * (stragglers?.factor ?? 1);
+    const stuckMs = STUCK_MS + STUCK_ROUNDS * roundMs + genesis.timing.graceMs;
+    const over = (): SimulationResult['reason'] | undefined => {
+      if (signal?.aborted) return 'stopped';
+      if (this.kernel.nowMs >= virtualMsMax) return 'time';
+      if (this.kernel.nowMs - this.#newestMs > stuckMs) return 'stuck';
+      return this.#faults.toCome === 0 && !this.peers.some(({ isUp }) => isUp) ? 'rounds' : undefined;
+    };
+    await this.kernel.run({ until: () => over() !== undefined, ...(turn ? { turn } : {}) });
+    const reason = over() ?? 'stuck';
+    this.ledger.close(this.kernel.nowMs);
+    if (reason !== 'stopped') await Promise.all(this.#evaluations);
+    return {
+      reason,
+      traceHash: this.#trace.digest(),
+      virtualMs: this.#newestMs,
+      events: this.kernel.events,
+      rows: [...this.#rows.values()].sort((a, b) => a.round - b.round),
+      ledger: this.ledger,
+      diverged: [...this.#diverged],
+      warnings: this.#warnings,
+    };
+  }
+
+  #onReport(peer: VirtualPeer, report: Report): void {
+    if (report.kind === 'warning') this.#warnings[report.code] = (this.#warnings[report.code] ?? 0) + 1;
+    if (report.kind !== 'round') return;
+    const { round, root, final } = report;
+    if (final) {
+      const known = this.#finalRoots.get(round);
+      if (known === undefined) this.#finalRoots.set(round, root);
+      else if (known !== root) this.#diverged.add(round);
+    }
+    const known = this.#rows.get(round);
+    if (!known || (final && !known.final)) this.#addRow(peer, report, known === undefined);
+  }
+
+  #addRow(peer: VirtualPeer, report: Report & { kind: 'round' }, isNew: boolean): void {
+    const { round, root, final, contributors, trainLoss, tokens } = report;
+    const { nowMs } = this.kernel;
+    const { evaluateEvery, genesis, host } = this.#init;
+    const bytes = this.ledger.bytes();
+    const row: RoundRow = {
+      round,
+      virtualMs: nowMs,
+      root,
+      final,
+      contributors: contributors.length,
+      trainLoss,
+      valLoss: null,
+      tokens,
+      bytes,
+    };
+    this.#rows.set(round, row);
+    if (isNew) {
+      this.#faults.onRound(nowMs - this.#newestMs);
+      this.#newestMs = nowMs;
+    }
+    const due = evaluateEvery > 0 && (round % evaluateEvery === 0 || round === genesis.rounds);
+    if (due) this.#evaluations.push(this.#evaluate(host.evaluate(peer.index), row));
+    else this.#onRound(row);
+  }
+
+  /** Real time passes, virtual time does not: looking at a model costs the swarm nothing. */
+  async #evaluate(loss: Promise<number | null>, row: RoundRow): Promise<void> {
+    try {
+      row.valLoss = await loss;
+    } catch (error) {
+      // the worker is gone, and the run with it: said where its work is waited for
+      if (!isCoded(error)) throw error;
+    }
+    this.#onRound(row);
+  }
+}
