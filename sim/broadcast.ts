@@ -20,14 +20,16 @@ export interface BroadcastComponents {
  */
 export class Broadcasts {
   readonly #c: BroadcastComponents;
-  /** when each peer's uplink has sent the control messages that wait */
-  readonly #uplinkFreeMs: Float64Array;
+  /** milliseconds of sending that each peer's uplink has before it, as of `#asOfMs` */
+  readonly #backlogMs: Float64Array;
+  readonly #asOfMs: Float64Array;
   /** scratch: when a message reaches each peer */
   readonly #arrivals: Float64Array;
 
   constructor(components: BroadcastComponents, peers: number) {
     this.#c = components;
-    this.#uplinkFreeMs = new Float64Array(peers);
+    this.#backlogMs = new Float64Array(peers);
+    this.#asOfMs = new Float64Array(peers);
     this.#arrivals = new Float64Array(peers);
   }
 
@@ -59,9 +61,7 @@ export class Broadcasts {
   /** When a message that `from` has reaches `to`: it waits for the uplink, is sent, travels, and may meet a stall. */
   #hop(from: number, to: number, bytes: number): number {
     const { links, random } = this.#c;
-    const startMs = Math.max(this.#arrivals[from]!, this.#uplinkFreeMs[from]!);
-    const sentMs = startMs + bytes / links.uploadRate(from);
-    this.#uplinkFreeMs[from] = sentMs;
+    const sentMs = this.#arrivals[from]! + this.#takeUplink(from, bytes);
     const stalled = links.loss > 0 && random.unit() < links.stallChance(bytes);
     const stallMs = stalled ? links.stallMs(from, to) : 0;
     // cut-through: what the downlink takes longer than the uplink
@@ -69,8 +69,22 @@ export class Broadcasts {
     return sentMs + downMs + links.oneWayMs(from, to) + stallMs;
   }
 
+  /**
+   * Queues bytes on a peer's uplink behind what it has to send already. A hop that lies ahead finds the queue shorter by
+   * the time until then.
+   * @returns how long after its arrival at the peer the message has left it
+   */
+  #takeUplink(peer: number, bytes: number): number {
+    const { nowMs } = this.#c.kernel;
+    const backlogMs = Math.max(0, this.#backlogMs[peer]! - (nowMs - this.#asOfMs[peer]!));
+    const sendMs = bytes / this.#c.links.uploadRate(peer);
+    this.#backlogMs[peer] = backlogMs + sendMs;
+    this.#asOfMs[peer] = nowMs;
+    return Math.max(0, backlogMs - (this.#arrivals[peer]! - nowMs)) + sendMs;
+  }
+
   #account(order: Uint32Array, parents: Uint32Array, bytes: number): void {
-    const { ledger, links, overlay } = this.#c;
+    const { ledger, overlay } = this.#c;
     const sent = ledger.sent.gossip;
     const received = ledger.received.gossip;
     for (let i = 0; i < order.length; i++) {
@@ -81,8 +95,7 @@ export class Broadcasts {
       sent[parents[i]!]! += bytes;
       // a further copy comes from another peer that has the message: on average from all alike
       sent[to]! += (copies - 1) * bytes;
-      const idleMs = Math.max(this.#uplinkFreeMs[to]!, this.#arrivals[to]!);
-      this.#uplinkFreeMs[to] = idleMs + ((copies - 1) * bytes) / links.uploadRate(to);
+      this.#takeUplink(to, (copies - 1) * bytes);
     }
   }
 

@@ -76,6 +76,7 @@ export function parseDuration(option: string, text: string): number {
     throw scenarioError(`${option} takes a duration like 80ms, uniform(20ms,90ms) or lognormal(80ms,0.3): "${text}"`);
   }
   const value = Number(match[1]) * UNITS_MS[match[2]!]!;
-  if (value < 0) throw scenarioError(`${option}: ${text} is negative; nothing arrives before it is sent: give 0 or more`);
+  if (value < 0)
+    throw scenarioError(`${option}: ${text} is negative; nothing arrives before it is sent: give 0 or more`);
   return value;
 }

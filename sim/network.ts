@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Hash } from '../protocol/hash.ts';
+import type { Signer } from '../protocol/identity.ts';
 import { decodeMessage, encodeMessage, type Message } from '../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../protocol/random.ts';
-import type { Signer } from '../protocol/identity.ts';
 import { BlobFetches, type FetchRequest } from './blob-fetch.ts';
 import { Broadcasts } from './broadcast.ts';
 import { NETWORK_PARAMETERS } from './gossip-parameters.ts';

@@ -1,5 +1,5 @@
-import type { Hash } from '../protocol/hash.ts';
 import type { RoundPlan } from '../node/train/trainer.ts';
+import type { Hash } from '../protocol/hash.ts';
 
 /** The agreed state after an operation, and the version of the seat that its disk then has. */
 export interface Settled {
@@ -48,7 +48,7 @@ export interface ReplicaHost {
   apply(peer: number, request: ApplyRequest): Promise<Settled>;
   /** The process died: everything newer than this version of its seat is lost. Version 0 is an empty disk. */
   restart(peer: number, version: number): void;
-  /** Loss of the peer's agreed model over the validation data; null where there is none. */
-  evaluate(peer: number): Promise<number | null>;
+  /** Loss of the peer's agreed model over some of the validation data, or over `all`; null where there is none. */
+  evaluate(peer: number, all: boolean): Promise<number | null>;
   close(): Promise<void>;
 }

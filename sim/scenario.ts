@@ -142,7 +142,8 @@ export function makeScenario(written: ScenarioText, count: number): Scenario {
 
 function parseSteps(field: string, value: string): Distribution {
   const step = parseDurations(field, value);
-  if (step.kind === 'constant' && step.value === 0) throw scenarioError(`${field}: a step takes time; give 1us or more`);
+  if (step.kind === 'constant' && step.value === 0)
+    throw scenarioError(`${field}: a step takes time; give 1us or more`);
   return step;
 }
 
@@ -190,7 +191,9 @@ function parsePartition(value: string, count: number): FaultEvent[] {
   const [, share, when, length] = match as unknown as [string, string, string, string];
   const cut = Math.round(parseShare('partition', share) * count);
   if (cut === 0 || cut === count) {
-    throw scenarioError(`partition: ${share} of ${count} peers is ${cut}, which leaves one part empty; give another share`);
+    throw scenarioError(
+      `partition: ${share} of ${count} peers is ${cut}, which leaves one part empty; give another share`,
+    );
   }
   const atMs = parseDuration('partition', when);
   const all = Array.from({ length: count }, (_, i) => i);
@@ -239,7 +242,9 @@ function checkEvents(events: readonly FaultEvent[], count: number): void {
 function checkPeers(field: string, named: readonly number[], count: number): void {
   const [unknown] = named.filter((peer) => peer >= count);
   if (unknown !== undefined) {
-    throw scenarioError(`${field}: there is no peer ${unknown} among ${count} (the first is 0); name fewer or add peers`);
+    throw scenarioError(
+      `${field}: there is no peer ${unknown} among ${count} (the first is 0); name fewer or add peers`,
+    );
   }
   if (new Set(named).size < named.length) throw scenarioError(`${field}: names a peer twice; name each once`);
 }

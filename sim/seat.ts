@@ -15,7 +15,7 @@ export interface InnerTrainer<Optimizer> {
   /** the optimizer's state of a process that starts */
   fresh(): Optimizer;
   train(request: TrainRequest<Optimizer>): Promise<Trained<Optimizer>>;
-  evaluate(parameters: Float32Array): Promise<number | null>;
+  evaluate(parameters: Float32Array, all: boolean): Promise<number | null>;
 }
 
 export interface TrainRequest<Optimizer> {
@@ -154,10 +154,10 @@ export class Seat<Optimizer> {
     return this.#inTurn(() => this.#apply(request));
   }
 
-  evaluate(): Promise<number | null> {
+  evaluate(all: boolean): Promise<number | null> {
     return this.#inTurn(async () => {
       assert(this.#agreed, 'there is an agreed model');
-      return this.#trainer.evaluate(this.#agreed.parameters);
+      return this.#trainer.evaluate(this.#agreed.parameters, all);
     });
   }
 

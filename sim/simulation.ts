@@ -182,8 +182,9 @@ export class Simulation {
       this.#faults.onRound(nowMs - this.#newestMs);
       this.#newestMs = nowMs;
     }
-    const due = evaluateEvery > 0 && (round % evaluateEvery === 0 || round === genesis.rounds);
-    if (due) this.#evaluations.push(this.#evaluate(host.evaluate(peer.index), row));
+    const last = round === genesis.rounds;
+    const due = evaluateEvery > 0 && (last || round % evaluateEvery === 0);
+    if (due) this.#evaluations.push(this.#evaluate(host.evaluate(peer.index, last), row));
     else this.#onRound(row);
   }
 

@@ -1,6 +1,5 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
 import { checkGenesis, type Genesis, PROTOCOL_VERSION } from '../protocol/genesis.ts';
-import type { PeerId } from '../protocol/identity.ts';
 import { modelLayout } from '../protocol/model.ts';
 import { randomStream } from '../protocol/random.ts';
 import { normal } from './distribution.ts';
@@ -160,7 +159,7 @@ export class SyntheticHost implements ReplicaHost {
   }
 
   evaluate(peer: number): Promise<number | null> {
-    return this.#seats[peer]!.evaluate();
+    return this.#seats[peer]!.evaluate(true);
   }
 
   async close(): Promise<void> {}

@@ -35,7 +35,16 @@ export class Transfers {
   /** @param onArrival the last byte is there */
   start(from: number, to: number, bytes: number, onArrival: () => void): Transfer {
     const sinceMs = this.#kernel.nowMs;
-    const transfer: Transfer = { from, to, left: bytes, rate: 0, sinceMs, end: undefined, onSent: undefined, onArrival };
+    const transfer: Transfer = {
+      from,
+      to,
+      left: bytes,
+      rate: 0,
+      sinceMs,
+      end: undefined,
+      onSent: undefined,
+      onArrival,
+    };
     setOf(this.#sending, from).add(transfer);
     setOf(this.#receiving, to).add(transfer);
     this.#share(from, to);

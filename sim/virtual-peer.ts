@@ -437,7 +437,13 @@ export class VirtualPeer implements Endpoint {
       const bytes = complete ? library.bytes(snapshot.id) : undefined;
       if (!bytes) {
         const error = 'E_BLOB_UNAVAILABLE';
-        return this.#give({ type: 'restored', snapshot: snapshot.id, snapshotBytes: snapshot.size, served: false, error });
+        return this.#give({
+          type: 'restored',
+          snapshot: snapshot.id,
+          snapshotBytes: snapshot.size,
+          served: false,
+          error,
+        });
       }
       this.#stopTraining();
       this.#compute(compute.applyMs, host.restore(this.index, { id: snapshot.id, bytes }, included), (settled) => {

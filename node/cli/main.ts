@@ -5,6 +5,7 @@ import { addDoctor } from './doctor.ts';
 import { printable } from './format.ts';
 import { addGenerate } from './generate.ts';
 import { ignoreBrokenPipes } from './signals.ts';
+import { addSim } from './sim.ts';
 import { addStart } from './start.ts';
 import { addTrain } from './train.ts';
 
@@ -58,6 +59,7 @@ function createProgram(finish: (code: number) => void): Command {
   addStart(program, finish);
   addTrain(program, finish);
   addGenerate(program, finish);
+  addSim(program, finish);
   addDoctor(program, finish);
   return program;
 }

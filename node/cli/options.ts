@@ -80,12 +80,17 @@ export function addTrainingOptions(command: Command): Command {
     );
 }
 
-/** What only a run of many peers has. */
-export function addRunOptions(command: Command): Command {
+/** How the rounds of a run are. */
+export function addRoundOptions(command: Command): Command {
   return command
     .option('--inner-steps <H>', "in a round (default: the model's)", integer('--inner-steps', 1, 1_000_000))
     .option('--codec <name>', `${listed(CODEC_NAMES)} (default: ${DEFAULT_CODEC})`, oneOf('--codec', CODEC_NAMES))
-    .option('--outer <name>', `${listed(OUTER_NAMES)} (default: the codec's)`, oneOf('--outer', OUTER_NAMES))
+    .option('--outer <name>', `${listed(OUTER_NAMES)} (default: the codec's)`, oneOf('--outer', OUTER_NAMES));
+}
+
+/** What only a run of many peers has. */
+export function addRunOptions(command: Command): Command {
+  return addRoundOptions(command)
     .option('--wait-for <peers>', 'before the first round (default: 1)', integer('--wait-for', 1, LIMITS.rosterMax))
     .option('--rounds <n>', 'then stop (default: go on)', integer('--rounds', 1, 1_000_000_000))
     .option(

@@ -1,7 +1,7 @@
 /**
- * Float32 vectors and their little-endian bytes. Everything on the wire goes through a DataView, so that the bytes are
- * the same on a big-endian machine; V8 compiles it to plain loads and stores.
+ * Float32 vectors and their little-endian bytes: memory as it is on nearly every machine, a DataView on a big-endian one.
  */
+const IS_LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
 /** The exponent field of a float32; all ones means NaN or infinity. */
 const EXPONENT = 0x7f800000;
@@ -36,14 +36,22 @@ export function allFiniteBytes(bytes: Uint8Array, offset: number, count: number)
 
 /** Writes all values from byte `offset` on; returns the offset after them. */
 export function writeFloats(values: Float32Array, bytes: Uint8Array, offset: number): number {
-  const view = viewOf(bytes);
-  for (let i = 0; i < values.length; i++) view.setFloat32(offset + FLOAT_BYTES * i, values[i]!, true);
-  return offset + FLOAT_BYTES * values.length;
+  const end = offset + FLOAT_BYTES * values.length;
+  if (IS_LITTLE_ENDIAN) bytes.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), offset);
+  else {
+    const view = viewOf(bytes);
+    for (let i = 0; i < values.length; i++) view.setFloat32(offset + FLOAT_BYTES * i, values[i]!, true);
+  }
+  return end;
 }
 
 /** Fills `out` from byte `offset` on; returns the offset after what was read. */
 export function readFloats(bytes: Uint8Array, offset: number, out: Float32Array): number {
-  const view = viewOf(bytes);
-  for (let i = 0; i < out.length; i++) out[i] = view.getFloat32(offset + FLOAT_BYTES * i, true);
-  return offset + FLOAT_BYTES * out.length;
+  const end = offset + FLOAT_BYTES * out.length;
+  if (IS_LITTLE_ENDIAN) new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(bytes.subarray(offset, end));
+  else {
+    const view = viewOf(bytes);
+    for (let i = 0; i < out.length; i++) out[i] = view.getFloat32(offset + FLOAT_BYTES * i, true);
+  }
+  return end;
 }
