@@ -205,8 +205,8 @@ export class Peer {
     this.#training = { round, steps };
     for (let attempt = 1; attempt <= TRAINING_ATTEMPTS; attempt++) {
       const contribution = await this.#c.worker.train(base, { steps, firstStep, firstPosition });
-      if (contribution) return this.#trained(base, round, contribution);
-      if (this.machine.standing.root !== base || this.#stopped) return; // overtaken by the next state
+      if (contribution === 'overtaken' || this.#stopped) return;
+      if (contribution !== 'broken') return this.#trained(base, round, contribution);
       this.#warn(
         'W_DIVERGED_HERE',
         `training broke down in round ${round}: again from the agreed model, fresh moments`,
@@ -272,7 +272,7 @@ export class Peer {
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
     const evaluateAll = rounds !== null && state.round >= rounds;
-    const applied = await this.#c.worker.apply({ block, updates, final, state, evaluateAll });
+    const applied = await this.#c.worker.apply({ base: entry.block.base, block, updates, final, state, evaluateAll });
     this.#serve(applied.file);
     this.#telling.applied(applied.valLoss);
     const { snapshot, snapshotBytes, file } = applied;

@@ -35,6 +35,10 @@ export class Agreement {
   readonly #init: AgreementInit;
   readonly #views = new Map<number, View>();
   readonly #blocks = new Map<Hash, Block>();
+  /** by view: drawn once, asked for at every event */
+  readonly #leaders = new Map<number, PeerId>();
+  /** the same message every time, so that it is encoded once */
+  readonly #certificates = new Map<Certificate, MessageOf<'certificate'>>();
   #outbox: Message[] = [];
 
   constructor(init: AgreementInit) {
@@ -47,7 +51,12 @@ export class Agreement {
   }
 
   leader(view = this.view): PeerId {
-    return leaderOf(this.#init.seed, this.height, view, this.#init.committee);
+    let leader = this.#leaders.get(view);
+    if (leader === undefined) {
+      leader = leaderOf(this.#init.seed, this.height, view, this.#init.committee);
+      this.#leaders.set(view, leader);
+    }
+    return leader;
   }
 
   get hasOutbox(): boolean {
@@ -221,7 +230,12 @@ export class Agreement {
 
   #certificateMessage(certificate: Certificate): MessageOf<'certificate'> {
     const block = certificate.block === null ? null : (this.#blocks.get(certificate.block) ?? null);
-    return { type: 'certificate', run: this.#init.run, certificate, block };
+    let message = this.#certificates.get(certificate);
+    if (message?.block !== block) {
+      message = { type: 'certificate', run: this.#init.run, certificate, block };
+      this.#certificates.set(certificate, message);
+    }
+    return message;
   }
 
   /** Every view between the parent and this one must be nullified, the parent notarized with this very block. */

@@ -152,8 +152,11 @@ function checkUpdates({ genesis, run, signer }: ChainContext, head: Head, block:
   for (const update of block.updates) {
     if (!places.has(update.author)) throw fault('an update from outside the round');
     if (!isPossible(genesis, update)) throw fault('an update with more work in it than a round has');
+    const place = `${run}/${block.round}/${block.base}`;
+    if (signedFor.get(update) === place) continue;
     const bytes = updateBytes(run, block.round, block.base, update);
     if (!signedBy(signer, update.author, bytes, update.signature)) throw fault('an update not signed by its author');
+    signedFor.set(update, place);
   }
 }
 
@@ -173,6 +176,9 @@ export function isCredible(head: Head, members: readonly PeerId[] | null, quorum
   const voters = members.filter((peer) => head.committee.includes(peer));
   return voters.length > faultsTolerated(head.committee.length);
 }
+
+/** Run, round and base that an update was found signed for: a block is checked again at every event until it is voted on. */
+const signedFor = new WeakMap<Update, string>();
 
 /** A join or leave request older than this many rounds or heights may be a replay. */
 export const REQUEST_AGE_MAX = 64;

@@ -51,22 +51,22 @@ export class Closing {
     const applied = this.#core.applied!;
     this.#noteView(agreement);
     this.#notarizeIfSound(agreement, applied);
-    const fresh = this.#freshBlock(applied, round);
+    const kind = this.#freshKind(applied, round);
     const locked = agreement.lockedBlock();
-    if (!fresh && !locked && !agreement.proposal) {
+    if (!kind && !locked && !agreement.proposal) {
       this.#readySinceMs = undefined;
       return undefined;
     }
     this.#readySinceMs ??= nowMs;
     // a block notarized in an earlier view is most likely being finalized: repeating it at once would be noise
     const proposeAtMs = locked ? this.#viewSinceMs + this.#viewMs(agreement) / 2 : this.#readySinceMs;
-    if (nowMs >= proposeAtMs) agreement.propose(fresh);
+    if (nowMs >= proposeAtMs) this.#propose(agreement, applied, kind, round);
     else this.#core.wakeAt(proposeAtMs);
     this.#notarizeIfSound(agreement, applied);
     const deadlineMs = Math.max(this.#readySinceMs, this.#viewSinceMs) + this.#viewMs(agreement);
     if (nowMs >= deadlineMs) agreement.nullify();
     else this.#core.wakeAt(deadlineMs);
-    if (fresh?.kind !== 'round' || !round || !this.#mayGoOn(agreement, applied)) return undefined;
+    if (kind !== 'round' || !round || !this.#mayGoOn(agreement, applied)) return undefined;
     return this.#unfinal.progress(round, this.#core.context.genesis.timing.viewMs);
   }
 
@@ -84,18 +84,25 @@ export class Closing {
     this.#viewSinceMs = this.#core.nowMs;
   }
 
-  /** What this peer would propose now: the round, once complete, or a change of membership that cannot wait for it. */
-  #freshBlock({ head, root }: Applied, round: Round | undefined): Block | undefined {
+  /** What there is to decide on now: the round, once complete, or a change of membership that cannot wait for it. */
+  #freshKind({ head }: Applied, round: Round | undefined): Block['kind'] | undefined {
+    const started = head.places.length > 0;
+    if (started && round?.isComplete((peer) => this.#membership.isLive(peer) && isMember(head, peer))) return 'round';
+    // before the first round everybody who is to wait for comes in; later, joining can wait for the round's end
+    return this.#membership.hasRequests(head, { joins: !started }) ? 'membership' : undefined;
+  }
+
+  /** Only the leader lists what it would decide on: with many peers that is long, and asked at every event. */
+  #propose(agreement: Agreement, applied: Applied, kind: Block['kind'] | undefined, round: Round | undefined): void {
+    if (agreement.leader() === this.#core.self) agreement.propose(kind && this.#freshBlock(kind, applied, round));
+  }
+
+  #freshBlock(kind: Block['kind'], { head, root }: Applied, round: Round | undefined): Block {
     const common = { height: head.height + 1, previous: head.tip, round: head.round, base: root, members: null };
     const requests = this.#membership.requests(head);
-    const started = head.places.length > 0;
-    if (started && round?.isComplete((peer) => this.#membership.isLive(peer) && isMember(head, peer))) {
-      return { ...common, kind: 'round', updates: round.held(), ...requests };
-    }
-    // before the first round everybody who is to wait for comes in; later, joining can wait for the round's end
-    const joins = started ? [] : requests.joins;
-    if (joins.length + requests.leaves.length === 0) return undefined;
-    return { ...common, kind: 'membership', updates: [], joins, leaves: requests.leaves };
+    if (kind === 'round') return { ...common, kind, updates: round?.held() ?? [], ...requests };
+    const joins = head.places.length > 0 ? [] : requests.joins;
+    return { ...common, kind, updates: [], joins, leaves: requests.leaves };
   }
 
   #notarizeIfSound(agreement: Agreement, { root }: Applied): void {

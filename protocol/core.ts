@@ -2,7 +2,7 @@ import { type ChainContext, type Head, rootOf } from './chain.ts';
 import type { Effect } from './events.ts';
 import type { Hash } from './hash.ts';
 import { Branch, type BranchStanding } from './history.ts';
-import type { PeerId } from './identity.ts';
+import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { type Message, statusFields } from './messages.ts';
 import { statusBytes } from './signing.ts';
@@ -26,6 +26,7 @@ export class Core {
   readonly states = new Map<Hash, AgreedState>();
   nowMs = 0;
   #effects: Effect[] = [];
+  #status: { standing: string; message: Message } | undefined;
   #wakeAtMs = Number.POSITIVE_INFINITY;
 
   constructor(context: ChainContext) {
@@ -81,8 +82,18 @@ export class Core {
     return { height, unfinalTokens, round, tip };
   }
 
+  /** Signed once for a standing: it is said to everybody who comes, and again while nothing moves. */
   status(): Message {
     const { run, signer } = this.context;
+    const { height, unfinalTokens, round, tip } = this.standing();
+    const standing = `${height}/${unfinalTokens}/${round}/${tip}`;
+    if (this.#status?.standing === standing) return this.#status.message;
+    const message = this.#signedStatus(run, signer);
+    this.#status = { standing, message };
+    return message;
+  }
+
+  #signedStatus(run: Hash, signer: Signer): Message {
     const fields = statusFields({ author: signer.self, ...this.standing() });
     return { type: 'status', run, ...fields, signature: signer.sign(statusBytes(run, fields)) };
   }

@@ -421,7 +421,10 @@ export class Machine {
   }
 
   #persist(): void {
-    this.#core.emit({ type: 'persist', record: encodeRecord(this.#agreement.record(), this.#round?.own) });
+    this.#core.emit({
+      type: 'persist',
+      record: encodeRecord(this.#agreement.record(), this.#round?.own ?? this.#announcedBefore),
+    });
   }
 
   #restoreRecord(bytes: Uint8Array): void {

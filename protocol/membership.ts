@@ -68,6 +68,20 @@ export class Membership {
     return { type: 'leave', run, leave } as const;
   }
 
+  /** Whether `requests` has any. Asked at every event, so nothing is listed. */
+  hasRequests(head: Head, { joins }: { joins: boolean }): boolean {
+    let leaving = 0;
+    for (const leave of this.#leaves.values()) {
+      if (isMember(head, leave.author) && leave.height + REQUEST_AGE_MAX > head.height) leaving++;
+    }
+    if (leaving > 0 && leaving < head.roster.length) return true; // somebody has to stay
+    if (!joins || head.roster.length >= LIMITS.rosterMax) return false;
+    for (const join of this.#joins.values()) {
+      if (!isMember(head, join.author) && join.round + REQUEST_AGE_MAX >= head.round) return true;
+    }
+    return false;
+  }
+
   /** Requests that a block on this head may carry, in canonical order. */
   requests(head: Head): Pick<Block, 'joins' | 'leaves'> {
     const roster = new Set(peersOf(head.roster));
@@ -97,5 +111,13 @@ export class Membership {
 }
 
 export function isMember(head: Head, peer: PeerId): boolean {
-  return head.roster.some((member) => member.peer === peer);
+  let members = membersOf.get(head);
+  if (!members) {
+    members = new Set(peersOf(head.roster));
+    membersOf.set(head, members);
+  }
+  return members.has(peer);
 }
+
+/** Asked for every peer at every event, and a head never changes. */
+const membersOf = new WeakMap<Head, Set<PeerId>>();

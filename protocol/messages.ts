@@ -96,9 +96,15 @@ export type MessageOf<T extends Message['type']> = Extract<Message, { type: T }>
 export type Vote = MessageOf<'vote'>;
 export type Proposal = MessageOf<'proposal'>;
 
+/** A message is never changed once made, and is encoded for the record, for sending and for repeating: once. */
 export function encodeMessage(message: Message): Uint8Array {
-  return encodeCanonical(z.encode(messageSchema, message));
+  const known = encodings.get(message);
+  if (known) return known;
+  const bytes = encodeCanonical(z.encode(messageSchema, message));
+  encodings.set(message, bytes);
+  return bytes;
 }
+const encodings = new WeakMap<Message, Uint8Array>();
 
 /**
  * Decodes and authenticates a gossiped message: length, then canonical CBOR, then every field's range, then the run,

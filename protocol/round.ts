@@ -24,6 +24,9 @@ export class Round {
   readonly #core: Core;
   readonly #payloads: Payloads;
   readonly #updates = new Map<PeerId, Update>();
+  readonly #placed: ReadonlySet<PeerId>;
+  /** places before this one are held, which stays so: not looked at again */
+  #heldUpTo = 0;
   #firstDoneMs: number | undefined;
   #finishAsked = false;
 
@@ -33,6 +36,7 @@ export class Round {
     this.round = applied.state.round;
     this.base = applied.root;
     this.places = applied.head.places;
+    this.#placed = new Set(this.places);
     this.startedMs = core.nowMs;
   }
 
@@ -41,7 +45,7 @@ export class Round {
     const known = this.#updates.get(update.author);
     // the first header of an author counts; said again, it is a chance to get what could not be had
     if (!isPossible(this.#core.context.genesis, update)) return;
-    if (!this.places.includes(update.author) || (known && known.payload !== update.payload)) return;
+    if (!this.#placed.has(update.author) || (known && known.payload !== update.payload)) return;
     this.#updates.set(update.author, update);
     this.#firstDoneMs ??= this.#core.nowMs;
     this.#payloads.want(update, inline, [update.author, from]);
@@ -82,11 +86,16 @@ export class Round {
 
   /** Whether it is time to close: everyone who can be expected has delivered, or the deadline has passed. */
   isComplete(isLive: (peer: PeerId) => boolean): boolean {
-    if (this.held().length === 0) return false;
+    const { places } = this;
+    while (this.#heldUpTo < places.length && this.#isHeld(places[this.#heldUpTo]!)) this.#heldUpTo++;
+    if (this.#heldUpTo === 0 && !places.some((peer) => this.#isHeld(peer))) return false;
     const deadlineMs = this.deadlineMs();
     if (this.#core.nowMs >= deadlineMs) return true;
     this.#core.wakeAt(deadlineMs);
-    return this.places.every((peer) => !isLive(peer) || this.#isSettled(peer));
+    for (let i = this.#heldUpTo; i < places.length; i++) {
+      if (!this.#isSettled(places[i]!) && isLive(places[i]!)) return false;
+    }
+    return true;
   }
 
   /** Half way between the first update and the deadline, a slow peer is told to send what it has. */
@@ -96,6 +105,11 @@ export class Round {
     if (this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);
     this.#finishAsked = true;
     this.#core.emit({ type: 'finish' });
+  }
+
+  #isHeld(peer: PeerId): boolean {
+    const update = this.#updates.get(peer);
+    return update !== undefined && this.#payloads.state(update.payload) === 'held';
   }
 
   #isSettled(peer: PeerId): boolean {

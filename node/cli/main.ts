@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { isCoded } from '../../protocol/errors.ts';
+import { addCompare } from './compare.ts';
 import { addDoctor } from './doctor.ts';
 import { printable } from './format.ts';
 import { addGenerate } from './generate.ts';
@@ -60,6 +61,7 @@ function createProgram(finish: (code: number) => void): Command {
   addTrain(program, finish);
   addGenerate(program, finish);
   addSim(program, finish);
+  addCompare(program, finish);
   addDoctor(program, finish);
   return program;
 }

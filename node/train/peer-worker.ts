@@ -3,7 +3,7 @@ import { blobManifest } from '../../protocol/blob.ts';
 import { firstHead, rootOf, stateAt } from '../../protocol/chain.ts';
 import type { CodecConfig } from '../../protocol/codecs/codec.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
-import { assert, isCoded } from '../../protocol/errors.ts';
+import { assert, CodedError, isCoded } from '../../protocol/errors.ts';
 import { decodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
@@ -70,6 +70,8 @@ export interface Contribution {
   trainMs: number;
 }
 
+export type NoContribution = 'overtaken' | 'broken';
+
 export interface AppliedState {
   snapshot: Hash;
   snapshotBytes: number;
@@ -79,6 +81,8 @@ export interface AppliedState {
 }
 
 export interface ApplyRequest {
+  /** root of the state that the block builds on */
+  base: Hash;
   block: Hash;
   updates: { payload: Hash; size: number; tokens: number }[];
   final: boolean;
@@ -190,9 +194,9 @@ export class PeerWorker {
 
   /**
    * Trains from the agreed parameters and encodes what changed.
-   * @returns null when an `apply`, `restore` or `close` came first, or nothing of use was learned
+   * @returns `overtaken` when an `apply`, `restore` or `close` came first, `broken` when nothing of use was learned
    */
-  async train(base: Hash, plan: RoundPlan): Promise<Contribution | null> {
+  async train(base: Hash, plan: RoundPlan): Promise<Contribution | NoContribution> {
     const before = this.#stopTraining();
     const abort = new AbortController();
     let done = (): void => {};
@@ -201,7 +205,7 @@ export class PeerWorker {
     this.#training = training;
     try {
       await before;
-      return abort.signal.aborted ? null : await this.#trainAndEncode(base, plan, abort.signal);
+      return abort.signal.aborted ? 'overtaken' : await this.#trainAndEncode(base, plan, abort.signal);
     } finally {
       if (this.#training === training) this.#training = undefined;
       done();
@@ -216,6 +220,9 @@ export class PeerWorker {
   /** Decodes the certified updates and takes the outer step. @throws CodedError `E_BLOB_MISSING` */
   async apply(request: ApplyRequest): Promise<AppliedState> {
     await this.#stopTraining();
+    if (this.#root !== request.base) {
+      throw new CodedError('E_REPLICA', 'the parameters in memory are not those of the state to build on: start again');
+    }
     const updates = [];
     for (const { payload, size, tokens } of request.updates) {
       const bytes = await readBlob(this.#store, { id: payload, size });
@@ -248,7 +255,7 @@ export class PeerWorker {
     return { tensors: this.#trainer.engine.tensors(), heapBytes: process.memoryUsage().heapUsed };
   }
 
-  async #trainAndEncode(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<Contribution | null> {
+  async #trainAndEncode(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<Contribution | NoContribution> {
     const { engine } = this.#trainer;
     await engine.writeParameters(this.#replica.parameters);
     const startedMs = performance.now();
@@ -265,13 +272,13 @@ export class PeerWorker {
     await engine.readParameters(this.#local);
     if (signal.aborted && signal.reason !== 'finish') {
       if (!result.badParameters && result.tokens > 0) this.#replica.abandon(this.#local);
-      return null;
+      return 'overtaken';
     }
     if (result.badParameters || result.tokens === 0) {
       // what led here is in the moments too
       const zeros = new Float32Array(this.#layout.length);
       await engine.writeOptimizer({ m: zeros, v: zeros, t: 0 });
-      return null;
+      return 'broken';
     }
     return this.#encode(base, result, trainMs);
   }
@@ -280,13 +287,13 @@ export class PeerWorker {
     base: Hash,
     result: { tokens: number; steps: number; meanLoss: number; skipped: number },
     trainMs: number,
-  ): Promise<Contribution | null> {
+  ): Promise<Contribution | NoContribution> {
     this.#replica.withdraw();
     let payload: Uint8Array;
     try {
       payload = this.#replica.contribute(this.#local).payload;
     } catch (error) {
-      if (isCoded(error) && error.code === 'E_NOT_FINITE') return null;
+      if (isCoded(error) && error.code === 'E_NOT_FINITE') return 'broken';
       throw error;
     }
     const { id, size } = await writeBlob(this.#store, payload);
@@ -324,6 +331,9 @@ export class PeerWorker {
       this.#manifests.set(saved.path, manifest.id);
       for (const path of removed) this.#dropManifest(path);
       file = { path: saved.path, ranges: this.#ranges(manifest, saved), removed };
+      // for this thread too: it may have to go back to a state that it has left
+      this.#store.register(file.path, file.ranges);
+      for (const path of removed) this.#store.unregister(path);
     }
     return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, file };
   }
@@ -350,7 +360,9 @@ export class PeerWorker {
     if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
     this.#manifests.set(loaded.path, manifest.id);
     const snapshot = { path: loaded.path, ranges: this.#ranges(manifest, loaded), removed: [] };
+    this.#store.register(snapshot.path, snapshot.ranges);
     const { block, state, payload, updates } = decodeMeta(meta);
+    assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
     await this.#trainer.engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
     this.#pendingPayload = payload ?? undefined;
     const saved = this.#own.load();

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { ChainLog } from '../../node/store/chain-log.ts';
+import { readChainLog } from '../../node/store/chain-log.ts';
 import { readGenesisFile, runPaths } from '../../node/store/directory.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
 import { branchFromLog } from '../../protocol/history.ts';
@@ -110,9 +110,8 @@ test(
 function leaderIndex(swarm: readonly PeerProcess[]): number {
   const { dir } = swarm[0]!;
   const genesis = decodeGenesis(readGenesisFile(dir)!);
-  const log = new ChainLog(runPaths(dir).chain);
-  log.close();
-  const { head } = branchFromLog({ genesis, run: runIdOf(genesis), signer: testSigner('reader') }, log.entries);
+  const entries = readChainLog(runPaths(dir).chain);
+  const { head } = branchFromLog({ genesis, run: runIdOf(genesis), signer: testSigner('reader') }, entries);
   const leader = leaderOf(genesis.seed, head.height + 1, 0, head.committee);
   return swarm.findIndex((peer) => peer.id === leader);
 }
@@ -177,7 +176,7 @@ test(
     const cases: [string, string[]][] = [
       ['E_RUN_EXISTS', ['--model', 'nano']],
       ['E_MULTIADDR', ['--bootstrap', 'not an address']],
-      ['E_BOOTSTRAP', ['--bootstrap', '/ip4/127.0.0.1/tcp/1']],
+      ['E_BOOTSTRAP', ['--dir', join(folder, 'new'), '--bootstrap', '/ip4/127.0.0.1/tcp/1']],
       ['E_DATA_NOT_FOUND', ['--dir', join(folder, 'other'), '--data', join(folder, 'missing.txt')]],
     ];
     for (const [code, options] of cases) {

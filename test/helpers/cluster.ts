@@ -191,6 +191,7 @@ export class TestPeer {
           effect.message,
         );
       case 'initialize':
+        this.#applied = null;
         return this.#later(50, { type: 'restored', snapshot: INITIAL, snapshotBytes: 1, served: true, error: null });
       case 'restore':
         return this.#restore(effect.state, effect.block, effect.holders);

@@ -1,0 +1,227 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import type { Command } from 'commander';
+import { CodedError } from '../../protocol/errors.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { compare } from '../../sim/compare.ts';
+import type { RunRecord } from '../../sim/comparison.ts';
+import { makeReport, type Report, type ReportFacts } from '../../sim/report/report.ts';
+import { TABLE_COLUMNS } from '../../sim/report/words.ts';
+import { writeReport } from '../../sim/report/write.ts';
+import { checkStrategies, parseStrategies, STRATEGIES, type Strategy } from '../../sim/strategy.ts';
+import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
+import { openComparison } from './compare-run.ts';
+import { formatBar, formatBytes, formatCount, formatDuration, formatLoss, shellWord } from './format.ts';
+import { addDebugOption, addTrainingOptions, choicesOf, decimal, integer, oneOf, type RunFlags } from './options.ts';
+import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
+import { addWorldOptions, scenarioOf, type WorldFlags } from './sim.ts';
+import { commitOf, TRAINERS, type TrainerName } from './sim-run.ts';
+import { Terminal } from './terminal.ts';
+
+interface CompareFlags
+  extends WorldFlags,
+    Pick<RunFlags, 'data' | 'model' | 'tokenizer' | 'batch' | 'seed' | 'innerSteps'> {
+  strategies: string;
+  strategyFile?: string;
+  peers: number;
+  tokens: number;
+  seeds: number;
+  target?: number;
+  timeline?: string;
+  points: number;
+  trainer: TrainerName;
+  workers?: number;
+  backend?: BackendName | 'auto';
+  microBatch?: number;
+  out: string;
+  json?: boolean;
+}
+
+const STRATEGIES_DEFAULT = 'ddp,diloco,diloco-int8,sparseloco';
+const PEERS = 4;
+const POINTS = 20;
+const STATUS_INTERVAL_MS = 100;
+
+const EXAMPLES = `
+Strategies: ${STRATEGIES.map(({ name }) => name).join(', ')}.
+Parameters follow with colons: diloco:H=20, topk:k=128:bits=1, diloco-int8:outer=0.5:momentum=0.8.
+Two baselines are always there: centralized (the batches of all peers in one step) and one-peer.
+
+Examples:
+  $ outerloop compare --strategies ddp,diloco:H=20,diloco:H=50,sparseloco --peers 4 --tokens 3M --seeds 3 --out out
+  $ outerloop compare --strategies diloco,topk --tokens 500k --bandwidth 50mbit/20mbit --latency 80ms --out out
+  $ outerloop compare --strategy-file docs/strategy-example.ts --strategies diloco,patient --tokens 500k --out out
+`;
+
+export function addCompare(program: Command, finish: (code: number) => void): void {
+  const command = program.command('compare').description('strategies against centralized training, with a report');
+  command
+    .requiredOption('--out <folder>', 'for results.json, results.csv, report.md and report.html')
+    .option('--strategies <names>', 'by commas; see below', STRATEGIES_DEFAULT)
+    .option('--strategy-file <module>', 'strategies of your own: what the module exports by default')
+    .option('--peers <n>', 'in the swarm', integer('--peers', 1, LIMITS.rosterMax), PEERS)
+    .option('--tokens <n>', 'of all peers, in each run, like 3M or 500k', tokens, 1_000_000)
+    .option('--seeds <n>', 'runs of each strategy, from --seed on', integer('--seeds', 1, 1000), 1)
+    .option('--inner-steps <H>', "where a strategy names none (default: the model's)", integer('--inner-steps', 1, 1e6))
+    .option('--target <loss>', 'to measure time to (default: 5% above centralized)', decimal('--target', 0, 1e6))
+    .option('--timeline <strategy>', 'that is drawn peer by peer (default: the first with rounds)')
+    .option('--points <n>', 'on a curve', integer('--points', 1, 10_000), POINTS)
+    .option('--trainer <kind>', 'real, or synthetic: a noisy quadratic', oneOf('--trainer', TRAINERS), 'real');
+  addWorldOptions(command);
+  addTrainingOptions(command);
+  command
+    .option(
+      '--workers <n>',
+      'runs at once (default: one a core); results do not depend on it',
+      integer('--workers', 1, 256),
+    )
+    .option('--backend <name>', 'default: auto', oneOf('--backend', ['auto', ...BACKEND_NAMES] as const))
+    .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000))
+    .option('--json', 'one JSON object a line instead of the screen');
+  addDebugOption(command).addHelpText('after', EXAMPLES);
+  command.action(async (flags: CompareFlags) => finish(await runCompare(flags)));
+}
+
+/** 3000000, 500k, 1.5M */
+export function tokens(text: string): number {
+  const [, digits, unit = ''] = /^(\d+(?:\.\d+)?)([kMG]?)$/.exec(text) ?? [];
+  const value = Number(digits) * { '': 1, k: 1e3, M: 1e6, G: 1e9 }[unit]!;
+  if (Number.isSafeInteger(value) && value >= 1) return value;
+  throw new CodedError('E_OPTION', `--tokens takes a number of tokens like 3000000, 500k or 3M, not "${text}"`);
+}
+
+/** @throws CodedError `E_STRATEGY` */
+async function strategiesOf({ strategies, strategyFile }: CompareFlags): Promise<Strategy[]> {
+  if (strategyFile === undefined) return parseStrategies(strategies);
+  let module: { default?: unknown };
+  try {
+    module = await import(pathToFileURL(strategyFile).href);
+  } catch (cause) {
+    const message = `cannot load ${strategyFile} (${(cause as Error).message}); give a module that exports a strategy`;
+    throw new CodedError('E_STRATEGY', message, { cause });
+  }
+  return parseStrategies(strategies, checkStrategies(module.default, strategyFile));
+}
+
+async function runCompare(flags: CompareFlags): Promise<number> {
+  const { peers, tokens: tokensAsked, out, target, points: evaluations, timeline, json } = flags;
+  const abort = new AbortController();
+  const removeHandlers = onStopRequest({ stop: () => abort.abort(), kill: () => process.exit(KILLED_EXIT_CODE) });
+  const view = json ? jsonView() : new CompareScreen(new Terminal(process.stdout, process.env));
+  try {
+    const strategies = await strategiesOf(flags);
+    const startedMs = performance.now();
+    const { init, title, configuration } = openComparison({
+      ...flags,
+      run: choicesOf(flags),
+      scenario: scenarioOf(flags),
+    });
+    const commit = commitOf();
+    const command = ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' ');
+    const { seeds } = init;
+    const facts = (complete: boolean): ReportFacts => {
+      const wallSeconds = (performance.now() - startedMs) / 1000;
+      const asked = target === undefined ? {} : { target };
+      return {
+        title,
+        command,
+        commit,
+        complete,
+        wallSeconds,
+        peers,
+        seeds: [...seeds],
+        tokensAsked,
+        configuration,
+        strategies,
+        ...asked,
+      };
+    };
+    view.begin(`${title}, ${peers} peers, ${formatCount(tokensAsked)} tokens, seeds ${seeds.join(', ')}`, strategies);
+    const compared = await compare(
+      { ...init, tokens: tokensAsked, strategies, evaluations, ...(timeline === undefined ? {} : { timeline }) },
+      {
+        signal: abort.signal,
+        turn: () => nextTurn(),
+        onProgress: view.progress.bind(view),
+        onRun: view.run.bind(view),
+      },
+    );
+    const report = makeReport(compared, facts(!abort.signal.aborted));
+    writeReport(out, report);
+    view.done(report, out);
+    return compared.runs.some(({ reason }) => reason === 'stuck') ? 1 : 0;
+  } finally {
+    removeHandlers();
+    view.close();
+  }
+}
+
+interface CompareView {
+  begin(what: string, strategies: readonly Strategy[]): void;
+  progress(done: number, all: number): void;
+  run(run: RunRecord): void;
+  done(report: Report, folder: string): void;
+  close(): void;
+}
+
+function jsonView(): CompareView {
+  const print = (event: object): void => {
+    process.stdout.write(`${JSON.stringify(event)}\n`);
+  };
+  return {
+    begin: (what, strategies) => print({ event: 'config', what, strategies }),
+    progress: () => undefined,
+    run: ({ points: _, ...run }) => print({ event: 'run', ...run }),
+    done: ({ complete, wallSeconds, summary }) => print({ event: 'done', complete, wallSeconds, summary }),
+    close: () => undefined,
+  };
+}
+
+class CompareScreen implements CompareView {
+  readonly #terminal: Terminal;
+  readonly #startedMs = performance.now();
+  #statusMs = 0;
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal;
+  }
+
+  begin(what: string, strategies: readonly Strategy[]): void {
+    this.#terminal.line(`${this.#terminal.paint('bold', 'outerloop compare')}  ${what}`);
+    for (const { name, about } of strategies) this.#terminal.line(`  ${name.padEnd(20)} ${about}`);
+    this.#terminal.line();
+    this.progress(0, 1);
+  }
+
+  progress(done: number, all: number): void {
+    const nowMs = performance.now();
+    if (nowMs - this.#statusMs < STATUS_INTERVAL_MS) return;
+    this.#statusMs = nowMs;
+    const left = done > 0 ? formatDuration(((nowMs - this.#startedMs) / done) * (all - done)) : '…';
+    this.#terminal.status(`${formatBar(done, all)} ${formatCount(done)} of ${formatCount(all)} tokens · ${left} left`);
+  }
+
+  run({ series, seed, loss, virtualMs, bytes, reason }: RunRecord): void {
+    const parts = [
+      `${this.#terminal.paint('bold', series.padEnd(20))} seed ${seed}`,
+      loss === null ? this.#terminal.paint('yellow', reason) : this.#terminal.paint('green', `val ${formatLoss(loss)}`),
+      `${formatDuration(virtualMs)} virtual`,
+      `${formatBytes(Math.round(bytes))} a peer`,
+    ];
+    this.#terminal.line(parts.join('  '));
+  }
+
+  done({ summary, complete, wallSeconds }: Report, folder: string): void {
+    this.#terminal.line();
+    for (const row of summary) {
+      const cells = TABLE_COLUMNS.map(({ text }, i) => text(row).padEnd(i === 0 ? 16 : 13));
+      this.#terminal.line(`${row.series.padEnd(20)} ${cells.join(' ').trimEnd()}`);
+    }
+    const ending = complete ? 'done' : 'stopped, with the results so far,';
+    this.#terminal.line(`${ending} in ${formatDuration(1000 * wallSeconds)}: ${folder}/report.html`);
+  }
+
+  close(): void {
+    this.#terminal.status('');
+  }
+}
