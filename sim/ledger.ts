@@ -12,6 +12,14 @@ export interface Span {
   toMs: number;
 }
 
+/** Bulk on its way from one peer to another: from its first byte to its last, or until it was cut off. */
+export interface Carried {
+  from: number;
+  to: number;
+  fromMs: number;
+  toMs: number;
+}
+
 /** More than a report can draw; what comes later is counted in the sums all the same. */
 const SPANS_MAX = 200_000;
 
@@ -22,6 +30,8 @@ export class Ledger {
   /** virtual milliseconds by activity and peer, of the spans that have ended */
   readonly spentMs: Record<Activity, Float64Array>;
   readonly spans: Span[] = [];
+  /** transfers of bulk, for a timeline */
+  readonly carried: Carried[] = [];
   readonly #current: { activity: Activity; sinceMs: number }[];
 
   constructor(peers: number) {
@@ -36,6 +46,10 @@ export class Ledger {
   move(kind: ByteKind, from: number, to: number, bytes: number): void {
     this.sent[kind][from]! += bytes;
     this.received[kind][to]! += bytes;
+  }
+
+  carry(carried: Carried): void {
+    if (this.carried.length < SPANS_MAX) this.carried.push(carried);
   }
 
   /** From now on the peer does this. */

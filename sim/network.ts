@@ -57,7 +57,7 @@ export class SimulatedNetwork {
     this.#overlay = new Overlay(peers, randomStream(seed, 'overlay'));
     const random = randomStream(seed, 'loss');
     this.#broadcasts = new Broadcasts({ kernel, links, ledger, overlay: this.#overlay, random }, peers);
-    this.#transfers = new Transfers(kernel, links);
+    this.#transfers = new Transfers(kernel, links, (carried) => ledger.carry(carried));
     const hasPart = (peer: number, blob: Hash, part: number) => this.#endpoints[peer]?.hasPart(blob, part) ?? false;
     const neighbours = (peer: number) => this.#overlay.neighbours(peer);
     this.#blobs = new BlobFetches({ kernel, links, ledger, transfers: this.#transfers, neighbours, hasPart });

@@ -67,7 +67,7 @@ const COLUMNS = [
 ] as const satisfies (keyof RoundRow)[];
 
 /** One line a round; an empty field where the loss was not measured. */
-export function roundsCsv(rows: readonly RoundRow[]): string {
+function roundsCsv(rows: readonly RoundRow[]): string {
   const lines = rows.map((row) => COLUMNS.map((column) => String(row[column] ?? '')).join(','));
   return `${[COLUMNS.join(','), ...lines].join('\n')}\n`;
 }

@@ -8,7 +8,7 @@ import { initialParameters, modelLayout } from '../protocol/model.ts';
 import { Replica } from '../protocol/replica.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
 
-export const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
+const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
 
 /** What inner training is done by. A pure function of what it is given, but for `stop`, which only ends it earlier. */
 export interface InnerTrainer<Optimizer> {

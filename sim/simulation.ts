@@ -74,6 +74,9 @@ export interface SimulationResult {
 const STUCK_MS = 600_000;
 const STUCK_ROUNDS = 20;
 
+/** The others stay for two seconds after the last round: a peer that is not done so long after it was left behind. */
+const LEFT_BEHIND_MS = 10_000;
+
 /** A swarm in virtual time: the peers of one run, their links, their disks and what befalls them. */
 export class Simulation {
   readonly kernel = new Kernel();
@@ -129,7 +132,9 @@ export class Simulation {
     const over = (): SimulationResult['reason'] | undefined => {
       if (signal?.aborted) return 'stopped';
       if (this.kernel.nowMs >= virtualMsMax) return 'time';
-      if (this.kernel.nowMs - this.#newestMs > stuckMs) return 'stuck';
+      const silentMs = this.kernel.nowMs - this.#newestMs;
+      if (genesis.rounds !== null && this.#rows.has(genesis.rounds) && silentMs > LEFT_BEHIND_MS) return 'rounds';
+      if (silentMs > stuckMs) return 'stuck';
       return this.#faults.toCome === 0 && !this.peers.some(({ isUp }) => isUp) ? 'rounds' : undefined;
     };
     await this.kernel.run({ until: () => over() !== undefined, ...(turn ? { turn } : {}) });

@@ -18,7 +18,12 @@ export interface Quadratic {
   noise: number;
 }
 
-export const DEFAULT_QUADRATIC: Quadratic = { learningRate: 0.1, curvatureMin: 0.1, spread: 0.1, noise: 0.1 };
+const DEFAULT_QUADRATIC: Quadratic = { learningRate: 0.1, curvatureMin: 0.1, spread: 0.1, noise: 0.1 };
+
+/** The problem of one who trains on everybody's data, so many batches in a step: the common optimum, less noise. */
+export function pooledQuadratic(batches: number): Quadratic {
+  return { ...DEFAULT_QUADRATIC, spread: 0, noise: DEFAULT_QUADRATIC.noise / Math.sqrt(batches) };
+}
 
 /** The smallest model that genesis allows: its vector is long enough for every codec, and a thousand of them are small. */
 const SHAPE = { layers: 1, heads: 1, width: 4, context: 4, vocabulary: 4 };

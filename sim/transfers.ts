@@ -1,10 +1,12 @@
 import type { Kernel, Planned } from './kernel.ts';
+import type { Carried } from './ledger.ts';
 import type { Links } from './links.ts';
 
 /** Bytes under way from one peer to another. */
 export interface Transfer {
   readonly from: number;
   readonly to: number;
+  readonly startMs: number;
   left: number;
   /** bytes a millisecond, now */
   rate: number;
@@ -24,12 +26,15 @@ export interface Transfer {
 export class Transfers {
   readonly #kernel: Kernel;
   readonly #links: Links;
+  readonly #onEnd: (carried: Carried) => void;
   readonly #sending = new Map<number, Set<Transfer>>();
   readonly #receiving = new Map<number, Set<Transfer>>();
 
-  constructor(kernel: Kernel, links: Links) {
+  /** @param onEnd the last byte has left, or the transfer is cut off */
+  constructor(kernel: Kernel, links: Links, onEnd: (carried: Carried) => void = () => undefined) {
     this.#kernel = kernel;
     this.#links = links;
+    this.#onEnd = onEnd;
   }
 
   /** @param onArrival the last byte is there */
@@ -38,6 +43,7 @@ export class Transfers {
     const transfer: Transfer = {
       from,
       to,
+      startMs: sinceMs,
       left: bytes,
       rate: 0,
       sinceMs,
@@ -58,7 +64,8 @@ export class Transfers {
   }
 
   #remove(transfer: Transfer): void {
-    const { from, to } = transfer;
+    const { from, to, startMs } = transfer;
+    this.#onEnd({ from, to, fromMs: startMs, toMs: this.#kernel.nowMs });
     this.#sending.get(from)?.delete(transfer);
     this.#receiving.get(to)?.delete(transfer);
     this.#share(from, to);

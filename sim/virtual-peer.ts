@@ -268,7 +268,7 @@ export class VirtualPeer implements Endpoint {
   /** One timer at most: a later wish moves it when it fires, an earlier one now. */
   #wakeAt(atMs: number): void {
     const { kernel } = this.#world;
-    if (this.#wake && this.#wake.timer.run && this.#wake.timer.atMs <= atMs) {
+    if (this.#wake?.timer.run && this.#wake.timer.atMs <= atMs) {
       this.#wake.atMs = atMs;
       return;
     }

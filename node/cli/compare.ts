@@ -3,9 +3,9 @@ import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { compare } from '../../sim/compare.ts';
+import { type Compared, compare, planSteps } from '../../sim/compare.ts';
 import type { RunRecord } from '../../sim/comparison.ts';
-import { makeReport, type Report, type ReportFacts } from '../../sim/report/report.ts';
+import { makeReport, type Report } from '../../sim/report/report.ts';
 import { TABLE_COLUMNS } from '../../sim/report/words.ts';
 import { writeReport } from '../../sim/report/write.ts';
 import { checkStrategies, parseStrategies, STRATEGIES, type Strategy } from '../../sim/strategy.ts';
@@ -83,9 +83,9 @@ export function addCompare(program: Command, finish: (code: number) => void): vo
 }
 
 /** 3000000, 500k, 1.5M */
-export function tokens(text: string): number {
+function tokens(text: string): number {
   const [, digits, unit = ''] = /^(\d+(?:\.\d+)?)([kMG]?)$/.exec(text) ?? [];
-  const value = Number(digits) * { '': 1, k: 1e3, M: 1e6, G: 1e9 }[unit]!;
+  const value = Math.round(Number(digits) * 1000 ** ['', 'k', 'M', 'G'].indexOf(unit));
   if (Number.isSafeInteger(value) && value >= 1) return value;
   throw new CodedError('E_OPTION', `--tokens takes a number of tokens like 3000000, 500k or 3M, not "${text}"`);
 }
@@ -118,36 +118,43 @@ async function runCompare(flags: CompareFlags): Promise<number> {
     });
     const commit = commitOf();
     const command = ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' ');
-    const { seeds } = init;
-    const facts = (complete: boolean): ReportFacts => {
+    const given = { tokens: tokensAsked, strategies, evaluations, ...(timeline === undefined ? {} : { timeline }) };
+    const comparison = { ...init, ...given };
+    const seeds = [...init.seeds];
+    const { steps, tokensAStep } = planSteps(comparison);
+    view.begin(
+      `${title}, ${peers} peers, ${formatCount(steps * tokensAStep)} tokens, seeds ${seeds.join(', ')}`,
+      strategies,
+    );
+    // after every run, so that hours of work outlive whatever comes
+    const write = (compared: Compared, complete: boolean): Report => {
       const wallSeconds = (performance.now() - startedMs) / 1000;
-      const asked = target === undefined ? {} : { target };
-      return {
+      const facts = {
         title,
         command,
         commit,
         complete,
         wallSeconds,
         peers,
-        seeds: [...seeds],
+        seeds,
         tokensAsked,
         configuration,
         strategies,
-        ...asked,
       };
+      const report = makeReport(compared, target === undefined ? facts : { ...facts, target });
+      writeReport(out, report);
+      return report;
     };
-    view.begin(`${title}, ${peers} peers, ${formatCount(tokensAsked)} tokens, seeds ${seeds.join(', ')}`, strategies);
-    const compared = await compare(
-      { ...init, tokens: tokensAsked, strategies, evaluations, ...(timeline === undefined ? {} : { timeline }) },
-      {
-        signal: abort.signal,
-        turn: () => nextTurn(),
-        onProgress: view.progress.bind(view),
-        onRun: view.run.bind(view),
+    const compared = await compare(comparison, {
+      signal: abort.signal,
+      turn: () => nextTurn(),
+      onProgress: (done, all) => view.progress(done, all),
+      onRun(run, soFar) {
+        view.run(run);
+        write(soFar, false);
       },
-    );
-    const report = makeReport(compared, facts(!abort.signal.aborted));
-    writeReport(out, report);
+    });
+    const report = write(compared, !abort.signal.aborted);
     view.done(report, out);
     return compared.runs.some(({ reason }) => reason === 'stuck') ? 1 : 0;
   } finally {

@@ -1,0 +1,205 @@
+import { ALONE, bySeries, CENTRALIZED, type ChargedKind, meanCurve, type RunRecord } from '../comparison.ts';
+import { type ChartSeries, chartSvg } from './chart.ts';
+import { bytesText, countText, escapeHtml, lossText, timeText } from './format.ts';
+import type { Report } from './report.ts';
+import { PAGE_STYLE } from './style.ts';
+import { LANES, PEERS_MAX, timelineSvg } from './timeline.ts';
+import { aboutOf, footnotes, headlines, TABLE_COLUMNS } from './words.ts';
+
+/** all of the ledger's, and the one that is charged */
+export const KINDS: readonly ChargedKind[] = ['payload', 'all-reduce', 'gossip', 'direct', 'snapshot', 'history'];
+/** Colours that can be told apart; further curves take them again, with dashes. */
+const COLOURS = 8;
+/** A run with more rounds than this is also shown from near. */
+const NEAR_ROUNDS = 6;
+
+/**
+ * One page with all in it: no script, no request, so that it can be mailed and opened anywhere. Charts are drawn at three
+ * widths, of which the style sheet shows one.
+ */
+export function reportPage(report: Report): string {
+  const { title, peers } = report;
+  const heading = `${title}, ${peers} peers`;
+  const sections = [
+    header(report),
+    section('Results', '', table(report)),
+    section('Validation loss', 'Point at a name to see its curve alone.', charts(report)),
+    section('What the bytes are for', 'Sent by all peers, in the mean run.', kinds(report)),
+    report.timeline ? timelines(report) : '',
+    section(
+      'How to read it',
+      '',
+      `<ul class="notes">${footnotes(report)
+        .map((n) => `<li>${escapeHtml(n)}</li>`)
+        .join('')}</ul>`,
+    ),
+    reproduce(report),
+  ];
+  return (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">' +
+    '<meta name="viewport" content="width=device-width, initial-scale=1">' +
+    '<meta name="color-scheme" content="light dark">' +
+    `<title>${escapeHtml(heading)} – outerloop compare</title><style>${PAGE_STYLE}${alone(seriesOf(report).length)}</style></head>\n` +
+    `<body><main>${sections.join('\n')}</main></body></html>\n`
+  );
+}
+
+function section(title: string, lead: string, content: string): string {
+  return `<section><h2>${escapeHtml(title)}</h2>${lead ? `<p class="lead">${escapeHtml(lead)}</p>` : ''}${content}</section>`;
+}
+
+function header(report: Report): string {
+  const { title, peers, tokens, seeds, complete, configuration } = report;
+  const world = Object.entries((configuration.scenario ?? {}) as Record<string, unknown>)
+    .filter(
+      ([name, value]) =>
+        typeof value === 'string' &&
+        ['latency', 'bandwidth', 'loss', 'step', 'stragglers', 'churn', 'partition'].includes(name),
+    )
+    .map(([name, value]) => `${name} ${value}`);
+  const facts = [
+    `${countText(tokens)} tokens`,
+    seeds.length === 1 ? `seed ${seeds[0]}` : `${seeds.length} seeds`,
+    ...world,
+  ];
+  const tiles = headlines(report).map(
+    ({ value, says }) => `<div class="tile"><b>${escapeHtml(value)}</b><span>${escapeHtml(says)}</span></div>`,
+  );
+  return (
+    `<header><p class="over">outerloop compare</p><h1>${escapeHtml(title)}, ${peers} peers</h1>` +
+    `<p class="facts">${facts.map((fact) => `<span>${escapeHtml(fact)}</span>`).join('')}</p>` +
+    (complete ? '' : '<p class="warning">Stopped before its end: these are the results so far.</p>') +
+    `<div class="tiles">${tiles.join('')}</div></header>`
+  );
+}
+
+/** Every series with the class that its colour and its dashes come from. */
+function seriesOf({ runs }: Report): { name: string; className: string; runs: RunRecord[] }[] {
+  let next = 0;
+  return [...bySeries(runs)].map(([name, group], i) => {
+    const own = name === CENTRALIZED ? 'central' : name === ALONE ? 'alone' : colour(next++);
+    return { name, className: `n${i} ${own}`, runs: group };
+  });
+}
+
+function colour(i: number): string {
+  return `c${i % COLOURS}${i >= COLOURS ? ' dashed' : ''}`;
+}
+
+/** While a name in the legend is pointed at, all other curves fade. */
+function alone(count: number): string {
+  const rules = Array.from(
+    { length: count },
+    (_, i) => `.charts:has(.legend .n${i}:hover) .curve:not(.n${i}){opacity:.12}`,
+  );
+  return rules.join('');
+}
+
+function swatch(className: string): string {
+  return `<svg class="swatch ${className}" viewBox="0 0 22 10" aria-hidden="true"><path d="M1 5H21"/></svg>`;
+}
+
+function table(report: Report): string {
+  const styles = new Map(seriesOf(report).map(({ name, className }) => [name, className]));
+  const rows = report.summary.map((row) => {
+    const cells = TABLE_COLUMNS.map(
+      ({ title, text }) => `<td data-label="${escapeHtml(title)}">${escapeHtml(text(row))}</td>`,
+    );
+    const name = `${swatch(styles.get(row.series) ?? '')}<span>${escapeHtml(row.series)}</span>`;
+    const about = `<small>${escapeHtml(aboutOf(report, row.series))}</small>`;
+    return `<tr><th scope="row"><div class="name">${name}</div>${about}</th>${cells.join('')}</tr>`;
+  });
+  const titles = TABLE_COLUMNS.map(({ title }) => `<th scope="col">${escapeHtml(title)}</th>`);
+  return `<div class="card flush"><table><thead><tr><th scope="col">Strategy</th>${titles.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
+}
+
+function charts(report: Report): string {
+  const all = seriesOf(report);
+  const curves = all.map(({ name, className, runs }) => ({ name, className, points: meanCurve(runs) }));
+  const series = (x: 'tokens' | 'bytes' | 'virtualMs'): ChartSeries[] =>
+    curves
+      .map((curve) => ({
+        ...curve,
+        points: curve.points.map((point) => ({ x: point[x], y: point.loss, low: point.low, high: point.high })),
+      }))
+      // what sends nothing has no place on an axis of bytes
+      .filter(({ points }) => x !== 'bytes' || points.some((point) => point.x > 0));
+  const yLabel = 'nats';
+  const figures = [
+    {
+      label: 'against tokens',
+      className: 'full',
+      xLabel: 'tokens trained on',
+      xText: countText,
+      xIsTime: false,
+      series: series('tokens'),
+    },
+    {
+      label: 'against bytes',
+      className: 'half',
+      xLabel: 'bytes sent and received by a peer',
+      xText: bytesText,
+      xIsTime: false,
+      series: series('bytes'),
+    },
+    {
+      label: 'against virtual time',
+      className: 'half',
+      xLabel: 'virtual time',
+      xText: timeText,
+      xIsTime: true,
+      series: series('virtualMs'),
+    },
+  ].map(
+    ({ className, ...chart }) =>
+      `<figure class="card ${className}"><figcaption>${chart.label}</figcaption>${chartSvg({ ...chart, yLabel })}</figure>`,
+  );
+  const legend = all.map(
+    ({ name, className }) => `<li class="${className}">${swatch(className)}${escapeHtml(name)}</li>`,
+  );
+  return `<div class="charts"><ul class="legend">${legend.join('')}</ul>${figures.join('')}</div>`;
+}
+
+function kinds(report: Report): string {
+  const sums = seriesOf(report).flatMap(({ name, runs }) => {
+    const of = (kind: ChargedKind) => runs.reduce((sum, run) => sum + (run.bytesByKind[kind] ?? 0), 0) / runs.length;
+    const parts = KINDS.map((kind) => ({ kind, bytes: of(kind) })).filter(({ bytes }) => bytes > 0);
+    return parts.length > 0 ? [{ name, parts, all: parts.reduce((sum, { bytes }) => sum + bytes, 0) }] : [];
+  });
+  const bars = sums.map(({ name, parts, all }) => {
+    const pieces = parts.map(({ kind, bytes }) => {
+      const said = `${kind}: ${bytesText(Math.round(bytes))}, ${((100 * bytes) / all).toFixed(1)} %`;
+      return `<i class="kind-${kind}" style="flex-grow:${(bytes / all).toFixed(5)}" title="${said}"></i>`;
+    });
+    const most = parts.map(({ kind, bytes }) => `${kind} ${bytesText(Math.round(bytes))}`).join(', ');
+    return `<li><span>${escapeHtml(name)}</span><b>${bytesText(Math.round(all))}</b><div class="bar">${pieces.join('')}</div><small>${most}</small></li>`;
+  });
+  const used = [...KINDS].filter((kind) => sums.some(({ parts }) => parts.some((part) => part.kind === kind)));
+  const legend = used.map((kind) => `<li><i class="box kind-${kind}"></i>${kind}</li>`).join('');
+  return `<div class="card"><ul class="legend plain">${legend}</ul><ul class="bars">${bars.join('')}</ul></div>`;
+}
+
+function timelines({ timeline }: Report): string {
+  if (!timeline) return '';
+  const { series, seed, virtualMs, rounds, peers } = timeline;
+  const whole = `<figure class="card"><figcaption>the whole run</figcaption>${timelineSvg(timeline, 0, virtualMs)}</figure>`;
+  const length = (NEAR_ROUNDS * virtualMs) / Math.max(1, rounds);
+  const near =
+    rounds > 2 * NEAR_ROUNDS
+      ? `<figure class="card"><figcaption>about ${NEAR_ROUNDS} rounds from near</figcaption>${timelineSvg(timeline, virtualMs / 2, virtualMs / 2 + length)}</figure>`
+      : '';
+  const legend = LANES.map((lane) => `<li><i class="box lane-${lane}"></i>${lane}</li>`).join('');
+  const first = peers > PEERS_MAX ? ` The first ${PEERS_MAX} of ${peers} peers.` : '';
+  const lead = `${series}, seed ${seed}: what each peer did when, and below it when bulk was on its way.${first}`;
+  return section('Timeline', lead, `<ul class="legend plain">${legend}</ul>${near}${whole}`);
+}
+
+function reproduce({ command, commit, configuration, wallSeconds, target, steps }: Report): string {
+  const facts = `Commit ${commit ?? 'unknown'}; ${steps} inner steps a peer; target ${lossText(target)}; ${timeText(1000 * wallSeconds)} of real time.`;
+  const json = escapeHtml(JSON.stringify(configuration, null, 2));
+  return section(
+    'Make it again',
+    facts,
+    `<pre class="card">${escapeHtml(command)}</pre><details class="card"><summary>Configuration, defaults filled in</summary><pre>${json}</pre></details>`,
+  );
+}

@@ -1,0 +1,148 @@
+import type { CodecConfig } from '../protocol/codecs/codec.ts';
+import { checkGenesis, type Genesis } from '../protocol/genesis.ts';
+import type { OuterConfig } from '../protocol/outer/outer.ts';
+import { strategyError } from './errors.ts';
+
+/**
+ * A way for peers to train together: what it sets in genesis, all else being the same for all that are compared. One of
+ * your own is an object like this one; docs/strategy-example.ts has one.
+ */
+export interface Strategy {
+  /** letters, digits and hyphens; parameters that were typed follow it, like `diloco:H=20` */
+  name: string;
+  /** one line for a reader of the report */
+  about: string;
+  /**
+   * `rounds`: inner steps, then an exchange, by the protocol. `steps`: an all-reduce of gradients after every step,
+   * which is charged and not simulated (sim/all-reduce.ts). @default 'rounds'
+   */
+  exchange?: 'rounds' | 'steps';
+  /** H @default the one that was asked for, or the model's */
+  innerSteps?: number;
+  /** @default int8; chunk 4096, k 64, 2 bits where the codec is sparse */
+  codec?: Partial<CodecConfig>;
+  /** @default everyone's update */
+  averaging?: Genesis['averaging'];
+  /** @default Nesterov, 0.7 and 0.9 */
+  outer?: OuterConfig;
+  /** the inner optimizer and its schedule, from what the baseline has for as many steps. @default the same */
+  inner?: (inner: Genesis['inner'], steps: number) => Genesis['inner'];
+}
+
+/** Douillard et al. 2023, arXiv 2311.08105 */
+const NESTEROV: OuterConfig = { name: 'nesterov', learningRate: 0.7, momentum: 0.9 };
+/** the plain average; error feedback is already a momentum (Sarfi et al. 2025, arXiv 2508.15706, section 3) */
+const AVERAGE: OuterConfig = { name: 'sgd', learningRate: 1, momentum: 0 };
+const CODEC: CodecConfig = { name: 'int8', chunk: 4096, k: 64, bits: 2 };
+
+const diloco = (name: string, codec: CodecConfig['name']): Strategy => {
+  return { name, about: `DiLoCo: ${codec} updates, Nesterov 0.7 / 0.9`, codec: { name: codec }, outer: NESTEROV };
+};
+const sparse = (name: string, codec: Partial<CodecConfig>): Strategy => {
+  const { name: kind, k = CODEC.k, bits = CODEC.bits } = codec;
+  const about = `${kind}: ${k} of ${CODEC.chunk} values${kind === 'topk' ? `, ${bits} bit each` : ''}, error feedback, plain average`;
+  return { name, about, codec, outer: AVERAGE };
+};
+
+export const STRATEGIES: readonly Strategy[] = [
+  { name: 'ddp', about: 'gradients all-reduced in float32 after every step', exchange: 'steps' },
+  diloco('diloco', 'fp32'),
+  diloco('diloco-fp16', 'fp16'),
+  diloco('diloco-int8', 'int8'),
+  { name: 'fedavg', about: 'plain average of fp32 updates', codec: { name: 'fp32' }, outer: AVERAGE },
+  sparse('sparseloco', { name: 'sparseloco' }),
+  sparse('sparseloco-k128', { name: 'sparseloco', k: 128 }),
+  sparse('topk', { name: 'topk' }),
+  sparse('topk-1bit', { name: 'topk', bits: 1 }),
+  sparse('topk-k128', { name: 'topk', k: 128 }),
+  sparse('topk-k128-1bit', { name: 'topk', k: 128, bits: 1 }),
+];
+
+/** What can follow a name, and how each changes the strategy. */
+const PARAMETERS: Readonly<Record<string, (strategy: Strategy, value: number) => Strategy>> = {
+  H: (strategy, innerSteps) => ({ ...strategy, innerSteps }),
+  k: (strategy, k) => ({ ...strategy, codec: { ...strategy.codec, k } }),
+  chunk: (strategy, chunk) => ({ ...strategy, codec: { ...strategy.codec, chunk } }),
+  bits: (strategy, bits) => ({ ...strategy, codec: { ...strategy.codec, bits: bits as 1 | 2 } }),
+  outer: (strategy, learningRate) => ({ ...strategy, outer: { ...(strategy.outer ?? NESTEROV), learningRate } }),
+  momentum: (strategy, momentum) => ({
+    ...strategy,
+    outer: {
+      learningRate: (strategy.outer ?? NESTEROV).learningRate,
+      momentum,
+      name: momentum > 0 ? 'nesterov' : 'sgd',
+    },
+  }),
+};
+
+/**
+ * Reads what follows `--strategies`: names with parameters, like `ddp,diloco:H=20,topk:k=128:bits=1`.
+ * @param more strategies beside the known ones; one of the same name takes its place
+ * @throws CodedError `E_STRATEGY`
+ */
+export function parseStrategies(text: string, more: readonly Strategy[] = []): Strategy[] {
+  const names = text.split(',').map((part) => part.trim());
+  const strategies = names.filter((name) => name !== '').map((name) => parseStrategy(name, more));
+  if (strategies.length === 0) throw strategyError(`no strategy is named; known are ${known(more)}`);
+  const twice = strategies.find(({ name }, i) => strategies.findIndex((other) => other.name === name) < i);
+  if (twice) throw strategyError(`"${twice.name}" is named twice; name each once`);
+  return strategies;
+}
+
+function parseStrategy(text: string, more: readonly Strategy[]): Strategy {
+  const [name, ...parameters] = text.split(':');
+  let strategy = [...more, ...STRATEGIES].find((other) => other.name === name);
+  if (!strategy) throw strategyError(`there is no strategy "${name}"; known are ${known(more)}`);
+  if (strategy.exchange === 'steps' && parameters.length > 0) {
+    throw strategyError(`"${text}": ${name} exchanges every step and takes no parameters; leave them out`);
+  }
+  for (const parameter of parameters) {
+    const [key = '', value = ''] = parameter.split('=');
+    const change = Object.hasOwn(PARAMETERS, key) ? PARAMETERS[key] : undefined;
+    const number = /^\d+(\.\d+)?$/.test(value) ? Number(value) : undefined;
+    if (!change || number === undefined) {
+      const takes = Object.keys(PARAMETERS).join(', ');
+      throw strategyError(`"${text}": "${parameter}" is not <parameter>=<number>; there are ${takes}`);
+    }
+    strategy = change(strategy, number);
+  }
+  return { ...strategy, name: text };
+}
+
+function known(more: readonly Strategy[]): string {
+  return [...more, ...STRATEGIES].map(({ name }) => name).join(', ');
+}
+
+/**
+ * The genesis of a run by a strategy.
+ * @param base what all runs have in common; its `innerSteps` is for strategies without one of their own
+ * @param steps inner steps of a peer in the whole run
+ * @throws CodedError `E_STRATEGY` naming the field that cannot be
+ */
+export function strategyGenesis(base: Genesis, strategy: Strategy, steps: number): Genesis {
+  const { name, codec, averaging = base.averaging, outer = NESTEROV } = strategy;
+  const { innerSteps = base.innerSteps } = strategy;
+  try {
+    return checkGenesis({
+      ...base,
+      innerSteps,
+      rounds: steps / innerSteps,
+      codec: { ...CODEC, ...codec },
+      averaging,
+      outer,
+      inner: strategy.inner?.(base.inner, steps) ?? base.inner,
+    });
+  } catch (cause) {
+    throw strategyError(`"${name}": ${(cause as Error).message}`, cause);
+  }
+}
+
+/** A module's export, checked. @throws CodedError `E_STRATEGY` */
+export function checkStrategies(value: unknown, where: string): Strategy[] {
+  const listed = Array.isArray(value) ? value : [value];
+  return listed.map((each: Partial<Strategy> | null | undefined) => {
+    const { name, about } = each ?? {};
+    if (typeof name === 'string' && /^[\w-]{1,60}$/.test(name) && typeof about === 'string') return each as Strategy;
+    throw strategyError(`${where}: a strategy has a name of letters, digits and hyphens, and a line "about"; see docs`);
+  });
+}

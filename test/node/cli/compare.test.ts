@@ -1,0 +1,110 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import type { Report } from '../../../sim/report/report.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
+
+/** Whole processes: what is typed, what is said, what is left on disk. */
+const ROOT = new URL('../../../', import.meta.url).pathname;
+const PROGRAM = join(ROOT, 'node/cli/outerloop.js');
+
+function begin(argv: string[]) {
+  const child = spawn(process.execPath, [PROGRAM, 'compare', ...argv], {
+    cwd: ROOT,
+    env: { ...process.env, NO_COLOR: '1' },
+  });
+  const said = { stdout: '', stderr: '' };
+  for (const stream of ['stdout', 'stderr'] as const) {
+    child[stream].setEncoding('utf8').on('data', (text: string) => {
+      said[stream] += text;
+    });
+  }
+  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...said }));
+  return { child, ended };
+}
+
+const readReport = (out: string) => JSON.parse(readFileSync(join(out, 'results.json'), 'utf8')) as Report;
+const SYNTHETIC = ['--trainer', 'synthetic', '--peers', '2', '--tokens', '800', '--inner-steps', '20'];
+
+describe('outerloop compare', () => {
+  it.each([
+    [['--strategies', 'diloco,nope'], /no strategy "nope"; known are .*\[E_STRATEGY\]/],
+    [['--tokens', 'many'], /--tokens takes a number of tokens .*\[E_OPTION\]/],
+    [['--strategies', 'diloco:H=7', '--tokens', '8'], /give at least .*\[E_COMPARISON\]/],
+    [['--latency=-5ms'], /-5ms is negative.*\[E_SCENARIO\]/],
+    [['--bandwidth', '0mbit'], /nothing ever arrives.*\[E_SCENARIO\]/],
+    [['--strategy-file', 'nowhere.ts'], /cannot load nowhere.ts .*\[E_STRATEGY\]/],
+  ])('%j ends in one line', async (argv, line) => {
+    const { code, stdout, stderr } = await begin([...SYNTHETIC, '--out', temporaryFolder(), ...argv]).ended;
+    expect({ code, stdout, lines: stderr.trimEnd().split('\n').length }).toEqual({ code: 1, stdout: '', lines: 1 });
+    expect(stderr).toMatch(line);
+  });
+
+  it('runs a strategy from a file', async () => {
+    const out = temporaryFolder();
+    const own = ['--strategy-file', 'docs/strategy-example.ts', '--strategies', 'ddp,patient'];
+    const { code, stdout } = await begin([...SYNTHETIC, ...own, '--out', out]).ended;
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^patient +seed 1337 +val /m);
+    expect(readdirSync(out).sort()).toEqual(['report.html', 'report.md', 'results.csv', 'results.json']);
+    const { command, complete, runs } = readReport(out);
+    expect(command).toContain('outerloop compare --trainer synthetic --peers 2');
+    expect(complete).toBe(true);
+    expect(runs.map(({ series }) => series)).toEqual(['centralized', 'one-peer', 'ddp', 'patient']);
+  });
+
+  it('leaves a report of what was done when it is stopped', async () => {
+    const out = temporaryFolder();
+    const { child, ended } = begin([
+      ...SYNTHETIC,
+      '--strategies',
+      'diloco:H=1',
+      '--seeds',
+      '1000',
+      '--workers',
+      '1',
+      '--json',
+      '--out',
+      out,
+    ]);
+    child.stdout.on('data', (text: string) => {
+      if (text.includes('"diloco:H=1"') && text.includes('"run"')) child.kill('SIGINT');
+    });
+    const { code, stdout } = await ended;
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout.trimEnd().split('\n').at(-1)!)).toMatchObject({ event: 'done', complete: false });
+    const { complete, runs } = readReport(out);
+    expect(complete).toBe(false);
+    expect(runs.some(({ series, loss }) => series === 'diloco:H=1' && loss !== null)).toBe(true);
+  });
+
+  it('really trains', async () => {
+    const [out, text] = [temporaryFolder(), join(temporaryFolder(), 'text.txt')];
+    writeFileSync(text, 'The quick brown fox jumps over the lazy dog.\n'.repeat(200));
+    const run = [
+      '--model',
+      'micro',
+      '--data',
+      text,
+      '--peers',
+      '2',
+      '--batch',
+      '4',
+      '--tokens',
+      '5120',
+      '--points',
+      '2',
+    ];
+    const { code } = await begin([...run, '--strategies', 'ddp,diloco:H=10', '--out', out]).ended;
+    expect(code).toBe(0);
+    const { runs, configuration } = readReport(out);
+    expect(configuration).toMatchObject({ trainer: 'real', genesis: { batch: 4 } });
+    for (const { loss, points, series } of runs) {
+      expect(loss, series).toBeGreaterThan(1);
+      expect(loss, series).toBeLessThan(Math.log(128));
+      expect(points.at(-1)?.loss, series).toBeLessThan(points[0]!.loss);
+    }
+  }, 60_000);
+});

@@ -1,0 +1,113 @@
+import { describe, expect, it } from 'vitest';
+import patient from '../../docs/strategy-example.ts';
+import { modelLayout } from '../../protocol/model.ts';
+import { compare, planSteps } from '../../sim/compare.ts';
+import { parseStrategies } from '../../sim/strategy.ts';
+import { comparisonInit } from '../helpers/comparisons.ts';
+
+describe('compare', () => {
+  it('runs the baselines and every strategy with every seed, on the same tokens', async () => {
+    const strategies = parseStrategies('ddp,diloco:H=10,sparseloco');
+    const { runs, steps, tokens } = await compare(comparisonInit({ seeds: [1, 2], strategies }));
+    const names = ['centralized', 'one-peer', 'ddp', 'diloco:H=10', 'sparseloco'];
+    expect(runs.map(({ series, seed }) => `${series} ${seed}`)).toEqual(names.flatMap((n) => [`${n} 1`, `${n} 2`]));
+    expect({ steps, tokens }).toEqual({ steps: 100, tokens: 1600 });
+    for (const run of runs) {
+      expect(run).toMatchObject({ reason: 'rounds', tokens });
+      expect(run.loss).toBeGreaterThan(0);
+      expect(run.points.length).toBeGreaterThanOrEqual(5);
+      expect(run.points.at(-1)).toMatchObject({ tokens, virtualMs: run.virtualMs });
+    }
+    const seeds = runs.filter(({ series }) => series === 'diloco:H=10').map(({ traceHash }) => traceHash);
+    expect(new Set(seeds).size).toBe(2);
+  });
+
+  it('charges ddp for its exchanges over the training of the baseline', async () => {
+    const init = comparisonInit({});
+    const { runs } = await compare(init);
+    const [central, , ddp, diloco] = runs;
+    const { length } = modelLayout(init.base({ seed: 1, founder: 'x'.repeat(52), steps: 1, batches: 1 }).model);
+    const all = 100 * 6 * 4 * length;
+    expect(ddp?.bytesByKind).toEqual({ 'all-reduce': all });
+    expect(ddp?.bytes).toBeCloseTo((2 * all) / 4, 6);
+    expect(ddp?.points.map(({ loss }) => loss)).toEqual(central?.points.map(({ loss }) => loss));
+    // 100 steps of 100 ms, and as many exchanges of 6 passes over 20 ms at 1250 B/ms
+    expect(central?.virtualMs).toBeCloseTo(10_000, 6);
+    expect(ddp?.virtualMs).toBeCloseTo(10_000 + 600 * (20 + length / 1250), 6);
+    expect(diloco?.virtualMs).toBeGreaterThan(10_000);
+    expect(diloco?.virtualMs).toBeLessThan(ddp!.virtualMs);
+    expect(diloco?.computeFraction).toBeGreaterThan(ddp!.computeFraction);
+  });
+
+  it('does not depend on how many runs are under way at once', async () => {
+    const one = await compare(comparisonInit({ seeds: [1, 2], workers: 1 }));
+    const three = await compare(comparisonInit({ seeds: [1, 2], workers: 3 }));
+    expect(three).toEqual(one);
+  });
+
+  it('keeps what was done when it is stopped', async () => {
+    const abort = new AbortController();
+    const onRun = () => abort.abort();
+    const { runs } = await compare(comparisonInit({ seeds: [1, 2] }), { signal: abort.signal, onRun });
+    expect(runs.map(({ series, seed, loss }) => ({ series, seed, done: loss !== null }))).toEqual([
+      { series: 'centralized', seed: 1, done: true },
+      { series: 'ddp', seed: 1, done: true },
+    ]);
+  });
+
+  it('ends a run under way when it is stopped', async () => {
+    const abort = new AbortController();
+    const strategies = parseStrategies('diloco:H=1');
+    const onProgress = (done: number, all: number) => done > 0.8 * all && abort.abort();
+    const { runs } = await compare(comparisonInit({ strategies }), { signal: abort.signal, onProgress });
+    const last = runs.at(-1);
+    expect(last).toMatchObject({ series: 'diloco:H=1', reason: 'stopped', loss: null });
+    expect(last?.tokens).toBeGreaterThan(0);
+    expect(last?.tokens).toBeLessThan(1600);
+  });
+
+  it('tells of all tokens', async () => {
+    let told = [0, 0];
+    await compare(comparisonInit({}), { onProgress: (...progress) => (told = progress) });
+    expect(told).toEqual([3 * 1600, 3 * 1600]);
+  });
+
+  it('keeps the timeline of the strategy that was chosen', async () => {
+    const strategies = parseStrategies('diloco,sparseloco');
+    const { timeline } = await compare(comparisonInit({ strategies, timeline: 'sparseloco' }));
+    expect(timeline).toMatchObject({ series: 'sparseloco', seed: 1, peers: 4, rounds: 5 });
+    expect(timeline?.spans.some(({ activity }) => activity === 'training')).toBe(true);
+  });
+
+  it('runs the example of a strategy of one’s own', async () => {
+    const strategies = parseStrategies('patient:H=10', [patient]);
+    const { runs } = await compare(comparisonInit({ strategies }));
+    const run = runs.at(-1);
+    expect(run).toMatchObject({ series: 'patient:H=10', reason: 'rounds' });
+    expect(run?.loss).toBeLessThan(run?.points[0]?.loss ?? 0);
+  });
+});
+
+describe('planSteps', () => {
+  const plan = (strategies: string, tokens: number) =>
+    planSteps(comparisonInit({ strategies: parseStrategies(strategies), tokens }));
+
+  it('gives every strategy whole rounds', () => {
+    expect(plan('diloco:H=20,diloco:H=50', 1600)).toEqual({ steps: 100, tokensAStep: 16 });
+    expect(plan('diloco:H=20,diloco:H=50', 2500).steps).toBe(200);
+    expect(plan('ddp', 1600).steps).toBe(100);
+  });
+
+  it('says how many tokens rounds need that do not go together', () => {
+    expect(() => plan('diloco:H=7,diloco:H=50', 1600)).toThrow(
+      expect.objectContaining({ code: 'E_COMPARISON', message: expect.stringMatching(/need 350; give at least 2800/) }),
+    );
+    expect(() => plan('diloco:H=7,diloco:H=50', 2800)).not.toThrow();
+  });
+
+  it('knows the strategies that have a timeline', () => {
+    expect(() => planSteps(comparisonInit({ timeline: 'ddp' }))).toThrow(
+      expect.objectContaining({ code: 'E_COMPARISON' }),
+    );
+  });
+});

@@ -1,0 +1,64 @@
+import { expect, test } from 'vitest';
+import { makeScenario, parseBandwidth, readScenario, type ScenarioText } from '../../sim/scenario.ts';
+
+const crash = (peer: number, at: string) => ({ at, do: 'crash' as const, peers: [peer] });
+
+test.each<[string, ScenarioText, RegExp]>([
+  ['a negative latency', { latency: '-5ms' }, /latency: -5ms is negative.*give 0 or more/],
+  ['a latency without unit', { latency: '80' }, /latency takes a duration like 80ms/],
+  ['a wild sigma', { latency: 'lognormal(80ms,9)' }, /sigma.*from 0 to 5/],
+  ['a range upside down', { latency: 'uniform(90ms,20ms)' }, /from <= to/],
+  ['no bandwidth at all', { bandwidth: '0mbit' }, /nothing ever arrives at 0mbit; give more than 0/],
+  ['no upload', { bandwidth: '50mbit/0kbit' }, /nothing ever arrives at 0kbit/],
+  ['more loss than TCP bears', { loss: '80%' }, /at most 50%/],
+  ['more than all', { loss: '101%' }, /from 0% to 100%/],
+  ['steps that take no time', { step: '0ms' }, /a step takes time/],
+  ['stragglers that are faster', { stragglers: '10%x0.5' }, /factor of 1 or more/],
+  ['churn without its unit', { churn: '5%' }, /5%\/round/],
+  ['a cut that leaves nobody', { partition: '100%@1s+2s' }, /leaves one part empty/],
+  ['a peer that is not there', { peers: { 9: { step: '1s' } } }, /no peer 9 among 4.*add peers/],
+  ['an event for one that is not there', { events: [crash(4, '1s')] }, /no peer 4 among 4/],
+  ['more leavers than peers', { events: [{ at: '1s', do: 'leave', peers: [0, 1, 2, 3] }] }, /4 of 4 peers leave.*stay/],
+  ['one that crashes twice', { events: [crash(1, '1s'), crash(1, '2s')] }, /peer 1.*is down then/],
+  ['one that comes back and was never away', { events: [{ at: '1s', do: 'restart', peers: [2] }] }, /is up then/],
+  ['a founder that comes late', { events: [{ at: '1s', do: 'join', peers: [0] }] }, /peer 0 begins the run/],
+  ['a negative time', { events: [crash(1, '-1s')] }, /events.0.at: -1s is negative/],
+  ['one named twice', { events: [{ at: '1s', do: 'crash', peers: [1, 1] }] }, /names a peer twice/],
+])('%s is refused, with cause and fix', (_, scenario, message) => {
+  try {
+    makeScenario(scenario, 4);
+    expect.unreachable('it was taken');
+  } catch (error) {
+    expect(error).toMatchObject({ code: 'E_SCENARIO' });
+    expect((error as Error).message).toMatch(message);
+    expect((error as Error).message).not.toContain('\n');
+  }
+});
+
+test('a field that is not known, and text that is not JSON, are refused by name', () => {
+  expect(() => readScenario('{"latencie": "1ms"}')).toThrow(/latencie/);
+  expect(() => readScenario('{')).toThrow(/not JSON/);
+});
+
+test('what is not said has a default, what is said is in base units', () => {
+  const { links, compute, events, churn } = makeScenario(
+    { latency: 'lognormal(80ms,0.3)', bandwidth: '50mbit/20mbit', churn: '5%/round', partition: '50%@10s+20s' },
+    4,
+  );
+  expect(links.latency).toEqual({ kind: 'lognormal', median: 80, sigma: 0.3 });
+  expect([links.downloadBits, links.uploadBits]).toEqual([50e6, 20e6]);
+  expect(compute.step).toEqual({ kind: 'constant', value: 100 });
+  expect(churn).toBe(0.05);
+  expect(events).toEqual([
+    {
+      atMs: 10_000,
+      do: 'partition',
+      groups: [
+        [0, 1],
+        [2, 3],
+      ],
+    },
+    { atMs: 30_000, do: 'heal' },
+  ]);
+  expect(parseBandwidth('x', '1.5gbit')).toEqual({ downloadBits: 1.5e9, uploadBits: 1.5e9 });
+});

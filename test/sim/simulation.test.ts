@@ -1,0 +1,158 @@
+import { expect, test } from 'vitest';
+import { initialParameters } from '../../protocol/model.ts';
+import { ComputeModel } from '../../sim/compute.ts';
+import { idealScenario, readScenario } from '../../sim/scenario.ts';
+import type { SimulationResult } from '../../sim/simulation.ts';
+import { NO_END_MS, ONE_SECOND, syntheticWorld } from './world.ts';
+
+function expectWhole(result: SimulationResult, rounds: number): void {
+  expect(result.reason).toBe('rounds');
+  expect(result.diverged).toEqual([]);
+  expect(result.rows.map(({ round }) => round)).toEqual(Array.from({ length: rounds }, (_, i) => i + 1));
+}
+
+const FAULTS = readScenario(
+  JSON.stringify({
+    latency: 'lognormal(80ms,0.3)',
+    bandwidth: '50mbit/20mbit',
+    loss: '0.5%',
+    stragglers: '20%x2',
+    churn: '10%/round',
+    events: [
+      { at: '4s', do: 'crash', peers: [2] },
+      { at: '6s', do: 'pause', peers: [3], for: '1s' },
+      { at: '9s', do: 'restart', peers: [2] },
+      { at: '12s', do: 'leave', peers: [1] },
+      { at: '5s', do: 'join', peers: [6] },
+    ],
+  }),
+);
+
+test('the same seed gives the same trace, another seed another', async () => {
+  const hashes = [];
+  for (const seed of [1, 1, 2]) {
+    const { simulation } = syntheticWorld({ peers: 7, rounds: 8, waitFor: 6, seed, scenario: FAULTS });
+    const result = await simulation.run();
+    expectWhole(result, 8);
+    hashes.push(result.traceHash);
+  }
+  expect(hashes[1]).toBe(hashes[0]);
+  expect(hashes[2]).not.toBe(hashes[0]);
+});
+
+const LOG_NORMAL = { kind: 'lognormal', median: 1000, sigma: 0.5 } as const;
+
+test('a round whose links cost nothing takes as long as its slowest peer, whatever that drew', async () => {
+  const [peers, rounds, seed] = [3, 60, 3];
+  const timing = { graceMs: NO_END_MS, viewMs: 2000, quorumWaitMs: null };
+  const { simulation } = syntheticWorld({ peers, rounds, innerSteps: 1, seed, idealStep: LOG_NORMAL, timing });
+  const { rows } = await simulation.run();
+  const drawn = new ComputeModel(idealScenario(LOG_NORMAL).compute, { peers, seed });
+  const slowest = rows.map(() => Math.max(...[0, 1, 2].map((peer) => drawn.stepEnds(peer, 1)[0]!)));
+  for (const [i, { virtualMs }] of rows.entries()) {
+    if (i > 0) expect(virtualMs - rows[i - 1]!.virtualMs).toBeCloseTo(slowest[i]!, 6);
+  }
+});
+
+test('waiting at the barrier: E[max of two log-normal times] as in closed form, within 2 %', () => {
+  const draws = 40_000;
+  const model = new ComputeModel(idealScenario(LOG_NORMAL).compute, { peers: 2, seed: 3 });
+  let sum = 0;
+  for (let i = 0; i < draws; i++) sum += Math.max(model.stepEnds(0, 1)[0]!, model.stepEnds(1, 1)[0]!);
+  // E[max(t1, t2)] = (1 + erf(sigma / 2)) exp(mu + sigma^2 / 2); erf(0.25) = 0.2763263902
+  const expectedMs = (1 + 0.2763263902) * 1000 * Math.exp(LOG_NORMAL.sigma ** 2 / 2);
+  expect(Math.abs(sum / draws / expectedMs - 1)).toBeLessThan(0.02);
+});
+
+test('with steps of one length and links that cost nothing a round is its steps, to the millisecond', async () => {
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 4, innerSteps: 3, idealStep: ONE_SECOND });
+  const { rows, ledger } = await simulation.run();
+  for (const [i, row] of rows.entries()) {
+    if (i > 0) expect(row.virtualMs - rows[i - 1]!.virtualMs).toBeCloseTo(3000, 9);
+    expect(row.contributors).toBe(4);
+  }
+  for (const peer of [0, 1, 2, 3]) expect(ledger.ofPeer(peer).spentMs.training).toBe(12_000);
+});
+
+test('without noise the swarm comes closer to the mean optimum by exactly q^H a round', async () => {
+  const quadratic = { learningRate: 0.1, curvatureMin: 0.1, spread: 0.5, noise: 0 };
+  const [peers, innerSteps, rounds] = [3, 4, 6];
+  const { simulation, host, genesis } = syntheticWorld({ peers, rounds, innerSteps, quadratic });
+  const { trainer } = host;
+  const optima = Array.from({ length: peers }, (_, peer) => trainer.optimum(peer));
+  const mean = trainer.center.map((_, j) => optima.reduce((sum, optimum) => sum + optimum[j]!, 0) / peers);
+  const { rows } = await simulation.run();
+  const start = initialParameters(genesis.model, genesis.seed);
+  for (const { round, valLoss } of rows) {
+    let expected = 0;
+    for (const [j, h] of trainer.curvatures.entries()) {
+      const contraction = (1 - quadratic.learningRate * h) ** (innerSteps * round);
+      const x = mean[j]! + contraction * (start[j]! - mean[j]!);
+      expected += (h * (x - trainer.center[j]!) ** 2) / 2;
+    }
+    expect(Math.abs(valLoss! / expected - 1)).toBeLessThan(1e-4);
+  }
+});
+
+test('a crash loses what was not durable, and the peer that comes back contributes to the same roots', async () => {
+  const scenario = {
+    events: [
+      { at: '3s', do: 'crash' as const, peers: [3] },
+      { at: '6s', do: 'restart' as const, peers: [3] },
+    ],
+  };
+  const { simulation } = syntheticWorld({ peers: 5, rounds: 14, scenario });
+  const result = await simulation.run();
+  expectWhole(result, 14);
+  const counts = result.rows.map(({ contributors }) => contributors);
+  expect(Math.min(...counts)).toBe(4);
+  expect(counts.at(-1)).toBe(5);
+  expect(result.rows.every(({ final }) => final)).toBe(true);
+  expect(result.ledger.ofPeer(3).spentMs.down).toBeGreaterThanOrEqual(3000);
+});
+
+test('a late peer fetches the state, joins and contributes', async () => {
+  const scenario = { events: [{ at: '4s', do: 'join' as const, peers: [3] }] };
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 12, waitFor: 3, scenario });
+  const result = await simulation.run();
+  expectWhole(result, 12);
+  expect(result.rows[0]!.contributors).toBe(3);
+  expect(result.rows.at(-1)!.contributors).toBe(4);
+});
+
+test('a swarm that is cut in two goes on in unfinal rounds, and has one history when it is healed', async () => {
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 45, scenario: { partition: '50%@4s+25s' } });
+  const result = await simulation.run();
+  expectWhole(result, 45);
+  expect(result.warnings.W_UNFINAL).toBeGreaterThan(0);
+  expect(result.rows.at(-1)).toMatchObject({ final: true, contributors: 4 });
+});
+
+test('stragglers are told to finish and contribute fewer steps', async () => {
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 4, innerSteps: 100, scenario: { stragglers: '25%x5' } });
+  const result = await simulation.run();
+  expectWhole(result, 4);
+  const full = 4 * 100 * 4;
+  expect(result.rows.every(({ contributors, tokens }) => contributors === 4 && tokens < full)).toBe(true);
+});
+
+test('bytes that are sent are received, and every kind is booked', async () => {
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 3 });
+  const { ledger, rows } = await simulation.run();
+  const sum = (vector: Float64Array) => vector.reduce((total, bytes) => total + bytes, 0);
+  for (const kind of ['gossip', 'direct', 'payload', 'history'] as const) {
+    expect(sum(ledger.sent[kind])).toBeCloseTo(sum(ledger.received[kind]), 3);
+  }
+  expect(ledger.bytes()).toBeGreaterThanOrEqual(rows.at(-1)!.bytes);
+  expect(sum(ledger.sent.gossip)).toBeGreaterThan(0);
+});
+
+test('a stopped run gives the rounds so far', async () => {
+  const { simulation } = syntheticWorld({ peers: 3, rounds: 50 });
+  const abort = new AbortController();
+  const onRound = ({ round }: { round: number }) => round === 3 && abort.abort();
+  const result = await simulation.run({ signal: abort.signal, onRound });
+  expect(result.reason).toBe('stopped');
+  expect(result.rows.length).toBeGreaterThanOrEqual(3);
+  expect(result.rows.length).toBeLessThan(50);
+});
