@@ -56,6 +56,7 @@ export class Peer {
   #settle!: { resolve: (reason: string) => void; reject: (error: unknown) => void };
   #queue: Effect[] = [];
   #draining = false;
+  #started = false;
   #stopped = false;
   #wake: NodeJS.Timeout | undefined;
   /** what was validated just now, so that it is not decoded and verified twice */
@@ -79,6 +80,7 @@ export class Peer {
 
   /** Begins where the disk left off. */
   start(restart: Restart | null): void {
+    this.#started = true;
     this.#give({ type: 'start', restart });
     for (const peer of this.#c.network.peers()) this.#give({ type: 'peer', peer, up: true });
   }
@@ -129,12 +131,14 @@ export class Peer {
   }
 
   async onRequest(bytes: Uint8Array): Promise<Uint8Array> {
+    if (!this.#started) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
     const { fromHeight, skip } = decodeHistoryRequest(bytes, this.machine.run);
     return encodeHistory(this.machine.history(fromHeight, skip));
   }
 
   #give(event: WithoutClock<Event>): void {
-    if (this.#stopped) return;
+    // the network may speak before the disk has: whoever is there then is told of at the start, the rest is said again
+    if (this.#stopped || !this.#started) return;
     try {
       this.#queue.push(...this.machine.step({ ...event, nowMs: performance.now() } as Event));
     } catch (error) {

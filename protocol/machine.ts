@@ -56,6 +56,7 @@ export class Machine {
   /** the header announced before a restart, which stands if its round is still open */
   #announcedBefore: MessageOf<'header'> | undefined;
   #ending: { sinceMs: number; reason: 'rounds' | 'left' } | undefined;
+  #started = false;
   #done = false;
 
   constructor(components: { signer: Signer }, init: { genesis: Genesis }) {
@@ -71,6 +72,8 @@ export class Machine {
   }
 
   step(event: Event): Effect[] {
+    assert(this.#started !== (event.type === 'start'), 'start comes first, and once');
+    this.#started = true;
     this.#core.nowMs = event.nowMs;
     this.#handle(event);
     if (!this.#done) this.#progress();

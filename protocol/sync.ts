@@ -168,8 +168,9 @@ export class Sync {
     const { head } = fork;
     const members = entries.at(-1)?.block.members ?? null;
     if (!isCredible(head, members, this.#membership.seesQuorum(head.committee))) return undefined;
-    const better = compareBranches(standingOf(fork.head), this.#core.standing()) < 0;
-    return better || asked.restore || !this.#core.applied ? { fork, states, restore: asked.restore } : undefined;
+    const order = compareBranches(standingOf(fork.head), this.#core.standing());
+    const wanted = order < 0 || (order === 0 && (asked.restore || !this.#core.applied));
+    return wanted ? { fork, states, restore: asked.restore } : undefined;
   }
 
   /**

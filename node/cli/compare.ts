@@ -220,9 +220,13 @@ class CompareScreen implements CompareView {
 
   done({ summary, complete, wallSeconds }: Report, folder: string): void {
     this.#terminal.line();
+    const line = (name: string, cells: readonly string[]): string =>
+      `${name.padEnd(20)} ${cells.map((cell, i) => cell.padEnd(i < 2 ? 19 : 13)).join(' ')}`.trimEnd();
+    const titles = TABLE_COLUMNS.map(({ title }) => title);
+    this.#terminal.line(this.#terminal.paint('dim', line('', titles)));
     for (const row of summary) {
-      const cells = TABLE_COLUMNS.map(({ text }, i) => text(row).padEnd(i === 0 ? 16 : 13));
-      this.#terminal.line(`${row.series.padEnd(20)} ${cells.join(' ').trimEnd()}`);
+      const cells = TABLE_COLUMNS.map(({ text }) => text(row));
+      this.#terminal.line(line(row.series, cells));
     }
     const ending = complete ? 'done' : 'stopped, with the results so far,';
     this.#terminal.line(`${ending} in ${formatDuration(1000 * wallSeconds)}: ${folder}/report.html`);

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { hashOf } from '../../protocol/hash.ts';
 import { branchFromLog } from '../../protocol/history.ts';
+import { Machine } from '../../protocol/machine.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import type { Block, Certificate } from '../../protocol/wire.ts';
 import { Cluster } from '../helpers/cluster.ts';
@@ -171,4 +172,11 @@ test('where genesis forbids unfinal rounds, the rest wait', () => {
   cluster.peers[1]!.start();
   expect(cluster.runUntil(() => cluster.peers[0]!.lastRound > before + 1, 60_000)).toBe(true);
   expectNoDivergence(cluster);
+});
+
+test('a driver that speaks before start is told so: state from the disk must come before words from the network', () => {
+  const cluster = new Cluster(91, 2);
+  const [peer, other] = [cluster.peers[0]!, cluster.peers[1]!];
+  const machine = new Machine({ signer: peer.signer }, { genesis: cluster.genesis });
+  expect(() => machine.step({ type: 'peer', nowMs: 0, peer: other.id, up: true })).toThrow('start comes first');
 });
