@@ -22,7 +22,6 @@ export interface Chart {
   xText: (x: number) => string;
   /** milliseconds have round numbers of their own */
   xIsTime: boolean;
-  yLabel: string;
   series: readonly ChartSeries[];
 }
 
@@ -54,10 +53,10 @@ export function chartSvg(chart: Chart): string {
   return SIZES.map((size) => draw(chart, size)).join('');
 }
 
-function draw({ label, xLabel, xText, xIsTime, yLabel, series }: Chart, size: (typeof SIZES)[number]): string {
+function draw({ label, xLabel, xText, xIsTime, series }: Chart, size: (typeof SIZES)[number]): string {
   const { className, width, height } = size;
   const drawn = series.filter(({ points }) => points.length > 0);
-  const x = xScale(drawn, width / 130, xIsTime);
+  const x = xScale(drawn, width / 90, xIsTime);
   const y = yScale(drawn);
   const [plotWidth, plotHeight] = [width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];
   const px = (value: number) => (MARGIN.left + x.at(value) * plotWidth).toFixed(1);
@@ -73,14 +72,14 @@ function draw({ label, xLabel, xText, xIsTime, yLabel, series }: Chart, size: (t
     ...x.ticks.map((tick) => `<text x="${px(tick)}" y="${bottom + 19}" class="middle-text">${xText(tick)}</text>`),
     `<path class="axis" d="M${MARGIN.left} ${bottom}H${right}"/>`,
     `<text x="${right}" y="${height - 6}" class="end name">${escapeHtml(xLabel)}${x.isLog ? ', log scale' : ''}</text>`,
-    `<text x="${MARGIN.left - 36}" y="${height - 6}" class="name">↑ ${escapeHtml(yLabel)}</text>`,
   ];
   const id = `${label.replace(/\W/g, '')}-${className}`;
   const clip = `<clipPath id="${id}"><rect x="${MARGIN.left}" y="${MARGIN.top - 4}" width="${plotWidth + 8}" height="${plotHeight + 4}"/></clipPath>`;
-  const curves = drawn.map((one) => curve(one, px, py, xText)).join('');
+  // the first lie on top: the baselines, which others may hide
+  const curves = drawn.toReversed().map((one) => curve(one, px, py, xText));
   return (
     `<svg class="chart ${className}" viewBox="0 0 ${width} ${height}" role="img" aria-label="${escapeHtml(label)}">` +
-    `${clip}${parts.join('')}<g clip-path="url(#${id})">${curves}</g></svg>`
+    `${clip}${parts.join('')}<g clip-path="url(#${id})">${curves.join('')}</g></svg>`
   );
 }
 

@@ -32,7 +32,7 @@ export function timeText(ms: number): string {
     [1000, 's'],
     [1, 'ms'],
   ] as const;
-  const [size, name] = units.find(([size]) => ms >= 2 * size) ?? [1, 'ms'];
+  const [size, name] = units.find(([size]) => ms >= 2 * size || ms === size) ?? [1, 'ms'];
   const value = ms / size;
   return `${value >= 100 || Number.isInteger(value) ? Math.round(value) : value.toPrecision(3).replace(/\.0+$/, '')} ${name}`;
 }
@@ -45,13 +45,14 @@ export function percentText(percent: number): string {
   return Number.isFinite(percent) ? `${percent > 0 ? '+' : ''}${percent.toFixed(1)} %` : '–';
 }
 
-/** `1.723 ± 0.004`; without spread where there is one value alone. */
-export function statisticText(statistic: Statistic | null, text: (value: number) => string): string {
+/**
+ * `1.723 ± 0.004`; without spread where there is one value alone.
+ * @param digits of the spread, after the point
+ */
+export function statisticText(statistic: Statistic | null, text: (value: number) => string, digits: number): string {
   if (!statistic) return '–';
   const { mean, spread } = statistic;
-  return spread === null
-    ? text(mean)
-    : `${text(mean)} ± ${spread < 0.0005 ? '<0.001' : spread.toFixed(spread < 1 ? 3 : 1)}`;
+  return spread === null ? text(mean) : `${text(mean)} ± ${spread.toFixed(digits)}`;
 }
 
 export function escapeHtml(text: string): string {

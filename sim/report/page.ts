@@ -23,7 +23,11 @@ export function reportPage(report: Report): string {
   const sections = [
     header(report),
     section('Results', '', table(report)),
-    section('Validation loss', 'Point at a name to see its curve alone.', charts(report)),
+    section(
+      'Validation loss',
+      'In nats, over a sample of the validation split. Point at a name to see its curve alone.',
+      charts(report),
+    ),
     section('What the bytes are for', 'Sent by all peers, in the mean run.', kinds(report)),
     report.timeline ? timelines(report) : '',
     section(
@@ -124,7 +128,6 @@ function charts(report: Report): string {
       }))
       // what sends nothing has no place on an axis of bytes
       .filter(({ points }) => x !== 'bytes' || points.some((point) => point.x > 0));
-  const yLabel = 'nats';
   const figures = [
     {
       label: 'against tokens',
@@ -152,7 +155,7 @@ function charts(report: Report): string {
     },
   ].map(
     ({ className, ...chart }) =>
-      `<figure class="card ${className}"><figcaption>${chart.label}</figcaption>${chartSvg({ ...chart, yLabel })}</figure>`,
+      `<figure class="card ${className}"><figcaption>${chart.label}</figcaption>${chartSvg(chart)}</figure>`,
   );
   const legend = all.map(
     ({ name, className }) => `<li class="${className}">${swatch(className)}${escapeHtml(name)}</li>`,

@@ -16,7 +16,7 @@ export function timeTicks(from: number, to: number, max: number): number[] {
   return clock ? multiples(from, to, clock) : niceTicks(from / hour, to / hour, max).map((tick) => tick * hour);
 }
 
-/** Powers of ten within the range, with 2 and 5 between them where there is room. */
+/** Powers of ten within the range, with 2 and 5, or 3, between them where there is room. */
 export function logTicks(from: number, to: number, max: number): number[] {
   const every = (factors: readonly number[]): number[] => {
     const ticks: number[] = [];
@@ -25,8 +25,7 @@ export function logTicks(from: number, to: number, max: number): number[] {
     }
     return ticks.filter((tick) => tick >= from && tick <= to);
   };
-  const dense = every([1, 2, 5]);
-  return dense.length <= max ? dense : every([1]);
+  return [every([1, 2, 5]), every([1, 3])].find((ticks) => ticks.length <= max) ?? every([1]);
 }
 
 /** Digits after the point that the longest of them needs. */

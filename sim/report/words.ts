@@ -11,8 +11,8 @@ export function aboutOf(report: Pick<Report, 'strategies' | 'peers'>, series: st
 }
 
 export const TABLE_COLUMNS: readonly { title: string; text: (row: SummaryRow) => string }[] = [
-  { title: 'Validation loss', text: ({ loss }) => statisticText(loss, lossText) },
-  { title: 'Against centralized', text: ({ gapPercent: gap }) => (gap ? `${statisticText(gap, percentText)}` : '–') },
+  { title: 'Validation loss', text: ({ loss }) => statisticText(loss, lossText, 3) },
+  { title: 'Against centralized', text: ({ gapPercent: gap }) => statisticText(gap, percentText, 1) },
   { title: 'Bytes a peer', text: ({ bytes }) => bytesText(bytes) },
   { title: 'Bytes a token', text: ({ bytesAToken: bytes }) => (bytes >= 0 ? `${Number(bytes.toPrecision(3))}` : '–') },
   {
@@ -28,6 +28,9 @@ function targetText({ target: { reached, of, virtualMs } }: SummaryRow): string 
   return `${timeText(virtualMs)}${reached < of ? ` (${reached} of ${of} runs)` : ''}`;
 }
 
+/** A strategy that ends no further from centralized training than this, in percent of its loss, is a good one. */
+const GOOD_PERCENT = 5;
+
 /** The figures that one would tell a colleague first. */
 export function headlines(report: Report): { value: string; says: string }[] {
   const rows = report.summary;
@@ -38,19 +41,25 @@ export function headlines(report: Report): { value: string; says: string }[] {
   const said: { value: string; says: string }[] = [];
   if (central?.loss) said.push({ value: lossText(central.loss.mean), says: 'nats: where centralized training ends' });
   const nearest = least(rounds, ({ gapPercent }) => gapPercent?.mean ?? Number.POSITIVE_INFINITY);
-  if (nearest) {
-    const gap = nearest.gapPercent?.mean ?? Number.NaN;
-    said.push({ value: percentText(gap), says: `loss against centralized: ${nearest.series}, the nearest to it` });
-  }
-  const leanest = least(rounds, ({ bytes }) => bytes);
+  if (!nearest) return said;
+  said.push({
+    value: percentText(nearest.gapPercent?.mean ?? Number.NaN),
+    says: `loss against centralized: ${nearest.series}, the lowest of those with rounds`,
+  });
+  // bytes and time that are saved by learning nothing are no saving
+  const good = rounds.filter(({ gapPercent }) => (gapPercent?.mean ?? Number.NaN) <= GOOD_PERCENT);
+  const leanest = least(good, ({ bytes }) => bytes);
+  const within = `within ${GOOD_PERCENT} % of centralized`;
   if (leanest && ddp) {
-    const times = ddp.bytes / leanest.bytes;
-    said.push({ value: `${countText(Math.round(times))}×`, says: `fewer bytes than ddp: ${leanest.series}` });
-  } else if (leanest) said.push({ value: bytesText(leanest.bytes), says: `a peer: ${leanest.series}, the leanest` });
-  const fastest = least(rounds, ({ virtualMs }) => virtualMs);
+    const times = (ddp.bytes / leanest.bytes).toPrecision(3);
+    said.push({ value: `${Number(times)}×`, says: `fewer bytes than ddp: ${leanest.series}, the leanest ${within}` });
+  } else if (leanest) {
+    said.push({ value: bytesText(leanest.bytes), says: `a peer: ${leanest.series}, the leanest ${within}` });
+  }
+  const fastest = least(good, ({ virtualMs }) => virtualMs);
   if (fastest && ddp) {
-    const times = ddp.virtualMs / fastest.virtualMs;
-    said.push({ value: `${times.toPrecision(3)}×`, says: `as fast as ddp over these links: ${fastest.series}` });
+    const times = (ddp.virtualMs / fastest.virtualMs).toPrecision(3);
+    said.push({ value: `${Number(times)}×`, says: `as fast as ddp over these links: ${fastest.series}` });
   }
   return said;
 }

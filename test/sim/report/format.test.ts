@@ -5,9 +5,10 @@ import { logTicks, niceTicks, timeTicks } from '../../../sim/report/ticks.ts';
 it('writes numbers as people read them', () => {
   expect([0, 950, 12_345, 1_200_000].map(bytesText)).toEqual(['0 B', '950 B', '12.3 kB', '1.20 MB']);
   expect([5, 20_000, 3_072_000, Number.NaN].map(countText)).toEqual(['5', '20k', '3.07M', '–']);
-  expect([0, 340, 12_500, 90_000, 200_000, 600_000, 7_560_000].map(timeText)).toEqual([
+  expect([0, 340, 1000, 12_500, 90_000, 200_000, 600_000, 7_560_000].map(timeText)).toEqual([
     '0 s',
     '340 ms',
+    '1 s',
     '12.5 s',
     '90 s',
     '3.33 min',
@@ -16,9 +17,9 @@ it('writes numbers as people read them', () => {
   ]);
   expect([1.23456, null, Number.NaN].map(lossText)).toEqual(['1.235', '–', '–']);
   expect([1.25, -0.5, 0].map(percentText)).toEqual(['+1.3 %', '-0.5 %', '0.0 %']);
-  expect(statisticText({ mean: 2, spread: 0.0123, n: 3 }, lossText)).toBe('2.000 ± 0.012');
-  expect(statisticText({ mean: 2, spread: null, n: 1 }, lossText)).toBe('2.000');
-  expect(statisticText(null, lossText)).toBe('–');
+  expect(statisticText({ mean: 2, spread: 0.0123, n: 3 }, lossText, 3)).toBe('2.000 ± 0.012');
+  expect(statisticText({ mean: 2, spread: null, n: 1 }, lossText, 3)).toBe('2.000');
+  expect(statisticText(null, lossText, 3)).toBe('–');
 });
 
 it('marks axes at round numbers', () => {
@@ -28,5 +29,6 @@ it('marks axes at round numbers', () => {
   expect(timeTicks(0, 130_000, 5)).toEqual([0, 30_000, 60_000, 90_000, 120_000]);
   expect(timeTicks(0, 36_000_000, 5)).toEqual([0, 2, 4, 6, 8, 10].map((hour) => hour * 3_600_000));
   expect(logTicks(1000, 200_000, 10)).toEqual([1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000, 200_000]);
+  expect(logTicks(1, 100, 5)).toEqual([1, 3, 10, 30, 100]);
   expect(logTicks(1, 1e6, 5)).toEqual([1, 10, 100, 1000, 10_000, 100_000, 1_000_000]);
 });
