@@ -22,8 +22,8 @@ export const REGIONS = ['us-east', 'us-west', 'eu-west', 'eu-central', 'ap-south
 export type Region = (typeof REGIONS)[number];
 
 /**
- * Round trips in milliseconds between data centers, rounded from what the large clouds publish (medians of 2024). The
- * upper triangle, in the order of REGIONS, beginning with the region itself.
+ * Round trips in milliseconds between data centers, of the order seen between regions of large clouds: estimates, not
+ * measurements. The upper triangle, in the order of REGIONS, beginning with the region itself.
  */
 const ROUND_TRIPS_MS: Readonly<Record<Region, readonly number[]>> = {
   'us-east': [2, 65, 75, 92, 200, 155, 115],
