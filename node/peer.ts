@@ -126,6 +126,7 @@ export class Peer {
   }
 
   onPeer(peer: PeerId, up: boolean): void {
+    if (this.#stopped) return;
     this.#c.onEvent({ event: 'peer', id: peer, change: up ? 'connected' : 'disconnected' });
     this.#give({ type: 'peer', peer, up });
   }
@@ -337,7 +338,9 @@ export class Peer {
   #report(report: Report): void {
     this.#telling.report(report);
     if (report.kind === 'peer' || report.kind === 'synced') this.#tellWaiting();
-    if (report.kind === 'done') this.#settle.resolve(report.reason);
+    if (report.kind !== 'done') return;
+    this.stop(); // `done` is the last that is heard of this peer
+    this.#settle.resolve(report.reason);
   }
 
   /** Before the first round: for how many more peers. */
