@@ -55,7 +55,8 @@ export class Machine {
   #future: { from: PeerId; message: Message }[] = [];
   /** the header announced before a restart, which stands if its round is still open */
   #announcedBefore: MessageOf<'header'> | undefined;
-  #ending: { sinceMs: number; reason: 'rounds' | 'left' } | undefined;
+  /** since when the last round is reached */
+  #endingSinceMs: number | undefined;
   #started = false;
   #done = false;
 
@@ -167,7 +168,7 @@ export class Machine {
         return this.#onCertificate(from, message);
       case 'status':
         this.#membership.heard(message.author);
-        this.#sync.onStatus(message.author === from ? from : message.author, message);
+        this.#sync.onStatus(message);
         return;
       default:
         return message satisfies never;
@@ -316,7 +317,7 @@ export class Machine {
       if (this.#core.atTip && !this.#applying && !this.#sync.restoring) this.#advanceRound();
     } while (this.#agreement.hasOutbox && !this.#done);
     this.#repeatWhenStuck();
-    if (this.#ending) this.#endWhenHeard(this.#ending);
+    if (this.#endingSinceMs !== undefined) this.#endWhenHeard(this.#endingSinceMs);
   }
 
   /** A decided block becomes part of the branch, even over unfinal ones that we went on with. */
@@ -374,8 +375,8 @@ export class Machine {
     const { genesis } = context;
     const round = applied.state.round;
     if (genesis.rounds !== null && round >= genesis.rounds) {
-      if (this.#ending) return;
-      this.#ending = { sinceMs: this.#core.nowMs, reason: 'rounds' };
+      if (this.#endingSinceMs !== undefined) return;
+      this.#endingSinceMs = this.#core.nowMs;
       return this.#chatter.sayWhereWeEnd();
     }
     const announced = this.#round?.own ?? this.#announcedBefore;
@@ -395,7 +396,7 @@ export class Machine {
 
   #advanceRound(): void {
     const { applied, self } = this.#core;
-    if (!applied || this.#ending) return;
+    if (!applied || this.#endingSinceMs !== undefined) return;
     if (this.#membership.leaving && !isMember(applied.head, self)) return this.#finish('left');
     this.#round?.askToFinish();
     const entry = this.#closing.advance(this.#agreement, this.#round);
@@ -439,15 +440,15 @@ export class Machine {
   /** Gossip loses messages: as long as nothing moves, everything is said again. */
   #repeatWhenStuck(): void {
     if (this.#done) return;
-    const waiting = this.#closing.isWaiting || this.#round?.own !== undefined || this.#ending !== undefined;
+    const waiting = this.#closing.isWaiting || this.#round?.own !== undefined || this.#endingSinceMs !== undefined;
     this.#chatter.repeatWhenStuck(waiting, this.#agreement, this.#round);
   }
 
   /** The last round is reached: stay a moment, so that nobody is left without its certificate and payloads. */
-  #endWhenHeard(ending: { sinceMs: number; reason: 'rounds' | 'left' }): void {
-    const atMs = ending.sinceMs + LINGER_MS;
+  #endWhenHeard(sinceMs: number): void {
+    const atMs = sinceMs + LINGER_MS;
     const alone = !this.#membership.reachable().some((peer) => isMember(this.#core.branch.head, peer));
-    if (alone || this.#core.nowMs >= atMs) this.#finish(ending.reason);
+    if (alone || this.#core.nowMs >= atMs) this.#finish('rounds');
     else this.#core.wakeAt(atMs);
   }
 }

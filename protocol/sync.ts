@@ -39,13 +39,13 @@ export class Sync {
     this.#membership = membership;
   }
 
-  /** @returns whether the sender is behind us */
-  onStatus(from: PeerId, status: MessageOf<'status'>): boolean {
+  /** Whoever is further is asked, whoever is behind is told. */
+  onStatus(status: MessageOf<'status'>): void {
+    const from = status.author;
     const order = compareBranches(status, this.#core.standing());
     if (order < 0) this.ask(from, false);
     else if (order === 0) this.caughtUp = true;
     else this.#tell(from);
-    return order > 0;
   }
 
   /** Asks a peer for its history, one question at a time. */

@@ -1,8 +1,9 @@
 import './polyfill.ts';
-import { createPrivateKey, createPublicKey, type KeyObject, randomBytes, sign, verify } from 'node:crypto';
+import { createPublicKey, type KeyObject, randomBytes, sign, verify } from 'node:crypto';
 import { privateKeyFromRaw } from '@libp2p/crypto/keys';
 import type { PrivateKey } from '@libp2p/interface';
 import { peerIdOf, type Signer } from '../../protocol/identity.ts';
+import { privateKeyOf, publicKeyOfSeed } from '../store/identity.ts';
 import { networkError } from './errors.ts';
 
 /**
@@ -17,9 +18,6 @@ export interface Identity extends Signer {
 
 const SEED_BYTES = 32;
 
-/** PKCS #8 of an Ed25519 private key (RFC 8410 section 7): this, then the seed. */
-const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
-
 export function createIdentity(): Identity {
   return identityFromBytes(randomBytes(SEED_BYTES));
 }
@@ -32,8 +30,8 @@ export function identityFromBytes(seed: Uint8Array): Identity {
   if (seed.length !== SEED_BYTES) {
     throw networkError('E_IDENTITY', `an identity is a seed of ${SEED_BYTES} bytes, not ${seed.length}: restore it`);
   }
-  const key = createPrivateKey({ key: Buffer.concat([PKCS8_PREFIX, seed]), format: 'der', type: 'pkcs8' });
-  const publicKey = new Uint8Array(createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(-32));
+  const key = privateKeyOf(seed);
+  const publicKey = publicKeyOfSeed(seed);
   return {
     self: peerIdOf(publicKey),
     publicKey,
