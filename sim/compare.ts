@@ -27,6 +27,11 @@ export interface ComparisonInit {
   workers: number;
   /** strategy whose first run the timeline is of @default the first one with rounds */
   timeline?: string;
+  /**
+   * Multiples of the inner learning rate at which the centralized baseline is trained with the first seed. The one that ends
+   * lowest is its rate with all seeds: a batch as large as those of all peers together wants a rate of its own.
+   */
+  baselineRates: readonly number[];
   /** what all runs with this seed have in common */
   base(request: BaseRequest): Genesis;
   open(genesis: Genesis, use: HostUse): Promise<ReplicaHost>;
@@ -74,6 +79,8 @@ export interface Compared {
   /** inner steps of one peer, and tokens of all peers, in each complete run */
   steps: number;
   tokens: number;
+  /** the centralized baseline at each rate that it was tried at, with the first seed; the lowest loss was kept */
+  rates: { rate: number; loss: number }[];
 }
 
 interface Work {
@@ -93,13 +100,13 @@ interface Work {
  * @throws CodedError `E_COMPARISON`, `E_STRATEGY`, and those of `open`
  */
 export async function compare(init: ComparisonInit, options: ComparisonOptions = {}): Promise<Compared> {
-  const { strategies, seeds, workers } = init;
+  const { strategies, seeds, workers, baselineRates } = init;
   const { signal, onProgress, onRun } = options;
   const { steps, tokensAStep } = planSteps(init);
   let timeline: Timeline | null = null;
   let done = 0;
   const withRounds = strategies.filter(({ exchange }) => exchange !== 'steps');
-  const all = seeds.length * (2 + withRounds.length) * steps * tokensAStep;
+  const all = (seeds.length * (2 + withRounds.length) + baselineRates.length - 1) * steps * tokensAStep;
   const advance = (tokens: number): void => {
     done += tokens;
     onProgress?.(done, all);
@@ -108,26 +115,60 @@ export async function compare(init: ComparisonInit, options: ComparisonOptions =
     timeline = kept;
   };
   const work: Work = { init, options, steps, tokensAStep, advance, keepTimeline };
+  const tried: { rate: number; runs: RunRecord[] }[] = [];
+  const results: RunRecord[][] = [];
+  const soFar = (): Compared => {
+    const runs = inOrder([...(bestOf(tried)?.runs ?? []), ...results.flat()], strategies);
+    const rates = tried.flatMap(({ rate, runs }) => {
+      const loss = runs[0]?.loss ?? null;
+      return loss === null ? [] : [{ rate, loss }];
+    });
+    return { runs, timeline, steps, tokens: steps * tokensAStep, rates };
+  };
+  const [first = 0, ...others] = seeds;
+  const sweep = baselineRates.map((rate, i) => async () => {
+    tried[i] = { rate, runs: await runCentralized(work, first, rate) };
+  });
+  await inParallel(sweep, workers, signal);
+  const best = bestOf(tried);
+  for (const run of best?.runs ?? []) onRun?.(run, soFar());
   // one seed after the other, so that what was done when somebody stops it can be compared
-  const jobs = seeds.flatMap((seed) => [
-    () => runCentralized(work, seed),
+  const jobs = [first, ...others].flatMap((seed) => [
+    ...(seed === first ? [] : [() => runCentralized(work, seed, best?.rate ?? 1)]),
     () => runAlone(work, seed),
     ...withRounds.map((strategy) => async () => [await runStrategy(work, strategy, seed)]),
   ]);
-  const results: RunRecord[][] = jobs.map(() => []);
-  const soFar = (): Compared => {
-    return { runs: inOrder(results.flat(), strategies), timeline, steps, tokens: steps * tokensAStep };
-  };
+  const told = jobs.map((job, i) => async () => {
+    const runs = await job();
+    results[i] = runs;
+    for (const run of runs) onRun?.(run, soFar());
+  });
+  await inParallel(told, workers, signal);
+  return soFar();
+}
+
+/** Of the rates that were tried to the end, the one with the lowest loss; of none, the one that got furthest. */
+function bestOf(
+  tried: readonly { rate: number; runs: RunRecord[] }[],
+): { rate: number; runs: RunRecord[] } | undefined {
+  const loss = ({ runs }: { runs: RunRecord[] }) => runs[0]?.loss ?? Number.POSITIVE_INFINITY;
+  return tried.reduce<(typeof tried)[number] | undefined>(
+    (best, each) => (each && (!best || loss(each) < loss(best)) ? each : best),
+    undefined,
+  );
+}
+
+/** So many jobs at once, begun in order; after the signal none is begun. */
+async function inParallel(
+  jobs: readonly (() => Promise<void>)[],
+  workers: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   let next = 0;
   const worker = async (): Promise<void> => {
-    while (next < jobs.length && !signal?.aborted) {
-      const job = next++;
-      results[job] = await jobs[job]!();
-      for (const run of results[job]) onRun?.(run, soFar());
-    }
+    while (next < jobs.length && !signal?.aborted) await jobs[next++]!();
   };
   await Promise.all(Array.from({ length: Math.min(workers, jobs.length) }, worker));
-  return soFar();
 }
 
 /**
@@ -165,10 +206,10 @@ function leastCommonMultiple(a: number, b: number): number {
 }
 
 /** All peers' batches in one step of one trainer; `ddp` is the same training, charged for its exchanges. */
-async function runCentralized(work: Work, seed: number): Promise<RunRecord[]> {
+async function runCentralized(work: Work, seed: number, rate: number): Promise<RunRecord[]> {
   const { init, steps, tokensAStep } = work;
   const { peers, scenario, strategies } = init;
-  const { record, parameters } = await runPooled(work, { seed, series: CENTRALIZED, batches: peers, steps });
+  const { record, parameters } = await runPooled(work, { seed, series: CENTRALIZED, batches: peers, steps, rate });
   const charged = strategies.filter(({ exchange }) => exchange === 'steps');
   if (charged.length === 0) return [record];
   const charge = chargeAllReduce({ scenario, seed }, { peers, steps, parameters });
@@ -188,20 +229,32 @@ async function runCentralized(work: Work, seed: number): Promise<RunRecord[]> {
 /** What a peer reaches without the others: its own batch, and their tokens one after the other. */
 async function runAlone(work: Work, seed: number): Promise<RunRecord[]> {
   const steps = work.steps * work.init.peers;
-  return [(await runPooled(work, { seed, series: ALONE, batches: 1, steps })).record];
+  return [(await runPooled(work, { seed, series: ALONE, batches: 1, steps, rate: 1 })).record];
+}
+
+interface Pooled {
+  seed: number;
+  series: string;
+  /** of a peer, in one step */
+  batches: number;
+  steps: number;
+  /** of the inner learning rate */
+  rate: number;
 }
 
 /** One trainer without links. Its time is that of its steps: in `centralized`, of a machine as fast as all peers. */
 async function runPooled(
   work: Work,
-  { seed, series, batches, steps }: { seed: number; series: string; batches: number; steps: number },
+  { seed, series, batches, steps, rate }: Pooled,
 ): Promise<{ record: RunRecord; parameters: number }> {
   const { init, options, advance } = work;
   const { base, open, evaluations, scenario } = init;
   const [first] = new Identities().swarm(seed, 1);
   const plain = base({ seed, founder: first!.self, steps, batches });
   const outer = { name: 'sgd', learningRate: 1, momentum: 0 } as const;
-  const genesis = { ...plain, codec: { ...plain.codec, name: 'fp32' as const }, outer };
+  const { learningRate, learningRateMin } = plain.inner;
+  const inner = { ...plain.inner, learningRate: rate * learningRate, learningRateMin: rate * learningRateMin };
+  const genesis = { ...plain, inner, codec: { ...plain.codec, name: 'fp32' as const }, outer };
   const ends = new ComputeModel({ ...scenario.compute, stragglers: null }, { peers: 1, seed }).stepEnds(0, steps);
   const host = await open(genesis, { replicas: 1, pooled: batches });
   const record: RunRecord = { ...emptyRecord(series, seed), reason: 'stopped', computeFraction: 1 };

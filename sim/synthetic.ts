@@ -8,7 +8,7 @@ import { AgreedStates, type InnerTrainer, Seat, type Trained, type TrainRequest 
 
 /** The problem that stands for a model where only the protocol is of interest. */
 export interface Quadratic {
-  /** alpha: inner learning rate */
+  /** alpha at the inner learning rate that a synthetic genesis has, which is 1 */
   learningRate: number;
   /** h: curvatures run from 1 down to this, geometrically */
   curvatureMin: number;
@@ -67,10 +67,10 @@ export class QuadraticTrainer implements InnerTrainer<null> {
   readonly curvatures: Float64Array;
   readonly center: Float64Array;
 
-  constructor({ seed, model, batch }: Genesis, quadratic: Quadratic) {
+  constructor({ seed, model, batch, inner }: Genesis, quadratic: Quadratic) {
     const { length } = modelLayout(model);
     this.#seed = seed;
-    this.#quadratic = quadratic;
+    this.#quadratic = { ...quadratic, learningRate: inner.learningRate * quadratic.learningRate };
     this.#length = length;
     this.#tokensAStep = batch * model.context;
     this.curvatures = Float64Array.from({ length }, (_, j) => quadratic.curvatureMin ** (j / (length - 1)));

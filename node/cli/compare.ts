@@ -26,6 +26,7 @@ interface CompareFlags
   peers: number;
   tokens: number;
   seeds: number;
+  baselineRates: number[];
   target?: number;
   timeline?: string;
   points: number;
@@ -63,6 +64,12 @@ export function addCompare(program: Command, finish: (code: number) => void): vo
     .option('--tokens <n>', 'of all peers, in each run, like 3M or 500k', tokens, 1_000_000)
     .option('--seeds <n>', 'runs of each strategy, from --seed on', integer('--seeds', 1, 1000), 1)
     .option('--inner-steps <H>', "where a strategy names none (default: the model's)", integer('--inner-steps', 1, 1e6))
+    .option(
+      '--baseline-rates <factors>',
+      'of the inner learning rate, for centralized: the best with the first seed is kept',
+      factors,
+      [1],
+    )
     .option('--target <loss>', 'to measure time to (default: 5% above centralized)', decimal('--target', 0, 1e6))
     .option('--timeline <strategy>', 'that is drawn peer by peer (default: the first with rounds)')
     .option('--points <n>', 'on a curve', integer('--points', 1, 10_000), POINTS)
@@ -90,6 +97,13 @@ function tokens(text: string): number {
   throw new CodedError('E_OPTION', `--tokens takes a number of tokens like 3000000, 500k or 3M, not "${text}"`);
 }
 
+/** 1,2,4 */
+function factors(text: string): number[] {
+  const values = text.split(',').map((part) => (/^\s*\d+(\.\d+)?\s*$/.test(part) ? Number(part) : Number.NaN));
+  if (values.every((value) => value > 0 && value <= 1000) && new Set(values).size === values.length) return values;
+  throw new CodedError('E_OPTION', `--baseline-rates takes different factors above 0 like 1,2,4, not "${text}"`);
+}
+
 /** @throws CodedError `E_STRATEGY` */
 async function strategiesOf({ strategies, strategyFile }: CompareFlags): Promise<Strategy[]> {
   if (strategyFile === undefined) return parseStrategies(strategies);
@@ -104,7 +118,7 @@ async function strategiesOf({ strategies, strategyFile }: CompareFlags): Promise
 }
 
 async function runCompare(flags: CompareFlags): Promise<number> {
-  const { peers, tokens: tokensAsked, out, target, points: evaluations, timeline, json } = flags;
+  const { peers, tokens: tokensAsked, out, target, points: evaluations, timeline, json, baselineRates } = flags;
   const abort = new AbortController();
   const removeHandlers = onStopRequest({ stop: () => abort.abort(), kill: () => process.exit(KILLED_EXIT_CODE) });
   const view = json ? jsonView() : new CompareScreen(new Terminal(process.stdout, process.env));
@@ -118,7 +132,13 @@ async function runCompare(flags: CompareFlags): Promise<number> {
     });
     const commit = commitOf();
     const command = ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' ');
-    const given = { tokens: tokensAsked, strategies, evaluations, ...(timeline === undefined ? {} : { timeline }) };
+    const given = {
+      tokens: tokensAsked,
+      strategies,
+      evaluations,
+      baselineRates,
+      ...(timeline === undefined ? {} : { timeline }),
+    };
     const comparison = { ...init, ...given };
     const seeds = [...init.seeds];
     const { steps, tokensAStep } = planSteps(comparison);

@@ -23,6 +23,8 @@ export interface Report {
   /** loss to which time is measured; null when nothing was finished */
   target: number | null;
   strategies: { name: string; about: string }[];
+  /** whole loss of the centralized baseline with the first seed, by multiple of the inner learning rate */
+  rates: { rate: number; loss: number }[];
   /** everything that decided what happened, defaults filled in */
   configuration: Record<string, unknown>;
   summary: SummaryRow[];
@@ -35,10 +37,11 @@ type ReportFacts = Pick<
   'title' | 'command' | 'commit' | 'complete' | 'wallSeconds' | 'peers' | 'seeds' | 'tokensAsked' | 'configuration'
 > & { target?: number; strategies: readonly Strategy[] };
 
-export function makeReport({ runs, timeline, steps, tokens }: Compared, facts: ReportFacts): Report {
+export function makeReport({ runs, timeline, steps, tokens, rates }: Compared, facts: ReportFacts): Report {
   const target = facts.target ?? defaultTarget(runs);
   const strategies = facts.strategies.map(({ name, about }) => ({ name, about }));
-  return { version: 1, ...facts, strategies, tokens, steps, target, summary: summarize(runs, target), runs, timeline };
+  const summary = summarize(runs, target);
+  return { version: 1, ...facts, strategies, rates, tokens, steps, target, summary, runs, timeline };
 }
 
 const COLUMNS = ['series', 'seed', 'split', 'tokens', 'virtualMs', 'bytesPerPeer', 'valLoss'] as const;

@@ -71,7 +71,7 @@ function least(rows: readonly SummaryRow[], value: (row: SummaryRow) => number):
   );
 }
 
-export function footnotes({ target, tokensAsked, tokens, strategies, summary }: Report): string[] {
+export function footnotes({ target, tokensAsked, tokens, strategies, summary, rates }: Report): string[] {
   const counts = summary.map(({ loss }) => loss?.n ?? 0);
   const [least, most] = [Math.min(...counts), Math.max(0, ...counts)];
   const n = least < most ? `${least} to ${most}` : `${most}`;
@@ -90,6 +90,17 @@ export function footnotes({ target, tokensAsked, tokens, strategies, summary }: 
           'ddp is centralized training, charged for a ring all-reduce of float32 gradients after every step over the same links, without overlap; faults do not touch it.',
         ]
       : []),
-    'All have the same inner learning rate, data order and number of tokens; nothing was tuned for any of them. With so few steps, one peer with small batches and more of them often beats the large batch of the centralized baseline, and so can a strategy.',
+    rateNote(rates),
   ];
+}
+
+/** Which learning rate whom was given: what a reader must know before believing any order of the rows. */
+function rateNote(rates: Report['rates']): string {
+  const same = 'All have the same data order and number of tokens.';
+  if (rates.length < 2) {
+    return `${same} All have the same inner learning rate; nothing was tuned for any of them. With so few steps, one peer with small batches and more of them often beats the large batch of the centralized baseline, and so can a strategy.`;
+  }
+  const best = rates.reduce((least, each) => (each.loss < least.loss ? each : least));
+  const tried = rates.map(({ rate, loss }) => `${rate}× ${lossText(loss)}`).join(', ');
+  return `${same} The centralized baseline (and ddp) has the learning rate that suits its large batch best, ${best.rate}× that of the others; tried with the first seed: ${tried}. Nothing was tuned for the others.`;
 }

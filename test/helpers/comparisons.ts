@@ -16,6 +16,7 @@ export function comparisonInit(init: Partial<ComparisonInit>): ComparisonInit {
     strategies: parseStrategies('ddp,diloco'),
     scenario: makeScenario({ latency: '20ms', bandwidth: '10mbit' }, peers),
     evaluations: 5,
+    baselineRates: [1],
     workers: 1,
     base: ({ seed, founder, batches }) => {
       const asked = { founder, seed, innerSteps: 20, codec, outer, rounds: null, waitFor: peers, timing };

@@ -45,6 +45,23 @@ describe('compare', () => {
     expect(three).toEqual(one);
   });
 
+  it('trains the baseline at the rate that ends lowest with the first seed', async () => {
+    const seeds = [1, 2];
+    const at = async (rate: number) => {
+      const { runs } = await compare(comparisonInit({ seeds, baselineRates: [rate] }));
+      return runs.filter(({ series }) => series === 'centralized').map(({ loss }) => loss);
+    };
+    const [slow, fast] = [await at(0.05), await at(1)];
+    const { runs, rates } = await compare(comparisonInit({ seeds, baselineRates: [0.05, 1], workers: 2 }));
+    expect(rates).toEqual([
+      { rate: 0.05, loss: slow[0] },
+      { rate: 1, loss: fast[0] },
+    ]);
+    expect(slow[0]).not.toBe(fast[0]);
+    const best = Number(slow[0]) < Number(fast[0]) ? slow : fast;
+    expect(runs.filter(({ series }) => series === 'centralized').map(({ loss }) => loss)).toEqual(best);
+  });
+
   it('keeps what was done when it is stopped', async () => {
     const abort = new AbortController();
     const onRun = () => abort.abort();

@@ -121,7 +121,7 @@ it('says in words what the page shows', () => {
 });
 
 it('is a page even when it was stopped before anything was done', () => {
-  const empty = { runs: [], timeline: null, steps: 100, tokens: 1600 };
+  const empty = { runs: [], timeline: null, steps: 100, tokens: 1600, rates: [] };
   const facts = { title: 't', command: 'c', commit: null, complete: false, wallSeconds: 0, peers: 4, seeds: [1] };
   const stopped = makeReport(empty, { ...facts, tokensAsked: 1600, configuration: {}, strategies: [] });
   const other = temporaryFolder();
