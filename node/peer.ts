@@ -174,7 +174,7 @@ export class Peer {
       case 'send':
         return ignoreFailure(network.sendTo(effect.peer, encodeMessage(effect.message)));
       case 'initialize':
-        return this.#watch(worker.initialize().then((applied) => this.#restored(applied)));
+        return this.#watch(worker.initialize().then((settled) => this.#restored(settled)));
       case 'restore':
         return this.#watch(this.#restore(effect));
       case 'train':
@@ -278,10 +278,10 @@ export class Peer {
     const { rounds } = this.#genesis;
     const evaluateAll = rounds !== null && state.round >= rounds;
     const applied = await this.#c.worker.apply({ base: entry.block.base, block, updates, final, state, evaluateAll });
-    this.#serve(applied.file);
     this.#telling.applied(applied.valLoss);
-    const { snapshot, snapshotBytes, file } = applied;
-    this.#give({ type: 'applied', block, snapshot, snapshotBytes, served: file !== null });
+    const { snapshot, snapshotBytes } = applied;
+    this.#give({ type: 'applied', block, snapshot, snapshotBytes });
+    this.#watch(this.#saved(block));
     await this.#dropOldPayloads(state.round);
   }
 
@@ -295,18 +295,25 @@ export class Peer {
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);
-      this.#restored(applied);
+      await this.#restored(applied);
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
       const { id, size } = snapshot;
-      this.#give({ type: 'restored', snapshot: id, snapshotBytes: size, served: false, error: cause.code });
+      this.#give({ type: 'restored', snapshot: id, snapshotBytes: size, error: cause.code });
     }
   }
 
-  #restored(applied: AppliedState): void {
-    this.#serve(applied.file);
-    const { snapshot, snapshotBytes, file } = applied;
-    this.#give({ type: 'restored', snapshot, snapshotBytes, served: file !== null, error: null });
+  async #restored({ snapshot, snapshotBytes }: AppliedState): Promise<void> {
+    this.#serve(await this.#c.worker.saved());
+    this.#give({ type: 'restored', snapshot, snapshotBytes, error: null });
+  }
+
+  /** The next round is under way already when the disk has the state that it builds on. */
+  async #saved(block: Hash): Promise<void> {
+    const file = await this.#c.worker.saved();
+    if (!file) return;
+    this.#serve(file);
+    this.#give({ type: 'saved', block });
   }
 
   /** Lets others fetch the snapshot out of the checkpoint file. */

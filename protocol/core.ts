@@ -25,6 +25,7 @@ export class Core {
   /** states that can still be restored or served, newest last, by the hash of the block that led to them */
   readonly states = new Map<Hash, AgreedState>();
   nowMs = 0;
+  #unsaved: { block: Hash; state: AgreedState } | undefined;
   #effects: Effect[] = [];
   #status: { standing: string; message: Message } | undefined;
   #wakeAtMs = Number.POSITIVE_INFINITY;
@@ -59,17 +60,25 @@ export class Core {
     return effects;
   }
 
-  /** @param served the state can be fetched from this peer */
-  setApplied(position: number, state: AgreedState, served: boolean): Applied {
+  /** @param saved the state is on disk, and can be fetched from this peer */
+  setApplied(position: number, state: AgreedState, saved: boolean): Applied {
     const head = this.branch.heads[position]!;
     this.applied = { position, head, state, root: rootOf(state) };
     this.states.delete(head.tip);
-    if (served) this.states.set(head.tip, state);
+    this.#unsaved = { block: head.tip, state };
+    if (saved) this.markSaved(head.tip);
+    return this.applied;
+  }
+
+  /** The state that was last applied can be served and restored from now on, if this is the block that led to it. */
+  markSaved(block: Hash): void {
+    if (this.#unsaved?.block !== block) return;
+    this.states.set(block, this.#unsaved.state);
+    this.#unsaved = undefined;
     for (const tip of this.states.keys()) {
       if (this.states.size <= LIMITS.snapshotsKept) break;
       this.states.delete(tip);
     }
-    return this.applied;
   }
 
   /** The whole branch is in the state: nothing is left to apply. */

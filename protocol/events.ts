@@ -14,13 +14,12 @@ export type Event = { nowMs: number } & (
   | { type: 'trained'; base: Hash; update: Omit<Update, 'author' | 'signature'>; inline: Uint8Array | null }
   /** a `fetch` is over: the payload is here and its codec's check passed, or it is refused with this code */
   | { type: 'payload'; payload: Hash; error: string | null }
-  /**
-   * an `apply` is done; the snapshot is that of the new agreed state, `served` if it is on disk for others to fetch and
-   * for this peer to start from (a large model's is not at every round)
-   */
-  | { type: 'applied'; block: Hash; snapshot: Hash; snapshotBytes: number; served: boolean }
-  /** an `initialize` or `restore` is done; an error code when the snapshot could not be had */
-  | { type: 'restored'; snapshot: Hash; snapshotBytes: number; served: boolean; error: string | null }
+  /** an `apply` is done; the snapshot is that of the new agreed state */
+  | { type: 'applied'; block: Hash; snapshot: Hash; snapshotBytes: number }
+  /** the agreed state that this block led to is on disk, for others to fetch and for this peer to start from */
+  | { type: 'saved'; block: Hash }
+  /** an `initialize` or `restore` is done and the state on disk; an error code when the snapshot could not be had */
+  | { type: 'restored'; snapshot: Hash; snapshotBytes: number; error: string | null }
   /** the answer to `request-history`; null when the peer gave none that could be read */
   | { type: 'history'; peer: PeerId; history: History | null }
   | { type: 'wake' }

@@ -31,8 +31,9 @@ import type { Block, Entry } from './wire.ts';
  * 3. Pass only messages that `decodeMessage` accepted, with the peer that handed them over.
  * 4. Answer every `fetch`, `apply`, `initialize`, `restore`, `train` and `request-history` with its event, errors
  *    included; `train` only if the training is not overtaken by `apply` or `restore`.
- * 5. `trained` comes when update and residual are durable, `applied` and `restored` when the agreed state is, or when it
- *    can be had again from an older one on disk and the payloads of the rounds since, which are kept.
+ * 5. `trained` comes when update and residual are durable, `restored` and `saved` when the agreed state is; `applied` may
+ *    come before, for the state can be had again from an older one on disk and the payloads of the rounds since, which
+ *    are kept.
  * 6. Send `wake` at the time last asked for, or a little later.
  * 7. Answer other peers' history requests with `history()`, and serve the states, payloads and blobs it names.
  * 8. Give `restart` back all that was persisted and appended, and the newest agreed state that is whole.
@@ -119,6 +120,8 @@ export class Machine {
         return this.#payloads.onPayload(event.payload, event.error);
       case 'applied':
         return this.#onApplied(event);
+      case 'saved':
+        return this.#core.markSaved(event.block);
       case 'restored':
         return this.#onRestored(event);
       case 'history':
@@ -286,7 +289,7 @@ export class Machine {
     const position = applied.position + 1;
     const { block } = branch.entries[position - 1]!;
     const snapshot = { id: event.snapshot, bytes: event.snapshotBytes };
-    const { root, head } = this.#core.setApplied(position, stateAt(branch.heads[position]!, snapshot), event.served);
+    const { root, head } = this.#core.setApplied(position, stateAt(branch.heads[position]!, snapshot), false);
     this.#membership.onBlock(applied.head, head);
     this.#reportRound(block, root);
     this.#startRound();

@@ -89,7 +89,7 @@ export class Sync {
     if (position < 0) return false; // the branch was left meanwhile
     const snapshot = { id: event.snapshot, bytes: event.snapshotBytes };
     const state = target === 'initialize' ? stateAt(branch.heads[0]!, snapshot) : target.state;
-    const { root } = this.#core.setApplied(position, state, event.served);
+    const { root } = this.#core.setApplied(position, state, true);
     this.#core.emit({ type: 'report', report: { kind: 'synced', round: state.round, root } });
     return true;
   }

@@ -441,7 +441,6 @@ export class VirtualPeer implements Endpoint {
           type: 'restored',
           snapshot: snapshot.id,
           snapshotBytes: snapshot.size,
-          served: false,
           error,
         });
       }
@@ -464,8 +463,11 @@ export class VirtualPeer implements Endpoint {
     while (disk.snapshots.length > LIMITS.snapshotsKept) library.drop(this.index, disk.snapshots.shift()!);
     disk.applied = { block, state: { ...state, snapshot, snapshotBytes } };
     ledger.turn(this.index, 'waiting', kernel.nowMs);
-    if (answer === 'applied') this.#give({ type: 'applied', block, snapshot, snapshotBytes, served: true });
-    else this.#give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+    if (answer === 'restored') this.#give({ type: 'restored', snapshot, snapshotBytes, error: null });
+    else {
+      this.#give({ type: 'applied', block, snapshot, snapshotBytes });
+      this.#give({ type: 'saved', block });
+    }
     this.#dropOldPayloads(state.round);
   }
 

@@ -18,8 +18,8 @@ export interface AtomicOptions {
   durable?: boolean;
 }
 
-/** What is written, in parts so that large vectors need not be joined. */
-export type Content = Uint8Array | readonly Uint8Array[];
+/** What is written, in parts so that large vectors need not be joined; a part is asked for when the one before is out. */
+export type Content = Uint8Array | Iterable<Uint8Array>;
 
 /** Ends the name of a file that is still being written; one that is found later was left by a process that died. */
 export const TEMPORARY_ENDING = '.tmp';
@@ -35,7 +35,7 @@ function temporaryName(path: string): string {
   return join(dirname(path), `${basename(path)}.${process.pid}-${threadId}-${written}${TEMPORARY_ENDING}`);
 }
 
-function partsOf(content: Content): readonly Uint8Array[] {
+function partsOf(content: Content): Iterable<Uint8Array> {
   return content instanceof Uint8Array ? [content] : content;
 }
 

@@ -6,7 +6,7 @@ import { decodeCanonical, encodeCanonical, equalBytes } from '../../protocol/enc
 import { CodedError } from '../../protocol/errors.ts';
 import { HASH_BYTES } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { writeFileAtomicSync } from './atomic.ts';
+import { writeFileAtomic } from './atomic.ts';
 
 /** What a peer needs to go on after a round. */
 export interface Checkpoint {
@@ -46,6 +46,8 @@ const PREFIX_BYTES = MAGIC.length + 4;
 const HEADER_BYTES_MAX = 64 * 1024 * 1024;
 /** One read call moves at most this many bytes: Linux stops near 2 GiB. */
 const READ_BYTES = 64 * 1024 * 1024;
+/** Hashed and written at a time: some milliseconds of a thread that has other work. */
+const WRITE_BYTES = 4 * 1024 * 1024;
 
 const headerSchema = z.strictObject({
   round: z.number().int().min(0),
@@ -75,10 +77,11 @@ export function checkpointRounds(folder: string): number[] {
 }
 
 /**
- * Writes a checkpoint; when this returns the disk has it. Blocks the thread.
+ * Writes a checkpoint; when this resolves the disk has it. The thread is held up by a slice at a time.
+ * @param checkpoint its vectors must not change meanwhile
  * @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`; earlier checkpoints are then as they were
  */
-export function saveCheckpoint(folder: string, checkpoint: Checkpoint): SavedCheckpoint {
+export async function saveCheckpoint(folder: string, checkpoint: Checkpoint): Promise<SavedCheckpoint> {
   const path = checkpointPath(folder, checkpoint.round);
   const vectors = [...checkpoint.vectors];
   const header = encodeHeader({
@@ -86,11 +89,21 @@ export function saveCheckpoint(folder: string, checkpoint: Checkpoint): SavedChe
     meta: checkpoint.meta,
     vectors: vectors.map(([name, values]) => [name, values.length]),
   });
-  const parts = [header, ...vectors.map(([, values]) => bytesOf(values))];
-  const digest = createHash('sha256');
-  for (const part of parts) updateBounded(digest, part);
-  writeFileAtomicSync(path, [...parts, digest.digest()]);
+  await writeFileAtomic(path, withHash([header, ...vectors.map(([, values]) => bytesOf(values))]));
   return { path, segments: segmentsOf(header.length, checkpoint) };
+}
+
+/** The parts in slices, each hashed when it is asked for, and then their hash. */
+function* withHash(parts: readonly Uint8Array[]): Generator<Uint8Array> {
+  const digest = createHash('sha256');
+  for (const part of parts) {
+    for (let offset = 0; offset < part.length; offset += WRITE_BYTES) {
+      const slice = part.subarray(offset, offset + WRITE_BYTES);
+      digest.update(slice);
+      yield slice;
+    }
+  }
+  yield digest.digest();
 }
 
 /**

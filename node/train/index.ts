@@ -1,5 +1,6 @@
 export { BACKEND_NAMES, type BackendName } from './backend.ts';
 export { type BackendReport, reportBackends } from './backends.ts';
+export type { SnapshotFile } from './checkpoints.ts';
 export { createEngine } from './engine.ts';
 export { generate } from './generate.ts';
 export type {
@@ -7,7 +8,6 @@ export type {
   Contribution,
   Opened,
   PeerWorker,
-  SnapshotFile,
   StepNotice,
 } from './peer-worker.ts';
 export { connect, type Remote } from './rpc.ts';

@@ -1,37 +1,36 @@
+import type { Codec } from '../../protocol/codecs/codec.ts';
+import { FLOAT_BYTES, writeFloats } from '../../protocol/codecs/floats.ts';
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import type { Layout } from '../../protocol/model.ts';
 import type { Replica } from '../../protocol/replica.ts';
-import type { AgreedState } from '../../protocol/wire.ts';
 
 /**
- * A peer's own work on disk: with every checkpoint, and in a file of its own after every update made, since the update is
- * announced before the next checkpoint is written.
+ * A peer's own work in a file of its own, written after every update made, since the update is announced before the next
+ * checkpoint is written. The update is kept as it was encoded: it is shorter so, and its author always has it, whatever a
+ * power cut does to the store of blobs.
  */
 export interface SavedOwn {
   /** root that the work builds on */
   base: Hash;
-  /** of the pending update; null when there is none */
-  payload: Hash | null;
-  vectors: Uint8Array;
+  /** the update that no round has settled yet, encoded; null when there is none */
+  payload: Uint8Array | null;
+  /** float32, little-endian, like the next */
+  residual: Uint8Array;
+  unfinalOwn: Uint8Array | null;
 }
 
-/** What a checkpoint says beside its vectors. */
-export interface SavedMeta {
-  /** the block that led to this state */
-  block: Hash;
-  state: AgreedState;
-  /** the payload that the pending update was encoded to */
-  payload: Hash | null;
-  /** AdamW's step counter; its moments are vectors of the checkpoint */
-  updates: number;
-}
-
-const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
 /** A model of the largest blob, three vectors of it. */
 const OWN_BYTES_MAX = 4 * LIMITS.blobBytesMax;
 
-export function encodeOwn(own: SavedOwn): Uint8Array {
+export function encodeOwn(base: Hash, payload: Uint8Array | null, { residual, unfinalOwn }: Replica): Uint8Array {
+  const own: SavedOwn = {
+    base,
+    payload,
+    residual: bytesOf(residual),
+    unfinalOwn: unfinalOwn ? bytesOf(unfinalOwn) : null,
+  };
   return encodeCanonical(own);
 }
 
@@ -39,38 +38,38 @@ export function decodeOwn(bytes: Uint8Array): SavedOwn {
   return decodeCanonical(bytes, OWN_BYTES_MAX) as SavedOwn;
 }
 
-/** The vectors of a checkpoint as `Replica.exportOwn` lays them out. */
-export function ownBytes(vectors: ReadonlyMap<string, Float32Array>): Uint8Array {
-  const residual = vectors.get('residual')!;
-  const [pending, unfinalOwn] = [vectors.get('pending'), vectors.get('unfinalOwn')];
-  const parts = [residual, pending, unfinalOwn].flatMap((part) => (part ? [part] : []));
-  const bytes = new Uint8Array(1 + parts.reduce((sum, part) => sum + part.byteLength, 0));
+/** Puts the work back into a replica. @throws CodedError `E_OWN_FORMAT`, `E_NOT_FINITE`, `PayloadErrorCode` */
+export function resumeOwn(replica: Replica, own: SavedOwn, codec: Codec, layout: Layout): void {
+  let pending: Uint8Array | null = null;
+  if (own.payload) {
+    codec.check(own.payload, layout);
+    const decoded = new Float32Array(layout.length);
+    codec.decode(own.payload, layout, decoded);
+    pending = bytesOf(decoded);
+  }
+  replica.importOwn(ownBytes({ residual: own.residual, pending, unfinalOwn: own.unfinalOwn }));
+}
+
+/** As `Replica.importOwn` takes it. */
+export function ownBytes(own: {
+  residual: Uint8Array;
+  pending: Uint8Array | null;
+  unfinalOwn: Uint8Array | null;
+}): Uint8Array {
+  const { residual, pending, unfinalOwn } = own;
+  const parts = [residual, pending, unfinalOwn].filter((part) => part !== null);
+  const bytes = new Uint8Array(1 + parts.reduce((sum, part) => sum + part.length, 0));
   bytes[0] = (pending ? 1 : 0) | (unfinalOwn ? 2 : 0);
   let offset = 1;
   for (const part of parts) {
-    bytes.set(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), offset);
-    offset += part.byteLength;
+    bytes.set(part, offset);
+    offset += part.length;
   }
   return bytes;
 }
 
-export function encodeMeta(meta: SavedMeta): Uint8Array {
-  return encodeCanonical(meta);
-}
-
-export function decodeMeta(bytes: Uint8Array): SavedMeta {
-  return decodeCanonical(bytes, META_BYTES_MAX) as SavedMeta;
-}
-
-/** Everything that a checkpoint holds; the agreed state first, so that snapshots can be served out of the file. */
-export function checkpointVectors(replica: Replica): Map<string, Float32Array> {
-  const { parameters, outerState, residual, pending, unfinalOwn } = replica;
-  const vectors = new Map([
-    ['parameters', parameters],
-    ['outer', outerState],
-    ['residual', residual],
-  ]);
-  if (pending) vectors.set('pending', pending);
-  if (unfinalOwn) vectors.set('unfinalOwn', unfinalOwn);
-  return vectors;
+export function bytesOf(values: Float32Array): Uint8Array {
+  const bytes = new Uint8Array(FLOAT_BYTES * values.length);
+  writeFloats(values, bytes, 0);
+  return bytes;
 }

@@ -11,24 +11,16 @@ import { initialParameters, type Layout, modelLayout } from '../../protocol/mode
 import { Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { loadDataset } from '../data/run-data.ts';
-import { BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
+import { BlobStore } from '../store/blob-store.ts';
 import { type BlobReference, nativeSha256, readBlob, writeBlob } from '../store/blobs.ts';
-import { loadNewestCheckpoint, pruneCheckpoints, type SavedCheckpoint, saveCheckpoint } from '../store/checkpoint.ts';
 import { runPaths } from '../store/directory.ts';
 import { RecordFile } from '../store/record.ts';
 import type { BackendName } from './backend.ts';
+import { Checkpoints, type LoadedState, type SnapshotFile } from './checkpoints.ts';
 import { createEngine } from './engine.ts';
-import {
-  checkpointVectors,
-  decodeMeta,
-  decodeOwn,
-  encodeMeta,
-  encodeOwn,
-  ownBytes,
-  type SavedOwn,
-} from './own-work.ts';
+import { decodeOwn, encodeOwn, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
-import { type RoundPlan, Trainer } from './trainer.ts';
+import { type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
 
 /**
  * The thread that computes: inner steps, codec, outer step, hashing, checkpoints. It holds the parameters, in memory that
@@ -42,21 +34,9 @@ export interface WorkerInit {
   microBatch?: number;
 }
 
-export interface Opened {
+export interface Opened extends LoadedState {
   backend: string;
   parameters: number;
-  applied: { block: Hash; state: AgreedState } | null;
-  snapshot: SnapshotFile | null;
-  /** damaged checkpoints that were passed over */
-  warnings: { code: string; message: string }[];
-}
-
-/** A snapshot as chunks of a checkpoint file, for the blob store that serves it. */
-export interface SnapshotFile {
-  path: string;
-  ranges: FileRange[];
-  /** files that are gone since */
-  removed: string[];
 }
 
 export interface Contribution {
@@ -77,7 +57,6 @@ export interface AppliedState {
   snapshotBytes: number;
   /** of the new agreed model over some of the validation split (all of it on request); null when not measured */
   valLoss: number | null;
-  file: SnapshotFile | null;
 }
 
 export interface ApplyRequest {
@@ -114,19 +93,15 @@ export class PeerWorker {
   #trainer!: Trainer;
   #store!: BlobStore;
   #own!: RecordFile;
-  #checkpoints!: string;
+  #checkpoints!: Checkpoints;
   /** root of the agreed state that the replica holds */
   #root: Hash | undefined;
-  /** the payload that the replica's pending update was encoded to */
-  #pendingPayload: Hash | undefined;
+  /** what the replica's pending update was encoded to */
+  #pending: { id: Hash; payload: Uint8Array } | undefined;
   /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
   #ownLater: SavedOwn | undefined;
   #training: { abort: AbortController; finished: Promise<void> } | undefined;
   #local!: Float32Array;
-  /** AdamW's, on their way to a checkpoint */
-  #moments!: { m: Float32Array; v: Float32Array };
-  /** snapshot manifests in the store, by the checkpoint file that they describe */
-  readonly #manifests = new Map<string, Hash>();
 
   async open(init: WorkerInit): Promise<Opened> {
     const paths = runPaths(init.directory);
@@ -136,11 +111,9 @@ export class PeerWorker {
     this.#codec = codec;
     this.#store = new BlobStore(paths.blobs);
     this.#own = new RecordFile(paths.own);
-    this.#checkpoints = paths.checkpoints;
     const components = { sha256: nativeSha256, allocate: sharedVector };
     this.#replica = new Replica(components, { layout: this.#layout, codec, averaging, outer });
     this.#local = new Float32Array(this.#layout.length);
-    this.#moments = { m: new Float32Array(this.#layout.length), v: new Float32Array(this.#layout.length) };
     const { backend, deterministic, microBatch } = init;
     const engine = await createEngine({
       model,
@@ -151,25 +124,24 @@ export class PeerWorker {
     });
     const splits = await loadDataset(this.#genesis, this.#store);
     this.#trainer = new Trainer({ engine, splits, genesis: this.#genesis });
-    const { applied, snapshot, warnings } = await this.#loadCheckpoint();
-    return {
-      backend: `${engine.backend} (${engine.detail})`,
-      parameters: this.#layout.length,
-      applied,
-      snapshot,
-      warnings,
-    };
+    const [replica, store] = [this.#replica, this.#store];
+    this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine });
+    const loaded = await this.#checkpoints.load();
+    if (loaded.applied) await this.#loadOwn(rootOf(loaded.applied.state));
+    return { backend: `${engine.backend} (${engine.detail})`, parameters: this.#layout.length, ...loaded };
   }
 
   /** The initial parameters become the agreed state. */
   async initialize(): Promise<AppliedState> {
-    await this.#stopTraining();
+    await this.#quiet();
     this.#replica.adopt(
       initialParameters(this.#genesis.model, this.#genesis.seed),
       new Float32Array(this.#replica.outerState.length),
     );
     const run = runIdOf(this.#genesis);
-    return this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run);
+    const settled = await this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run, true);
+    await this.#checkpoints.saved;
+    return settled;
   }
 
   /**
@@ -178,13 +150,15 @@ export class PeerWorker {
    * @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
    */
   async restore(state: AgreedState, block: Hash, included: readonly Hash[]): Promise<AppliedState> {
-    await this.#stopTraining();
+    await this.#quiet();
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
-    if (this.#pendingPayload && included.includes(this.#pendingPayload)) this.#replica.confirm();
+    if (this.#pending && included.includes(this.#pending.id)) this.#replica.confirm();
     this.#replica.adopt(parameters, outerState);
-    this.#pendingPayload = undefined;
-    return this.#settle(state, block);
+    this.#pending = undefined;
+    const settled = await this.#settle(state, block, true);
+    await this.#checkpoints.saved;
+    return settled;
   }
 
   /** A fetched payload is what the codec can decode. @throws CodedError<PayloadErrorCode> */
@@ -217,23 +191,33 @@ export class PeerWorker {
     this.#training?.abort.abort('finish');
   }
 
-  /** Decodes the certified updates and takes the outer step. @throws CodedError `E_BLOB_MISSING` */
+  /**
+   * Decodes the certified updates and takes the outer step. The new state is on disk when `saved` says so.
+   * @throws CodedError `E_BLOB_MISSING`, and those of a checkpoint that could not be written
+   */
   async apply(request: ApplyRequest): Promise<AppliedState> {
-    await this.#stopTraining();
+    await this.#quiet();
     if (this.#root !== request.base) {
       throw new CodedError('E_REPLICA', 'the parameters in memory are not those of the state to build on: start again');
     }
     const updates = [];
     for (const { payload, size, tokens } of request.updates) {
       const bytes = await readBlob(this.#store, { id: payload, size });
-      const own = payload === this.#pendingPayload && this.#replica.pending !== undefined;
+      const own = payload === this.#pending?.id;
       updates.push({ payload: bytes, tokens, own });
     }
     this.#replica.apply(updates, { final: request.final });
-    this.#pendingPayload = undefined;
+    this.#pending = undefined;
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
-    const applied = await this.#settle(state, request.block);
+    const { round } = state;
+    const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
+    const applied = await this.#settle(state, request.block, due);
     return { ...applied, valLoss: await this.#evaluate(request.state.round, request.evaluateAll) };
+  }
+
+  /** When the newest agreed state is on disk; null where no checkpoint is due. @throws CodedError `E_DISK_FULL`, ... */
+  saved(): Promise<SnapshotFile | null> {
+    return this.#checkpoints.saved;
   }
 
   async evaluateAll(): Promise<number> {
@@ -246,8 +230,8 @@ export class PeerWorker {
   async close(): Promise<void> {
     await this.#stopTraining();
     if (this.#root === undefined) return;
-    const payload = this.#pendingPayload ?? null;
-    await this.#own.save(encodeOwn({ base: this.#root, payload, vectors: this.#replica.exportOwn() }));
+    await this.#checkpoints.saved;
+    await this.#saveOwn(this.#root);
   }
 
   /** Tensors alive and heap in use, for tests that look for leaks. */
@@ -258,8 +242,7 @@ export class PeerWorker {
   async #trainAndEncode(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<Contribution | NoContribution> {
     const { engine } = this.#trainer;
     await engine.writeParameters(this.#replica.parameters);
-    const startedMs = performance.now();
-    let stepMs = startedMs;
+    let stepMs = performance.now();
     const tokensAStep = this.#genesis.batch * this.#genesis.model.context;
     const onStep = ({ step, loss }: { step: number; loss: number }): void => {
       const nowMs = performance.now();
@@ -268,8 +251,8 @@ export class PeerWorker {
       if (parentPort) notify(parentPort, notice satisfies StepNotice);
     };
     const result = await this.#trainer.trainRound(plan, { signal, onStep });
-    const trainMs = performance.now() - startedMs;
     await engine.readParameters(this.#local);
+    await this.#checkpoints.saved; // the residual is in it
     if (signal.aborted && signal.reason !== 'finish') {
       if (!result.badParameters && result.tokens > 0) this.#replica.abandon(this.#local);
       return 'overtaken';
@@ -280,15 +263,12 @@ export class PeerWorker {
       await engine.writeOptimizer({ m: zeros, v: zeros, t: 0 });
       return 'broken';
     }
-    return this.#encode(base, result, trainMs);
+    return this.#encode(base, result);
   }
 
-  async #encode(
-    base: Hash,
-    result: { tokens: number; steps: number; meanLoss: number; skipped: number },
-    trainMs: number,
-  ): Promise<Contribution | NoContribution> {
+  async #encode(base: Hash, result: RoundResult): Promise<Contribution | NoContribution> {
     this.#replica.withdraw();
+    this.#pending = undefined;
     let payload: Uint8Array;
     try {
       payload = this.#replica.contribute(this.#local).payload;
@@ -297,10 +277,10 @@ export class PeerWorker {
       throw error;
     }
     const { id, size } = await writeBlob(this.#store, payload);
-    this.#pendingPayload = id;
-    await this.#own.save(encodeOwn({ base, payload: id, vectors: this.#replica.exportOwn() }));
+    this.#pending = { id, payload };
+    await this.#saveOwn(base);
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
-    const { tokens, steps, skipped, meanLoss: loss } = result;
+    const { tokens, steps, skipped, computeMs: trainMs, meanLoss: loss } = result;
     return { payload: id, size, tokens, steps, loss, inline, skipped, trainMs };
   }
 
@@ -310,73 +290,44 @@ export class PeerWorker {
     await this.#training?.finished;
   }
 
-  /** Hashes the agreed state, writes a checkpoint where one is due, and takes up own work saved for this very state. */
-  async #settle(target: AgreedState, block: Hash): Promise<AppliedState> {
+  /** Nothing is under way that looks at the vectors or changes them. */
+  async #quiet(): Promise<void> {
+    await this.#stopTraining();
+    await this.#checkpoints.saved;
+  }
+
+  /** Hashes the agreed state, begins a checkpoint where one is due, and takes up own work saved for this very state. */
+  async #settle(target: AgreedState, block: Hash, due: boolean): Promise<AppliedState> {
     const manifest = blobManifest(this.#replica.snapshotBytes(), nativeSha256);
-    const { round } = target;
     if (target.snapshot) assert(target.snapshot === manifest.id, 'a restored snapshot hashes to its name');
     const state = { ...target, snapshot: manifest.id, snapshotBytes: manifest.size };
     this.#root = rootOf(state);
-    if (this.#ownLater?.base === this.#root) this.#takeOwn(this.#ownLater);
-    const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
-    let file: SnapshotFile | null = null;
-    if (due) {
-      const { m, v } = this.#moments;
-      const updates = await this.#trainer.engine.readOptimizer({ m, v });
-      const meta = encodeMeta({ block, state, payload: this.#pendingPayload ?? null, updates });
-      const vectors = checkpointVectors(this.#replica).set('m', m).set('v', v);
-      const saved = saveCheckpoint(this.#checkpoints, { round, meta, vectors });
-      if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
-      const removed = pruneCheckpoints(this.#checkpoints, round);
-      this.#manifests.set(saved.path, manifest.id);
-      for (const path of removed) this.#dropManifest(path);
-      file = { path: saved.path, ranges: this.#ranges(manifest, saved), removed };
-      // for this thread too: it may have to go back to a state that it has left
-      this.#store.register(file.path, file.ranges);
-      for (const path of removed) this.#store.unregister(path);
-    }
-    return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, file };
+    if (this.#ownLater?.base === this.#root) await this.#takeOwn(this.#ownLater);
+    if (due) await this.#checkpoints.begin(block, state, manifest);
+    else this.#checkpoints.skip();
+    return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null };
   }
 
-  #dropManifest(path: string): void {
-    const id = this.#manifests.get(path);
-    this.#manifests.delete(path);
-    if (id && ![...this.#manifests.values()].includes(id)) this.#store.remove(id);
+  async #saveOwn(base: Hash): Promise<void> {
+    await this.#own.save(encodeOwn(base, this.#pending?.payload ?? null, this.#replica));
   }
 
-  #ranges(manifest: { chunks: Hash[]; size: number }, saved: SavedCheckpoint): FileRange[] {
-    return rangesOf(manifest, saved.segments.get('parameters')!.offset);
-  }
-
-  async #loadCheckpoint(): Promise<Pick<Opened, 'applied' | 'snapshot' | 'warnings'>> {
-    const { loaded, skipped } = loadNewestCheckpoint(this.#checkpoints);
-    const warnings = skipped.map(({ code, reason }) => ({ code, message: reason }));
-    if (!loaded) return { applied: null, snapshot: null, warnings };
-    const { vectors, meta } = loaded.checkpoint;
-    this.#replica.parameters.set(vectors.get('parameters')!);
-    this.#replica.outerState.set(vectors.get('outer')!);
-    this.#replica.importOwn(ownBytes(vectors));
-    const manifest = blobManifest(this.#replica.snapshotBytes(), nativeSha256);
-    if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
-    this.#manifests.set(loaded.path, manifest.id);
-    const snapshot = { path: loaded.path, ranges: this.#ranges(manifest, loaded), removed: [] };
-    this.#store.register(snapshot.path, snapshot.ranges);
-    const { block, state, payload, updates } = decodeMeta(meta);
-    assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
-    await this.#trainer.engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
-    this.#pendingPayload = payload ?? undefined;
+  /** Own work that was saved after the checkpoint that was loaded, or after one that is lost. */
+  async #loadOwn(root: Hash): Promise<void> {
+    this.#root = root;
     const saved = this.#own.load();
     const own = saved && decodeOwn(saved);
-    this.#root = rootOf(state);
-    if (own?.base === this.#root) this.#takeOwn(own);
+    if (own?.base === root) await this.#takeOwn(own);
     else this.#ownLater = own;
-    return { applied: { block, state }, snapshot, warnings };
   }
 
-  #takeOwn(own: SavedOwn): void {
-    this.#replica.importOwn(own.vectors);
-    this.#pendingPayload = own.payload ?? undefined;
+  async #takeOwn(own: SavedOwn): Promise<void> {
+    resumeOwn(this.#replica, own, codecOf(this.#codec), this.#layout);
     this.#ownLater = undefined;
+    this.#pending = undefined;
+    if (!own.payload) return;
+    const { id } = await writeBlob(this.#store, own.payload);
+    this.#pending = { id, payload: own.payload };
   }
 
   async #evaluate(round: number, all: boolean): Promise<number | null> {

@@ -192,7 +192,7 @@ export class TestPeer {
         );
       case 'initialize':
         this.#applied = null;
-        return this.#later(50, { type: 'restored', snapshot: INITIAL, snapshotBytes: 1, served: true, error: null });
+        return this.#later(50, { type: 'restored', snapshot: INITIAL, snapshotBytes: 1, error: null });
       case 'restore':
         return this.#restore(effect.state, effect.block, effect.holders);
       case 'train':
@@ -245,7 +245,8 @@ export class TestPeer {
     for (const payload of payloads) if (!this.payloads.has(payload)) throw new Error('applied without payload');
     const snapshot = hashOf(new TextEncoder().encode([before, ...payloads].join('/')));
     this.#keep(effect.block, { ...effect.state, snapshot, snapshotBytes: 1 });
-    this.#later(20, { type: 'applied', block: effect.block, snapshot, snapshotBytes: 1, served: true });
+    this.#later(20, { type: 'applied', block: effect.block, snapshot, snapshotBytes: 1 });
+    this.#later(20, { type: 'saved', block: effect.block });
   }
 
   #keep(block: Hash, state: AgreedState): void {
@@ -267,7 +268,7 @@ export class TestPeer {
     const { snapshot, snapshotBytes } = state;
     if (has) this.#keep(block, state);
     const error = has ? null : 'E_BLOB_UNAVAILABLE';
-    this.#later(200, { type: 'restored', snapshot, snapshotBytes, served: error === null, error });
+    this.#later(200, { type: 'restored', snapshot, snapshotBytes, error });
   }
 
   #ask(effect: Effect & { type: 'request-history' }): void {

@@ -167,7 +167,7 @@ async function runFolder(path: string, kind: 'char' | 'byte' = 'char'): Promise<
   const { paths, release } = openDirectory(path, encodeGenesis(genesis));
   if (tokenizer.blob) await writeBlob(new BlobStore(paths.blobs), tokenizer.blob);
   const parameters = initialParameters(genesis.model, genesis.seed);
-  saveCheckpoint(paths.checkpoints, {
+  await saveCheckpoint(paths.checkpoints, {
     round: 3,
     meta: new Uint8Array(),
     vectors: new Map([['parameters', parameters]]),

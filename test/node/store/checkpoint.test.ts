@@ -24,9 +24,9 @@ function checkpoint(round: number): Checkpoint {
 }
 
 describe('checkpoint', () => {
-  it('gives back the newest, bit for bit', () => {
+  it('gives back the newest, bit for bit', async () => {
     const folder = temporaryFolder();
-    for (const round of [9, 10, 2]) saveCheckpoint(folder, checkpoint(round));
+    for (const round of [9, 10, 2]) await saveCheckpoint(folder, checkpoint(round));
     const { loaded, skipped } = loadNewestCheckpoint(folder);
     expect(skipped).toEqual([]);
     expect(loaded?.checkpoint).toEqual(checkpoint(10));
@@ -34,15 +34,15 @@ describe('checkpoint', () => {
     expect(Object.is(loaded!.checkpoint.vectors.get('parameters')![1], -0)).toBe(true);
   });
 
-  it('has none in a folder that is empty or missing', () => {
+  it('has none in a folder that is empty or missing', async () => {
     const folder = temporaryFolder();
     expect(loadNewestCheckpoint(folder)).toEqual({ loaded: undefined, skipped: [] });
     expect(loadNewestCheckpoint(`${folder}/missing`)).toEqual({ loaded: undefined, skipped: [] });
   });
 
-  it('says where its vectors are in the file, in one piece', () => {
+  it('says where its vectors are in the file, in one piece', async () => {
     const folder = temporaryFolder();
-    const { path, segments } = saveCheckpoint(folder, checkpoint(3));
+    const { path, segments } = await saveCheckpoint(folder, checkpoint(3));
     const { offset, length } = segments.get('parameters')!;
     const bytes = readFileSync(path).subarray(offset, offset + length);
     expect(bytes.equals(new Uint8Array(checkpoint(3).vectors.get('parameters')!.buffer))).toBe(true);
@@ -50,21 +50,21 @@ describe('checkpoint', () => {
     expect(loadNewestCheckpoint(folder).loaded?.segments).toEqual(segments);
   });
 
-  it('takes and fills vectors that are shared between threads, and parts of larger ones', () => {
+  it('takes and fills vectors that are shared between threads, and parts of larger ones', async () => {
     const folder = temporaryFolder();
     const shared = new Float32Array(new SharedArrayBuffer(40), 8, 4);
     shared.set([1, 2, 3, 4]);
-    saveCheckpoint(folder, { round: 1, meta: new Uint8Array(0), vectors: new Map([['parameters', shared]]) });
+    await saveCheckpoint(folder, { round: 1, meta: new Uint8Array(0), vectors: new Map([['parameters', shared]]) });
     const allocate = (length: number) => new Float32Array(new SharedArrayBuffer(4 * length));
     const values = loadNewestCheckpoint(folder, allocate).loaded!.checkpoint.vectors.get('parameters')!;
     expect(values.buffer).toBeInstanceOf(SharedArrayBuffer);
     expect([...values]).toEqual([1, 2, 3, 4]);
   });
 
-  it('passes over one that is cut short anywhere and uses the one before', () => {
+  it('passes over one that is cut short anywhere and uses the one before', async () => {
     const folder = temporaryFolder();
-    saveCheckpoint(folder, checkpoint(1));
-    const { path } = saveCheckpoint(folder, checkpoint(2));
+    await saveCheckpoint(folder, checkpoint(1));
+    const { path } = await saveCheckpoint(folder, checkpoint(2));
     for (let size = readFileSync(path).length - 1; size >= 0; size--) {
       truncateSync(path, size);
       const { loaded, skipped } = loadNewestCheckpoint(folder);
@@ -73,9 +73,9 @@ describe('checkpoint', () => {
     }
   });
 
-  it('passes over one with any bit changed, or with bytes too many', () => {
+  it('passes over one with any bit changed, or with bytes too many', async () => {
     const folder = temporaryFolder();
-    const { path } = saveCheckpoint(folder, checkpoint(2));
+    const { path } = await saveCheckpoint(folder, checkpoint(2));
     const whole = readFileSync(path);
     fc.assert(
       fc.property(fc.nat(whole.length - 1), fc.nat(7), (at, bit) => {
@@ -92,9 +92,9 @@ describe('checkpoint', () => {
     expect(loadNewestCheckpoint(folder).loaded?.checkpoint.round).toBe(2);
   });
 
-  it('asks for no memory that the file does not back', () => {
+  it('asks for no memory that the file does not back', async () => {
     const folder = temporaryFolder();
-    const { path } = saveCheckpoint(folder, checkpoint(2));
+    const { path } = await saveCheckpoint(folder, checkpoint(2));
     const bytes = readFileSync(path);
     const at = bytes.indexOf('parameters') + 'parameters'.length;
     expect(bytes[at]).toBe(5);
@@ -106,18 +106,18 @@ describe('checkpoint', () => {
     expect(loadNewestCheckpoint(folder, allocate).loaded).toBeUndefined();
   });
 
-  it('does not take a file under another name', () => {
+  it('does not take a file under another name', async () => {
     const folder = temporaryFolder();
-    renameSync(saveCheckpoint(folder, checkpoint(1)).path, checkpointPath(folder, 7));
+    renameSync((await saveCheckpoint(folder, checkpoint(1))).path, checkpointPath(folder, 7));
     expect(loadNewestCheckpoint(folder).loaded).toBeUndefined();
   });
 
-  it('keeps the newest and gives up those of an abandoned history', () => {
+  it('keeps the newest and gives up those of an abandoned history', async () => {
     const folder = temporaryFolder();
-    for (const round of [8, 9, 10, 11, 12]) saveCheckpoint(folder, checkpoint(round));
+    for (const round of [8, 9, 10, 11, 12]) await saveCheckpoint(folder, checkpoint(round));
     writeFileSync(`${folder}/checkpoint-9.bin.12-0-1.tmp`, 'another kind of file');
     // the peer adopted a certified history that is shorter than its own unfinal one
-    saveCheckpoint(folder, checkpoint(11));
+    await saveCheckpoint(folder, checkpoint(11));
     expect(pruneCheckpoints(folder, 11, 2)).toEqual([12, 9, 8].map((round) => checkpointPath(folder, round)));
     expect(checkpointRounds(folder)).toEqual([11, 10]);
     expect(readdirSync(folder)).toContain('checkpoint-9.bin.12-0-1.tmp');

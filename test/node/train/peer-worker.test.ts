@@ -5,8 +5,8 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { charTokenizer } from '../../../node/data/tokenizer.ts';
 import { buildGenesis } from '../../../node/defaults.ts';
 import { BlobStore } from '../../../node/store/blob-store.ts';
-import { writeBlob } from '../../../node/store/blobs.ts';
-import { loadNewestCheckpoint } from '../../../node/store/checkpoint.ts';
+import { blobParts, writeBlob } from '../../../node/store/blobs.ts';
+import { checkpointPath, loadNewestCheckpoint } from '../../../node/store/checkpoint.ts';
 import { openDirectory, type RunDirectory } from '../../../node/store/directory.ts';
 import { type AppliedState, type Contribution, PeerWorker } from '../../../node/train/peer-worker.ts';
 import { firstHead, rootOf, stateAt } from '../../../protocol/chain.ts';
@@ -73,6 +73,7 @@ async function apply(worker: PeerWorker, state: AgreedState, { payload, size, to
   const block = hashOf(new TextEncoder().encode(`block ${state.round}`));
   const updates = [{ payload, size, tokens }];
   const applied = await worker.apply({ base: rootOf(state), block, updates, final, state: next, evaluateAll: false });
+  await worker.saved();
   return { ...next, snapshot: applied.snapshot, snapshotBytes: applied.snapshotBytes };
 }
 
@@ -120,6 +121,39 @@ test('an update that was announced before the restart is not counted twice when 
   await apply(worker, begun, contribution, true);
   expect(restarted).toEqual(savedResidual());
   expect(restarted.some((value) => value !== 0)).toBe(true);
+});
+
+test('a crash before the checkpoint of a round is written goes on from the one before it, with the same own work', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const first = await train(worker, begun);
+  const state = await apply(worker, begun, first, true);
+  const second = await train(worker, state);
+  rmSync(checkpointPath(directory.paths.checkpoints, 1));
+  const again = await open();
+  expect(again.applied?.state).toEqual(begun);
+  expect(await apply(again.worker, begun, first, true)).toEqual(state);
+  const ends = [
+    await apply(worker, state, second, true),
+    savedResidual(),
+    await apply(again.worker, state, second, true),
+  ];
+  expect(ends[2]).toEqual(ends[0]);
+  expect(savedResidual()).toEqual(ends[1]);
+});
+
+test('an update outlives the blobs that were on their way to the disk', async () => {
+  const first = await open();
+  const begun = initialState(await first.worker.initialize());
+  const contribution = await train(first.worker, begun);
+  const expected = await apply(first.worker, begun, contribution, true);
+  rmSync(checkpointPath(directory.paths.checkpoints, 1));
+  const store = new BlobStore(directory.paths.blobs);
+  for (const part of (await blobParts(store, { id: contribution.payload, size: contribution.size })) ?? []) {
+    store.remove(part);
+  }
+  const again = await open();
+  expect(await apply(again.worker, begun, contribution, true)).toEqual(expected);
 });
 
 test('training that an apply overtakes ends, and its work is in the next update', async () => {

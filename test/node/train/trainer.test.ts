@@ -102,7 +102,14 @@ describe('a round', () => {
       genesis,
     });
     const result = await trainer.trainRound({ firstStep: 0, steps: 13, firstPosition: 0 });
-    expect(result).toEqual({ steps: 12, skipped: 11, tokens: 3 * 16, meanLoss: 2, badParameters: true });
+    expect(result).toEqual({
+      steps: 12,
+      skipped: 11,
+      computeMs: expect.any(Number),
+      tokens: 3 * 16,
+      meanLoss: 2,
+      badParameters: true,
+    });
   });
 
   it('takes no step with parameters that are not finite', async () => {
@@ -111,7 +118,14 @@ describe('a round', () => {
     parameters[77] = Number.POSITIVE_INFINITY;
     await engine.writeParameters(parameters);
     const result = await trainer.trainRound({ firstStep: 0, steps: 5, firstPosition: 0 });
-    expect(result).toEqual({ steps: 0, skipped: 0, tokens: 0, meanLoss: Number.NaN, badParameters: true });
+    expect(result).toEqual({
+      steps: 0,
+      skipped: 0,
+      computeMs: expect.any(Number),
+      tokens: 0,
+      meanLoss: Number.NaN,
+      badParameters: true,
+    });
   });
 
   it('needs a sequence and its last target', async () => {

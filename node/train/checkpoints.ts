@@ -1,0 +1,147 @@
+import { type BlobManifest, blobManifest } from '../../protocol/blob.ts';
+import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
+import { assert } from '../../protocol/errors.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import type { Replica } from '../../protocol/replica.ts';
+import type { AgreedState } from '../../protocol/wire.ts';
+import { type BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
+import { nativeSha256 } from '../store/blobs.ts';
+import { loadNewestCheckpoint, pruneCheckpoints, type SavedCheckpoint, saveCheckpoint } from '../store/checkpoint.ts';
+import type { Engine } from './engine.ts';
+import { bytesOf, ownBytes } from './own-work.ts';
+
+/** A snapshot as chunks of a checkpoint file, for the blob store that serves it. */
+export interface SnapshotFile {
+  path: string;
+  ranges: FileRange[];
+  /** files that are gone since */
+  removed: string[];
+}
+
+/** What a checkpoint says beside its vectors. */
+interface SavedMeta {
+  /** the block that led to this state */
+  block: Hash;
+  state: AgreedState;
+  /** AdamW's step counter; its moments are vectors of the checkpoint */
+  updates: number;
+}
+
+export interface LoadedState {
+  applied: { block: Hash; state: AgreedState } | null;
+  snapshot: SnapshotFile | null;
+  /** damaged files that were passed over */
+  warnings: { code: string; message: string }[];
+}
+
+export interface CheckpointComponents {
+  folder: string;
+  store: BlobStore;
+  replica: Replica;
+  engine: Engine;
+}
+
+const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
+
+/**
+ * The checkpoints of the training thread: agreed state, own work and AdamW's moments. One is written while the next round
+ * trains, for the agreed vectors do not change before the round's end; whoever changes what is in it waits for `saved`.
+ */
+export class Checkpoints {
+  readonly #c: CheckpointComponents;
+  /** on their way to a file */
+  readonly #moments: { m: Float32Array; v: Float32Array };
+  /** snapshot manifests in the store, by the file that they describe */
+  readonly #manifests = new Map<string, Hash>();
+  #saving: Promise<SnapshotFile | null> = Promise.resolve(null);
+
+  constructor(components: CheckpointComponents) {
+    const { length } = components.replica.parameters;
+    this.#c = components;
+    this.#moments = { m: new Float32Array(length), v: new Float32Array(length) };
+  }
+
+  /**
+   * Settles when the checkpoint that was begun last is on disk, with how to serve it.
+   * @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`
+   */
+  get saved(): Promise<SnapshotFile | null> {
+    return this.#saving;
+  }
+
+  /** No checkpoint is due at this state. */
+  skip(): void {
+    this.#saving = Promise.resolve(null);
+  }
+
+  /** Begins to write the replica as it is; `saved` tells of the end. */
+  async begin(block: Hash, state: AgreedState, manifest: BlobManifest): Promise<void> {
+    const { engine, replica } = this.#c;
+    const { m, v } = this.#moments;
+    const updates = await engine.readOptimizer({ m, v });
+    const { parameters, outerState, residual, unfinalOwn } = replica;
+    // the agreed state first, in one piece: snapshots are served out of the file
+    const vectors = new Map([
+      ['parameters', parameters],
+      ['outer', outerState],
+      ['residual', residual],
+    ]);
+    if (unfinalOwn) vectors.set('unfinalOwn', unfinalOwn);
+    vectors.set('m', m).set('v', v);
+    const meta = encodeCanonical({ block, state, updates } satisfies SavedMeta);
+    this.#saving = this.#save(state.round, meta, vectors, manifest);
+    this.#saving.catch(() => undefined); // told to whoever asks for it
+  }
+
+  /** Loads the newest that is whole into replica and engine. */
+  async load(): Promise<LoadedState> {
+    const { folder, replica, engine } = this.#c;
+    const { loaded, skipped } = loadNewestCheckpoint(folder);
+    const warnings = skipped.map(({ code, reason }) => ({ code, message: reason }));
+    if (!loaded) return { applied: null, snapshot: null, warnings };
+    const { vectors, meta } = loaded.checkpoint;
+    replica.parameters.set(vectors.get('parameters')!);
+    replica.outerState.set(vectors.get('outer')!);
+    const unfinalOwn = vectors.get('unfinalOwn');
+    const own = { residual: bytesOf(vectors.get('residual')!), unfinalOwn: unfinalOwn ? bytesOf(unfinalOwn) : null };
+    replica.importOwn(ownBytes({ ...own, pending: null }));
+    const manifest = blobManifest(replica.snapshotBytes(), nativeSha256);
+    const snapshot = await this.#serve(loaded, manifest, []);
+    const { block, state, updates } = decodeCanonical(meta, META_BYTES_MAX) as SavedMeta;
+    assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
+    await engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
+    return { applied: { block, state }, snapshot, warnings };
+  }
+
+  async #save(
+    round: number,
+    meta: Uint8Array,
+    vectors: Map<string, Float32Array>,
+    manifest: BlobManifest,
+  ): Promise<SnapshotFile> {
+    const { folder } = this.#c;
+    const saved = await saveCheckpoint(folder, { round, meta, vectors });
+    return this.#serve(saved, manifest, pruneCheckpoints(folder, round));
+  }
+
+  /** For this thread too: it may have to go back to a state that it has left. */
+  async #serve(saved: SavedCheckpoint, manifest: BlobManifest, removed: string[]): Promise<SnapshotFile> {
+    const { store } = this.#c;
+    if (manifest.manifest) await store.write(manifest.id, manifest.manifest);
+    this.#manifests.set(saved.path, manifest.id);
+    for (const path of removed) {
+      store.unregister(path);
+      this.#dropManifest(path);
+    }
+    const ranges = rangesOf(manifest, saved.segments.get('parameters')!.offset);
+    store.register(saved.path, ranges);
+    return { path: saved.path, ranges, removed };
+  }
+
+  #dropManifest(path: string): void {
+    const id = this.#manifests.get(path);
+    this.#manifests.delete(path);
+    if (id && ![...this.#manifests.values()].includes(id)) this.#c.store.remove(id);
+  }
+}
