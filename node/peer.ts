@@ -15,8 +15,11 @@ import {
   encodeHistoryRequest,
   encodeMessage,
   type Message,
+  type MessageOf,
 } from '../protocol/messages.ts';
 import { type Layout, modelLayout } from '../protocol/model.ts';
+import { encodeRecord } from '../protocol/record.ts';
+import type { Update } from '../protocol/wire.ts';
 import type { Network, Verdict } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
@@ -55,6 +58,8 @@ export class Peer {
   readonly #done: Promise<string>;
   #settle!: { resolve: (reason: string) => void; reject: (error: unknown) => void };
   #queue: Effect[] = [];
+  /** what came in this turn of the event loop, and who handed it to us */
+  #inbox: { messages: Message[]; from: PeerId[] } = { messages: [], from: [] };
   #draining = false;
   #started = false;
   #stopped = false;
@@ -122,13 +127,21 @@ export class Peer {
 
   onMessage(bytes: Uint8Array, from: PeerId): void {
     const message = this.#decoded.get(bytes) ?? decodeMessage(bytes, this.machine.run, this.#c.signer);
-    this.#give({ type: 'message', from, message });
+    this.#inbox.from.push(from);
+    // one read of a socket brings many messages: the machine looks at everything once for all of them
+    if (this.#inbox.messages.push(message) === 1) setImmediate(() => this.#readInbox());
   }
 
   onPeer(peer: PeerId, up: boolean): void {
     if (this.#stopped) return;
     this.#c.onEvent({ event: 'peer', id: peer, change: up ? 'connected' : 'disconnected' });
     this.#give({ type: 'peer', peer, up });
+  }
+
+  #readInbox(): void {
+    const { messages, from } = this.#inbox;
+    this.#inbox = { messages: [], from: [] };
+    this.#give({ type: 'messages', messages, from });
   }
 
   async onRequest(bytes: Uint8Array): Promise<Uint8Array> {
@@ -154,7 +167,7 @@ export class Peer {
     this.#draining = true;
     try {
       for (let effect = this.#queue.shift(); effect && !this.#stopped; effect = this.#queue.shift()) {
-        if (effect.type === 'persist') await this.#c.record.save(effect.record);
+        if (effect.type === 'persist') await this.#c.record.save(encodeRecord(effect.record));
         else this.#carryOut(effect);
       }
     } catch (error) {
@@ -183,6 +196,8 @@ export class Peer {
         return this.#watch(worker.finish());
       case 'fetch':
         return this.#watch(this.#fetch(effect));
+      case 'take':
+        return this.#watch(this.#take(effect.headers));
       case 'apply':
         return this.#watch(this.#apply(effect));
       case 'request-history':
@@ -232,22 +247,35 @@ export class Peer {
     this.#telling.phase('gathering', round);
   }
 
-  async #fetch(effect: Effect & { type: 'fetch' }): Promise<void> {
-    const { payload, size, holders, inline } = effect;
-    this.#payloads.set(payload, { size, round: this.machine.standing.round });
-    let error: string | null = null;
-    try {
-      if (inline) await this.#takeInline(payload, size, inline);
-      else await this.#fetchBlob({ id: payload, size }, holders);
-      await this.#check({ id: payload, size });
-    } catch (cause) {
-      if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
-      error = REFUSALS.test(cause.code) ? cause.code : 'E_BLOB_UNAVAILABLE';
-    }
-    this.#give({ type: 'payload', payload, error });
+  async #fetch({ update, holders }: Effect & { type: 'fetch' }): Promise<void> {
+    const blob = { id: update.payload, size: update.size };
+    const error = await this.#obtain(update, () => this.#fetchBlob(blob, holders));
+    this.#give({ type: 'payload', update, error });
   }
 
-  async #takeInline(payload: Hash, size: number, inline: Uint8Array): Promise<void> {
+  async #take(headers: readonly MessageOf<'header'>[]): Promise<void> {
+    const refused = new Map<MessageOf<'header'>, string>();
+    for (const header of headers) {
+      const error = await this.#obtain(header.update, () => this.#takeInline(header.update, header.inline!));
+      if (error) refused.set(header, error);
+    }
+    this.#give({ type: 'taken', headers, refused });
+  }
+
+  /** Brings a payload here and checks it. @returns the code of what is wrong with it */
+  async #obtain({ payload, size }: Update, bring: () => Promise<void>): Promise<string | null> {
+    this.#payloads.set(payload, { size, round: this.machine.standing.round });
+    try {
+      await bring();
+      await this.#check({ id: payload, size });
+      return null;
+    } catch (cause) {
+      if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
+      return REFUSALS.test(cause.code) ? cause.code : 'E_BLOB_UNAVAILABLE';
+    }
+  }
+
+  async #takeInline({ payload, size }: Update, inline: Uint8Array): Promise<void> {
     if (inline.length !== size) throw new CodedError('E_PAYLOAD_SIZE', 'the payload is not as long as its header says');
     const { id } = await writeBlob(this.#c.store, inline);
     if (id !== payload) throw new CodedError('E_PAYLOAD_FORMAT', 'the payload does not have the hash in its header');

@@ -2,8 +2,9 @@ import type { Hash } from './hash.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Message, MessageOf, Proposal, Vote } from './messages.ts';
-import { faultsTolerated, leaderOf, placeOf, quorumOf } from './roster.ts';
+import { faultsTolerated, leaderOf, placesIn, quorumOf } from './roster.ts';
 import { blockHash, certificateHolds, proposalBytes, voteBytes } from './signing.ts';
+import { Tally } from './tally.ts';
 import type { Block, Certificate, Entry, VoteKind } from './wire.ts';
 
 /**
@@ -31,8 +32,13 @@ export class Agreement {
   decidedHash: Hash | undefined;
   /** the same voter signed two blocks in one view: portable evidence */
   readonly evidence: [Vote, Vote][] = [];
+  /** whether this peer votes at this height */
+  readonly isVoter: boolean;
 
   readonly #init: AgreementInit;
+  /** of the committee's voters */
+  readonly #placeOf: ReadonlyMap<PeerId, number>;
+  readonly #quorum: number;
   readonly #views = new Map<number, View>();
   readonly #blocks = new Map<Hash, Block>();
   /** by view: drawn once, asked for at every event */
@@ -44,10 +50,9 @@ export class Agreement {
   constructor(init: AgreementInit) {
     this.#init = init;
     this.height = init.height;
-  }
-
-  get isVoter(): boolean {
-    return this.#init.committee.includes(this.#init.signer.self);
+    this.#placeOf = placesIn(init.committee);
+    this.#quorum = quorumOf(init.committee.length);
+    this.isVoter = this.#placeOf.has(init.signer.self);
   }
 
   leader(view = this.view): PeerId {
@@ -81,9 +86,9 @@ export class Agreement {
 
   /** Voters heard from in the current view: the others may be gone. */
   votersHeard(): Set<PeerId> {
-    const { votes, proposal } = this.#at(this.view);
+    const { tallies, proposal } = this.#at(this.view);
     const heard = new Set<PeerId>(proposal ? [proposal.author] : []);
-    for (const byAuthor of votes.values()) for (const author of byAuthor.keys()) heard.add(author);
+    for (const tally of tallies.values()) for (const place of tally.places()) heard.add(this.#init.committee[place]!);
     return heard;
   }
 
@@ -162,19 +167,18 @@ export class Agreement {
   }
 
   onVote(vote: Vote): void {
-    const { committee } = this.#init;
     if (vote.kind === 'endorse' || (vote.kind === 'nullify') !== (vote.block === null)) return;
-    if (!committee.includes(vote.author) || vote.view > this.view + LIMITS.viewsAheadMax) return;
-    const votes = this.#at(vote.view).votes.get(vote.kind)!;
-    const earlier = votes.get(vote.author);
+    const place = this.#placeOf.get(vote.author);
+    if (place === undefined || vote.view > this.view + LIMITS.viewsAheadMax) return;
+    const tally = this.#tally(vote.view, vote.kind);
+    const earlier = tally.at(place);
     if (earlier) {
       if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);
       return;
     }
-    votes.set(vote.author, vote);
-    const agreeing = [...votes.values()].filter((other) => other.block === vote.block);
-    if (agreeing.length >= quorumOf(committee.length)) this.#certify(vote, agreeing);
-    else if (vote.kind === 'nullify') this.#followNullify(vote.view, agreeing.length);
+    const agreeing = tally.add(place, vote);
+    if (agreeing >= this.#quorum) this.#certify(vote, tally);
+    else if (vote.kind === 'nullify') this.#followNullify(vote.view, agreeing);
   }
 
   /**
@@ -263,15 +267,9 @@ export class Agreement {
     if (view === this.view && votes > faultsTolerated(this.#init.committee.length)) this.nullify();
   }
 
-  #certify(vote: Vote, agreeing: Vote[]): void {
-    const { committee } = this.#init;
-    const signatures = agreeing
-      .map((each): [number, Uint8Array] => [placeOf(committee, each.author), each.signature])
-      .sort((a, b) => a[0] - b[0]);
-    const { kind, height, view, block } = vote;
-    if (!this.#at(view)[CERTIFIED[kind as keyof typeof CERTIFIED]]) {
-      this.#adopt({ kind, height, view, block, signatures });
-    }
+  #certify({ kind, height, view, block }: Vote, tally: Tally): void {
+    if (this.#at(view)[CERTIFIED[kind as SimplexKind]]) return;
+    this.#adopt({ kind, height, view, block, signatures: tally.signatures(block) });
   }
 
   #adopt(certificate: Certificate): void {
@@ -295,23 +293,32 @@ export class Agreement {
   #at(view: number): View {
     let state = this.#views.get(view);
     if (!state) {
-      state = { mine: new Map(), votes: new Map(SIMPLEX_KINDS.map((kind) => [kind, new Map()])) };
+      state = { mine: new Map(), tallies: new Map() };
       this.#views.set(view, state);
     }
     return state;
   }
+
+  #tally(view: number, kind: VoteKind): Tally {
+    const { tallies } = this.#at(view);
+    let tally = tallies.get(kind);
+    if (!tally) {
+      tally = new Tally(this.#init.committee.length);
+      tallies.set(kind, tally);
+    }
+    return tally;
+  }
 }
 
-const SIMPLEX_KINDS = ['notarize', 'nullify', 'finalize'] as const;
 const CERTIFIED = { notarize: 'notarization', nullify: 'nullification', finalize: 'finalization' } as const;
+type SimplexKind = keyof typeof CERTIFIED;
 
 interface View {
   proposal?: Proposal;
   notarization?: Certificate;
   nullification?: Certificate;
   finalization?: Certificate;
-  /** votes by kind, then by author: the first of each author counts */
-  votes: Map<VoteKind, Map<PeerId, Vote>>;
+  tallies: Map<VoteKind, Tally>;
   /** what this peer has signed in this view */
   mine: Map<VoteKind, Vote>;
 }

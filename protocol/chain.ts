@@ -5,7 +5,7 @@ import type { Genesis } from './genesis.ts';
 import { type Hash, hashOf } from './hash.ts';
 import { comparePeers, type PeerId, type Signer } from './identity.ts';
 import { randomStream } from './random.ts';
-import { faultsTolerated, peersOf, rosterAfter } from './roster.ts';
+import { faultsTolerated, peersOf, placesIn, rosterAfter } from './roster.ts';
 import { blockHash, certificateHolds, joinBytes, leaveBytes, signedBy, updateBytes } from './signing.ts';
 import { type AgreedState, type Block, type Entry, type Member, type Update, wireState } from './wire.ts';
 
@@ -33,8 +33,8 @@ const COMMITTEE_SIZE = 200;
 /** Heights that one committee serves. */
 const COMMITTEE_EPOCH = 64;
 
-function committeeOf(seed: number, height: number, roster: readonly Member[]): PeerId[] {
-  const peers = peersOf(roster);
+function committeeOf(seed: number, height: number, roster: readonly Member[]): readonly PeerId[] {
+  const peers = [...peersOf(roster)];
   if (peers.length <= COMMITTEE_OF_ALL_MAX) return peers;
   const stream = randomStream(seed, 'committee', Math.floor(height / COMMITTEE_EPOCH));
   for (let i = peers.length - 1; i > 0; i--) {
@@ -44,7 +44,18 @@ function committeeOf(seed: number, height: number, roster: readonly Member[]): P
   return peers.slice(0, COMMITTEE_SIZE).sort(comparePeers);
 }
 
+/** The same object for the same genesis, so that what follows from a head is worked out once (`headAfter`). */
 export function firstHead(genesis: Genesis, run: Hash): Head {
+  let head = firstHeads.get(genesis);
+  if (head?.tip !== run) {
+    head = makeFirstHead(genesis, run);
+    firstHeads.set(genesis, head);
+  }
+  return head;
+}
+const firstHeads = new WeakMap<Genesis, Head>();
+
+function makeFirstHead(genesis: Genesis, run: Hash): Head {
   const roster = [{ peer: genesis.founder, lastRound: 0 }];
   return {
     height: 0,
@@ -59,7 +70,24 @@ export function firstHead(genesis: Genesis, run: Hash): Head {
   };
 }
 
+/** Where the branch stands after a block: worked out once for a head and a block, however many ask. */
 export function headAfter(genesis: Genesis, head: Head, block: Block): Head {
+  let known = following.get(head);
+  if (!known) {
+    known = new Map();
+    following.set(head, known);
+  }
+  const hash = blockHash(block);
+  let after = known.get(hash);
+  if (!after) {
+    after = makeHeadAfter(genesis, head, block);
+    known.set(hash, after);
+  }
+  return after;
+}
+const following = new WeakMap<Head, Map<Hash, Head>>();
+
+function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
   const final = block.members === null;
   const roster = rosterAfter(head.roster, block, head.unfinalTokens > 0);
   const height = final ? head.height + 1 : head.height;
@@ -85,16 +113,31 @@ export function headAfter(genesis: Genesis, head: Head, block: Block): Head {
   };
 }
 
-/** The agreed state that a round's start names by its root. */
-export function stateAt(head: Head, snapshot: { id: Hash; bytes: number }): AgreedState {
-  const { round, cursor, tokens } = head;
-  return { round, snapshot: snapshot.id, snapshotBytes: snapshot.bytes, roster: [...head.roster], cursor, tokens };
+/** What a head says of the agreed state there: all but its snapshot. */
+export function factsAt({ round, roster, cursor, tokens }: Head): Omit<AgreedState, 'snapshot' | 'snapshotBytes'> {
+  return { round, roster: [...roster], cursor, tokens };
 }
+
+/** The agreed state that a round's start names by its root. The same object for the same head and snapshot. */
+export function stateAt(head: Head, snapshot: { id: Hash; bytes: number }): AgreedState {
+  const last = statesAt.get(head);
+  if (last?.snapshot === snapshot.id && last.snapshotBytes === snapshot.bytes) return last;
+  const state = { ...factsAt(head), snapshot: snapshot.id, snapshotBytes: snapshot.bytes };
+  statesAt.set(head, state);
+  return state;
+}
+const statesAt = new WeakMap<Head, AgreedState>();
 
 /** `root = sha256(canonical CBOR(agreed state))` */
 export function rootOf(state: AgreedState): Hash {
-  return hashOf(encodeCanonical(z.encode(wireState, state)));
+  let root = roots.get(state);
+  if (!root) {
+    root = hashOf(encodeCanonical(z.encode(wireState, state)));
+    roots.set(state, root);
+  }
+  return root;
 }
+const roots = new WeakMap<AgreedState, Hash>();
 
 /**
  * Whether an entry may follow a head: it names it, its certificate holds, and all that is signed in it is.
@@ -125,14 +168,19 @@ export interface ChainContext {
  * @throws CodedError `E_HISTORY`
  */
 export function checkBlock(context: ChainContext, head: Head, block: Block, base: Hash | undefined): void {
+  if (base !== undefined && block.base !== base) throw fault('it builds on another root');
+  if (checkedOn.get(block) === head) return;
   if (block.previous !== head.tip) throw fault('it follows another block');
   if (block.height !== head.height + 1) throw fault(`height ${block.height}, expected ${head.height + 1}`);
   if (block.round !== head.round) throw fault(`round ${block.round}, expected ${head.round}`);
-  if (base !== undefined && block.base !== base) throw fault('it builds on another root');
   checkMembers(context.genesis, head, block);
   checkUpdates(context, head, block);
   checkRequests(context, head, block);
+  checkedOn.set(block, head);
 }
+
+/** The head that a block was found to follow: it is looked at again at every event until it is voted on. */
+const checkedOn = new WeakMap<Block, Head>();
 
 function checkMembers({ timing }: Genesis, head: Head, { members, kind, updates, joins, leaves }: Block): void {
   if (kind === 'membership' && updates.length > 0) throw fault('a membership block lists updates');
@@ -147,16 +195,13 @@ function checkMembers({ timing }: Genesis, head: Head, { members, kind, updates,
 }
 
 function checkUpdates({ genesis, run, signer }: ChainContext, head: Head, block: Block): void {
-  const places = new Set(head.places);
+  const places = placesIn(head.places);
   if (!ascending(block.updates.map((update) => update.author))) throw fault('updates out of order or repeated');
   for (const update of block.updates) {
     if (!places.has(update.author)) throw fault('an update from outside the round');
     if (!isPossible(genesis, update)) throw fault('an update with more work in it than a round has');
-    const place = `${run}/${block.round}/${block.base}`;
-    if (signedFor.get(update) === place) continue;
     const bytes = updateBytes(run, block.round, block.base, update);
     if (!signedBy(signer, update.author, bytes, update.signature)) throw fault('an update not signed by its author');
-    signedFor.set(update, place);
   }
 }
 
@@ -176,9 +221,6 @@ export function isCredible(head: Head, members: readonly PeerId[] | null, quorum
   const voters = members.filter((peer) => head.committee.includes(peer));
   return voters.length > faultsTolerated(head.committee.length);
 }
-
-/** Run, round and base that an update was found signed for: a block is checked again at every event until it is voted on. */
-const signedFor = new WeakMap<Update, string>();
 
 /** A join or leave request older than this many rounds or heights may be a replay. */
 export const REQUEST_AGE_MAX = 64;

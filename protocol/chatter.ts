@@ -5,15 +5,19 @@ import type { Message } from './messages.ts';
 import type { Round } from './round.ts';
 import type { Sync } from './sync.ts';
 
-/** How often a peer that waits says again what it said: more often than a view takes, rarely enough to be no load. */
+/** How long after it was said something is said again; after each repetition that changes nothing twice as long. */
 const REPEAT_MS = 1000;
+const REPEAT_MS_MAX = 8000;
+/** Peers that are told our status in a repetition: in a large swarm others the next time, not everybody every time. */
+const STATUS_PEERS = 16;
 
 /** Gossip loses messages and newcomers missed them: what must be heard is said again as long as it matters. */
 export class Chatter {
   readonly #core: Core;
   readonly #membership: Membership;
   readonly #sync: Sync;
-  #repeatedMs = Number.NEGATIVE_INFINITY;
+  #saidMs = Number.NEGATIVE_INFINITY;
+  #pauseMs = REPEAT_MS;
 
   constructor(core: Core, membership: Membership, sync: Sync) {
     this.#core = core;
@@ -23,7 +27,14 @@ export class Chatter {
 
   /** The next repetition is due now. */
   hurry(): void {
-    this.#repeatedMs = Number.NEGATIVE_INFINITY;
+    this.#saidMs = Number.NEGATIVE_INFINITY;
+    this.#pauseMs = REPEAT_MS;
+  }
+
+  /** Something new was said just now, so that there is nothing to repeat for a while. */
+  said(): void {
+    this.#saidMs = this.#core.nowMs;
+    this.#pauseMs = REPEAT_MS;
   }
 
   /** What a peer that just came, or has not heard, should know of us. */
@@ -38,26 +49,31 @@ export class Chatter {
     const { applied, nowMs, self, atTip } = this.#core;
     const { leaving } = this.#membership;
     const outside = applied && this.#sync.caughtUp && !isMember(applied.head, self) && !leaving;
-    if (applied && atTip && !outside && !waiting && !leaving) return;
-    const atMs = this.#repeatedMs + REPEAT_MS;
+    const behind = !applied || !atTip;
+    if (!behind && !outside && !waiting && !leaving) return;
+    const atMs = this.#saidMs + this.#pauseMs;
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
-    this.#repeatedMs = nowMs;
-    this.#core.wakeAt(nowMs + REPEAT_MS);
-    const messages = [this.#core.status(), ...this.standing(agreement, round)];
+    // who is behind goes on asking; the others may just have to wait for a slow round
+    this.#pauseMs = behind || this.#saidMs < 0 ? REPEAT_MS : Math.min(2 * this.#pauseMs, REPEAT_MS_MAX);
+    this.#saidMs = nowMs;
+    this.#core.wakeAt(nowMs + this.#pauseMs);
+    this.#tellSome();
+    const messages = this.standing(agreement, round);
     if (outside) messages.push(this.#membership.joinMessage(applied.state.round));
     if (leaving) messages.push(this.#membership.leaveMessage());
     for (const message of messages) this.#core.emit({ type: 'broadcast', message });
-    if (!applied || !atTip) this.#sync.askInTurn(false);
+    if (behind) this.#sync.askInTurn(false);
   }
 
-  /** At the end of the run: the last certificate, for those who have not got that far. */
+  /** Whoever is further answers, whoever is behind asks: in the end all know who is where. */
+  #tellSome(): void {
+    const message = this.#core.status();
+    for (const peer of this.#membership.someConnected(STATUS_PEERS)) this.#core.emit({ type: 'send', peer, message });
+  }
+
+  /** At the end of the run: where we are, so that those who have not got that far ask. */
   sayWhereWeEnd(): void {
-    const { branch, context } = this.#core;
-    const last = branch.entries.at(-1);
     this.#core.emit({ type: 'broadcast', message: this.#core.status() });
-    if (!last) return;
-    const { certificate, block } = last;
-    const message = { type: 'certificate', run: context.run, certificate, block } as const;
-    this.#core.emit({ type: 'broadcast', message });
+    this.said();
   }
 }

@@ -3,8 +3,9 @@ import { checkBlock } from './chain.ts';
 import type { Applied, Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import { isMember, type Membership } from './membership.ts';
+import type { Payloads } from './payloads.ts';
 import { quorumOf } from './roster.ts';
-import type { Payloads, Round } from './round.ts';
+import type { Round } from './round.ts';
 import type { Unfinal } from './unfinal.ts';
 import type { Block, Entry } from './wire.ts';
 
@@ -17,7 +18,8 @@ export class Closing {
   readonly #membership: Membership;
   readonly #payloads: Payloads;
   readonly #unfinal: Unfinal;
-  #view = '';
+  #height = 0;
+  #view = 0;
   #viewSinceMs = 0;
   #readySinceMs: number | undefined;
   #unfinalSaid = false;
@@ -78,9 +80,9 @@ export class Closing {
   }
 
   #noteView({ height, view }: Agreement): void {
-    const name = `${height}/${view}`;
-    if (name === this.#view) return;
-    this.#view = name;
+    if (height === this.#height && view === this.#view) return;
+    this.#height = height;
+    this.#view = view;
     this.#viewSinceMs = this.#core.nowMs;
   }
 

@@ -4,7 +4,7 @@ import type { Hash } from './hash.ts';
 import { Branch, type BranchStanding } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import { type Message, statusFields } from './messages.ts';
+import { type Message, type MessageOf, statusFields } from './messages.ts';
 import { statusBytes } from './signing.ts';
 import type { AgreedState } from './wire.ts';
 
@@ -29,6 +29,10 @@ export class Core {
   #effects: Effect[] = [];
   #status: { standing: string; message: Message } | undefined;
   #wakeAtMs = Number.POSITIVE_INFINITY;
+  /** when the driver will wake us, as far as it was asked */
+  #plannedMs = Number.POSITIVE_INFINITY;
+  /** payloads that came inside headers in this step */
+  #taken: MessageOf<'header'>[] | undefined;
 
   constructor(context: ChainContext) {
     this.context = context;
@@ -43,6 +47,15 @@ export class Core {
     this.#effects.push(effect);
   }
 
+  /** The payload inside this header is to be stored and checked: one effect for all headers of a step. */
+  take(header: MessageOf<'header'>): void {
+    if (!this.#taken) {
+      this.#taken = [];
+      this.emit({ type: 'take', headers: this.#taken });
+    }
+    this.#taken.push(header);
+  }
+
   warn(code: string, message: string): void {
     this.emit({ type: 'report', report: { kind: 'warning', code, message } });
   }
@@ -52,11 +65,22 @@ export class Core {
     this.#wakeAtMs = Math.min(this.#wakeAtMs, Math.max(atMs, this.nowMs + WAKE_MS_MIN));
   }
 
-  takeEffects(): Effect[] {
-    const effects = this.#effects;
-    if (this.#wakeAtMs !== Number.POSITIVE_INFINITY) effects.push({ type: 'wake', atMs: this.#wakeAtMs });
-    this.#effects = [];
+  /** The driver has woken us. */
+  woken(): void {
+    this.#plannedMs = Number.POSITIVE_INFINITY;
+  }
+
+  takeEffects(): readonly Effect[] {
+    const asks = this.#wakeAtMs !== Number.POSITIVE_INFINITY && this.#wakeAtMs !== this.#plannedMs;
+    if (asks) {
+      this.#plannedMs = this.#wakeAtMs;
+      this.emit({ type: 'wake', atMs: this.#wakeAtMs });
+    }
+    this.#taken = undefined;
     this.#wakeAtMs = Number.POSITIVE_INFINITY;
+    const effects = this.#effects;
+    if (effects.length === 0) return NO_EFFECTS;
+    this.#effects = [];
     return effects;
   }
 
@@ -109,3 +133,4 @@ export class Core {
 }
 
 const WAKE_MS_MIN = 20;
+const NO_EFFECTS: readonly Effect[] = [];

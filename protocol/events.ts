@@ -1,19 +1,25 @@
 import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
-import type { History, Message } from './messages.ts';
+import type { History, Message, MessageOf } from './messages.ts';
+import type { PeerRecord } from './record.ts';
 import type { AgreedState, Entry, Update } from './wire.ts';
 
 /** What happens to a peer. Every event carries the driver's clock: milliseconds that never run backwards. */
 export type Event = { nowMs: number } & (
   | { type: 'start'; restart: Restart | null }
-  /** a message that `decodeMessage` passed, and the peer that handed it to us */
-  | { type: 'message'; from: PeerId; message: Message }
+  /**
+   * Messages that `decodeMessage` passed, in the order in which they came, and the peer that handed each to us: as many
+   * as are there, such as all that one turn of an event loop read from its sockets. The lists are not kept.
+   */
+  | { type: 'messages'; messages: readonly Message[]; from: readonly PeerId[] }
   /** a peer of this run can be reached, or no longer */
   | { type: 'peer'; peer: PeerId; up: boolean }
   /** the inner steps asked for by `train` are done (or cut short by `finish`) and the update is encoded and durable */
   | { type: 'trained'; base: Hash; update: Omit<Update, 'author' | 'signature'>; inline: Uint8Array | null }
   /** a `fetch` is over: the payload is here and its codec's check passed, or it is refused with this code */
-  | { type: 'payload'; payload: Hash; error: string | null }
+  | { type: 'payload'; update: Update; error: string | null }
+  /** a `take` is over: all payloads are here and checked, but for those refused with a code */
+  | { type: 'taken'; headers: readonly MessageOf<'header'>[]; refused: ReadonlyMap<MessageOf<'header'>, string> }
   /** an `apply` is done; the snapshot is that of the new agreed state */
   | { type: 'applied'; block: Hash; snapshot: Hash; snapshotBytes: number }
   /** the agreed state that this block led to is on disk, for others to fetch and for this peer to start from */
@@ -31,7 +37,7 @@ export type Event = { nowMs: number } & (
 export interface Restart {
   /** every `append` so far, in order */
   entries: Entry[];
-  /** the last `persist` */
+  /** the last `persist`, encoded */
   record: Uint8Array | null;
   /** the newest agreed state on disk and the block that led to it (the run id for the initial one) */
   applied: { block: Hash; state: AgreedState } | null;
@@ -39,8 +45,8 @@ export interface Restart {
 
 /** What a peer wants done. Effects of one step are carried out in order. */
 export type Effect =
-  /** make these bytes durable, replacing the last ones, before any later effect */
-  | { type: 'persist'; record: Uint8Array }
+  /** make this durable (`encodeRecord`), replacing the last one, before any later effect */
+  | { type: 'persist'; record: PeerRecord }
   /** make this entry durable before any later effect */
   | { type: 'append'; entry: Entry }
   | { type: 'broadcast'; message: Message }
@@ -57,11 +63,13 @@ export type Effect =
   /** others wait: stop after the current inner step and contribute what is there */
   | { type: 'finish' }
   /** get the payload from one of the holders, check it with the codec, answer `payload` */
-  | { type: 'fetch'; payload: Hash; size: number; holders: PeerId[]; inline: Uint8Array | null }
+  | { type: 'fetch'; update: Update; holders: PeerId[] }
+  /** store the payloads that came inside these headers, check each with the codec, answer `taken` */
+  | { type: 'take'; headers: readonly MessageOf<'header'>[] }
   /** stop training if still at it (its change becomes residual), decode, average, take the outer step, answer `applied` */
   | { type: 'apply'; entry: Entry; block: Hash; final: boolean; state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'> }
   | { type: 'request-history'; peer: PeerId; fromHeight: number; skip: number }
-  /** send a `wake` event at this time or soon after; replaces the earlier one */
+  /** send a `wake` event at this time or soon after; replaces the earlier one, which stands as long as none comes */
   | { type: 'wake'; atMs: number }
   | { type: 'report'; report: Report };
 

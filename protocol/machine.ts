@@ -1,8 +1,9 @@
 import { Agreement } from './agreement.ts';
-import { stateAt } from './chain.ts';
+import { factsAt, stateAt } from './chain.ts';
 import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
 import { Core } from './core.ts';
+import { Ending } from './ending.ts';
 import { assert } from './errors.ts';
 import type { Effect, Event, Restart } from './events.ts';
 import { type Genesis, runIdOf } from './genesis.ts';
@@ -11,11 +12,14 @@ import { branchFromLog } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { isMember, Membership } from './membership.ts';
-import type { History, Message, MessageOf } from './messages.ts';
-import { decodeRecord, encodeRecord } from './record.ts';
-import { peersOf } from './roster.ts';
-import { Payloads, Round } from './round.ts';
+import type { History, MessageOf } from './messages.ts';
+import { Payloads } from './payloads.ts';
+import { Post, type Present } from './post.ts';
+import { decodeRecord } from './record.ts';
+import { peersOf, placesIn } from './roster.ts';
+import { Round } from './round.ts';
 import { blockHash } from './signing.ts';
+import { summaryOf } from './summary.ts';
 import { Sync } from './sync.ts';
 import { Unfinal } from './unfinal.ts';
 import type { Block, Entry } from './wire.ts';
@@ -25,11 +29,12 @@ import type { Block, Entry } from './wire.ts';
  * vectors are the replica's, named here by hash. Equal events give equal effects.
  *
  * The driver's duties:
- * 1. Give one event at a time, `start` first, each with a clock in milliseconds that never runs backwards.
+ * 1. Give one event at a time, `start` first, each with a clock in milliseconds that never runs backwards. Messages that
+ *    came together are best given together: everything is looked at once after each event, not after each message.
  * 2. Carry out the effects of a step in order. What `persist` and `append` say is durable before a later effect of the
  *    same step leaves the machine room: a vote that a crash makes us forget could be cast twice.
  * 3. Pass only messages that `decodeMessage` accepted, with the peer that handed them over.
- * 4. Answer every `fetch`, `apply`, `initialize`, `restore`, `train` and `request-history` with its event, errors
+ * 4. Answer every `fetch`, `take`, `apply`, `initialize`, `restore`, `train` and `request-history` with its event, errors
  *    included; `train` only if the training is not overtaken by `apply` or `restore`.
  * 5. `trained` comes when update and residual are durable, `restored` and `saved` when the agreed state is; `applied` may
  *    come before, for the state can be had again from an older one on disk and the payloads of the rounds since, which
@@ -49,17 +54,13 @@ export class Machine {
   readonly #unfinal: Unfinal;
   readonly #closing: Closing;
   readonly #chatter: Chatter;
-  #agreement: Agreement;
-  #round: Round | undefined;
+  readonly #ending: Ending;
+  readonly #post: Post;
+  readonly #present: Present;
   #applying: Hash | undefined;
-  /** messages for rounds and heights that this peer has not reached */
-  #future: { from: PeerId; message: Message }[] = [];
   /** the header announced before a restart, which stands if its round is still open */
   #announcedBefore: MessageOf<'header'> | undefined;
-  /** since when the last round is reached */
-  #endingSinceMs: number | undefined;
   #started = false;
-  #done = false;
 
   constructor(components: { signer: Signer }, init: { genesis: Genesis }) {
     this.run = runIdOf(init.genesis);
@@ -69,16 +70,25 @@ export class Machine {
     this.#sync = new Sync(this.#core, this.#membership);
     this.#unfinal = new Unfinal(this.#core, this.#membership, this.#payloads);
     this.#chatter = new Chatter(this.#core, this.#membership, this.#sync);
+    this.#ending = new Ending(this.#core, this.#membership, this.#chatter);
     this.#closing = new Closing(this.#core, this.#membership, this.#payloads, this.#unfinal);
-    this.#agreement = this.#newAgreement();
+    this.#present = { agreement: this.#newAgreement(), round: undefined };
+    this.#post = new Post({
+      core: this.#core,
+      present: this.#present,
+      membership: this.#membership,
+      sync: this.#sync,
+      unfinal: this.#unfinal,
+      append: (entry) => this.#append(entry),
+    });
   }
 
-  step(event: Event): Effect[] {
+  step(event: Event): readonly Effect[] {
     assert(this.#started !== (event.type === 'start'), 'start comes first, and once');
     this.#started = true;
     this.#core.nowMs = event.nowMs;
     this.#handle(event);
-    if (!this.#done) this.#progress();
+    if (!this.#ending.done) this.#progress();
     return this.#core.takeEffects();
   }
 
@@ -89,35 +99,26 @@ export class Machine {
   }
 
   /** For a screen: where this peer is. */
-  get standing(): { round: number; roster: PeerId[]; root: Hash | undefined; places: readonly PeerId[] } {
+  get standing(): { round: number; roster: readonly PeerId[]; root: Hash | undefined; places: readonly PeerId[] } {
     const head = this.#core.applied?.head ?? this.#core.branch.head;
     return { round: head.round, roster: peersOf(head.roster), root: this.#core.applied?.root, places: head.places };
-  }
-
-  /** Payloads that blocks of the last rounds name: to be kept for peers that were away. */
-  recentPayloads(): Set<Hash> {
-    const { entries, head } = this.#core.branch;
-    const kept = new Set<Hash>();
-    for (let i = entries.length - 1; i >= 0; i--) {
-      const { block } = entries[i]!;
-      if (block.round + LIMITS.payloadRoundsKept < head.round) break;
-      for (const update of block.updates) kept.add(update.payload);
-    }
-    return kept;
   }
 
   #handle(event: Event): void {
     switch (event.type) {
       case 'start':
         return this.#onStart(event.restart);
-      case 'message':
-        return this.#onMessage(event.from, event.message);
+      case 'messages':
+        for (const [i, message] of event.messages.entries()) this.#post.deliver(event.from[i]!, message);
+        return;
       case 'peer':
         return this.#onPeer(event.peer, event.up);
       case 'trained':
         return this.#onTrained(event);
       case 'payload':
-        return this.#payloads.onPayload(event.payload, event.error);
+        return this.#payloads.onPayload(event.update, event.error);
+      case 'taken':
+        return this.#onTaken(event);
       case 'applied':
         return this.#onApplied(event);
       case 'saved':
@@ -127,9 +128,9 @@ export class Machine {
       case 'history':
         return this.#onHistory(event.peer, event.history);
       case 'leave':
-        return this.#onLeave();
+        return this.#ending.leave();
       case 'wake':
-        return;
+        return this.#core.woken();
       default:
         return event satisfies never;
     }
@@ -141,7 +142,7 @@ export class Machine {
       this.#core.branch = branchFromLog(context, restart.entries);
       const position = restart.applied ? this.#core.branch.find(restart.applied.block) : -1;
       if (restart.applied && position >= 0) this.#core.setApplied(position, restart.applied.state, true);
-      this.#agreement = this.#newAgreement();
+      this.#present.agreement = this.#newAgreement();
       if (restart.record) this.#restoreRecord(restart.record);
     }
     if (!this.#core.applied && context.genesis.founder === self && this.#core.branch.entries.length === 0) {
@@ -150,66 +151,11 @@ export class Machine {
     if (self === context.genesis.founder) this.#sync.caughtUp = true;
   }
 
-  #onMessage(from: PeerId, message: Message): void {
-    switch (message.type) {
-      case 'header':
-        this.#membership.heard(message.update.author);
-        return this.#onHeader(from, message);
-      case 'join':
-        return this.#membership.onJoin(message.join);
-      case 'leave':
-        return this.#membership.onLeave(message.leave);
-      case 'proposal':
-        this.#membership.heard(message.author);
-        if (message.block.members) return this.#unfinal.onProposal(message);
-        return this.#atHeight(from, message, message.height, () => this.#agreement.onProposal(message));
-      case 'vote':
-        this.#membership.heard(message.author);
-        if (message.kind === 'endorse') return this.#unfinal.onVote(message);
-        return this.#atHeight(from, message, message.height, () => this.#agreement.onVote(message));
-      case 'certificate':
-        return this.#onCertificate(from, message);
-      case 'status':
-        this.#membership.heard(message.author);
-        this.#sync.onStatus(message);
-        return;
-      default:
-        return message satisfies never;
+  #onTaken({ headers, refused }: Event & { type: 'taken' }): void {
+    for (const header of headers) {
+      const error = refused.size === 0 ? null : (refused.get(header) ?? null);
+      this.#payloads.onPayload(header.update, error);
     }
-  }
-
-  #onHeader(from: PeerId, message: MessageOf<'header'>): void {
-    if (message.base === this.#round?.base) this.#round.onHeader(message.update, message.inline, from);
-    else if (message.round >= (this.#core.applied?.state.round ?? 0)) this.#keepForLater(from, message);
-  }
-
-  #onCertificate(from: PeerId, message: MessageOf<'certificate'>): void {
-    const { certificate, block } = message;
-    if (certificate.kind === 'endorse') {
-      const entry = this.#unfinal.onCertificate(certificate, block);
-      if (entry) this.#append(entry);
-      return;
-    }
-    this.#atHeight(from, message, certificate.height, () => this.#agreement.onCertificate(certificate, block));
-  }
-
-  /** Takes a message of the current height now, of a later one later; someone two heights on is asked how. */
-  #atHeight(from: PeerId, message: Message, height: number, take: () => void): void {
-    if (height === this.#agreement.height) return take();
-    if (height < this.#agreement.height) return;
-    this.#keepForLater(from, message);
-    if (height > this.#agreement.height + 1) this.#sync.ask(from, false);
-  }
-
-  #keepForLater(from: PeerId, message: Message): void {
-    if (this.#future.length >= LIMITS.futureMessagesMax) this.#future.shift();
-    this.#future.push({ from, message });
-  }
-
-  #replayFuture(): void {
-    const kept = this.#future;
-    this.#future = [];
-    for (const { from, message } of kept) this.#onMessage(from, message);
   }
 
   #onPeer(peer: PeerId, up: boolean): void {
@@ -218,39 +164,25 @@ export class Machine {
     this.#core.emit({ type: 'send', peer, message: this.#core.status() });
     if (!this.#core.applied) this.#sync.ask(peer, false);
     // the gossip mesh may not have formed yet, and what was said before would be lost on the newcomer
-    for (const message of this.#chatter.standing(this.#agreement, this.#round)) {
+    for (const message of this.#chatter.standing(this.#present.agreement, this.#present.round)) {
       this.#core.emit({ type: 'send', peer, message });
     }
   }
 
   #onTrained(event: Event & { type: 'trained' }): void {
-    if (this.#round?.base !== event.base || this.#round.own) return;
-    const header = this.#round.announce(event.update, event.inline);
+    const { round } = this.#present;
+    if (round?.base !== event.base || round.own) return;
+    const header = round.announce(event.update, event.inline);
     this.#persist();
+    this.#chatter.said();
     this.#core.emit({ type: 'broadcast', message: header });
-  }
-
-  #onLeave(): void {
-    this.#membership.leaving = true;
-    const { applied, self, branch } = this.#core;
-    const roster = peersOf(branch.head.roster);
-    if (!applied || !roster.includes(self) || roster.length === 1) return this.#finish('left');
-    const message = this.#membership.leaveMessage();
-    this.#membership.onLeave(message.leave);
-    this.#core.emit({ type: 'broadcast', message });
-  }
-
-  #finish(reason: 'rounds' | 'left'): void {
-    if (this.#done) return;
-    this.#done = true;
-    this.#core.emit({ type: 'report', report: { kind: 'done', reason } });
   }
 
   // --- agreed state -------------------------------------------------------------------------------------------------
 
   #onRestored(event: Event & { type: 'restored' }): void {
     if (!this.#sync.restored(event)) return;
-    this.#round = undefined;
+    this.#present.round = undefined;
     this.#chatter.hurry(); // a joiner asks to be let in at once
   }
 
@@ -273,12 +205,12 @@ export class Machine {
     const { applied, branch } = this.#core;
     // a certified block that overrules unfinal ones which are in our state: back to the state it builds on
     if (applied && branch.heads[applied.position]?.tip !== applied.head.tip) {
-      this.#round = undefined;
+      this.#present.round = undefined;
       this.#sync.goBack();
     }
-    if (this.#agreement.height === branch.head.height + 1) return;
-    this.#agreement = this.#newAgreement();
-    this.#replayFuture();
+    if (this.#present.agreement.height === branch.head.height + 1) return;
+    this.#present.agreement = this.#newAgreement();
+    this.#post.replay();
   }
 
   #onApplied(event: Event & { type: 'applied' }): void {
@@ -296,11 +228,10 @@ export class Machine {
   }
 
   #reportRound(block: Block, root: Hash): void {
-    const tokens = block.updates.reduce((sum, update) => sum + update.tokens, 0);
-    const trainLoss = block.updates.reduce((sum, update) => sum + update.loss * update.tokens, 0) / tokens;
-    const contributors = block.updates.map((update) => update.author);
+    const { tokens, trainLoss, contributors } = summaryOf(block);
     const { self } = this.#core;
-    const own = contributors.includes(self) ? 'included' : this.#round?.places.includes(self) ? 'late' : 'none';
+    const hadPlace = this.#present.round !== undefined && placesIn(this.#present.round.places).has(self);
+    const own = placesIn(contributors).has(self) ? 'included' : hadPlace ? 'late' : 'none';
     const final = block.members === null;
     if (final) this.#closing.onFinalRound();
     const round = block.round + 1;
@@ -318,21 +249,21 @@ export class Machine {
       this.#commit();
       this.#applyNext();
       if (this.#core.atTip && !this.#applying && !this.#sync.restoring) this.#advanceRound();
-    } while (this.#agreement.hasOutbox && !this.#done);
+    } while (this.#present.agreement.hasOutbox && !this.#ending.done);
     this.#repeatWhenStuck();
-    if (this.#endingSinceMs !== undefined) this.#endWhenHeard(this.#endingSinceMs);
+    this.#ending.finishWhenHeard();
   }
 
   /** A decided block becomes part of the branch, even over unfinal ones that we went on with. */
   #commit(): void {
-    while (this.#agreement.decision && !this.#applying && !this.#sync.restoring) {
-      const { decision } = this.#agreement;
+    while (this.#present.agreement.decision && !this.#applying && !this.#sync.restoring) {
+      const { decision } = this.#present.agreement;
       if (this.#core.branch.find(decision.block.previous) < 0) {
         return this.#sync.askInTurn(false);
       }
       this.#append(decision);
     }
-    const { decidedHash, decision } = this.#agreement;
+    const { decidedHash, decision } = this.#present.agreement;
     if (decidedHash && !decision) this.#sync.askInTurn(false);
   }
 
@@ -347,7 +278,8 @@ export class Machine {
       this.#core.applied = { ...this.#core.applied!, position: position + 1, head };
       this.#membership.onBlock(before, head);
     }
-    if (this.#core.atTip && !this.#sync.restoring && this.#round?.base !== this.#core.applied?.root) this.#startRound();
+    if (this.#core.atTip && !this.#sync.restoring && this.#present.round?.base !== this.#core.applied?.root)
+      this.#startRound();
   }
 
   #applyRound(entry: Entry): void {
@@ -358,18 +290,15 @@ export class Machine {
       this.#core.warn('W_DIVERGED', `round ${block.round} builds on another root than ours: fetching the agreed state`);
       return this.#sync.askInTurn(true);
     }
-    const state = this.#payloads.require(block, holders);
-    if (state === 'unavailable' || state === 'refused') {
+    const payloads = this.#payloads.require(block, holders);
+    if (payloads === 'unavailable' || payloads === 'refused') {
       this.#payloads.retry(block, holders);
       return this.#sync.askInTurn(true);
     }
-    if (state !== 'held') return;
+    if (payloads !== 'held') return;
     this.#applying = blockHash(block);
-    const next = stateAt(this.#core.branch.heads[applied.position + 1]!, { id: '', bytes: 0 });
-    const { round, roster, cursor, tokens } = next;
-    const final = block.members === null;
-    const target = { round, roster, cursor, tokens };
-    this.#core.emit({ type: 'apply', entry, block: this.#applying, final, state: target });
+    const state = factsAt(this.#core.branch.heads[applied.position + 1]!);
+    this.#core.emit({ type: 'apply', entry, block: this.#applying, final: block.members === null, state });
   }
 
   #startRound(): void {
@@ -377,32 +306,29 @@ export class Machine {
     if (!applied || !this.#core.atTip || applied.head.places.length === 0) return;
     const { genesis } = context;
     const round = applied.state.round;
-    if (genesis.rounds !== null && round >= genesis.rounds) {
-      if (this.#endingSinceMs !== undefined) return;
-      this.#endingSinceMs = this.#core.nowMs;
-      return this.#chatter.sayWhereWeEnd();
-    }
-    const announced = this.#round?.own ?? this.#announcedBefore;
-    this.#round = new Round(this.#core, this.#payloads, applied);
-    this.#payloads.keep(this.recentPayloads());
+    if (genesis.rounds !== null && round >= genesis.rounds) return this.#ending.reach('rounds');
+    const announced = this.#present.round?.own ?? this.#announcedBefore;
+    const next = new Round(this.#core, this.#payloads, applied);
+    this.#present.round = next;
+    this.#payloads.beginRound(next);
     this.#closing.beginRound();
-    const place = applied.head.places.indexOf(self);
-    if (announced?.base === applied.root) this.#round.adoptOwn(announced);
-    else if (place >= 0 && !this.#membership.leaving) {
+    const place = placesIn(applied.head.places).get(self);
+    if (announced?.base === applied.root) next.adoptOwn(announced);
+    else if (place !== undefined && !this.#membership.leaving) {
       const { innerSteps, batch } = genesis;
       const firstPosition = applied.state.cursor + place * innerSteps * batch;
       const [base, steps, firstStep] = [applied.root, innerSteps, round * innerSteps];
       this.#core.emit({ type: 'train', round, base, firstPosition, steps, firstStep });
     }
-    this.#replayFuture();
+    this.#post.replay();
   }
 
   #advanceRound(): void {
     const { applied, self } = this.#core;
-    if (!applied || this.#endingSinceMs !== undefined) return;
-    if (this.#membership.leaving && !isMember(applied.head, self)) return this.#finish('left');
-    this.#round?.askToFinish();
-    const entry = this.#closing.advance(this.#agreement, this.#round);
+    if (!applied || this.#ending.isReached) return;
+    if (this.#membership.leaving && !isMember(applied.head, self)) return this.#ending.reach('left');
+    this.#present.round?.askToFinish();
+    const entry = this.#closing.advance(this.#present.agreement, this.#present.round);
     if (!entry) return;
     this.#append(entry);
     this.#applyNext();
@@ -418,43 +344,37 @@ export class Machine {
   }
 
   #flushVotes(): void {
-    const messages = this.#agreement.takeOutbox();
-    for (const [earlier] of this.#agreement.evidence.splice(0)) {
+    const { agreement } = this.#present;
+    if (!agreement.hasOutbox && agreement.evidence.length === 0) return;
+    for (const [earlier] of agreement.evidence.splice(0)) {
       this.#core.warn('W_EQUIVOCATION', `peer ${earlier.author} voted for two blocks at height ${earlier.height}`);
     }
+    const messages = agreement.takeOutbox();
     if (messages.length === 0) return;
     this.#persist();
+    this.#chatter.said();
     for (const message of messages) this.#core.emit({ type: 'broadcast', message });
   }
 
   #persist(): void {
+    const { agreement, round } = this.#present;
     this.#core.emit({
       type: 'persist',
-      record: encodeRecord(this.#agreement.record(), this.#round?.own ?? this.#announcedBefore),
+      record: { ...agreement.record(), header: round?.own ?? this.#announcedBefore },
     });
   }
 
   #restoreRecord(bytes: Uint8Array): void {
-    const { record, header } = decodeRecord(bytes, this.run, this.#core.context.signer);
-    this.#announcedBefore = header;
-    if (record.height === this.#agreement.height) this.#agreement.restore(record);
+    const record = decodeRecord(bytes, this.run, this.#core.context.signer);
+    this.#announcedBefore = record.header;
+    if (record.height === this.#present.agreement.height) this.#present.agreement.restore(record);
   }
 
   /** Gossip loses messages: as long as nothing moves, everything is said again. */
   #repeatWhenStuck(): void {
-    if (this.#done) return;
-    const waiting = this.#closing.isWaiting || this.#round?.own !== undefined || this.#endingSinceMs !== undefined;
-    this.#chatter.repeatWhenStuck(waiting, this.#agreement, this.#round);
-  }
-
-  /** The last round is reached: stay a moment, so that nobody is left without its certificate and payloads. */
-  #endWhenHeard(sinceMs: number): void {
-    const atMs = sinceMs + LINGER_MS;
-    const alone = !this.#membership.reachable().some((peer) => isMember(this.#core.branch.head, peer));
-    if (alone || this.#core.nowMs >= atMs) this.#finish('rounds');
-    else this.#core.wakeAt(atMs);
+    if (this.#ending.done) return;
+    const { agreement, round } = this.#present;
+    const waiting = this.#closing.isWaiting || round?.own !== undefined || this.#ending.isReached;
+    this.#chatter.repeatWhenStuck(waiting, agreement, round);
   }
 }
-
-/** How long a peer that is done stays, for others to fetch what they lack. */
-const LINGER_MS = 2000;

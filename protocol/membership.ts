@@ -13,6 +13,11 @@ export class Membership {
   readonly #leaves = new Map<PeerId, Leave>();
   /** peers with a connection, or heard from since they lost it */
   readonly #reachable = new Set<PeerId>();
+  readonly #connected = new Set<PeerId>();
+  #turn = 0;
+  /** counts what comes and goes, so that an answer holds until then */
+  #changes = 0;
+  #asked: { head: Head; joins: boolean; changes: number; answer: boolean } | undefined;
   /** peers that let a whole quorum wait pass in silence; cleared by any word of theirs */
   readonly absent = new Set<PeerId>();
   leaving = false;
@@ -22,13 +27,16 @@ export class Membership {
   }
 
   onPeer(peer: PeerId, up: boolean): void {
-    if (up) this.#reachable.add(peer);
-    else this.#reachable.delete(peer);
+    for (const peers of [this.#reachable, this.#connected]) {
+      if (up) peers.add(peer);
+      else peers.delete(peer);
+    }
   }
 
   /** A signed message of this author arrived. */
   heard(author: PeerId): void {
-    this.absent.delete(author);
+    if (this.absent.size > 0) this.absent.delete(author);
+    if (this.#reachable.has(author)) return;
     // members of the roster only: anybody can sign with a key just made
     if (isMember(this.#core.branch.head, author)) this.#reachable.add(author);
   }
@@ -46,11 +54,22 @@ export class Membership {
     return [...this.#reachable];
   }
 
+  /** So many of the peers with a connection, others each time. */
+  someConnected(count: number): PeerId[] {
+    const all = [...this.#connected];
+    if (all.length <= count) return all;
+    const first = this.#turn;
+    this.#turn += count;
+    return Array.from({ length: count }, (_, i) => all[(first + i) % all.length]!);
+  }
+
   onJoin(join: Join): void {
+    this.#changes++;
     if (this.#joins.size < LIMITS.pendingJoinsMax || this.#joins.has(join.author)) this.#joins.set(join.author, join);
   }
 
   onLeave(leave: Leave): void {
+    this.#changes++;
     if (isMember(this.#core.branch.head, leave.author)) this.#leaves.set(leave.author, leave);
   }
 
@@ -68,8 +87,16 @@ export class Membership {
     return { type: 'leave', run, leave } as const;
   }
 
-  /** Whether `requests` has any. Asked at every event, so nothing is listed. */
+  /** Whether `requests` has any. Asked at every event, so it is looked up again only after a change. */
   hasRequests(head: Head, { joins }: { joins: boolean }): boolean {
+    const asked = this.#asked;
+    if (asked?.head === head && asked.joins === joins && asked.changes === this.#changes) return asked.answer;
+    const answer = this.#lookForRequests(head, joins);
+    this.#asked = { head, joins, changes: this.#changes, answer };
+    return answer;
+  }
+
+  #lookForRequests(head: Head, joins: boolean): boolean {
     let leaving = 0;
     for (const leave of this.#leaves.values()) {
       if (isMember(head, leave.author) && leave.height + REQUEST_AGE_MAX > head.height) leaving++;
@@ -98,11 +125,12 @@ export class Membership {
 
   /** A block has taken effect: its requests are done with, and who came and went is told. */
   onBlock(before: Head, after: Head): void {
-    const [old, now] = [new Set(peersOf(before.roster)), new Set(peersOf(after.roster))];
-    for (const peer of now) if (!old.has(peer)) this.#report(peer, 'joined');
-    for (const peer of old) if (!now.has(peer)) this.#report(peer, this.#leaves.has(peer) ? 'left' : 'evicted');
-    for (const peer of now) this.#joins.delete(peer);
-    for (const peer of this.#leaves.keys()) if (!now.has(peer)) this.#leaves.delete(peer);
+    const { came, went } = changeBetween(before, after);
+    for (const peer of came) this.#report(peer, 'joined');
+    for (const peer of went) this.#report(peer, this.#leaves.has(peer) ? 'left' : 'evicted');
+    this.#changes++;
+    for (const peer of this.#joins.keys()) if (isMember(after, peer)) this.#joins.delete(peer);
+    for (const peer of this.#leaves.keys()) if (!isMember(after, peer)) this.#leaves.delete(peer);
   }
 
   #report(peer: PeerId, change: 'joined' | 'left' | 'evicted'): void {
@@ -118,6 +146,19 @@ export function isMember(head: Head, peer: PeerId): boolean {
   }
   return members.has(peer);
 }
+
+/** Who came and who went between two heads: all peers of a simulation ask it of the same two. */
+function changeBetween(before: Head, after: Head): { came: PeerId[]; went: PeerId[] } {
+  let change = changes.get(after);
+  if (change?.before !== before) {
+    const came = peersOf(after.roster).filter((peer) => !isMember(before, peer));
+    const went = peersOf(before.roster).filter((peer) => !isMember(after, peer));
+    change = { before, came, went };
+    changes.set(after, change);
+  }
+  return change;
+}
+const changes = new WeakMap<Head, { before: Head; came: PeerId[]; went: PeerId[] }>();
 
 /** Asked for every peer at every event, and a head never changes. */
 const membersOf = new WeakMap<Head, Set<PeerId>>();

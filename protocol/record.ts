@@ -6,8 +6,11 @@ import { LIMITS } from './limits.ts';
 import { decodeMessage, encodeMessage, type Message, type MessageOf } from './messages.ts';
 
 /** What a peer must remember across a crash: what it signed at this height, and the update that it announced. */
-export function encodeRecord(record: AgreementRecord, header: MessageOf<'header'> | undefined): Uint8Array {
-  const { height, votes, certificates, proposal } = record;
+export interface PeerRecord extends AgreementRecord {
+  header: MessageOf<'header'> | undefined;
+}
+
+export function encodeRecord({ height, votes, certificates, proposal, header }: PeerRecord): Uint8Array {
   const messages: Message[] = [...votes, ...certificates];
   if (proposal) messages.push(proposal);
   if (header) messages.push(header);
@@ -15,18 +18,17 @@ export function encodeRecord(record: AgreementRecord, header: MessageOf<'header'
 }
 
 /** @throws CodedError when it is not a record of this run */
-export function decodeRecord(bytes: Uint8Array, run: Hash, signer: Signer) {
+export function decodeRecord(bytes: Uint8Array, run: Hash, signer: Signer): PeerRecord {
   const { height, messages } = decodeCanonical(bytes, RECORD_BYTES_MAX) as { height: number; messages: Uint8Array[] };
-  const record: AgreementRecord = { height, votes: [], certificates: [], proposal: null };
-  let header: MessageOf<'header'> | undefined;
+  const record: PeerRecord = { height, votes: [], certificates: [], proposal: null, header: undefined };
   for (const each of messages) {
     const message = decodeMessage(each, run, signer);
     if (message.type === 'vote') record.votes.push(message);
     else if (message.type === 'certificate') record.certificates.push(message);
     else if (message.type === 'proposal') record.proposal = message;
-    else if (message.type === 'header') header = message;
+    else if (message.type === 'header') record.header = message;
   }
-  return { record, header };
+  return record;
 }
 
 /** Votes and certificates of one height, each with its block: far more than ever occurs. */

@@ -19,13 +19,27 @@ export function leaderOf(seed: number, height: number, view: number, voters: rea
   return voters[(first + view) % voters.length]!;
 }
 
-export function placeOf(voters: readonly PeerId[], peer: PeerId): number {
-  return voters.indexOf(peer);
+/** The place of each peer in a list that never changes: made once, asked at every message. */
+export function placesIn(peers: readonly PeerId[]): ReadonlyMap<PeerId, number> {
+  let places = placesOf.get(peers);
+  if (!places) {
+    places = new Map(peers.map((peer, place) => [peer, place]));
+    placesOf.set(peers, places);
+  }
+  return places;
 }
+const placesOf = new WeakMap<readonly PeerId[], ReadonlyMap<PeerId, number>>();
 
-export function peersOf(roster: readonly Member[]): PeerId[] {
-  return roster.map((member) => member.peer);
+/** A roster never changes, so its peers are listed once. */
+export function peersOf(roster: readonly Member[]): readonly PeerId[] {
+  let peers = listed.get(roster);
+  if (!peers) {
+    peers = roster.map((member) => member.peer);
+    listed.set(roster, peers);
+  }
+  return peers;
 }
+const listed = new WeakMap<readonly Member[], readonly PeerId[]>();
 
 /**
  * The roster after a block: contributors are marked, leavers go, joiners come, and who has had no update in a round for
@@ -43,8 +57,7 @@ export function rosterAfter(roster: readonly Member[], block: Block, afterUnfina
     const silent = block.members === null && block.round - lastRound > LIMITS.evictAfterRounds;
     if (!silent) next.push({ peer: member.peer, lastRound });
   }
-  for (const join of block.joins) {
-    if (!next.some((member) => member.peer === join.author)) next.push({ peer: join.author, lastRound: block.round });
-  }
+  const staying = new Set(next.map((member) => member.peer));
+  for (const { author } of block.joins) if (!staying.has(author)) next.push({ peer: author, lastRound: block.round });
   return next.sort((a, b) => comparePeers(a.peer, b.peer));
 }

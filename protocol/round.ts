@@ -4,16 +4,18 @@ import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Message, MessageOf } from './messages.ts';
+import type { PayloadState, Payloads } from './payloads.ts';
+import { placesIn } from './roster.ts';
 import { updateBytes } from './signing.ts';
-import type { Block, Update } from './wire.ts';
+import type { Update } from './wire.ts';
 
 /** How much longer than the first peer the others may take, as a share of its time, before the round closes. */
 const LATE_SHARE = 0.5;
 
-/** How long before a payload that nobody had is asked for again. */
-const RETRY_MS = 500;
-
-/** One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. */
+/**
+ * One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. Every
+ * peer hears every header, so what is asked at every event is counted as headers and payloads come, not looked for.
+ */
 export class Round {
   readonly round: number;
   readonly base: Hash;
@@ -23,32 +25,52 @@ export class Round {
   own: MessageOf<'header'> | undefined;
   readonly #core: Core;
   readonly #payloads: Payloads;
-  readonly #updates = new Map<PeerId, Update>();
-  readonly #placed: ReadonlySet<PeerId>;
-  /** places before this one are held, which stays so: not looked at again */
-  #heldUpTo = 0;
+  readonly #placeOf: ReadonlyMap<PeerId, number>;
+  /** when each peer last contributed, for those who have to wait their turn */
+  readonly #applied: Applied;
+  /** by place, as `#states` */
+  readonly #updates: (Update | undefined)[];
+  readonly #states: Uint8Array;
+  #held = 0;
+  /** places whose payload is neither here nor refused nor impossible to get */
+  #open: number;
+  /** the place that was last found to be waited for */
+  #waitedFor = 0;
   #firstDoneMs: number | undefined;
   #finishAsked = false;
 
   constructor(core: Core, payloads: Payloads, applied: Applied) {
     this.#core = core;
     this.#payloads = payloads;
+    this.#applied = applied;
     this.round = applied.state.round;
     this.base = applied.root;
     this.places = applied.head.places;
-    this.#placed = new Set(this.places);
+    this.#placeOf = placesIn(this.places);
+    this.#updates = new Array<Update | undefined>(this.places.length).fill(undefined);
+    this.#states = new Uint8Array(this.places.length);
+    this.#open = this.places.length;
     this.startedMs = core.nowMs;
   }
 
   /** A header of this round; the first of an author counts. */
-  onHeader(update: Update, inline: Uint8Array | null, from: PeerId): void {
-    const known = this.#updates.get(update.author);
-    // the first header of an author counts; said again, it is a chance to get what could not be had
+  onHeader(header: MessageOf<'header'>, from: PeerId): void {
+    const { update } = header;
+    const place = this.#placeOf.get(update.author);
+    if (place === undefined) return;
+    const known = this.#updates[place];
+    if (known) {
+      // said again, it is a chance to get what could not be had
+      const isChance = known.payload === update.payload && this.#states[place] === CODES.unavailable;
+      if (isChance) this.#wantAnnounced(place, header, from);
+      return;
+    }
     if (!isPossible(this.#core.context.genesis, update)) return;
-    if (!this.#placed.has(update.author) || (known && known.payload !== update.payload)) return;
-    this.#updates.set(update.author, update);
+    this.#updates[place] = update;
     this.#firstDoneMs ??= this.#core.nowMs;
-    this.#payloads.want(update, inline, [update.author, from]);
+    const state = this.#payloads.otherState(update.payload);
+    if (state && state !== 'unavailable') this.#set(place, state);
+    else this.#wantAnnounced(place, header, from);
   }
 
   /** Signs and announces this peer's update. */
@@ -64,17 +86,46 @@ export class Round {
   /** The header that was announced before a restart stands: an author has one update a round. */
   adoptOwn(header: MessageOf<'header'>): void {
     this.own = header;
-    this.#payloads.hold(header.update.payload);
-    this.onHeader(header.update, header.inline, this.#core.self);
+    const place = this.#placeOf.get(header.update.author);
+    if (place === undefined || !isPossible(this.#core.context.genesis, header.update)) return;
+    this.#updates[place] = header.update;
+    this.#firstDoneMs ??= this.#core.nowMs;
+    this.#set(place, 'held');
   }
 
-  /** Updates that this peer holds and has checked, in canonical order. */
+  /** Of an update that was announced in this round. */
+  stateOf(update: Update): PayloadState | undefined {
+    const place = this.#placeOf.get(update.author);
+    if (place === undefined || this.#updates[place]?.payload !== update.payload) return undefined;
+    return NAMES[this.#states[place]!];
+  }
+
+  /** What became of a payload that was asked for. */
+  settle(update: Update, state: PayloadState): void {
+    const place = this.#placeOf.get(update.author);
+    if (place !== undefined && this.#updates[place]?.payload === update.payload) this.#set(place, state);
+  }
+
+  /** Asks again for what nobody had. */
+  retry(update: Update, holders: readonly PeerId[]): void {
+    const place = this.#placeOf.get(update.author)!;
+    this.#want(place, update, [update.author, ...holders]);
+  }
+
+  /**
+   * Updates that this peer holds and has checked, in canonical order. Where there are more than a block lists, those who
+   * have waited longest come first, so that nobody is left out for ever (and evicted for it).
+   */
   held(): Update[] {
-    const held = this.places.flatMap((peer) => {
-      const update = this.#updates.get(peer);
-      return update && this.#payloads.state(update.payload) === 'held' ? [update] : [];
-    });
-    return held.slice(0, LIMITS.blockUpdatesMax);
+    const places = Array.from(this.places.keys()).filter((place) => this.#states[place] === CODES.held);
+    if (places.length > LIMITS.blockUpdatesMax) {
+      const lastRounds = new Map(this.#applied.head.roster.map(({ peer, lastRound }) => [peer, lastRound]));
+      const lastRound = (place: number): number => lastRounds.get(this.places[place]!) ?? 0;
+      places.sort((a, b) => lastRound(a) - lastRound(b) || a - b);
+      places.length = LIMITS.blockUpdatesMax;
+      places.sort((a, b) => a - b);
+    }
+    return places.map((place) => this.#updates[place]!);
   }
 
   /** When the round closes without those still missing; unknown while nobody is done. */
@@ -86,16 +137,11 @@ export class Round {
 
   /** Whether it is time to close: everyone who can be expected has delivered, or the deadline has passed. */
   isComplete(isLive: (peer: PeerId) => boolean): boolean {
-    const { places } = this;
-    while (this.#heldUpTo < places.length && this.#isHeld(places[this.#heldUpTo]!)) this.#heldUpTo++;
-    if (this.#heldUpTo === 0 && !places.some((peer) => this.#isHeld(peer))) return false;
+    if (this.#held === 0) return false;
     const deadlineMs = this.deadlineMs();
     if (this.#core.nowMs >= deadlineMs) return true;
     this.#core.wakeAt(deadlineMs);
-    for (let i = this.#heldUpTo; i < places.length; i++) {
-      if (!this.#isSettled(places[i]!) && isLive(places[i]!)) return false;
-    }
-    return true;
+    return this.#open === 0 || !this.#someoneIsWaitedFor(isLive);
   }
 
   /** Half way between the first update and the deadline, a slow peer is told to send what it has. */
@@ -107,80 +153,41 @@ export class Round {
     this.#core.emit({ type: 'finish' });
   }
 
-  #isHeld(peer: PeerId): boolean {
-    const update = this.#updates.get(peer);
-    return update !== undefined && this.#payloads.state(update.payload) === 'held';
+  /** Looks on from the place where the last one was found: once around in a whole round, as a rule. */
+  #someoneIsWaitedFor(isLive: (peer: PeerId) => boolean): boolean {
+    const { length } = this.places;
+    for (let i = 0; i < length; i++) {
+      const place = (this.#waitedFor + i) % length;
+      if (isSettled(this.#states[place]!) || !isLive(this.places[place]!)) continue;
+      this.#waitedFor = place;
+      return true;
+    }
+    return false;
   }
 
-  #isSettled(peer: PeerId): boolean {
-    const update = this.#updates.get(peer);
-    return update !== undefined && this.#payloads.state(update.payload) !== 'wanted';
+  #wantAnnounced(place: number, header: MessageOf<'header'>, from: PeerId): void {
+    if (!header.inline) return this.#want(place, header.update, [header.update.author, from]);
+    this.#core.take(header);
+    this.#set(place, 'wanted');
+  }
+
+  #want(place: number, update: Update, holders: readonly PeerId[]): void {
+    this.#set(place, this.#payloads.ask(update, holders) ? 'wanted' : 'unavailable');
+  }
+
+  #set(place: number, state: PayloadState): void {
+    const before = this.#states[place]!;
+    const after = CODES[state];
+    this.#states[place] = after;
+    this.#held += Number(after === CODES.held) - Number(before === CODES.held);
+    this.#open += Number(isSettled(before)) - Number(isSettled(after));
   }
 }
 
-/** Payloads by hash: on their way, here and checked, or refused. Shared by the round and by blocks yet to be applied. */
-export class Payloads {
-  readonly #core: Core;
-  readonly #states = new Map<Hash, 'wanted' | 'held' | 'refused' | 'unavailable'>();
-  readonly #wantedMs = new Map<Hash, number>();
+/** States in a byte each; 0 is a place that has announced nothing. */
+const CODES = { wanted: 1, held: 2, refused: 3, unavailable: 4 } as const satisfies Record<PayloadState, number>;
+const NAMES: readonly (PayloadState | undefined)[] = [undefined, 'wanted', 'held', 'refused', 'unavailable'];
 
-  constructor(core: Core) {
-    this.#core = core;
-  }
-
-  state(payload: Hash): 'wanted' | 'held' | 'refused' | 'unavailable' | undefined {
-    return this.#states.get(payload);
-  }
-
-  hold(payload: Hash): void {
-    this.#states.set(payload, 'held');
-  }
-
-  want(update: Update, inline: Uint8Array | null, holders: PeerId[]): void {
-    const state = this.#states.get(update.payload);
-    if (state !== undefined && state !== 'unavailable') return;
-    const atMs = (this.#wantedMs.get(update.payload) ?? Number.NEGATIVE_INFINITY) + RETRY_MS;
-    if (this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);
-    this.#wantedMs.set(update.payload, this.#core.nowMs);
-    this.#states.set(update.payload, 'wanted');
-    const others = [...new Set(holders)].filter((peer) => peer !== this.#core.self);
-    const { payload, size } = update;
-    this.#core.emit({ type: 'fetch', payload, size, holders: others, inline });
-  }
-
-  onPayload(payload: Hash, error: string | null): void {
-    if (error === null) return this.hold(payload);
-    // what nobody had may turn up yet; what the codec refused never will be right
-    this.#states.set(payload, error === 'E_BLOB_UNAVAILABLE' ? 'unavailable' : 'refused');
-    this.#core.warn(error, `payload ${payload.slice(0, 12)} refused`);
-  }
-
-  /** The worst state among a block's updates, wanting those not asked for yet. */
-  require(block: Block, holders: PeerId[]): 'held' | 'wanted' | 'refused' | 'unavailable' {
-    let worst: 'held' | 'wanted' | 'refused' | 'unavailable' = 'held';
-    for (const update of block.updates) {
-      let state = this.#states.get(update.payload);
-      if (state === undefined) {
-        this.want(update, null, [update.author, ...holders]);
-        state = 'wanted';
-      }
-      if (state === 'refused' || (state !== 'held' && worst !== 'refused')) {
-        if (worst !== 'unavailable' || state === 'refused') worst = state;
-      }
-    }
-    return worst;
-  }
-
-  /** Asks again for what nobody had. */
-  retry(block: Block, holders: PeerId[]): void {
-    for (const update of block.updates) {
-      if (this.#states.get(update.payload) === 'unavailable') this.want(update, null, [update.author, ...holders]);
-    }
-  }
-
-  /** Forgets all but these; called at every new round. */
-  keep(payloads: ReadonlySet<Hash>): void {
-    for (const payload of this.#states.keys()) if (!payloads.has(payload)) this.#states.delete(payload);
-    for (const payload of this.#wantedMs.keys()) if (!payloads.has(payload)) this.#wantedMs.delete(payload);
-  }
+function isSettled(code: number): boolean {
+  return code > CODES.wanted;
 }

@@ -61,6 +61,8 @@ export function certificateHolds(
   committee: readonly PeerId[],
   certificate: Certificate,
 ): boolean {
+  const known = heldFor.get(certificate);
+  if (known?.committee === committee && known.run === run) return true;
   const { kind, height, view, block, signatures } = certificate;
   const needed = kind === 'endorse' ? committee.length : quorumOf(committee.length);
   if (signatures.length < needed || (kind === 'nullify') !== (block === null)) return false;
@@ -71,5 +73,9 @@ export function certificateHolds(
     if (place <= last || peer === undefined || !signedBy(signer, peer, bytes, signature)) return false;
     last = place;
   }
+  heldFor.set(certificate, { run, committee });
   return true;
 }
+
+/** Whom a certificate was found to hold for: the same one comes with a message, a proposal and a history. */
+const heldFor = new WeakMap<Certificate, { run: Hash; committee: readonly PeerId[] }>();

@@ -5,8 +5,9 @@ import type { Hash } from './hash.ts';
 import { comparePeers, type PeerId } from './identity.ts';
 import type { Membership } from './membership.ts';
 import type { MessageOf, Proposal, Vote } from './messages.ts';
+import type { Payloads } from './payloads.ts';
 import { peersOf } from './roster.ts';
-import type { Payloads, Round } from './round.ts';
+import type { Round } from './round.ts';
 import { blockHash, certificateHolds, proposalBytes, voteBytes } from './signing.ts';
 import type { Block, Certificate, Entry } from './wire.ts';
 

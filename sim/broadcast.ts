@@ -1,16 +1,36 @@
+import type { Message } from '../protocol/messages.ts';
 import type { RandomStream } from '../protocol/random.ts';
 import { NETWORK_PARAMETERS } from './gossip-parameters.ts';
+import type { Inboxes } from './inbox.ts';
 import type { Kernel } from './kernel.ts';
 import type { Ledger } from './ledger.ts';
 import type { Links } from './links.ts';
-import type { Overlay } from './overlay.ts';
+import type { Overlay, Tree } from './overlay.ts';
 
 export interface BroadcastComponents {
   kernel: Kernel;
   links: Links;
   overlay: Overlay;
   ledger: Ledger;
+  inboxes: Inboxes;
   random: RandomStream;
+}
+
+/** A message under way, with the bytes that it has on the wire. */
+export interface Sending {
+  message: Message;
+  number: number;
+  size: number;
+}
+
+/** What a tree's messages cost, worked out when the first one takes that way. */
+interface Costs {
+  /** from who hands it on to `order[i]`, without what bandwidth and loss add */
+  delayMs: Float64Array;
+  /** from the author to `order[i]`, likewise */
+  offsetMs: Float64Array;
+  /** of the message that `order[i]` receives, the first included */
+  copies: Float64Array;
 }
 
 /**
@@ -20,6 +40,7 @@ export interface BroadcastComponents {
  */
 export class Broadcasts {
   readonly #c: BroadcastComponents;
+  readonly #costs = new WeakMap<Tree, Costs>();
   /** milliseconds of sending that each peer's uplink has before it, as of `#asOfMs` */
   readonly #backlogMs: Float64Array;
   readonly #asOfMs: Float64Array;
@@ -33,40 +54,74 @@ export class Broadcasts {
     this.#arrivals = new Float64Array(peers);
   }
 
-  /** @param deliver called once for every peer that it reaches, at that time, with who handed it on */
-  publish(author: number, size: number, deliver: (to: number, from: number) => void): void {
-    const { kernel, overlay } = this.#c;
-    const { floodBytesMax, gossipEnvelopeBytes, frameBytes, heartbeatMs } = NETWORK_PARAMETERS;
-    const { order, parents, lazyFrom } = overlay.tree(author, size <= floodBytesMax);
+  /** To everybody that it reaches, once each, with who handed it on. */
+  publish(author: number, { message, number, size }: Sending): void {
+    const { kernel, overlay, links, inboxes } = this.#c;
+    const { floodBytesMax, gossipEnvelopeBytes, frameBytes } = NETWORK_PARAMETERS;
+    const tree = overlay.tree(author, size <= floodBytesMax);
+    const { order, parents } = tree;
     if (order.length === 0) return;
     const bytes = size + gossipEnvelopeBytes + frameBytes;
-    this.#arrivals[author] = kernel.nowMs;
+    const costs = this.#costsOf(author, tree);
+    if (!links.areUnbounded) this.#travel(author, tree, costs, bytes);
+    this.#account(tree, costs, bytes);
+    const { offsetMs } = costs;
     for (let i = 0; i < order.length; i++) {
-      const extraMs = i < lazyFrom ? 0 : heartbeatMs;
-      this.#arrivals[order[i]!] = this.#hop(parents[i]!, order[i]!, bytes) + extraMs;
+      const to = order[i]!;
+      const atMs = links.areUnbounded ? kernel.nowMs + offsetMs[i]! : this.#arrivals[to]!;
+      inboxes.put(to, atMs, message, number, parents[i]!, false);
     }
-    this.#account(order, parents, bytes);
-    this.#deliverAll(order, parents, deliver);
   }
 
   /** One message on one link. */
-  send(from: number, to: number, size: number, deliver: () => void): void {
-    const { kernel, ledger } = this.#c;
+  send(from: number, to: number, { message, number, size }: Sending): void {
+    const { kernel, ledger, links, inboxes } = this.#c;
     const bytes = size + NETWORK_PARAMETERS.frameBytes;
     this.#arrivals[from] = kernel.nowMs;
     ledger.move('direct', from, to, bytes);
-    kernel.at(this.#hop(from, to, bytes), deliver);
+    inboxes.put(to, this.#hop(from, to, bytes, links.oneWayMs(from, to)), message, number, from, true);
+  }
+
+  #costsOf(author: number, tree: Tree): Costs {
+    const known = this.#costs.get(tree);
+    if (known) return known;
+    const { links, overlay } = this.#c;
+    const { order, parents, lazyFrom } = tree;
+    const costs = {
+      delayMs: new Float64Array(order.length),
+      offsetMs: new Float64Array(order.length),
+      // with few neighbours there are few who could send a second copy
+      copies: Float64Array.from(order, (to) =>
+        Math.min(NETWORK_PARAMETERS.copiesReceived, overlay.neighbours(to).size),
+      ),
+    };
+    this.#arrivals[author] = 0;
+    for (const [i, to] of order.entries()) {
+      const heartbeatMs = i < lazyFrom ? 0 : NETWORK_PARAMETERS.heartbeatMs;
+      costs.delayMs[i] = links.oneWayMs(parents[i]!, to) + heartbeatMs;
+      costs.offsetMs[i] = this.#arrivals[parents[i]!]! + costs.delayMs[i]!;
+      this.#arrivals[to] = costs.offsetMs[i]!;
+    }
+    this.#costs.set(tree, costs);
+    return costs;
+  }
+
+  #travel(author: number, { order, parents }: Tree, { delayMs }: Costs, bytes: number): void {
+    this.#arrivals[author] = this.#c.kernel.nowMs;
+    for (let i = 0; i < order.length; i++) {
+      this.#arrivals[order[i]!] = this.#hop(parents[i]!, order[i]!, bytes, delayMs[i]!);
+    }
   }
 
   /** When a message that `from` has reaches `to`: it waits for the uplink, is sent, travels, and may meet a stall. */
-  #hop(from: number, to: number, bytes: number): number {
+  #hop(from: number, to: number, bytes: number, delayMs: number): number {
     const { links, random } = this.#c;
     const sentMs = this.#arrivals[from]! + this.#takeUplink(from, bytes);
     const stalled = links.loss > 0 && random.unit() < links.stallChance(bytes);
     const stallMs = stalled ? links.stallMs(from, to) : 0;
     // cut-through: what the downlink takes longer than the uplink
     const downMs = Math.max(0, bytes / links.downloadRate(to) - bytes / links.uploadRate(from));
-    return sentMs + downMs + links.oneWayMs(from, to) + stallMs;
+    return sentMs + downMs + delayMs + stallMs;
   }
 
   /**
@@ -83,36 +138,18 @@ export class Broadcasts {
     return Math.max(0, backlogMs - (this.#arrivals[peer]! - nowMs)) + sendMs;
   }
 
-  #account(order: Uint32Array, parents: Uint32Array, bytes: number): void {
-    const { ledger, overlay } = this.#c;
+  #account({ order, parents }: Tree, { copies }: Costs, bytes: number): void {
+    const { ledger, links } = this.#c;
     const sent = ledger.sent.gossip;
     const received = ledger.received.gossip;
     for (let i = 0; i < order.length; i++) {
       const to = order[i]!;
-      // with few neighbours there are few who could send a second copy
-      const copies = Math.min(NETWORK_PARAMETERS.copiesReceived, overlay.neighbours(to).size);
-      received[to]! += copies * bytes;
+      const further = (copies[i]! - 1) * bytes;
+      received[to]! += bytes + further;
       sent[parents[i]!]! += bytes;
       // a further copy comes from another peer that has the message: on average from all alike
-      sent[to]! += (copies - 1) * bytes;
-      this.#takeUplink(to, (copies - 1) * bytes);
+      sent[to]! += further;
+      if (!links.areUnbounded) this.#takeUplink(to, further);
     }
-  }
-
-  /** One event in the heap for each message under way, not one for each peer that it is on the way to. */
-  #deliverAll(order: Uint32Array, parents: Uint32Array, deliver: (to: number, from: number) => void): void {
-    const { kernel } = this.#c;
-    const times = Float64Array.from(order, (peer) => this.#arrivals[peer]!);
-    const ranks = Uint32Array.from(order, (_, i) => i).sort((a, b) => times[a]! - times[b]! || a - b);
-    let next = 0;
-    const step = (): void => {
-      const atMs = times[ranks[next]!]!;
-      while (next < ranks.length && times[ranks[next]!]! === atMs) {
-        const rank = ranks[next++]!;
-        deliver(order[rank]!, parents[rank]!);
-      }
-      if (next < ranks.length) kernel.at(times[ranks[next]!]!, step);
-    };
-    kernel.at(times[ranks[0]!]!, step);
   }
 }

@@ -6,7 +6,13 @@ const PKCS8_PREFIX = Buffer.from('302e020100300506032b657004220420', 'hex');
 const SPKI_PREFIX = Buffer.from('302a300506032b6570032100', 'hex');
 
 /** Signatures whose verdict is remembered. */
-const VERDICTS_KEPT = 1 << 18;
+const VERDICTS_KEPT = 1 << 16;
+
+interface Verdict {
+  publicKey: Uint8Array;
+  bytes: Uint8Array;
+  holds: boolean;
+}
 
 /**
  * Real Ed25519 identities that share what they verified: the same message reaches all peers of a simulation, and its
@@ -14,7 +20,8 @@ const VERDICTS_KEPT = 1 << 18;
  */
 export class Identities {
   readonly #keys = new Map<string, KeyObject>();
-  #verdicts = new Map<string, boolean>();
+  /** by signature */
+  #verdicts = new Map<string, Verdict>();
 
   /** @param seed 32 bytes, as a real peer keeps them in its identity file */
   fromSeed(seed: Uint8Array): Signer {
@@ -22,7 +29,12 @@ export class Identities {
     const publicKey = createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(-32);
     return {
       self: peerIdOf(publicKey),
-      sign: (bytes) => new Uint8Array(sign(null, bytes, key)),
+      sign: (bytes) => {
+        const signature = new Uint8Array(sign(null, bytes, key));
+        // what the key has just made needs no second look
+        this.#remember(signature, { publicKey, bytes, holds: true });
+        return signature;
+      },
       verify: (author, bytes, signature) => this.#verify(author, bytes, signature),
     };
   }
@@ -34,18 +46,21 @@ export class Identities {
   }
 
   #verify(publicKey: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
-    const name = createHash('sha256').update(publicKey).update(signature).update(bytes).digest('base64');
-    const known = this.#verdicts.get(name);
-    if (known !== undefined) return known;
-    let verdict = false;
+    const known = this.#verdicts.get(nameOf(signature));
+    if (known && equalBytes(known.publicKey, publicKey) && equalBytes(known.bytes, bytes)) return known.holds;
+    let holds = false;
     try {
-      verdict = signature.length === 64 && verify(null, bytes, this.#keyOf(publicKey), signature);
+      holds = signature.length === 64 && verify(null, bytes, this.#keyOf(publicKey), signature);
     } catch {
       // not a public key, so nobody can have signed
     }
+    this.#remember(signature, { publicKey, bytes, holds });
+    return holds;
+  }
+
+  #remember(signature: Uint8Array, verdict: Verdict): void {
     if (this.#verdicts.size >= VERDICTS_KEPT) this.#verdicts = new Map();
-    this.#verdicts.set(name, verdict);
-    return verdict;
+    this.#verdicts.set(nameOf(signature), verdict);
   }
 
   #keyOf(publicKey: Uint8Array): KeyObject {
@@ -57,4 +72,12 @@ export class Identities {
     }
     return key;
   }
+}
+
+function nameOf(signature: Uint8Array): string {
+  return Buffer.from(signature.buffer, signature.byteOffset, signature.length).toString('latin1');
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
 }

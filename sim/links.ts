@@ -46,6 +46,8 @@ export function regionRoundTripMs(a: Region, b: Region): number {
 /** Latency and rates between peers, each link's drawn from the seed when it is first used, whenever that is. */
 export class Links {
   readonly loss: number;
+  /** neither bandwidth nor loss adds anything to a link's latency */
+  readonly areUnbounded: boolean;
   readonly #config: LinkConfig;
   readonly #seed: number;
   readonly #latencies = new Map<number, number>();
@@ -54,6 +56,8 @@ export class Links {
     this.#config = config;
     this.#seed = seed;
     this.loss = config.loss;
+    const rates = [config, ...Object.values(config.peers)].flatMap((link) => [link.uploadBits, link.downloadBits]);
+    this.areUnbounded = config.loss === 0 && rates.every((bits) => bits === undefined);
   }
 
   oneWayMs(from: number, to: number): number {

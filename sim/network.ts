@@ -4,8 +4,9 @@ import type { Signer } from '../protocol/identity.ts';
 import { decodeMessage, encodeMessage, type Message } from '../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../protocol/random.ts';
 import { BlobFetches, type FetchRequest } from './blob-fetch.ts';
-import { Broadcasts } from './broadcast.ts';
+import { Broadcasts, type Sending } from './broadcast.ts';
 import { NETWORK_PARAMETERS } from './gossip-parameters.ts';
+import { type Batch, Inboxes } from './inbox.ts';
 import type { Kernel } from './kernel.ts';
 import type { Ledger } from './ledger.ts';
 import type { Links } from './links.ts';
@@ -14,7 +15,8 @@ import { Transfers } from './transfers.ts';
 
 /** A peer as its connections see it. Peers are named by index here; their ids are the protocol's. */
 export interface Endpoint {
-  onMessage(from: number, message: Message, number: number): void;
+  /** the lists of the batch are used again: what is to be kept of them must be copied */
+  onMessages(batch: Batch): void;
   onConnection(peer: number, up: boolean): void;
   /** part 0 is the first chunk, -1 the manifest */
   hasPart(blob: Hash, part: number): boolean;
@@ -28,6 +30,15 @@ export interface NetworkComponents {
   signer: Signer;
 }
 
+export interface NetworkInit {
+  peers: number;
+  /** of links and connections */
+  seed: number;
+  run: Hash;
+  /** of a peer's network thread, for each message that comes */
+  handleMs: number;
+}
+
 /** What is sent at most so often is remembered for as long as gossipsub would. */
 const SEEN_SWEEP = 16_384;
 
@@ -37,6 +48,7 @@ export class SimulatedNetwork {
   readonly #run: Hash;
   readonly #random: RandomStream;
   readonly #overlay: Overlay;
+  readonly #inboxes: Inboxes;
   readonly #broadcasts: Broadcasts;
   readonly #transfers: Transfers;
   readonly #blobs: BlobFetches;
@@ -46,17 +58,23 @@ export class SimulatedNetwork {
   /** counts a peer's lives, so that a dial does not reach its next one */
   readonly #lives: Uint32Array;
   readonly #seen = new Map<string, number>();
+  /** encoded, decoded and checked once, however often it is said and to how many */
+  readonly #sayable = new WeakMap<Message, { name: string; received: Message; size: number }>();
   #messages = 0;
 
-  constructor(components: NetworkComponents, init: { peers: number; seed: number; run: Hash }) {
+  constructor(components: NetworkComponents, init: NetworkInit) {
     const { kernel, links, ledger } = components;
-    const { peers, seed, run } = init;
+    const { peers, seed, run, handleMs } = init;
     this.#c = components;
     this.#run = run;
     this.#random = randomStream(seed, 'network');
     this.#overlay = new Overlay(peers, randomStream(seed, 'overlay'));
+    const overlay = this.#overlay;
+    const connected = (from: number, to: number) => overlay.connected(from, to);
+    const onRead = (peer: number, batch: Batch) => this.#endpoints[peer]?.onMessages(batch);
+    this.#inboxes = new Inboxes({ kernel, connected, onRead }, { peers, handleMs });
     const random = randomStream(seed, 'loss');
-    this.#broadcasts = new Broadcasts({ kernel, links, ledger, overlay: this.#overlay, random }, peers);
+    this.#broadcasts = new Broadcasts({ kernel, links, ledger, overlay, inboxes: this.#inboxes, random }, peers);
     this.#transfers = new Transfers(kernel, links, (carried) => ledger.carry(carried));
     const hasPart = (peer: number, blob: Hash, part: number) => this.#endpoints[peer]?.hasPart(blob, part) ?? false;
     const neighbours = (peer: number) => this.#overlay.neighbours(peer);
@@ -86,6 +104,7 @@ export class SimulatedNetwork {
   detach(peer: number): void {
     this.#endpoints[peer] = undefined;
     this.#lives[peer]!++;
+    this.#inboxes.clear(peer);
     for (const other of [...this.#overlay.neighbours(peer)]) {
       this.#disconnect(peer, other);
       this.#tell(other, peer, false, this.#c.links.oneWayMs(peer, other));
@@ -117,22 +136,12 @@ export class SimulatedNetwork {
 
   /** Publishes a message to everybody. The same bytes from the same peer go nowhere for two minutes, as in gossipsub. */
   broadcast(from: number, message: Message): void {
-    const bytes = encodeMessage(message);
-    if (this.#wasSaid(from, bytes)) return;
-    const number = this.#messages++;
-    const received = decodeMessage(bytes, this.#run, this.#c.signer);
-    this.#broadcasts.publish(from, bytes.length, (to, by) => this.#endpoints[to]?.onMessage(by, received, number));
+    if (!this.#wasSaid(from, this.#sayableOf(message).name)) this.#broadcasts.publish(from, this.#sending(message));
   }
 
   /** Without a connection it goes nowhere, as on the real node. */
   send(from: number, to: number, message: Message): void {
-    if (!this.#overlay.connected(from, to)) return;
-    const bytes = encodeMessage(message);
-    const number = this.#messages++;
-    const received = decodeMessage(bytes, this.#run, this.#c.signer);
-    this.#broadcasts.send(from, to, bytes.length, () => {
-      if (this.#overlay.connected(from, to)) this.#endpoints[to]?.onMessage(from, received, number);
-    });
+    if (this.#overlay.connected(from, to)) this.#broadcasts.send(from, to, this.#sending(message));
   }
 
   /**
@@ -197,9 +206,25 @@ export class SimulatedNetwork {
     });
   }
 
-  #wasSaid(from: number, bytes: Uint8Array): boolean {
+  #sayableOf(message: Message) {
+    let known = this.#sayable.get(message);
+    if (!known) {
+      const bytes = encodeMessage(message);
+      const name = createHash('sha256').update(bytes).digest('base64');
+      known = { name, received: decodeMessage(bytes, this.#run, this.#c.signer), size: bytes.length };
+      this.#sayable.set(message, known);
+    }
+    return known;
+  }
+
+  #sending(message: Message): Sending {
+    const { received, size } = this.#sayableOf(message);
+    return { message: received, number: this.#messages++, size };
+  }
+
+  #wasSaid(from: number, hash: string): boolean {
     const { nowMs } = this.#c.kernel;
-    const name = `${from}/${createHash('sha256').update(bytes).digest('base64')}`;
+    const name = `${from}/${hash}`;
     const untilMs = this.#seen.get(name);
     if (untilMs !== undefined && nowMs < untilMs) return true;
     if (this.#seen.size >= SEEN_SWEEP) {

@@ -14,11 +14,29 @@ export interface Tree {
 export class Overlay {
   readonly #neighbours: Set<number>[];
   readonly #random: RandomStream;
-  #mesh: number[][] | undefined;
+  /** neighbours that messages are relayed to, whoever of the two chose the other */
+  readonly #mesh: Set<number>[];
+  /** those that a peer chose itself */
+  readonly #chosen: Set<number>[];
+  /** peers that may have to choose, in the order in which that came up */
+  readonly #choosing = new Set<number>();
+  /** peers with a neighbour */
+  #linked = 0;
   #trees = new Map<number, Tree>();
+  /** scratch for growing a tree: the last tree that reached each peer, and the tree so far */
+  readonly #reachedBy: Uint32Array;
+  #growing = 0;
+  readonly #order: Uint32Array;
+  readonly #parents: Uint32Array;
 
   constructor(peers: number, random: RandomStream) {
-    this.#neighbours = Array.from({ length: peers }, () => new Set());
+    const sets = () => Array.from({ length: peers }, () => new Set<number>());
+    [this.#neighbours, this.#mesh, this.#chosen] = [sets(), sets(), sets()];
+    [this.#reachedBy, this.#order, this.#parents] = [
+      new Uint32Array(peers),
+      new Uint32Array(peers),
+      new Uint32Array(peers),
+    ];
     this.#random = random;
   }
 
@@ -31,14 +49,14 @@ export class Overlay {
   }
 
   link(a: number, b: number): void {
-    this.#neighbours[a]!.add(b);
-    this.#neighbours[b]!.add(a);
+    this.#add(a, b);
+    this.#add(b, a);
     this.#changed();
   }
 
   unlink(a: number, b: number): void {
-    this.#neighbours[a]!.delete(b);
-    this.#neighbours[b]!.delete(a);
+    this.#remove(a, b);
+    this.#remove(b, a);
     this.#changed();
   }
 
@@ -60,53 +78,73 @@ export class Overlay {
     const key = 2 * author + Number(flood);
     let tree = this.#trees.get(key);
     if (!tree) {
+      this.#completeMesh();
       tree = this.#grow(author, flood);
       this.#trees.set(key, tree);
     }
     return tree;
   }
 
+  #add(peer: number, other: number): void {
+    const neighbours = this.#neighbours[peer]!;
+    if (neighbours.size === 0) this.#linked++;
+    neighbours.add(other);
+    if (this.#chosen[peer]!.size < CHOSEN) this.#choosing.add(peer);
+  }
+
+  #remove(peer: number, other: number): void {
+    const neighbours = this.#neighbours[peer]!;
+    if (!neighbours.delete(other)) return;
+    if (neighbours.size === 0) this.#linked--;
+    this.#mesh[peer]!.delete(other);
+    if (this.#chosen[peer]!.delete(other)) this.#choosing.add(peer);
+  }
+
   #changed(): void {
-    this.#mesh = undefined;
     if (this.#trees.size > 0) this.#trees = new Map();
   }
 
-  #grow(author: number, flood: boolean): Tree {
-    const mesh = this.#meshed();
-    const order: number[] = [];
-    const parents: number[] = [];
-    const reached = new Set([author]);
-    const spread = (from: number, to: Iterable<number>): void => {
-      for (const peer of to) {
-        if (reached.has(peer)) continue;
-        reached.add(peer);
-        order.push(peer);
-        parents.push(from);
-      }
-    };
-    spread(author, flood ? this.#neighbours[author]! : mesh[author]!);
-    for (let i = 0; i < order.length; i++) spread(order[i]!, mesh[order[i]!]!);
-    const lazyFrom = order.length;
-    spread(author, this.#neighbours[author]!);
-    for (let i = 0; i < order.length; i++) spread(order[i]!, this.#neighbours[order[i]!]!);
-    return { order: Uint32Array.from(order), parents: Uint32Array.from(parents), lazyFrom };
-  }
-
   /** Every peer grafts half of the mesh's degree, so that each ends up with about the whole of it. */
-  #meshed(): number[][] {
-    if (this.#mesh) return this.#mesh;
-    const chosen = this.#neighbours.map(() => new Set<number>());
-    for (const [peer, neighbours] of this.#neighbours.entries()) {
-      const candidates = [...neighbours];
-      const count = Math.min(candidates.length, NETWORK_PARAMETERS.meshDegree / 2);
-      for (let i = 0; i < count; i++) {
-        const j = i + this.#random.below(candidates.length - i);
-        [candidates[i], candidates[j]] = [candidates[j]!, candidates[i]!];
-        chosen[peer]!.add(candidates[i]!);
-        chosen[candidates[i]!]!.add(peer);
+  #completeMesh(): void {
+    for (const peer of this.#choosing) {
+      const chosen = this.#chosen[peer]!;
+      const candidates = [...this.#neighbours[peer]!].filter((other) => !chosen.has(other));
+      while (chosen.size < CHOSEN && candidates.length > 0) {
+        const [other] = candidates.splice(this.#random.below(candidates.length), 1);
+        chosen.add(other!);
+        this.#mesh[peer]!.add(other!);
+        this.#mesh[other!]!.add(peer);
       }
     }
-    this.#mesh = chosen.map((set) => [...set]);
-    return this.#mesh;
+    this.#choosing.clear();
+  }
+
+  #grow(author: number, flood: boolean): Tree {
+    const [order, parents] = [this.#order, this.#parents];
+    this.#growing++;
+    this.#reachedBy[author] = this.#growing;
+    let count = this.#spread(author, flood ? this.#neighbours[author]! : this.#mesh[author]!, 0);
+    for (let i = 0; i < count; i++) count = this.#spread(order[i]!, this.#mesh[order[i]!]!, count);
+    const lazyFrom = count;
+    // hardly ever is anybody left
+    if (count + 1 < this.#linked) count = this.#spread(author, this.#neighbours[author]!, count);
+    for (let i = 0; i < count && count + 1 < this.#linked; i++) {
+      count = this.#spread(order[i]!, this.#neighbours[order[i]!]!, count);
+    }
+    return { order: order.slice(0, count), parents: parents.slice(0, count), lazyFrom };
+  }
+
+  /** @returns how many are reached now */
+  #spread(from: number, to: ReadonlySet<number>, count: number): number {
+    let next = count;
+    for (const peer of to) {
+      if (this.#reachedBy[peer] === this.#growing) continue;
+      this.#reachedBy[peer] = this.#growing;
+      this.#order[next] = peer;
+      this.#parents[next++] = from;
+    }
+    return next;
   }
 }
+
+const CHOSEN = NETWORK_PARAMETERS.meshDegree / 2;

@@ -36,6 +36,8 @@ const scenarioSchema = z.strictObject({
   encode: text.optional(),
   apply: text.optional(),
   disk: text.optional(),
+  /** a message, on a peer's network thread */
+  handle: text.optional(),
   /** `10%x3`: one in ten takes three times as long */
   stragglers: text.optional(),
   /** `5%/round` */
@@ -77,6 +79,7 @@ export const DEFAULT_SCENARIO = {
   encode: '5ms',
   apply: '5ms',
   disk: '1ms',
+  handle: '300us',
 } satisfies ScenarioText;
 
 /** @throws CodedError `E_SCENARIO` naming the field */
@@ -132,6 +135,7 @@ export function makeScenario(written: ScenarioText, count: number): Scenario {
     encodeMs: parseDuration('encode', asked.encode),
     applyMs: parseDuration('apply', asked.apply),
     diskMs: parseDuration('disk', asked.disk),
+    handleMs: parseDuration('handle', asked.handle),
   };
   const events = (asked.events ?? []).map(parseEvent);
   if (asked.partition !== undefined) events.push(...parsePartition(asked.partition, count));
@@ -252,6 +256,6 @@ function checkPeers(field: string, named: readonly number[], count: number): voi
 /** Links without latency, loss or bounds, and computing that takes only its steps: for closed forms. */
 export function idealScenario(step: Distribution): Scenario {
   const links = { latency: constant(0), asymmetric: false, loss: 0, regions: [], peers: {} };
-  const compute = { step, peers: {}, stragglers: null, encodeMs: 0, applyMs: 0, diskMs: 0 };
+  const compute = { step, peers: {}, stragglers: null, encodeMs: 0, applyMs: 0, diskMs: 0, handleMs: 0 };
   return { links, compute, events: [], churn: 0 };
 }

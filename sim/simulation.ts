@@ -102,7 +102,10 @@ export class Simulation {
     this.ledger = new Ledger(count);
     const { kernel, ledger } = this;
     const links = new Links(scenario.links, seed);
-    this.#network = new SimulatedNetwork({ kernel, links, ledger, signer: signers[0]! }, { peers: count, seed, run });
+    const compute = new ComputeModel(scenario.compute, { peers: count, seed });
+    const { handleMs } = compute;
+    const signer = signers[0]!;
+    this.#network = new SimulatedNetwork({ kernel, links, ledger, signer }, { peers: count, seed, run, handleMs });
     const world: World = {
       kernel,
       ledger,
@@ -110,9 +113,10 @@ export class Simulation {
       host,
       network: this.#network,
       library: new BlobLibrary(count),
-      compute: new ComputeModel(scenario.compute, { peers: count, seed }),
+      compute,
       trace: this.#trace,
       layout: modelLayout(genesis.model),
+      payloads: new WeakMap(),
       indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
       peers: this.peers,
       onReport: (peer, report) => this.#onReport(peer, report),

@@ -16,6 +16,13 @@ export class Trace {
     if (this.#text.length >= FLUSH_LENGTH) this.#flush();
   }
 
+  /** Messages that were read at once, by their numbers: one line, with a checksum (FNV-1a over the numbers). */
+  addRead(nowMs: number, peer: number, numbers: readonly number[]): void {
+    let sum = 0x811c9dc5;
+    for (let i = 0; i < numbers.length; i++) sum = Math.imul(sum ^ numbers[i]!, 0x01000193);
+    this.add(nowMs, peer, 'read', `${numbers.length} ${sum >>> 0}`);
+  }
+
   digest(): string {
     this.#flush();
     return this.#hash.copy().digest('hex');

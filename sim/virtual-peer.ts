@@ -1,22 +1,23 @@
-import { firstHead, stateAt } from '../protocol/chain.ts';
-import { codecOf } from '../protocol/codecs/index.ts';
-import { isCoded } from '../protocol/errors.ts';
+import { factsAt, firstHead } from '../protocol/chain.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
-import { LIMITS } from '../protocol/limits.ts';
 import { Machine } from '../protocol/machine.ts';
-import { decodeHistory, encodeHistory, type Message } from '../protocol/messages.ts';
+import { decodeHistory, encodeHistory } from '../protocol/messages.ts';
 import type { Layout } from '../protocol/model.ts';
-import type { AgreedState, Entry } from '../protocol/wire.ts';
+import { encodeRecord, type PeerRecord } from '../protocol/record.ts';
+import type { AgreedState, Block, Entry } from '../protocol/wire.ts';
 import type { BlobLibrary } from './blob-library.ts';
 import type { ComputeModel } from './compute.ts';
+import type { Batch } from './inbox.ts';
 import type { Kernel, Planned } from './kernel.ts';
 import type { Ledger } from './ledger.ts';
 import type { Endpoint, SimulatedNetwork } from './network.ts';
-import type { Contribution, ReplicaHost, Settled } from './replica-host.ts';
+import type { ApplyRequest, ReplicaHost } from './replica-host.ts';
 import type { Trace } from './trace.ts';
+import { VirtualStorage } from './virtual-storage.ts';
+import { VirtualTraining } from './virtual-training.ts';
 
 /** What all virtual peers share. */
 export interface World {
@@ -31,13 +32,15 @@ export interface World {
   layout: Layout;
   indexOf: ReadonlyMap<PeerId, number>;
   peers: readonly VirtualPeer[];
+  /** what to apply for a block: looked up by the first peer that does */
+  payloads: WeakMap<Block, ApplyRequest['updates']>;
   onReport: (peer: VirtualPeer, report: Report) => void;
 }
 
 /** What is left of a peer when its process is gone. */
 interface Disk {
   entries: Entry[];
-  record: Uint8Array | null;
+  record: PeerRecord | null;
   applied: { block: Hash; state: AgreedState } | null;
   /** snapshots kept for others, oldest first */
   snapshots: Hash[];
@@ -45,25 +48,23 @@ interface Disk {
   version: number;
 }
 
-interface Training {
-  base: Hash;
-  round: number;
-  /** when each step ends, from `startMs` on */
-  ends: Float64Array;
-  startMs: number;
-  end: Planned;
-  /** no more steps than this will be taken */
-  steps: number;
-}
-
-/** The block that a state follows, the state but for its snapshot, and what the machine waits to hear. */
-interface Target {
-  block: Hash;
-  state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
-  answer: 'applied' | 'restored';
-}
-
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
+
+/** One life of a peer, for the parts of it: what they belong to, and whether it is still there. */
+export interface Process {
+  readonly world: World;
+  readonly index: number;
+  readonly disk: Disk;
+  give: (event: WithoutClock<Event>) => void;
+  isAlive: () => boolean;
+}
+
+/** What there is only as long as the process runs. */
+interface Running {
+  machine: Machine;
+  training: VirtualTraining;
+  storage: VirtualStorage;
+}
 
 /**
  * Drives the protocol's machine in virtual time as `node/peer.ts` does in real time; the duties are numbered at the head
@@ -71,7 +72,6 @@ type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
  */
 export class VirtualPeer implements Endpoint {
   readonly index: number;
-  machine: Machine | undefined;
   /** it will not come back: the run is over for it, or it left */
   finished = false;
   readonly #world: World;
@@ -79,16 +79,11 @@ export class VirtualPeer implements Endpoint {
   readonly #disk: Disk = { entries: [], record: null, applied: null, snapshots: [], version: 0 };
   /** counts processes, so that what an earlier one began does not reach a later one */
   #life = 0;
+  #running: Running | undefined;
   #queue: Effect[] = [];
   #draining = false;
   #pausedUntilMs = 0;
   #wake: { timer: Planned; atMs: number } | undefined;
-  #training: Training | undefined;
-  /** when what the training thread does now, outside of training, is done */
-  #busyUntilMs = 0;
-  /** payloads older than this round are off the disk */
-  #droppedBefore = 0;
-
   constructor(world: World, index: number, signer: Signer) {
     this.#world = world;
     this.index = index;
@@ -99,20 +94,24 @@ export class VirtualPeer implements Endpoint {
     return this.#signer.self;
   }
 
+  get machine(): Machine | undefined {
+    return this.#running?.machine;
+  }
+
   get isUp(): boolean {
-    return this.machine !== undefined;
+    return this.#running !== undefined;
   }
 
   /** A new process, with what the disk has. */
   start(): void {
-    const { genesis, host, ledger, kernel, network, trace } = this.#world;
+    const { host, ledger, kernel, network, trace } = this.#world;
     const { entries, record, applied, version } = this.#disk;
-    if (this.machine || this.finished) return;
+    if (this.#running || this.finished) return;
     if (this.#life++ > 0) host.restart(this.index, version);
-    this.#busyUntilMs = kernel.nowMs;
-    this.machine = new Machine({ signer: this.#signer }, { genesis });
+    this.#running = this.#newProcess();
     const known = applied !== null || entries.length > 0 || record !== null;
-    const restart: Restart | null = known ? { entries: [...entries], record, applied } : null;
+    const saved = record && encodeRecord(record);
+    const restart: Restart | null = known ? { entries: [...entries], record: saved, applied } : null;
     trace.add(kernel.nowMs, this.index, 'start', this.#life);
     ledger.turn(this.index, 'waiting', kernel.nowMs);
     this.#give({ type: 'start', restart });
@@ -122,16 +121,15 @@ export class VirtualPeer implements Endpoint {
   /** The process is gone without a word; what was not durable is lost. */
   crash(): void {
     const { kernel, ledger, network, trace } = this.#world;
-    if (!this.machine) return;
+    if (!this.#running) return;
     trace.add(kernel.nowMs, this.index, 'stop', this.#life);
     this.#life++;
-    this.machine = undefined;
+    this.#running.training.end();
+    this.#running = undefined;
     this.#queue = [];
     this.#draining = false;
     kernel.cancel(this.#wake?.timer);
     this.#wake = undefined;
-    kernel.cancel(this.#training?.end);
-    this.#training = undefined;
     ledger.turn(this.index, 'down', kernel.nowMs);
     network.detach(this.index);
   }
@@ -144,21 +142,20 @@ export class VirtualPeer implements Endpoint {
   /** The process stands still: what happens meanwhile is seen afterwards, and training goes on where it was. */
   pause(forMs: number): void {
     const { kernel } = this.#world;
-    if (!this.machine) return;
+    if (!this.#running) return;
     const fromMs = Math.max(kernel.nowMs, this.#pausedUntilMs);
     const lengthMs = kernel.nowMs + forMs - fromMs;
     if (lengthMs <= 0) return;
     this.#pausedUntilMs = fromMs + lengthMs;
-    const training = this.#training;
-    if (!training) return;
-    training.startMs += lengthMs;
-    this.#planEnd(training);
+    this.#running.training.delay(lengthMs);
   }
 
-  onMessage(from: number, message: Message, number: number): void {
+  onMessages({ messages, from, numbers }: Batch): void {
     const { peers, trace, kernel } = this.#world;
-    trace.add(kernel.nowMs, this.index, message.type, number);
-    this.#give({ type: 'message', from: peers[from]!.id, message });
+    trace.addRead(kernel.nowMs, this.index, numbers);
+    const isPaused = kernel.nowMs < this.#pausedUntilMs;
+    const by = from.map((peer) => peers[peer]!.id);
+    this.#give({ type: 'messages', messages: isPaused ? [...messages] : messages, from: by });
   }
 
   onConnection(peer: number, up: boolean): void {
@@ -173,14 +170,27 @@ export class VirtualPeer implements Endpoint {
 
   // --- events in, effects out -----------------------------------------------------------------------------------------
 
+  #newProcess(): Running {
+    const life = this.#life;
+    const process: Process = {
+      world: this.#world,
+      index: this.index,
+      disk: this.#disk,
+      give: (event) => this.#give(event),
+      isAlive: () => this.#life === life,
+    };
+    const machine = new Machine({ signer: this.#signer }, { genesis: this.#world.genesis });
+    const training = new VirtualTraining(process);
+    return { machine, training, storage: new VirtualStorage(process, training) };
+  }
+
   #give(event: WithoutClock<Event>): void {
     const { nowMs } = this.#world.kernel;
-    if (!this.machine) return;
+    if (!this.#running) return;
     if (nowMs < this.#pausedUntilMs) return this.#later(this.#pausedUntilMs - nowMs, () => this.#give(event));
     const stamped = event as Event;
     stamped.nowMs = nowMs;
-    const effects = this.machine.step(stamped);
-    for (const effect of effects) this.#queue.push(effect);
+    for (const effect of this.#running.machine.step(stamped)) this.#queue.push(effect);
     if (!this.#draining) this.#drain();
   }
 
@@ -200,9 +210,9 @@ export class VirtualPeer implements Endpoint {
         }
         this.#keep(effect);
       } else this.#carryOut(effect);
-      if (!this.machine) return;
+      if (!this.#running) return;
     }
-    this.#queue = [];
+    this.#queue.length = 0;
     this.#draining = false;
   }
 
@@ -212,7 +222,8 @@ export class VirtualPeer implements Endpoint {
   }
 
   #carryOut(effect: Exclude<Effect, { type: 'persist' | 'append' }>): void {
-    const { network, host, indexOf } = this.#world;
+    const { network, indexOf } = this.#world;
+    const { storage, training } = this.#running!;
     switch (effect.type) {
       case 'broadcast':
         return network.broadcast(this.index, effect.message);
@@ -221,21 +232,19 @@ export class VirtualPeer implements Endpoint {
         return to === undefined ? undefined : network.send(this.index, to, effect.message);
       }
       case 'initialize':
-        return this.#compute(this.#world.compute.applyMs, host.initialize(this.index), (settled) => {
-          const block = this.machine!.run;
-          const state = stateAt(firstHead(this.#world.genesis, block), { id: '', bytes: 0 });
-          this.#settled(settled, { block, state, answer: 'restored' });
-        });
+        return this.#initialize();
       case 'restore':
-        return this.#restore(effect);
+        return storage.restore(effect);
       case 'train':
-        return this.#train(effect);
+        return training.train(effect);
       case 'finish':
-        return this.#finish();
+        return training.finish();
       case 'fetch':
-        return this.#fetch(effect);
+        return storage.fetch(effect);
+      case 'take':
+        return storage.take(effect);
       case 'apply':
-        return this.#apply(effect);
+        return storage.apply(effect);
       case 'request-history':
         return this.#ask(effect);
       case 'wake':
@@ -255,13 +264,12 @@ export class VirtualPeer implements Endpoint {
     });
   }
 
-  /** Work of the training thread, after what it does already; the answer comes in at the virtual time of its end. */
-  #compute<T>(durationMs: number, value: Promise<T>, run: (value: T) => void): void {
-    const { kernel } = this.#world;
-    const life = this.#life;
-    this.#busyUntilMs = Math.max(kernel.nowMs, this.#busyUntilMs) + durationMs;
-    kernel.whenReady(this.#busyUntilMs, value, (result) => {
-      if (this.#life === life) run(result);
+  #initialize(): void {
+    const { genesis, host, compute } = this.#world;
+    const { training, storage, machine } = this.#running!;
+    training.compute(compute.applyMs, host.initialize(this.index), (settled) => {
+      const state = factsAt(firstHead(genesis, machine.run));
+      storage.settle(settled, { block: machine.run, state, answer: 'restored' });
     });
   }
 
@@ -291,190 +299,8 @@ export class VirtualPeer implements Endpoint {
     onReport(this, report);
     if (report.kind !== 'done') return;
     this.finished = true;
+    this.#world.library.dropPayloads(this.index, Number.POSITIVE_INFINITY);
     this.crash();
-  }
-
-  // --- training -------------------------------------------------------------------------------------------------------
-
-  #train({ base, round, steps, firstStep, firstPosition }: Effect & { type: 'train' }): void {
-    const { kernel, compute, host, ledger, trace } = this.#world;
-    this.#stopTraining();
-    const startMs = Math.max(kernel.nowMs, this.#busyUntilMs);
-    host.train(this.index, { steps, firstStep, firstPosition });
-    trace.add(kernel.nowMs, this.index, 'train', round);
-    ledger.turn(this.index, 'training', startMs);
-    const ends = compute.stepEnds(this.index, steps);
-    const training = { base, round, ends, startMs, steps } as Training;
-    this.#planEnd(training);
-    this.#training = training;
-  }
-
-  #planEnd(training: Training): void {
-    const { kernel } = this.#world;
-    kernel.cancel(training.end);
-    const life = this.#life;
-    training.end = kernel.at(training.startMs + training.ends[training.steps - 1]!, () => {
-      if (this.#life === life) this.#contribute(training);
-    });
-  }
-
-  /** Others wait: the step under way is the last. */
-  #finish(): void {
-    const training = this.#training;
-    if (!training) return;
-    training.steps = this.#stepsBy(training);
-    this.#planEnd(training);
-  }
-
-  /** Steps that are done when the one under way is. */
-  #stepsBy({ ends, startMs, steps }: Training): number {
-    const spentMs = this.#world.kernel.nowMs - startMs;
-    let done = 1;
-    while (done < steps && ends[done - 1]! <= spentMs) done++;
-    return done;
-  }
-
-  #contribute({ base, round, steps }: Training): void {
-    const { compute, host, ledger, kernel } = this.#world;
-    this.#training = undefined;
-    ledger.turn(this.index, 'waiting', kernel.nowMs);
-    this.#compute(compute.encodeMs, host.contribute(this.index, steps), (contribution) => {
-      if (contribution) this.#trained(base, round, contribution);
-    });
-  }
-
-  #trained(base: Hash, round: number, { payload, bytes, tokens, steps, loss, version }: Contribution): void {
-    const { library, trace, kernel } = this.#world;
-    this.#disk.version = version;
-    library.put(this.index, payload, bytes);
-    library.file(payload, round);
-    trace.add(kernel.nowMs, this.index, 'trained', payload);
-    const inline = bytes.length <= LIMITS.inlinePayloadBytesMax ? bytes : null;
-    this.#give({ type: 'trained', base, update: { payload, size: bytes.length, tokens, steps, loss }, inline });
-  }
-
-  /** Overtaken: the step under way is finished, and what was learned kept. */
-  #stopTraining(): void {
-    const { kernel, host } = this.#world;
-    const training = this.#training;
-    if (!training) return;
-    const steps = this.#stepsBy(training);
-    kernel.cancel(training.end);
-    this.#training = undefined;
-    this.#busyUntilMs = Math.max(this.#busyUntilMs, training.startMs + training.ends[steps - 1]!);
-    // nobody waits for it alone: whatever is asked of the seat next does
-    host.abandon(this.index, steps).catch(() => undefined);
-  }
-
-  // --- payloads and states --------------------------------------------------------------------------------------------
-
-  #fetch({ payload, size, holders, inline }: Effect & { type: 'fetch' }): void {
-    const { library } = this.#world;
-    if (inline) {
-      library.put(this.index, payload, inline);
-      return this.#checked(payload);
-    }
-    this.#pull({ id: payload, size }, holders, 'payload', (complete) => {
-      if (complete) this.#checked(payload);
-      else this.#give({ type: 'payload', payload, error: 'E_BLOB_UNAVAILABLE' });
-    });
-  }
-
-  #checked(payload: Hash): void {
-    const { library, genesis, layout } = this.#world;
-    const error = library.verdict(payload, (bytes) => {
-      try {
-        codecOf(genesis.codec).check(bytes, layout);
-        return null;
-      } catch (cause) {
-        if (!isCoded(cause)) throw cause;
-        return cause.code;
-      }
-    });
-    this.#give({ type: 'payload', payload, error });
-  }
-
-  #pull(
-    { id, size }: { id: Hash; size: number },
-    holders: readonly PeerId[],
-    kind: 'payload' | 'snapshot',
-    done: (complete: boolean) => void,
-  ): void {
-    const { library, network, indexOf } = this.#world;
-    const life = this.#life;
-    network.fetch({
-      peer: this.index,
-      blob: id,
-      size,
-      kind,
-      holders: holders.flatMap((holder) => indexOf.get(holder) ?? []),
-      onPart: (part) => {
-        if (this.#life === life) library.takePart(this.index, id, part);
-      },
-      onDone: (complete) => {
-        if (this.#life === life) done(complete && library.has(this.index, id));
-      },
-    });
-  }
-
-  #apply({ entry, block, final, state }: Effect & { type: 'apply' }): void {
-    const { library, host, compute, ledger, kernel } = this.#world;
-    this.#stopTraining();
-    ledger.turn(this.index, 'applying', kernel.nowMs);
-    const updates = entry.block.updates.map(({ payload, tokens }) => {
-      return { payload, tokens, bytes: library.bytes(payload)! };
-    });
-    this.#compute(compute.applyMs, host.apply(this.index, { block, updates, final }), (settled) => {
-      this.#settled(settled, { block, state, answer: 'applied' });
-    });
-  }
-
-  #restore({ state, block, holders, included }: Effect & { type: 'restore' }): void {
-    const { library, host, compute, ledger, kernel } = this.#world;
-    const snapshot = { id: state.snapshot, size: state.snapshotBytes };
-    ledger.turn(this.index, 'fetching', kernel.nowMs);
-    this.#pull(snapshot, holders, 'snapshot', (complete) => {
-      const bytes = complete ? library.bytes(snapshot.id) : undefined;
-      if (!bytes) {
-        const error = 'E_BLOB_UNAVAILABLE';
-        return this.#give({
-          type: 'restored',
-          snapshot: snapshot.id,
-          snapshotBytes: snapshot.size,
-          error,
-        });
-      }
-      this.#stopTraining();
-      this.#compute(compute.applyMs, host.restore(this.index, { id: snapshot.id, bytes }, included), (settled) => {
-        this.#settled(settled, { block, state, answer: 'restored' });
-      });
-    });
-  }
-
-  /** A new agreed state is durable. */
-  #settled(settled: Settled, { block, state, answer }: Target): void {
-    const { library, ledger, kernel } = this.#world;
-    const { snapshot, snapshotBytes, bytes, version } = settled;
-    const disk = this.#disk;
-    if (bytes) library.put(this.index, snapshot, bytes);
-    else library.hold(this.index, snapshot);
-    disk.version = version;
-    disk.snapshots = [...disk.snapshots.filter((other) => other !== snapshot), snapshot];
-    while (disk.snapshots.length > LIMITS.snapshotsKept) library.drop(this.index, disk.snapshots.shift()!);
-    disk.applied = { block, state: { ...state, snapshot, snapshotBytes } };
-    ledger.turn(this.index, 'waiting', kernel.nowMs);
-    if (answer === 'restored') this.#give({ type: 'restored', snapshot, snapshotBytes, error: null });
-    else {
-      this.#give({ type: 'applied', block, snapshot, snapshotBytes });
-      this.#give({ type: 'saved', block });
-    }
-    this.#dropOldPayloads(state.round);
-  }
-
-  #dropOldPayloads(round: number): void {
-    while (this.#droppedBefore + LIMITS.payloadRoundsKept < round) {
-      this.#world.library.dropRound(this.index, this.#droppedBefore++);
-    }
   }
 
   #ask({ peer, fromHeight, skip }: Effect & { type: 'request-history' }): void {
@@ -487,8 +313,8 @@ export class VirtualPeer implements Endpoint {
       return machine && encodeHistory(machine.history(fromHeight, skip));
     };
     network.request(this.index, to, answer, (bytes) => {
-      if (this.#life !== life || !this.machine) return;
-      const history = bytes ? decodeHistory(bytes, this.machine.run) : null;
+      if (this.#life !== life || !this.#running) return;
+      const history = bytes ? decodeHistory(bytes, this.#running.machine.run) : null;
       this.#give({ type: 'history', peer, history });
     });
   }

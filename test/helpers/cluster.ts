@@ -6,7 +6,8 @@ import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import { decodeMessage, encodeMessage, type Message } from '../../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../../protocol/random.ts';
-import type { AgreedState, Entry } from '../../protocol/wire.ts';
+import { encodeRecord } from '../../protocol/record.ts';
+import type { AgreedState, Entry, Update } from '../../protocol/wire.ts';
 import { testSigner } from './signers.ts';
 
 /**
@@ -169,7 +170,7 @@ export class TestPeer {
     this.#cluster.at(this.#cluster.nowMs + this.#cluster.delayMs(), () => {
       if (!this.#cluster.connected(this.#index, to) || !target.machine) return;
       const received = decodeMessage(bytes, target.machine.run, target.signer);
-      target.give({ nowMs: this.#cluster.nowMs, type: 'message', from: this.id, message: received });
+      target.give({ nowMs: this.#cluster.nowMs, type: 'messages', from: [this.id], messages: [received] });
     });
   }
 
@@ -177,7 +178,7 @@ export class TestPeer {
     const { peers } = this.#cluster;
     switch (effect.type) {
       case 'persist':
-        this.#record = effect.record;
+        this.#record = encodeRecord(effect.record);
         return;
       case 'append':
         this.#entries.push(effect.entry);
@@ -200,7 +201,9 @@ export class TestPeer {
       case 'finish':
         return;
       case 'fetch':
-        return this.#fetch(effect.payload);
+        return this.#fetch(effect.update);
+      case 'take':
+        throw new Error('headers have no payload inside here');
       case 'apply':
         return this.#apply(effect);
       case 'request-history':
@@ -229,13 +232,14 @@ export class TestPeer {
     });
   }
 
-  #fetch(payload: Hash): void {
+  #fetch(update: Update): void {
+    const { payload } = update;
     const has = this.#cluster.peers.some(
       (peer, i) => peer.payloads.has(payload) && (i === this.#index || this.#cluster.connected(this.#index, i)),
     );
     if (has) this.payloads.add(payload);
     const error = has ? null : 'E_BLOB_UNAVAILABLE';
-    this.#later(2 * this.#cluster.delayMs(), { type: 'payload', payload, error });
+    this.#later(2 * this.#cluster.delayMs(), { type: 'payload', update, error });
   }
 
   #apply(effect: Effect & { type: 'apply' }): void {

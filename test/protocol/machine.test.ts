@@ -155,7 +155,7 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
   const signatures: [number, Uint8Array][] = [[0, endorsement]];
   const certificate: Certificate = { kind: 'endorse', height, view: 0, block: blockHash(block), signatures };
   const message = { type: 'certificate', run, certificate, block } as const;
-  target.give({ type: 'message', nowMs: cluster.nowMs, from: author, message });
+  target.give({ type: 'messages', nowMs: cluster.nowMs, from: [author], messages: [message] });
   const before = target.lastRound;
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= before + 3), 60_000)).toBe(true);
   for (const peer of cluster.peers) expect(peer.rounds.every((round) => round.final)).toBe(true);

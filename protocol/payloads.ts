@@ -1,0 +1,102 @@
+import type { Core } from './core.ts';
+import type { Hash } from './hash.ts';
+import type { PeerId } from './identity.ts';
+import { LIMITS } from './limits.ts';
+import type { Round } from './round.ts';
+import type { Block, Update } from './wire.ts';
+
+/** How long before a payload that nobody had is asked for again. */
+const RETRY_MS = 500;
+
+/** On its way, here and checked, refused by the codec, or with nobody who was asked. */
+export type PayloadState = 'wanted' | 'held' | 'refused' | 'unavailable';
+
+/** What a driver's answer says of a payload. What nobody had may turn up yet; what the codec refused never will be right. */
+export function stateAfter(error: string | null): PayloadState {
+  return error === null ? 'held' : error === 'E_BLOB_UNAVAILABLE' ? 'unavailable' : 'refused';
+}
+
+/**
+ * Payloads on their way and here. Those of the round under way are in its own table, by place; here are besides them
+ * those that blocks name of which no header came, in rounds to be caught up with above all.
+ */
+export class Payloads {
+  readonly #core: Core;
+  #round: Round | undefined;
+  readonly #others = new Map<Hash, { state: PayloadState; round: number }>();
+  readonly #askedMs = new Map<Hash, number>();
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** The headers of another round are heard now. What belongs to rounds long past is forgotten. */
+  beginRound(round: Round): void {
+    this.#round = round;
+    this.#askedMs.clear();
+    for (const [payload, known] of this.#others) {
+      if (known.round + LIMITS.payloadRoundsKept < round.round) this.#others.delete(payload);
+    }
+  }
+
+  /** Of a payload that is not in the round's own table. */
+  otherState(payload: Hash): PayloadState | undefined {
+    return this.#others.size === 0 ? undefined : this.#others.get(payload)?.state;
+  }
+
+  state(update: Update): PayloadState | undefined {
+    return this.#round?.stateOf(update) ?? this.otherState(update.payload);
+  }
+
+  /** Asks for a payload. @returns false while it is too early to ask again */
+  ask(update: Update, holders: readonly PeerId[]): boolean {
+    const { nowMs, self } = this.#core;
+    const atMs = (this.#askedMs.get(update.payload) ?? Number.NEGATIVE_INFINITY) + RETRY_MS;
+    if (nowMs < atMs) {
+      this.#core.wakeAt(atMs);
+      return false;
+    }
+    this.#askedMs.set(update.payload, nowMs);
+    const others = [...new Set(holders)].filter((peer) => peer !== self);
+    this.#core.emit({ type: 'fetch', update, holders: others });
+    return true;
+  }
+
+  onPayload(update: Update, error: string | null): void {
+    const state = stateAfter(error);
+    if (error !== null) this.#core.warn(error, `payload ${update.payload.slice(0, 12)} refused`);
+    this.#round?.settle(update, state);
+    const other = this.#others.get(update.payload);
+    if (other) other.state = state;
+  }
+
+  /** The worst state among a block's updates, wanting those not asked for yet. */
+  require(block: Block, holders: readonly PeerId[]): PayloadState {
+    let worst: PayloadState = 'held';
+    for (const update of block.updates) {
+      let state = this.state(update);
+      if (state === undefined) {
+        this.#wantOther(update, block.round, holders);
+        state = 'wanted';
+      }
+      if (state === 'refused' || (state !== 'held' && worst !== 'refused')) {
+        if (worst !== 'unavailable' || state === 'refused') worst = state;
+      }
+    }
+    return worst;
+  }
+
+  /** Asks again for what nobody had. */
+  retry(block: Block, holders: readonly PeerId[]): void {
+    for (const update of block.updates) {
+      if (this.state(update) !== 'unavailable') continue;
+      if (this.#round?.stateOf(update)) this.#round.retry(update, holders);
+      else this.#wantOther(update, block.round, holders);
+    }
+  }
+
+  #wantOther(update: Update, round: number, holders: readonly PeerId[]): void {
+    const state = this.ask(update, [update.author, ...holders]) ? 'wanted' : 'unavailable';
+    this.#others.set(update.payload, { state, round });
+  }
+}

@@ -1,0 +1,105 @@
+import type { Agreement } from './agreement.ts';
+import type { Core } from './core.ts';
+import type { PeerId } from './identity.ts';
+import { LIMITS } from './limits.ts';
+import type { Membership } from './membership.ts';
+import type { Message, MessageOf } from './messages.ts';
+import type { Round } from './round.ts';
+import type { Sync } from './sync.ts';
+import type { Unfinal } from './unfinal.ts';
+import type { Entry } from './wire.ts';
+
+/** What a peer is at: another agreement with every height, another round with every agreed state. */
+export interface Present {
+  agreement: Agreement;
+  round: Round | undefined;
+}
+
+export interface PostComponents {
+  core: Core;
+  present: Present;
+  membership: Membership;
+  sync: Sync;
+  unfinal: Unfinal;
+  /** takes an unfinal entry that others have completed */
+  append: (entry: Entry) => void;
+}
+
+/** Takes every message to where it belongs; one for a height or round that this peer has not reached is kept. */
+export class Post {
+  readonly #c: PostComponents;
+  #future: { from: PeerId; message: Message }[] = [];
+
+  constructor(components: PostComponents) {
+    this.#c = components;
+  }
+
+  deliver(from: PeerId, message: Message): void {
+    const { membership, sync, unfinal } = this.#c;
+    switch (message.type) {
+      case 'header':
+        membership.heard(message.update.author);
+        return this.#onHeader(from, message);
+      case 'vote':
+        membership.heard(message.author);
+        if (message.kind === 'endorse') return unfinal.onVote(message);
+        if (this.#isAtHeight(from, message, message.height)) this.#c.present.agreement.onVote(message);
+        return;
+      case 'proposal':
+        membership.heard(message.author);
+        if (message.block.members) return unfinal.onProposal(message);
+        if (this.#isAtHeight(from, message, message.height)) this.#c.present.agreement.onProposal(message);
+        return;
+      case 'certificate':
+        return this.#onCertificate(from, message);
+      case 'status':
+        membership.heard(message.author);
+        return sync.onStatus(message);
+      case 'join':
+        return membership.onJoin(message.join);
+      case 'leave':
+        return membership.onLeave(message.leave);
+      default:
+        return message satisfies never;
+    }
+  }
+
+  /** This peer has got further: what it kept may be for now. */
+  replay(): void {
+    if (this.#future.length === 0) return;
+    const kept = this.#future;
+    this.#future = [];
+    for (const { from, message } of kept) this.deliver(from, message);
+  }
+
+  #onHeader(from: PeerId, message: MessageOf<'header'>): void {
+    const { round } = this.#c.present;
+    if (round !== undefined && message.base === round.base) round.onHeader(message, from);
+    else if (message.round >= (this.#c.core.applied?.state.round ?? 0)) this.#keep(from, message);
+  }
+
+  #onCertificate(from: PeerId, message: MessageOf<'certificate'>): void {
+    const { certificate, block } = message;
+    if (certificate.kind === 'endorse') {
+      const entry = this.#c.unfinal.onCertificate(certificate, block);
+      if (entry) this.#c.append(entry);
+      return;
+    }
+    if (this.#isAtHeight(from, message, certificate.height))
+      this.#c.present.agreement.onCertificate(certificate, block);
+  }
+
+  /** A message of a later height is kept, and someone two heights on is asked how. */
+  #isAtHeight(from: PeerId, message: Message, height: number): boolean {
+    const current = this.#c.present.agreement.height;
+    if (height <= current) return height === current;
+    this.#keep(from, message);
+    if (height > current + 1) this.#c.sync.ask(from, false);
+    return false;
+  }
+
+  #keep(from: PeerId, message: Message): void {
+    if (this.#future.length >= LIMITS.futureMessagesMax) this.#future.shift();
+    this.#future.push({ from, message });
+  }
+}

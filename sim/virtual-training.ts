@@ -1,0 +1,125 @@
+import type { Effect } from '../protocol/events.ts';
+import type { Hash } from '../protocol/hash.ts';
+import { LIMITS } from '../protocol/limits.ts';
+import type { Planned } from './kernel.ts';
+import type { Contribution } from './replica-host.ts';
+import type { Process } from './virtual-peer.ts';
+
+interface Training {
+  base: Hash;
+  round: number;
+  /** when each step ends, from `startMs` on */
+  ends: Float64Array;
+  startMs: number;
+  end: Planned;
+  /** no more steps than this will be taken */
+  steps: number;
+}
+
+/** The training thread of one process: what it is at in virtual time, and when that is done. */
+export class VirtualTraining {
+  readonly #process: Process;
+  #training: Training | undefined;
+  /** when what the thread does now, outside of training, is done */
+  #busyUntilMs: number;
+
+  constructor(process: Process) {
+    this.#process = process;
+    this.#busyUntilMs = process.world.kernel.nowMs;
+  }
+
+  /** Something after what it does already; the answer comes in at the virtual time of its end. */
+  compute<T>(durationMs: number, value: Promise<T>, run: (value: T) => void): void {
+    const { world } = this.#process;
+    const { kernel } = world;
+    this.#busyUntilMs = Math.max(kernel.nowMs, this.#busyUntilMs) + durationMs;
+    kernel.whenReady(this.#busyUntilMs, value, (result) => {
+      if (this.#process.isAlive()) run(result);
+    });
+  }
+
+  train({ base, round, steps, firstStep, firstPosition }: Effect & { type: 'train' }): void {
+    const { world, index } = this.#process;
+    const { kernel, compute, host, ledger, trace } = world;
+    this.stop();
+    const startMs = Math.max(kernel.nowMs, this.#busyUntilMs);
+    host.train(index, { steps, firstStep, firstPosition });
+    trace.add(kernel.nowMs, index, 'train', round);
+    ledger.turn(index, 'training', startMs);
+    const ends = compute.stepEnds(index, steps);
+    const training = { base, round, ends, startMs, steps } as Training;
+    this.#planEnd(training);
+    this.#training = training;
+  }
+
+  /** Others wait: the step under way is the last. */
+  finish(): void {
+    const training = this.#training;
+    if (!training) return;
+    training.steps = this.#stepsBy(training);
+    this.#planEnd(training);
+  }
+
+  /** Overtaken: the step under way is finished, and what was learned kept. */
+  stop(): void {
+    const { world, index } = this.#process;
+    const training = this.#training;
+    if (!training) return;
+    const steps = this.#stepsBy(training);
+    world.kernel.cancel(training.end);
+    this.#training = undefined;
+    this.#busyUntilMs = Math.max(this.#busyUntilMs, training.startMs + training.ends[steps - 1]!);
+    // nobody waits for it alone: whatever is asked of the seat next does
+    world.host.abandon(index, steps).catch(() => undefined);
+  }
+
+  /** The machine stands still for so long. */
+  delay(lengthMs: number): void {
+    const training = this.#training;
+    if (!training) return;
+    training.startMs += lengthMs;
+    this.#planEnd(training);
+  }
+
+  /** The process is gone. */
+  end(): void {
+    this.#process.world.kernel.cancel(this.#training?.end);
+    this.#training = undefined;
+  }
+
+  #planEnd(training: Training): void {
+    const { kernel } = this.#process.world;
+    kernel.cancel(training.end);
+    training.end = kernel.at(training.startMs + training.ends[training.steps - 1]!, () => {
+      if (this.#process.isAlive()) this.#contribute(training);
+    });
+  }
+
+  /** Steps that are done when the one under way is. */
+  #stepsBy({ ends, startMs, steps }: Training): number {
+    const spentMs = this.#process.world.kernel.nowMs - startMs;
+    let done = 1;
+    while (done < steps && ends[done - 1]! <= spentMs) done++;
+    return done;
+  }
+
+  #contribute({ base, round, steps }: Training): void {
+    const { world, index } = this.#process;
+    const { compute, host, ledger, kernel } = world;
+    this.#training = undefined;
+    ledger.turn(index, 'waiting', kernel.nowMs);
+    this.compute(compute.encodeMs, host.contribute(index, steps), (contribution) => {
+      if (contribution) this.#trained(base, round, contribution);
+    });
+  }
+
+  #trained(base: Hash, round: number, contribution: Contribution): void {
+    const { payload, bytes, tokens, steps, loss, version } = contribution;
+    const { world, index, disk } = this.#process;
+    disk.version = version;
+    world.library.putPayload(index, payload, bytes, round);
+    world.trace.add(world.kernel.nowMs, index, 'trained', payload);
+    const inline = bytes.length <= LIMITS.inlinePayloadBytesMax ? bytes : null;
+    this.#process.give({ type: 'trained', base, update: { payload, size: bytes.length, tokens, steps, loss }, inline });
+  }
+}
