@@ -93,6 +93,12 @@ export class Machine {
     return { round: head.round, roster: peersOf(head.roster), root: this.#core.applied?.root, places: head.places };
   }
 
+  /** Entries in every queue and map that others' messages fill, for a watcher; each is bounded by `LIMITS`. */
+  get load() {
+    const [futureMessages, payloads] = [this.#future.length, this.#payloads.load];
+    return { futureMessages, payloads, ...this.#membership.load, ...this.#agreement.load, ...this.#unfinal.load };
+  }
+
   /** Payloads that blocks of the last rounds name: to be kept for peers that were away. */
   recentPayloads(): Set<Hash> {
     const { entries, head } = this.#core.branch;

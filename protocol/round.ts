@@ -132,6 +132,11 @@ export class Payloads {
     return this.#states.get(payload);
   }
 
+  /** Payloads that are kept track of, for a watcher. */
+  get load(): number {
+    return this.#states.size;
+  }
+
   hold(payload: Hash): void {
     this.#states.set(payload, 'held');
   }

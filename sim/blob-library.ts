@@ -1,6 +1,10 @@
-import { chunkCount } from '../protocol/blob.ts';
-import type { Hash } from '../protocol/hash.ts';
+import { createHash } from 'node:crypto';
+import { blobIdOf, chunkCount } from '../protocol/blob.ts';
+import { equalBytes } from '../protocol/encoding.ts';
+import type { Hash, Sha256 } from '../protocol/hash.ts';
 import { MANIFEST_PART } from './blob-fetch.ts';
+
+const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
 
 interface Shelf {
   size: number;
@@ -36,6 +40,18 @@ export class BlobLibrary {
       this.#shelves.set(blob, shelf);
     }
     this.hold(peer, blob);
+  }
+
+  /**
+   * The peer was handed bytes that are said to be this blob.
+   * @returns false, with nothing kept, when they are not
+   */
+  take(peer: number, blob: Hash, { bytes, size }: { bytes: Uint8Array; size: number }): boolean {
+    const known = this.#shelves.get(blob)?.bytes;
+    const same = known ? bytes === known || equalBytes(bytes, known) : blobIdOf(bytes, nativeSha256) === blob;
+    if (!same || bytes.length !== size) return false;
+    this.put(peer, blob, bytes);
+    return true;
   }
 
   hold(peer: number, blob: Hash): void {

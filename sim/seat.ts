@@ -83,6 +83,18 @@ export class AgreedStates {
   }
 }
 
+/** Hears what becomes of a peer's work: for a checker of its books. */
+export interface SeatObserver {
+  onTrain(peer: number): void;
+  /** inner steps went from `agreed` to `local`, and the replica has taken the change on its books */
+  onWork(peer: number, agreed: Float32Array, local: Float32Array): void;
+  /** a training has come to its end, whether or not something of use was learned */
+  onTrained(peer: number): void;
+  /** what the disk has from this version on */
+  onSave(peer: number, version: number, replica: Replica): void;
+  onRestart(peer: number, version: number): void;
+}
+
 interface Saved {
   version: number;
   agreed: Agreed;
@@ -102,6 +114,7 @@ export class Seat<Optimizer> {
   readonly #genesis: Genesis;
   readonly #trainer: InnerTrainer<Optimizer>;
   readonly #states: AgreedStates;
+  readonly #observer: SeatObserver | undefined;
   #replica!: Replica;
   #optimizer!: Optimizer;
   #agreed: Agreed | undefined;
@@ -113,11 +126,18 @@ export class Seat<Optimizer> {
   /** the last operation asked for: the next begins when it is done */
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(peer: number, genesis: Genesis, trainer: InnerTrainer<Optimizer>, states: AgreedStates) {
+  constructor(
+    peer: number,
+    genesis: Genesis,
+    trainer: InnerTrainer<Optimizer>,
+    states: AgreedStates,
+    observer?: SeatObserver,
+  ) {
     this.#peer = peer;
     this.#genesis = genesis;
     this.#trainer = trainer;
     this.#states = states;
+    this.#observer = observer;
     this.#restart(0);
   }
 
@@ -175,6 +195,7 @@ export class Seat<Optimizer> {
     const saved = this.#saved.find((each) => each.version === version);
     assert(version === 0 || saved !== undefined, `the disk of peer ${this.#peer} has version ${version}`);
     this.#saved = saved ? [saved] : [];
+    this.#observer?.onRestart(this.#peer, version);
     this.#agreed = saved?.agreed;
     this.#pendingPayload = saved?.pendingPayload;
     if (!saved) return;
@@ -201,6 +222,7 @@ export class Seat<Optimizer> {
 
   #train(plan: RoundPlan, stop: { steps: number }): void {
     assert(this.#agreed, 'training begins from an agreed state');
+    this.#observer?.onTrain(this.#peer);
     const done = this.#trainer.train({ ...this.#request(plan), stop });
     done.catch(() => undefined); // reported by whoever settles it
     this.#training = { plan, stop, done };
@@ -217,6 +239,7 @@ export class Seat<Optimizer> {
       if (isCoded(error) && error.code === 'E_NOT_FINITE') return null;
       throw error;
     }
+    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
     const { id } = blobManifest(bytes, nativeSha256);
     this.#pendingPayload = id;
     const { version } = this.#save(this.#agreed!, null);
@@ -226,7 +249,8 @@ export class Seat<Optimizer> {
 
   async #abandon(steps: number): Promise<void> {
     const trained = await this.#settleTraining(steps);
-    if (!trained.badParameters && trained.tokens > 0) this.#replica.abandon(trained.local);
+    if (trained.badParameters || trained.tokens === 0 || !this.#replica.abandon(trained.local)) return;
+    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
   }
 
   async #apply({ block, updates, final }: ApplyRequest): Promise<Settled> {
@@ -256,6 +280,7 @@ export class Seat<Optimizer> {
       this.#optimizer = trained.optimizer;
       this.#training = undefined;
     }
+    this.#observer?.onTrained(this.#peer);
     return trained;
   }
 
@@ -272,6 +297,7 @@ export class Seat<Optimizer> {
     this.#agreed = agreed;
     const version = ++this.#version;
     const own = this.#replica.exportOwn();
+    this.#observer?.onSave(this.#peer, version, this.#replica);
     this.#saved.push({ version, agreed, own, pendingPayload: this.#pendingPayload });
     if (this.#saved.length > SAVED_KEPT) this.#saved.shift();
     return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes, version };

@@ -7,21 +7,22 @@ import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { Machine } from '../protocol/machine.ts';
-import { decodeHistory, encodeHistory, type Message } from '../protocol/messages.ts';
+import { decodeHistory, encodeHistory, type History, type Message } from '../protocol/messages.ts';
 import type { Layout } from '../protocol/model.ts';
 import type { AgreedState, Entry } from '../protocol/wire.ts';
 import type { BlobLibrary } from './blob-library.ts';
+import type { Clock } from './clock.ts';
 import type { ComputeModel } from './compute.ts';
 import type { Kernel, Planned } from './kernel.ts';
 import type { Ledger } from './ledger.ts';
-import type { Endpoint, SimulatedNetwork } from './network.ts';
+import type { Endpoint, PeerNetwork } from './network.ts';
 import type { Contribution, ReplicaHost, Settled } from './replica-host.ts';
 import type { Trace } from './trace.ts';
 
 /** What all virtual peers share. */
 export interface World {
   kernel: Kernel;
-  network: SimulatedNetwork;
+  network: PeerNetwork;
   library: BlobLibrary;
   host: ReplicaHost;
   compute: ComputeModel;
@@ -32,6 +33,12 @@ export interface World {
   indexOf: ReadonlyMap<PeerId, number>;
   peers: readonly VirtualPeer[];
   onReport: (peer: VirtualPeer, report: Report) => void;
+  /** by index: clocks that run in their own way @default the kernel's for all */
+  clocks?: readonly Clock[];
+  /** payloads up to this size ride in their headers @default the protocol's limit */
+  inlineBytesMax?: number;
+  /** hears every step of every machine, before its effects are carried out: for checkers */
+  onStep?: (peer: VirtualPeer, event: Event, effects: readonly Effect[]) => void;
 }
 
 /** What is left of a peer when its process is gone. */
@@ -63,6 +70,9 @@ interface Target {
   answer: 'applied' | 'restored';
 }
 
+/** What a crash does to the write that is under way: it may have got through before anybody was told. */
+export type LastWrite = 'lost' | 'kept';
+
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
 
 /**
@@ -88,6 +98,8 @@ export class VirtualPeer implements Endpoint {
   #busyUntilMs = 0;
   /** payloads older than this round are off the disk */
   #droppedBefore = 0;
+  /** writes under way, oldest first: what makes them durable */
+  readonly #writing = new Set<() => void>();
 
   constructor(world: World, index: number, signer: Signer) {
     this.#world = world;
@@ -101,6 +113,11 @@ export class VirtualPeer implements Endpoint {
 
   get isUp(): boolean {
     return this.machine !== undefined;
+  }
+
+  /** Effects that wait for the disk. */
+  get queuedEffects(): number {
+    return this.#queue.length;
   }
 
   /** A new process, with what the disk has. */
@@ -119,10 +136,13 @@ export class VirtualPeer implements Endpoint {
     network.attach(this.index, this);
   }
 
-  /** The process is gone without a word; what was not durable is lost. */
-  crash(): void {
+  /** The process is gone without a word; what was not durable is lost, but perhaps for the write under way. */
+  crash(lastWrite: LastWrite = 'lost'): void {
     const { kernel, ledger, network, trace } = this.#world;
     if (!this.machine) return;
+    const [oldest] = this.#writing;
+    if (lastWrite === 'kept') oldest?.();
+    this.#writing.clear();
     trace.add(kernel.nowMs, this.index, 'stop', this.#life);
     this.#life++;
     this.machine = undefined;
@@ -178,8 +198,9 @@ export class VirtualPeer implements Endpoint {
     if (!this.machine) return;
     if (nowMs < this.#pausedUntilMs) return this.#later(this.#pausedUntilMs - nowMs, () => this.#give(event));
     const stamped = event as Event;
-    stamped.nowMs = nowMs;
+    stamped.nowMs = this.#world.clocks?.[this.index]?.localMs(nowMs) ?? nowMs;
     const effects = this.machine.step(stamped);
+    this.#world.onStep?.(this, stamped, effects);
     for (const effect of effects) this.#queue.push(effect);
     if (!this.#draining) this.#drain();
   }
@@ -193,8 +214,11 @@ export class VirtualPeer implements Endpoint {
       if (effect.type === 'persist' || effect.type === 'append') {
         if (diskMs > 0) {
           this.#queue = this.#queue.slice(next + 1);
+          const write = () => this.#keep(effect);
+          this.#writing.add(write);
           return this.#later(diskMs, () => {
-            this.#keep(effect);
+            this.#writing.delete(write);
+            write();
             this.#drain();
           });
         }
@@ -221,11 +245,7 @@ export class VirtualPeer implements Endpoint {
         return to === undefined ? undefined : network.send(this.index, to, effect.message);
       }
       case 'initialize':
-        return this.#compute(this.#world.compute.applyMs, host.initialize(this.index), (settled) => {
-          const block = this.machine!.run;
-          const state = stateAt(firstHead(this.#world.genesis, block), { id: '', bytes: 0 });
-          this.#settled(settled, { block, state, answer: 'restored' });
-        });
+        return this.#settle(host.initialize(this.index), this.#initialTarget());
       case 'restore':
         return this.#restore(effect);
       case 'train':
@@ -239,7 +259,7 @@ export class VirtualPeer implements Endpoint {
       case 'request-history':
         return this.#ask(effect);
       case 'wake':
-        return this.#wakeAt(effect.atMs);
+        return this.#wakeAt(this.#world.clocks?.[this.index]?.kernelMs(effect.atMs) ?? effect.atMs);
       case 'report':
         return this.#report(effect.report);
       default:
@@ -255,13 +275,22 @@ export class VirtualPeer implements Endpoint {
     });
   }
 
-  /** Work of the training thread, after what it does already; the answer comes in at the virtual time of its end. */
-  #compute<T>(durationMs: number, value: Promise<T>, run: (value: T) => void): void {
+  /**
+   * Work of the training thread, after what it does already; the answer comes in at the virtual time of its end.
+   * @param keep makes the outcome durable
+   * @param tell gives the machine its answer
+   */
+  #compute<T>(durationMs: number, content: Promise<T>, keep: (value: T) => void, tell: (value: T) => void): void {
     const { kernel } = this.#world;
     const life = this.#life;
+    const write = () => void kernel.whenReady(kernel.nowMs, content, keep);
+    this.#writing.add(write);
     this.#busyUntilMs = Math.max(kernel.nowMs, this.#busyUntilMs) + durationMs;
-    kernel.whenReady(this.#busyUntilMs, value, (result) => {
-      if (this.#life === life) run(result);
+    kernel.whenReady(this.#busyUntilMs, content, (result) => {
+      if (this.#life !== life) return;
+      this.#writing.delete(write);
+      keep(result);
+      tell(result);
     });
   }
 
@@ -338,18 +367,26 @@ export class VirtualPeer implements Endpoint {
     const { compute, host, ledger, kernel } = this.#world;
     this.#training = undefined;
     ledger.turn(this.index, 'waiting', kernel.nowMs);
-    this.#compute(compute.encodeMs, host.contribute(this.index, steps), (contribution) => {
-      if (contribution) this.#trained(base, round, contribution);
-    });
+    this.#compute(
+      compute.encodeMs,
+      host.contribute(this.index, steps),
+      (contribution) => contribution && this.#keepContribution(round, contribution),
+      (contribution) => contribution && this.#trained(base, contribution),
+    );
   }
 
-  #trained(base: Hash, round: number, { payload, bytes, tokens, steps, loss, version }: Contribution): void {
-    const { library, trace, kernel } = this.#world;
+  #keepContribution(round: number, { payload, bytes, version }: Contribution): void {
+    const { library } = this.#world;
     this.#disk.version = version;
     library.put(this.index, payload, bytes);
     library.file(payload, round);
+  }
+
+  #trained(base: Hash, { payload, bytes, tokens, steps, loss }: Contribution): void {
+    const { trace, kernel } = this.#world;
     trace.add(kernel.nowMs, this.index, 'trained', payload);
-    const inline = bytes.length <= LIMITS.inlinePayloadBytesMax ? bytes : null;
+    const { inlineBytesMax = LIMITS.inlinePayloadBytesMax } = this.#world;
+    const inline = bytes.length <= inlineBytesMax ? bytes : null;
     this.#give({ type: 'trained', base, update: { payload, size: bytes.length, tokens, steps, loss }, inline });
   }
 
@@ -370,10 +407,7 @@ export class VirtualPeer implements Endpoint {
 
   #fetch({ payload, size, holders, inline }: Effect & { type: 'fetch' }): void {
     const { library } = this.#world;
-    if (inline) {
-      library.put(this.index, payload, inline);
-      return this.#checked(payload);
-    }
+    if (inline && library.take(this.index, payload, { bytes: inline, size })) return this.#checked(payload);
     this.#pull({ id: payload, size }, holders, 'payload', (complete) => {
       if (complete) this.#checked(payload);
       else this.#give({ type: 'payload', payload, error: 'E_BLOB_UNAVAILABLE' });
@@ -418,19 +452,17 @@ export class VirtualPeer implements Endpoint {
   }
 
   #apply({ entry, block, final, state }: Effect & { type: 'apply' }): void {
-    const { library, host, compute, ledger, kernel } = this.#world;
+    const { library, host, ledger, kernel } = this.#world;
     this.#stopTraining();
     ledger.turn(this.index, 'applying', kernel.nowMs);
     const updates = entry.block.updates.map(({ payload, tokens }) => {
       return { payload, tokens, bytes: library.bytes(payload)! };
     });
-    this.#compute(compute.applyMs, host.apply(this.index, { block, updates, final }), (settled) => {
-      this.#settled(settled, { block, state, answer: 'applied' });
-    });
+    this.#settle(host.apply(this.index, { block, updates, final }), { block, state, answer: 'applied' });
   }
 
   #restore({ state, block, holders, included }: Effect & { type: 'restore' }): void {
-    const { library, host, compute, ledger, kernel } = this.#world;
+    const { library, host, ledger, kernel } = this.#world;
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     ledger.turn(this.index, 'fetching', kernel.nowMs);
     this.#pull(snapshot, holders, 'snapshot', (complete) => {
@@ -446,16 +478,28 @@ export class VirtualPeer implements Endpoint {
         });
       }
       this.#stopTraining();
-      this.#compute(compute.applyMs, host.restore(this.index, { id: snapshot.id, bytes }, included), (settled) => {
-        this.#settled(settled, { block, state, answer: 'restored' });
-      });
+      const settled = host.restore(this.index, { id: snapshot.id, bytes }, included);
+      this.#settle(settled, { block, state, answer: 'restored' });
     });
   }
 
-  /** A new agreed state is durable. */
-  #settled(settled: Settled, { block, state, answer }: Target): void {
-    const { library, ledger, kernel } = this.#world;
-    const { snapshot, snapshotBytes, bytes, version } = settled;
+  #initialTarget(): Target {
+    const block = this.machine!.run;
+    const state = stateAt(firstHead(this.#world.genesis, block), { id: '', bytes: 0 });
+    return { block, state, answer: 'restored' };
+  }
+
+  #settle(settled: Promise<Settled>, target: Target): void {
+    this.#compute(
+      this.#world.compute.applyMs,
+      settled,
+      (outcome) => this.#keepState(outcome, target),
+      (outcome) => this.#settled(outcome, target),
+    );
+  }
+
+  #keepState({ snapshot, snapshotBytes, bytes, version }: Settled, { block, state }: Target): void {
+    const { library } = this.#world;
     const disk = this.#disk;
     if (bytes) library.put(this.index, snapshot, bytes);
     else library.hold(this.index, snapshot);
@@ -463,6 +507,11 @@ export class VirtualPeer implements Endpoint {
     disk.snapshots = [...disk.snapshots.filter((other) => other !== snapshot), snapshot];
     while (disk.snapshots.length > LIMITS.snapshotsKept) library.drop(this.index, disk.snapshots.shift()!);
     disk.applied = { block, state: { ...state, snapshot, snapshotBytes } };
+  }
+
+  /** A new agreed state is durable. */
+  #settled({ snapshot, snapshotBytes }: Settled, { block, state, answer }: Target): void {
+    const { ledger, kernel } = this.#world;
     ledger.turn(this.index, 'waiting', kernel.nowMs);
     if (answer === 'applied') this.#give({ type: 'applied', block, snapshot, snapshotBytes, served: true });
     else this.#give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
@@ -486,8 +535,17 @@ export class VirtualPeer implements Endpoint {
     };
     network.request(this.index, to, answer, (bytes) => {
       if (this.#life !== life || !this.machine) return;
-      const history = bytes ? decodeHistory(bytes, this.machine.run) : null;
-      this.#give({ type: 'history', peer, history });
+      this.#give({ type: 'history', peer, history: bytes ? this.#readHistory(bytes) : null });
     });
+  }
+
+  /** Null for nonsense: others are asked. */
+  #readHistory(bytes: Uint8Array): History | null {
+    try {
+      return decodeHistory(bytes, this.machine!.run);
+    } catch (cause) {
+      if (!isCoded(cause)) throw cause;
+      return null;
+    }
   }
 }
