@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { blobIdOf } from '../protocol/blob.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
 import { CodedError, isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
@@ -20,7 +21,7 @@ import { type Layout, modelLayout } from '../protocol/model.ts';
 import type { Network, Verdict } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import { type BlobReference, blobParts, readBlob, writeBlob } from './store/blobs.ts';
+import { type BlobReference, blobParts, nativeSha256, readBlob, writeBlob } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
 import { Telling } from './telling.ts';
@@ -237,8 +238,8 @@ export class Peer {
     this.#payloads.set(payload, { size, round: this.machine.standing.round });
     let error: string | null = null;
     try {
-      if (inline) await this.#takeInline(payload, size, inline);
-      else await this.#fetchBlob({ id: payload, size }, holders);
+      const here = inline !== null && (await this.#takeInline({ id: payload, size }, inline));
+      if (!here) await this.#fetchBlob({ id: payload, size }, holders);
       await this.#check({ id: payload, size });
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
@@ -247,10 +248,11 @@ export class Peer {
     this.#give({ type: 'payload', payload, error });
   }
 
-  async #takeInline(payload: Hash, size: number, inline: Uint8Array): Promise<void> {
-    if (inline.length !== size) throw new CodedError('E_PAYLOAD_SIZE', 'the payload is not as long as its header says');
-    const { id } = await writeBlob(this.#c.store, inline);
-    if (id !== payload) throw new CodedError('E_PAYLOAD_FORMAT', 'the payload does not have the hash in its header');
+  /** What rides in a header is not signed: whoever handed it on may have put something else there. */
+  async #takeInline(payload: BlobReference, inline: Uint8Array): Promise<boolean> {
+    if (inline.length !== payload.size || blobIdOf(inline, nativeSha256) !== payload.id) return false;
+    await writeBlob(this.#c.store, inline);
+    return true;
   }
 
   #fetchBlob(blob: BlobReference, holders: readonly PeerId[]): Promise<void> {
@@ -272,7 +274,10 @@ export class Peer {
 
   async #apply(effect: Effect & { type: 'apply' }): Promise<void> {
     const { entry, block, final, state } = effect;
-    const updates = entry.block.updates.map(({ payload, size, tokens }) => ({ payload, size, tokens }));
+    const { self } = this.#c.signer;
+    const updates = entry.block.updates.map(({ author, payload, size, tokens }) => {
+      return { payload, size, tokens, own: author === self };
+    });
     for (const { payload, size } of updates) this.#payloads.set(payload, { size, round: state.round });
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
@@ -280,8 +285,9 @@ export class Peer {
     const applied = await this.#c.worker.apply({ base: entry.block.base, block, updates, final, state, evaluateAll });
     this.#serve(applied.file);
     this.#telling.applied(applied.valLoss);
-    const { snapshot, snapshotBytes, file } = applied;
+    const { snapshot, snapshotBytes, file, open } = applied;
     this.#give({ type: 'applied', block, snapshot, snapshotBytes, served: file !== null });
+    for (const { id, size } of open) this.#payloads.set(id, { size, round: state.round });
     await this.#dropOldPayloads(state.round);
   }
 

@@ -53,8 +53,8 @@ export class Machine {
   #applying: Hash | undefined;
   /** messages for rounds and heights that this peer has not reached */
   #future: { from: PeerId; message: Message }[] = [];
-  /** the header announced before a restart, which stands if its round is still open */
-  #announcedBefore: MessageOf<'header'> | undefined;
+  /** headers announced, by the root they build on: each stands if its round is still open, or opens again */
+  readonly #announced = new Map<Hash, MessageOf<'header'>>();
   /** since when the last round is reached */
   #endingSinceMs: number | undefined;
   #started = false;
@@ -229,6 +229,7 @@ export class Machine {
   #onTrained(event: Event & { type: 'trained' }): void {
     if (this.#round?.base !== event.base || this.#round.own) return;
     const header = this.#round.announce(event.update, event.inline);
+    this.#noteAnnounced(header);
     this.#persist();
     this.#core.emit({ type: 'broadcast', message: header });
   }
@@ -385,12 +386,12 @@ export class Machine {
       this.#endingSinceMs = this.#core.nowMs;
       return this.#chatter.sayWhereWeEnd();
     }
-    const announced = this.#round?.own ?? this.#announcedBefore;
+    const announced = this.#announced.get(applied.root);
     this.#round = new Round(this.#core, this.#payloads, applied);
     this.#payloads.keep(this.recentPayloads());
     this.#closing.beginRound();
     const place = applied.head.places.indexOf(self);
-    if (announced?.base === applied.root) this.#round.adoptOwn(announced);
+    if (announced) this.#round.adoptOwn(announced);
     else if (place >= 0 && !this.#membership.leaving) {
       const { innerSteps, batch } = genesis;
       const firstPosition = applied.state.cursor + place * innerSteps * batch;
@@ -433,13 +434,25 @@ export class Machine {
   #persist(): void {
     this.#core.emit({
       type: 'persist',
-      record: encodeRecord(this.#agreement.record(), this.#round?.own ?? this.#announcedBefore),
+      record: encodeRecord(this.#agreement.record(), this.#announced.values()),
     });
   }
 
+  /** The payload rides in the newest alone: all of them are in every record. */
+  #noteAnnounced(header: MessageOf<'header'>): void {
+    for (const [base, before] of this.#announced) {
+      if (before.inline) this.#announced.set(base, { ...before, inline: null });
+    }
+    this.#announced.set(header.base, header);
+    for (const base of this.#announced.keys()) {
+      if (this.#announced.size <= LIMITS.payloadRoundsKept) break;
+      this.#announced.delete(base);
+    }
+  }
+
   #restoreRecord(bytes: Uint8Array): void {
-    const { record, header } = decodeRecord(bytes, this.run, this.#core.context.signer);
-    this.#announcedBefore = header;
+    const { record, headers } = decodeRecord(bytes, this.run, this.#core.context.signer);
+    for (const header of headers) this.#noteAnnounced(header);
     if (record.height === this.#agreement.height) this.#agreement.restore(record);
   }
 

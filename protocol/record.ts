@@ -5,12 +5,12 @@ import type { Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { decodeMessage, encodeMessage, type Message, type MessageOf } from './messages.ts';
 
-/** What a peer must remember across a crash: what it signed at this height, and the update that it announced. */
-export function encodeRecord(record: AgreementRecord, header: MessageOf<'header'> | undefined): Uint8Array {
+/** What a peer must remember across a crash: what it signed at this height, and the updates that it announced. */
+export function encodeRecord(record: AgreementRecord, headers: Iterable<MessageOf<'header'>>): Uint8Array {
   const { height, votes, certificates, proposal } = record;
   const messages: Message[] = [...votes, ...certificates];
   if (proposal) messages.push(proposal);
-  if (header) messages.push(header);
+  messages.push(...headers);
   return encodeCanonical({ height, messages: messages.map(encodeMessage) });
 }
 
@@ -18,15 +18,15 @@ export function encodeRecord(record: AgreementRecord, header: MessageOf<'header'
 export function decodeRecord(bytes: Uint8Array, run: Hash, signer: Signer) {
   const { height, messages } = decodeCanonical(bytes, RECORD_BYTES_MAX) as { height: number; messages: Uint8Array[] };
   const record: AgreementRecord = { height, votes: [], certificates: [], proposal: null };
-  let header: MessageOf<'header'> | undefined;
+  const headers: MessageOf<'header'>[] = [];
   for (const each of messages) {
     const message = decodeMessage(each, run, signer);
     if (message.type === 'vote') record.votes.push(message);
     else if (message.type === 'certificate') record.certificates.push(message);
     else if (message.type === 'proposal') record.proposal = message;
-    else if (message.type === 'header') header = message;
+    else if (message.type === 'header') headers.push(message);
   }
-  return { record, header };
+  return { record, headers };
 }
 
 /** Votes and certificates of one height, each with its block: far more than ever occurs. */

@@ -5,6 +5,7 @@ import { assert, isCoded } from '../protocol/errors.ts';
 import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash, Sha256 } from '../protocol/hash.ts';
 import { initialParameters, modelLayout } from '../protocol/model.ts';
+import { type OwnIncluded, type OwnPayload, OwnUpdates, type SavedOwnUpdates } from '../protocol/own-updates.ts';
 import { Replica } from '../protocol/replica.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
 
@@ -99,7 +100,8 @@ interface Saved {
   version: number;
   agreed: Agreed;
   own: Uint8Array;
-  pendingPayload: Hash | undefined;
+  updates: SavedOwnUpdates;
+  payloads: Map<Hash, Uint8Array>;
 }
 
 /** A crash loses what was not durable: at most the operation under way and the one planned behind it. */
@@ -118,7 +120,9 @@ export class Seat<Optimizer> {
   #replica!: Replica;
   #optimizer!: Optimizer;
   #agreed: Agreed | undefined;
-  #pendingPayload: Hash | undefined;
+  #updates = new OwnUpdates();
+  /** payloads of own updates that may still come to count: on the disk for as long */
+  #payloads = new Map<Hash, Uint8Array>();
   #training: { plan: RoundPlan; stop: { steps: number }; done: Promise<Trained<Optimizer>> } | undefined;
   #stop = { steps: 0 };
   #saved: Saved[] = [];
@@ -150,7 +154,7 @@ export class Seat<Optimizer> {
     return this.#inTurn(() => this.#initialize());
   }
 
-  restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled> {
+  restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
     return this.#inTurn(() => this.#restore(snapshot, included));
   }
 
@@ -197,7 +201,9 @@ export class Seat<Optimizer> {
     this.#saved = saved ? [saved] : [];
     this.#observer?.onRestart(this.#peer, version);
     this.#agreed = saved?.agreed;
-    this.#pendingPayload = saved?.pendingPayload;
+    this.#updates = new OwnUpdates();
+    this.#payloads = new Map(saved?.payloads);
+    if (saved) this.#updates.import(saved.updates);
     if (!saved) return;
     this.#replica.parameters.set(saved.agreed.parameters);
     this.#replica.outerState.set(saved.agreed.outerState);
@@ -211,11 +217,11 @@ export class Seat<Optimizer> {
     return this.#settle(run);
   }
 
-  async #restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled> {
+  async #restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
     const { parameters, outerState } = this.#replica.readSnapshot(snapshot.bytes);
-    if (this.#pendingPayload && included.includes(this.#pendingPayload)) this.#replica.confirm();
-    this.#replica.adopt(parameters, outerState);
-    this.#pendingPayload = undefined;
+    const { final, unfinal } = this.#updates.restored(included);
+    const bytesOf = ({ id }: OwnPayload) => this.#payloads.get(id)!;
+    this.#replica.adopt(parameters, outerState, { final: final.map(bytesOf), unfinal: unfinal.map(bytesOf) });
     const known = this.#states.bySnapshot(snapshot.id);
     return known ? this.#save(known, null) : this.#settle(snapshot.id);
   }
@@ -241,7 +247,8 @@ export class Seat<Optimizer> {
     }
     this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
     const { id } = blobManifest(bytes, nativeSha256);
-    this.#pendingPayload = id;
+    this.#updates.made({ id, size: bytes.length });
+    this.#payloads.set(id, bytes);
     const { version } = this.#save(this.#agreed!, null);
     const { tokens, meanLoss: loss } = trained;
     return { payload: id, bytes, tokens, steps: trained.steps, loss, version };
@@ -254,18 +261,17 @@ export class Seat<Optimizer> {
   }
 
   async #apply({ block, updates, final }: ApplyRequest): Promise<Settled> {
-    const isOwn = (payload: Hash) => payload === this.#pendingPayload && this.#replica.pending !== undefined;
+    const certified = updates.map(({ payload, bytes, tokens, own }) => {
+      return { payload: bytes, tokens, own: own ? this.#updates.kindOf(payload) : undefined };
+    });
     const known = this.#states.get(block);
     if (known) {
-      const included = updates.some(({ payload }) => isOwn(payload));
-      this.#replica.applyKnown(known, { included, final });
-      this.#pendingPayload = undefined;
-      return this.#save(known, null);
-    }
-    const certified = updates.map(({ payload, bytes, tokens }) => ({ payload: bytes, tokens, own: isOwn(payload) }));
-    this.#replica.apply(certified, { final });
-    this.#pendingPayload = undefined;
-    return this.#settle(block);
+      const included = certified.some(({ own }) => own === 'pending');
+      const returned = certified.filter(({ own }) => own === 'returned').map(({ payload }) => payload);
+      this.#replica.applyKnown(known, { included, final, returned });
+    } else this.#replica.apply(certified, { final });
+    this.#updates.applied({ final });
+    return known ? this.#save(known, null) : this.#settle(block);
   }
 
   /** The training's outcome after so many steps; where more were taken meanwhile, it is done again, up to there. */
@@ -298,7 +304,10 @@ export class Seat<Optimizer> {
     const version = ++this.#version;
     const own = this.#replica.exportOwn();
     this.#observer?.onSave(this.#peer, version, this.#replica);
-    this.#saved.push({ version, agreed, own, pendingPayload: this.#pendingPayload });
+    const updates = this.#updates.export();
+    const kept = new Set([...updates.open, ...(updates.pending ? [updates.pending] : [])].map(({ id }) => id));
+    for (const id of this.#payloads.keys()) if (!kept.has(id)) this.#payloads.delete(id);
+    this.#saved.push({ version, agreed, own, updates, payloads: new Map(this.#payloads) });
     if (this.#saved.length > SAVED_KEPT) this.#saved.shift();
     return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes, version };
   }

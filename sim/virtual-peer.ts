@@ -455,8 +455,8 @@ export class VirtualPeer implements Endpoint {
     const { library, host, ledger, kernel } = this.#world;
     this.#stopTraining();
     ledger.turn(this.index, 'applying', kernel.nowMs);
-    const updates = entry.block.updates.map(({ payload, tokens }) => {
-      return { payload, tokens, bytes: library.bytes(payload)! };
+    const updates = entry.block.updates.map(({ author, payload, tokens }) => {
+      return { payload, tokens, bytes: library.bytes(payload)!, own: author === this.id };
     });
     this.#settle(host.apply(this.index, { block, updates, final }), { block, state, answer: 'applied' });
   }

@@ -1,6 +1,7 @@
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import type { SavedOwnUpdates } from '../../protocol/own-updates.ts';
 import type { Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 
@@ -11,8 +12,7 @@ import type { AgreedState } from '../../protocol/wire.ts';
 export interface SavedOwn {
   /** root that the work builds on */
   base: Hash;
-  /** of the pending update; null when there is none */
-  payload: Hash | null;
+  updates: SavedOwnUpdates;
   vectors: Uint8Array;
 }
 
@@ -21,8 +21,7 @@ export interface SavedMeta {
   /** the block that led to this state */
   block: Hash;
   state: AgreedState;
-  /** the payload that the pending update was encoded to */
-  payload: Hash | null;
+  own: SavedOwnUpdates;
   /** AdamW's step counter; its moments are vectors of the checkpoint */
   updates: number;
 }

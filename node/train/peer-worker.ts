@@ -8,6 +8,7 @@ import { decodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts'
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { initialParameters, type Layout, modelLayout } from '../../protocol/model.ts';
+import { type OwnIncluded, type OwnPayload, OwnUpdates } from '../../protocol/own-updates.ts';
 import { Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { loadDataset } from '../data/run-data.ts';
@@ -47,6 +48,8 @@ export interface Opened {
   parameters: number;
   applied: { block: Hash; state: AgreedState } | null;
   snapshot: SnapshotFile | null;
+  /** own updates whose payloads must stay */
+  open: OwnPayload[];
   /** damaged checkpoints that were passed over */
   warnings: { code: string; message: string }[];
 }
@@ -78,13 +81,16 @@ export interface AppliedState {
   /** of the new agreed model over some of the validation split (all of it on request); null when not measured */
   valLoss: number | null;
   file: SnapshotFile | null;
+  /** own updates whose payloads must stay */
+  open: OwnPayload[];
 }
 
 export interface ApplyRequest {
   /** root of the state that the block builds on */
   base: Hash;
   block: Hash;
-  updates: { payload: Hash; size: number; tokens: number }[];
+  /** `own`: this peer is the author */
+  updates: { payload: Hash; size: number; tokens: number; own: boolean }[];
   final: boolean;
   state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
   /** measure on the whole validation split, as after the last round */
@@ -117,8 +123,7 @@ export class PeerWorker {
   #checkpoints!: string;
   /** root of the agreed state that the replica holds */
   #root: Hash | undefined;
-  /** the payload that the replica's pending update was encoded to */
-  #pendingPayload: Hash | undefined;
+  readonly #updates = new OwnUpdates();
   /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
   #ownLater: SavedOwn | undefined;
   #training: { abort: AbortController; finished: Promise<void> } | undefined;
@@ -151,12 +156,13 @@ export class PeerWorker {
     });
     const splits = await loadDataset(this.#genesis, this.#store);
     this.#trainer = new Trainer({ engine, splits, genesis: this.#genesis });
-    const { applied, snapshot, warnings } = await this.#loadCheckpoint();
+    const { applied, snapshot, open, warnings } = await this.#loadCheckpoint();
     return {
       backend: `${engine.backend} (${engine.detail})`,
       parameters: this.#layout.length,
       applied,
       snapshot,
+      open,
       warnings,
     };
   }
@@ -174,16 +180,22 @@ export class PeerWorker {
 
   /**
    * Makes a fetched snapshot the agreed state.
-   * @param included own payloads that are in it
+   * @param included own updates that are in it
    * @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
    */
-  async restore(state: AgreedState, block: Hash, included: readonly Hash[]): Promise<AppliedState> {
+  async restore(state: AgreedState, block: Hash, included: readonly OwnIncluded[]): Promise<AppliedState> {
     await this.#stopTraining();
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
-    if (this.#pendingPayload && included.includes(this.#pendingPayload)) this.#replica.confirm();
-    this.#replica.adopt(parameters, outerState);
-    this.#pendingPayload = undefined;
+    const before = this.#updates.export();
+    const { final, unfinal } = this.#updates.restored(included);
+    try {
+      const bytesOf = (payloads: OwnPayload[]) => Promise.all(payloads.map((each) => readBlob(this.#store, each)));
+      this.#replica.adopt(parameters, outerState, { final: await bytesOf(final), unfinal: await bytesOf(unfinal) });
+    } catch (error) {
+      this.#updates.import(before);
+      throw error;
+    }
     return this.#settle(state, block);
   }
 
@@ -224,13 +236,12 @@ export class PeerWorker {
       throw new CodedError('E_REPLICA', 'the parameters in memory are not those of the state to build on: start again');
     }
     const updates = [];
-    for (const { payload, size, tokens } of request.updates) {
+    for (const { payload, size, tokens, own } of request.updates) {
       const bytes = await readBlob(this.#store, { id: payload, size });
-      const own = payload === this.#pendingPayload && this.#replica.pending !== undefined;
-      updates.push({ payload: bytes, tokens, own });
+      updates.push({ payload: bytes, tokens, own: own ? this.#updates.kindOf(payload) : undefined });
     }
     this.#replica.apply(updates, { final: request.final });
-    this.#pendingPayload = undefined;
+    this.#updates.applied({ final: request.final });
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
     const applied = await this.#settle(state, request.block);
     return { ...applied, valLoss: await this.#evaluate(request.state.round, request.evaluateAll) };
@@ -246,8 +257,8 @@ export class PeerWorker {
   async close(): Promise<void> {
     await this.#stopTraining();
     if (this.#root === undefined) return;
-    const payload = this.#pendingPayload ?? null;
-    await this.#own.save(encodeOwn({ base: this.#root, payload, vectors: this.#replica.exportOwn() }));
+    const updates = this.#updates.export();
+    await this.#own.save(encodeOwn({ base: this.#root, updates, vectors: this.#replica.exportOwn() }));
   }
 
   /** Tensors alive and heap in use, for tests that look for leaks. */
@@ -297,8 +308,8 @@ export class PeerWorker {
       throw error;
     }
     const { id, size } = await writeBlob(this.#store, payload);
-    this.#pendingPayload = id;
-    await this.#own.save(encodeOwn({ base, payload: id, vectors: this.#replica.exportOwn() }));
+    this.#updates.made({ id, size });
+    await this.#own.save(encodeOwn({ base, updates: this.#updates.export(), vectors: this.#replica.exportOwn() }));
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
     const { tokens, steps, skipped, meanLoss: loss } = result;
     return { payload: id, size, tokens, steps, loss, inline, skipped, trainMs };
@@ -323,7 +334,7 @@ export class PeerWorker {
     if (due) {
       const { m, v } = this.#moments;
       const updates = await this.#trainer.engine.readOptimizer({ m, v });
-      const meta = encodeMeta({ block, state, payload: this.#pendingPayload ?? null, updates });
+      const meta = encodeMeta({ block, state, own: this.#updates.export(), updates });
       const vectors = checkpointVectors(this.#replica).set('m', m).set('v', v);
       const saved = saveCheckpoint(this.#checkpoints, { round, meta, vectors });
       if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
@@ -335,7 +346,8 @@ export class PeerWorker {
       this.#store.register(file.path, file.ranges);
       for (const path of removed) this.#store.unregister(path);
     }
-    return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, file };
+    const { open } = this.#updates;
+    return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, file, open };
   }
 
   #dropManifest(path: string): void {
@@ -348,10 +360,10 @@ export class PeerWorker {
     return rangesOf(manifest, saved.segments.get('parameters')!.offset);
   }
 
-  async #loadCheckpoint(): Promise<Pick<Opened, 'applied' | 'snapshot' | 'warnings'>> {
+  async #loadCheckpoint(): Promise<Pick<Opened, 'applied' | 'snapshot' | 'open' | 'warnings'>> {
     const { loaded, skipped } = loadNewestCheckpoint(this.#checkpoints);
     const warnings = skipped.map(({ code, reason }) => ({ code, message: reason }));
-    if (!loaded) return { applied: null, snapshot: null, warnings };
+    if (!loaded) return { applied: null, snapshot: null, open: [], warnings };
     const { vectors, meta } = loaded.checkpoint;
     this.#replica.parameters.set(vectors.get('parameters')!);
     this.#replica.outerState.set(vectors.get('outer')!);
@@ -361,21 +373,22 @@ export class PeerWorker {
     this.#manifests.set(loaded.path, manifest.id);
     const snapshot = { path: loaded.path, ranges: this.#ranges(manifest, loaded), removed: [] };
     this.#store.register(snapshot.path, snapshot.ranges);
-    const { block, state, payload, updates } = decodeMeta(meta);
+    const { block, state, own: saved, updates } = decodeMeta(meta);
     assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
     await this.#trainer.engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
-    this.#pendingPayload = payload ?? undefined;
-    const saved = this.#own.load();
-    const own = saved && decodeOwn(saved);
+    this.#updates.import(saved);
+    const file = this.#own.load();
+    const own = file && decodeOwn(file);
     this.#root = rootOf(state);
     if (own?.base === this.#root) this.#takeOwn(own);
     else this.#ownLater = own;
-    return { applied: { block, state }, snapshot, warnings };
+    const open = [...this.#updates.open, ...(own?.updates.open ?? [])];
+    return { applied: { block, state }, snapshot, open, warnings };
   }
 
   #takeOwn(own: SavedOwn): void {
     this.#replica.importOwn(own.vectors);
-    this.#pendingPayload = own.payload ?? undefined;
+    this.#updates.import(own.updates);
     this.#ownLater = undefined;
   }
 

@@ -244,11 +244,15 @@ export class Liar {
     return { ...message, update, inline: known && random.below(2) === 0 ? junk : null };
   }
 
-  /** Another peer's header, truly signed by it, with a payload inside that is not the one it names. */
+  /** Another peer's header, truly signed by it, with a payload inside that is not the one it names; or its payload as one's own. */
   #forged(): Message[] {
     const header = this.#heard.findLast((each): each is MessageOf<'header'> => each.type === 'header');
     if (!header) return [];
     const { random } = this.#c;
+    if (random.below(3) === 0) {
+      const { round, base, update } = header;
+      return [{ ...header, update: this.#update(round, base, update.payload, update.size) }];
+    }
     const length = random.below(2) === 0 ? header.update.size : 1 + random.below(99);
     const inline = Uint8Array.from({ length: Math.min(length, 4096) }, () => random.below(256));
     return [{ ...header, inline }];
@@ -316,12 +320,13 @@ export class Liar {
     const { round, root } = this.#c.machine()!.standing;
     const about = createHash('sha256').update(`${random.uint32()}`).digest('hex');
     const height = (this.#about?.height ?? 1) + pick(random, [0, 0, 1, 2 ** 30]);
+    // a fresh join would be let in: that identities cost nothing is a limit of the protocol, and said
     const view = pick(random, [0, 1, 15, 16, random.below(2 ** 20)]);
-    const join = { author: stranger.self, round };
+    const join = { author: this.#c.signer.self, round };
     const certificate: Certificate = { kind: 'nullify', height, view, block: null, signatures: [] };
     const update = { ...this.#update(round, about, about) };
     return [
-      { type: 'join', run, join: { ...join, signature: stranger.sign(joinBytes(run, join)) } },
+      { type: 'join', run, join: { ...join, signature: this.#c.signer.sign(joinBytes(run, join)) } },
       this.#vote('endorse', height, 0, pick(random, [about, root ?? about]), stranger),
       this.#vote('notarize', height, view, about),
       { type: 'certificate', run, certificate, block: null },

@@ -74,7 +74,7 @@ test(
         const plan = { firstStep: round, steps: 1, firstPosition: round * genesis.batch };
         host.train(0, plan);
         const contribution = await host.contribute(0, 1);
-        const updates = [{ payload: contribution!.payload, bytes: contribution!.bytes, tokens: contribution!.tokens }];
+        const updates = [{ ...contribution!, own: true }];
         state = await host.apply(0, { block: String(round), updates, final: true });
         await plain.trainRound(plan);
         await engine.readParameters(expected);
