@@ -22,35 +22,47 @@ export interface OwnIncluded {
  */
 export class OwnUpdates {
   #pending: OwnPayload | undefined;
-  /** made since the last final round, but for the pending one */
-  #open = new Map<Hash, OwnPayload>();
+  /** those that certified history has not decided on, but for the pending one */
+  #open = new Map<Hash, Open>();
 
   get pending(): OwnPayload | undefined {
     return this.#pending;
   }
 
   /** Payloads that must stay on the disk, beside the pending one: what becomes of them may have to be computed. */
-  get open(): OwnPayload[] {
+  get open(): Open[] {
     return [...this.#open.values()];
   }
 
   /** `contribute` has made an update; one before it that nobody has settled is given back. */
   made(payload: OwnPayload): void {
-    this.#setAside();
+    this.#setAside({ counts: false });
     this.#pending = payload;
   }
 
   /** How a payload of this peer in a block that is applied stands on its books. */
   kindOf(payload: Hash): 'pending' | 'returned' | undefined {
     if (payload === this.#pending?.id) return 'pending';
-    return this.#open.has(payload) ? 'returned' : undefined;
+    return this.#open.get(payload)?.counts === false ? 'returned' : undefined;
   }
 
-  /** A round has been applied. */
-  applied({ final }: { final: boolean }): void {
-    if (final) this.#open.clear();
-    else this.#setAside();
-    this.#pending = undefined;
+  /**
+   * A round has been applied. A final one decides on all updates before it, but for those made on the very state that it
+   * leads to: an unfinal round may have led there before.
+   * @param own payload of this peer's update in it, if any
+   */
+  applied({ own, final }: { own: Hash | undefined; final: boolean }): void {
+    if (final) {
+      for (const [id, open] of this.#open) {
+        if (open.counts || open.passed || id === own) this.#open.delete(id);
+        else this.#open.set(id, { ...open, passed: true });
+      }
+      this.#pending = undefined;
+      return;
+    }
+    this.#setAside({ counts: this.#pending?.id === own });
+    const returned = own === undefined ? undefined : this.#open.get(own);
+    if (returned) this.#open.set(returned.id, { ...returned, counts: true });
   }
 
   /**
@@ -59,13 +71,15 @@ export class OwnUpdates {
    * @returns those of them that are on the books
    */
   restored(included: readonly OwnIncluded[]): { final: OwnPayload[]; unfinal: OwnPayload[] } {
-    this.#setAside();
+    this.#setAside({ counts: false });
+    for (const [id, open] of this.#open) this.#open.set(id, { ...open, counts: false });
     const [final, unfinal]: [OwnPayload[], OwnPayload[]] = [[], []];
     for (const { payload, final: stays } of included) {
       const known = this.#open.get(payload);
       if (!known) continue;
       (stays ? final : unfinal).push(known);
       if (stays) this.#open.delete(payload);
+      else this.#open.set(payload, { ...known, counts: true });
     }
     return { final, unfinal };
   }
@@ -79,13 +93,20 @@ export class OwnUpdates {
     this.#open = new Map(open.map((payload) => [payload.id, payload]));
   }
 
-  #setAside(): void {
-    if (this.#pending) this.#open.set(this.#pending.id, this.#pending);
+  #setAside({ counts }: { counts: boolean }): void {
+    if (this.#pending) this.#open.set(this.#pending.id, { ...this.#pending, counts, passed: false });
     this.#pending = undefined;
   }
 }
 
+interface Open extends OwnPayload {
+  /** it is in an unfinal round of the history that the peer is on; else its work is in the residual */
+  counts: boolean;
+  /** a final round has passed since */
+  passed: boolean;
+}
+
 export interface SavedOwnUpdates {
   pending: OwnPayload | null;
-  open: OwnPayload[];
+  open: Open[];
 }

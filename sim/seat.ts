@@ -270,7 +270,7 @@ export class Seat<Optimizer> {
       const returned = certified.filter(({ own }) => own === 'returned').map(({ payload }) => payload);
       this.#replica.applyKnown(known, { included, final, returned });
     } else this.#replica.apply(certified, { final });
-    this.#updates.applied({ final });
+    this.#updates.applied({ own: updates.find(({ own }) => own)?.payload, final });
     return known ? this.#save(known, null) : this.#settle(block);
   }
 

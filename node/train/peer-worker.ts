@@ -241,7 +241,7 @@ export class PeerWorker {
       updates.push({ payload: bytes, tokens, own: own ? this.#updates.kindOf(payload) : undefined });
     }
     this.#replica.apply(updates, { final: request.final });
-    this.#updates.applied({ final: request.final });
+    this.#updates.applied({ own: request.updates.find(({ own }) => own)?.payload, final: request.final });
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
     const applied = await this.#settle(state, request.block);
     return { ...applied, valLoss: await this.#evaluate(request.state.round, request.evaluateAll) };
