@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { blobIdOf } from '../protocol/blob.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
 import { CodedError, isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
@@ -23,7 +24,7 @@ import type { Update } from '../protocol/wire.ts';
 import type { Network, Verdict } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import { type BlobReference, blobParts, readBlob, writeBlob } from './store/blobs.ts';
+import { type BlobReference, blobParts, nativeSha256, readBlob, writeBlob } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
 import { Telling } from './telling.ts';
@@ -256,14 +257,14 @@ export class Peer {
   async #take(headers: readonly MessageOf<'header'>[]): Promise<void> {
     const refused = new Map<MessageOf<'header'>, string>();
     for (const header of headers) {
-      const error = await this.#obtain(header.update, () => this.#takeInline(header.update, header.inline!));
+      const error = await this.#obtain(header.update, () => this.#takeInline(header));
       if (error) refused.set(header, error);
     }
     this.#give({ type: 'taken', headers, refused });
   }
 
   /** Brings a payload here and checks it. @returns the code of what is wrong with it */
-  async #obtain({ payload, size }: Update, bring: () => Promise<void>): Promise<string | null> {
+  async #obtain({ payload, size }: Update, bring: () => Promise<unknown>): Promise<string | null> {
     this.#payloads.set(payload, { size, round: this.machine.standing.round });
     try {
       await bring();
@@ -275,10 +276,11 @@ export class Peer {
     }
   }
 
-  async #takeInline({ payload, size }: Update, inline: Uint8Array): Promise<void> {
-    if (inline.length !== size) throw new CodedError('E_PAYLOAD_SIZE', 'the payload is not as long as its header says');
-    const { id } = await writeBlob(this.#c.store, inline);
-    if (id !== payload) throw new CodedError('E_PAYLOAD_FORMAT', 'the payload does not have the hash in its header');
+  /** What rides in a header is not signed: whoever handed it on may have put something else there. */
+  async #takeInline({ update, inline }: MessageOf<'header'>): Promise<unknown> {
+    const { payload, size, author } = update;
+    const isIt = inline?.length === size && blobIdOf(inline, nativeSha256) === payload;
+    return isIt ? writeBlob(this.#c.store, inline) : this.#fetchBlob({ id: payload, size }, [author]);
   }
 
   #fetchBlob(blob: BlobReference, holders: readonly PeerId[]): Promise<void> {
@@ -301,15 +303,25 @@ export class Peer {
   async #apply(effect: Effect & { type: 'apply' }): Promise<void> {
     const { entry, block, final, state } = effect;
     const updates = entry.block.updates.map(({ payload, size, tokens }) => ({ payload, size, tokens }));
+    const own = entry.block.updates.find(({ author }) => author === this.#c.signer.self)?.payload;
     for (const { payload, size } of updates) this.#payloads.set(payload, { size, round: state.round });
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
     const evaluateAll = rounds !== null && state.round >= rounds;
-    const applied = await this.#c.worker.apply({ base: entry.block.base, block, updates, final, state, evaluateAll });
+    const applied = await this.#c.worker.apply({
+      base: entry.block.base,
+      block,
+      updates,
+      own,
+      final,
+      state,
+      evaluateAll,
+    });
     this.#telling.applied(applied.valLoss);
-    const { snapshot, snapshotBytes } = applied;
+    const { snapshot, snapshotBytes, open } = applied;
     this.#give({ type: 'applied', block, snapshot, snapshotBytes });
     this.#watch(this.#saved(block));
+    for (const { id, size } of open) this.#payloads.set(id, { size, round: state.round });
     await this.#dropOldPayloads(state.round);
   }
 

@@ -275,12 +275,12 @@ async function begin({ peer, opened, chain, record, store, genesis, identity }: 
   const { snapshot, applied } = opened;
   const { entries } = chain;
   const saved = record.load() ?? null;
-  const header = saved ? decodeRecord(saved, runIdOf(genesis), identity).header : undefined;
+  const headers = saved ? decodeRecord(saved, runIdOf(genesis), identity).headers : [];
   const newest = entries.reduce((round, { block }) => Math.max(round, block.round), 0);
   const recent = entries.filter(({ block }) => block.round + LIMITS.payloadRoundsKept >= newest);
   const updates = recent.flatMap(({ block }) => block.updates);
-  if (header) updates.push(header.update);
-  const blobs = [genesis.data.blob, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
+  updates.push(...headers.map(({ update }) => update));
+  const blobs = [genesis.data.blob, ...opened.open, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
   if (genesis.tokenizer.kind === 'char') blobs.push(genesis.tokenizer.blob);
   const kept = new Set<string>(applied ? [applied.state.snapshot] : []);
   for (const blob of blobs) for (const part of (await blobParts(store, blob)) ?? []) kept.add(part);

@@ -80,6 +80,11 @@ export class Agreement {
     return this.#views.get(this.view)?.proposal;
   }
 
+  /** Entries in the maps that others' messages fill, for a watcher. */
+  get load(): { view: number; views: number; blocks: number } {
+    return { view: this.view, views: this.#views.size, blocks: this.#blocks.size };
+  }
+
   hasVoted(kind: VoteKind): boolean {
     return this.#at(this.view).mine.has(kind);
   }

@@ -1,6 +1,7 @@
 import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import type { History, Message, MessageOf } from './messages.ts';
+import type { OwnIncluded } from './own-updates.ts';
 import type { PeerRecord } from './record.ts';
 import type { AgreedState, Entry, Update } from './wire.ts';
 
@@ -55,9 +56,9 @@ export type Effect =
   | { type: 'initialize' }
   /**
    * fetch this snapshot, make it the agreed state, answer `restored`; own work that is not in it returns to the residual.
-   * `included` are own payloads that the history up to there has taken up
+   * `included` are own updates that the history up to there has taken up
    */
-  | { type: 'restore'; state: AgreedState; block: Hash; holders: PeerId[]; included: Hash[] }
+  | { type: 'restore'; state: AgreedState; block: Hash; holders: PeerId[]; included: OwnIncluded[] }
   /** train from the agreed state, encode, answer `trained` */
   | { type: 'train'; round: number; base: Hash; firstPosition: number; steps: number; firstStep: number }
   /** others wait: stop after the current inner step and contribute what is there */

@@ -58,8 +58,8 @@ export class Machine {
   readonly #post: Post;
   readonly #present: Present;
   #applying: Hash | undefined;
-  /** the header announced before a restart, which stands if its round is still open */
-  #announcedBefore: MessageOf<'header'> | undefined;
+  /** headers announced, by the root they build on: each stands if its round is still open, or opens again */
+  readonly #announced = new Map<Hash, MessageOf<'header'>>();
   #started = false;
 
   constructor(components: { signer: Signer }, init: { genesis: Genesis }) {
@@ -102,6 +102,13 @@ export class Machine {
   get standing(): { round: number; roster: readonly PeerId[]; root: Hash | undefined; places: readonly PeerId[] } {
     const head = this.#core.applied?.head ?? this.#core.branch.head;
     return { round: head.round, roster: peersOf(head.roster), root: this.#core.applied?.root, places: head.places };
+  }
+
+  /** Entries in every queue and map that others' messages fill, for a watcher; each is bounded by `LIMITS`. */
+  get load() {
+    const [futureMessages, payloads] = [this.#post.load, this.#payloads.load];
+    const { agreement } = this.#present;
+    return { futureMessages, payloads, ...this.#membership.load, ...agreement.load, ...this.#unfinal.load };
   }
 
   #handle(event: Event): void {
@@ -173,6 +180,7 @@ export class Machine {
     const { round } = this.#present;
     if (round?.base !== event.base || round.own) return;
     const header = round.announce(event.update, event.inline);
+    this.#noteAnnounced(header);
     this.#persist();
     this.#chatter.said();
     this.#core.emit({ type: 'broadcast', message: header });
@@ -307,13 +315,13 @@ export class Machine {
     const { genesis } = context;
     const round = applied.state.round;
     if (genesis.rounds !== null && round >= genesis.rounds) return this.#ending.reach('rounds');
-    const announced = this.#present.round?.own ?? this.#announcedBefore;
+    const announced = this.#announced.get(applied.root);
     const next = new Round(this.#core, this.#payloads, applied);
     this.#present.round = next;
     this.#payloads.beginRound(next);
     this.#closing.beginRound();
     const place = placesIn(applied.head.places).get(self);
-    if (announced?.base === applied.root) next.adoptOwn(announced);
+    if (announced) next.adoptOwn(announced);
     else if (place !== undefined && !this.#membership.leaving) {
       const { innerSteps, batch } = genesis;
       const firstPosition = applied.state.cursor + place * innerSteps * batch;
@@ -357,16 +365,28 @@ export class Machine {
   }
 
   #persist(): void {
-    const { agreement, round } = this.#present;
+    const { agreement } = this.#present;
     this.#core.emit({
       type: 'persist',
-      record: { ...agreement.record(), header: round?.own ?? this.#announcedBefore },
+      record: { ...agreement.record(), headers: [...this.#announced.values()] },
     });
+  }
+
+  /** The payload rides in the newest alone: all of them are in every record. */
+  #noteAnnounced(header: MessageOf<'header'>): void {
+    for (const [base, before] of this.#announced) {
+      if (before.inline) this.#announced.set(base, { ...before, inline: null });
+    }
+    this.#announced.set(header.base, header);
+    for (const base of this.#announced.keys()) {
+      if (this.#announced.size <= LIMITS.payloadRoundsKept) break;
+      this.#announced.delete(base);
+    }
   }
 
   #restoreRecord(bytes: Uint8Array): void {
     const record = decodeRecord(bytes, this.run, this.#core.context.signer);
-    this.#announcedBefore = record.header;
+    for (const header of record.headers) this.#noteAnnounced(header);
     if (record.height === this.#present.agreement.height) this.#present.agreement.restore(record);
   }
 

@@ -50,6 +50,12 @@ export class Membership {
     return committee.filter((peer) => this.isLive(peer)).length >= quorumOf(committee.length);
   }
 
+  /** Entries in the maps that others' messages fill, for a watcher. */
+  get load(): { joins: number; leaves: number; absent: number; reachable: number } {
+    const [joins, leaves] = [this.#joins.size, this.#leaves.size];
+    return { joins, leaves, absent: this.absent.size, reachable: this.#reachable.size };
+  }
+
   reachable(): PeerId[] {
     return [...this.#reachable];
   }

@@ -30,6 +30,11 @@ export class Payloads {
     this.#core = core;
   }
 
+  /** Payloads that are kept track of outside of the round, for a watcher. */
+  get load(): number {
+    return this.#others.size;
+  }
+
   /** The headers of another round are heard now. What belongs to rounds long past is forgotten. */
   beginRound(round: Round): void {
     this.#round = round;

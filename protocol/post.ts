@@ -34,6 +34,11 @@ export class Post {
     this.#c = components;
   }
 
+  /** Messages that are kept for later, for a watcher. */
+  get load(): number {
+    return this.#future.length;
+  }
+
   deliver(from: PeerId, message: Message): void {
     const { membership, sync, unfinal } = this.#c;
     switch (message.type) {

@@ -35,8 +35,11 @@ export interface CertifiedUpdate {
   payload: Uint8Array;
   /** tokens that its author trained on, a positive safe integer */
   tokens: number;
-  /** this peer is the author, and it is the update that `contribute` last made */
-  own: boolean;
+  /**
+   * this peer is the author, and it is the update that `contribute` last made (`pending`), or one that was given back to
+   * the residual and counts after all (`returned`)
+   */
+  own?: 'pending' | 'returned' | undefined;
 }
 
 /**
@@ -133,11 +136,6 @@ export class Replica {
     this.#pending = undefined;
   }
 
-  /** The pending update turned out to be in the agreed state already: nothing of it is owed any more. */
-  confirm(): void {
-    this.#pending = undefined;
-  }
-
   /**
    * Ends a round: the mean of its updates goes through one outer step, and own work is settled. An own update that is
    * not among them returns to the residual. In an unfinal round an own one stays on the books until a final round
@@ -148,6 +146,7 @@ export class Replica {
   apply(updates: readonly CertifiedUpdate[], { final }: { final: boolean }): void {
     assert(updates.length > 0, 'apply: a round has at least one update');
     assert(updates.filter(({ own }) => own).length <= 1, 'apply: a peer has one update in a round');
+    const returned = updates.filter(({ own }) => own === 'returned').map(({ payload }) => payload);
     for (const { payload } of updates) this.#codec.check(payload, this.#layout);
     const mean = this.#averaging.init(this.#layout.length);
     for (const { payload, tokens } of updates) {
@@ -156,39 +155,50 @@ export class Replica {
     }
     mean.finish(this.#scratch);
     this.#outer.update(this.#outerConfig, this.parameters, this.outerState, this.#scratch);
-    this.#settleOwn(
-      updates.some(({ own }) => own),
-      final,
-    );
+    const included = updates.some(({ own }) => own === 'pending');
+    this.#settleOwn({ included, final, returned });
   }
 
   /**
    * `apply` with the outcome already known, because another replica in this program applied the same block to the same
    * state: peers of a simulation need not all compute what must be equal anyway.
-   * @param included whether the own pending update is in the round
+   * @param own whether the own pending update is in the round, and payloads of own ones that were given back before
    */
   applyKnown(
     agreed: { parameters: Float32Array; outerState: Float32Array },
-    { included, final }: { included: boolean; final: boolean },
+    own: { included: boolean; final: boolean; returned: readonly Uint8Array[] },
   ): void {
     this.parameters.set(agreed.parameters);
     this.outerState.set(agreed.outerState);
-    this.#settleOwn(included, final);
+    this.#settleOwn(own);
   }
 
-  #settleOwn(included: boolean, final: boolean): void {
+  #settleOwn(own: { included: boolean; final: boolean; returned: readonly Uint8Array[] }): void {
+    const { included, final, returned } = own;
     if (!included) addTo(this.#residual, this.#pending);
     else if (!final) this.#unfinalOwn = sumOf(this.#unfinalOwn, this.#pending);
     this.#pending = undefined;
+    const taken = returned.map((payload) => this.#takeBack(payload));
+    if (!final) for (const values of taken) this.#unfinalOwn = sumOf(this.#unfinalOwn, values);
     if (final) this.#unfinalOwn = undefined;
+  }
+
+  /** What an update carries leaves the residual, where it was given back to. */
+  #takeBack(payload: Uint8Array): Float32Array {
+    const values = new Float32Array(this.#layout.length);
+    this.#codec.decode(payload, this.#layout, values);
+    for (let i = 0; i < values.length; i++) this.#residual[i] = this.#residual[i]! - values[i]!;
+    return values;
   }
 
   /**
    * Replaces the agreed state by that of another history (state sync). Own work that only the old one had, and an
    * update that is still pending, return to the residual.
+   * @param included payloads of own updates on the books (pending, unfinal, or given back) that are in the new state,
+   *   for good or in unfinal rounds of its history
    * @throws CodedError `E_NOT_FINITE`
    */
-  adopt(parameters: Float32Array, outerState: Float32Array): void {
+  adopt(parameters: Float32Array, outerState: Float32Array, included: Included = NOTHING): void {
     assert(parameters.length === this.parameters.length, `adopt: ${parameters.length} parameters`);
     assert(outerState.length === this.outerState.length, `adopt: ${outerState.length} values of outer state`);
     if (!allFinite(parameters) || !allFinite(outerState)) throw notFinite('the state offered for adoption is damaged');
@@ -198,6 +208,8 @@ export class Replica {
     addTo(this.#residual, this.#unfinalOwn);
     this.#pending = undefined;
     this.#unfinalOwn = undefined;
+    for (const payload of included.final) this.#takeBack(payload);
+    for (const payload of included.unfinal) this.#unfinalOwn = sumOf(this.#unfinalOwn, this.#takeBack(payload));
   }
 
   /** The agreed state as every peer hashes it: parameters, then outer state, little-endian float32. */
@@ -289,6 +301,12 @@ export class Replica {
     this.#residual = next;
   }
 }
+
+interface Included {
+  final: readonly Uint8Array[];
+  unfinal: readonly Uint8Array[];
+}
+const NOTHING: Included = { final: [], unfinal: [] };
 
 const PENDING = 1;
 const UNFINAL_OWN = 2;

@@ -3,7 +3,7 @@ import type { Applied, Core } from './core.ts';
 import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import type { Message, MessageOf } from './messages.ts';
+import type { MessageOf } from './messages.ts';
 import type { PayloadState, Payloads } from './payloads.ts';
 import { placesIn } from './roster.ts';
 import { updateBytes } from './signing.ts';
@@ -74,7 +74,7 @@ export class Round {
   }
 
   /** Signs and announces this peer's update. */
-  announce(unsigned: Omit<Update, 'author' | 'signature'>, inline: Uint8Array | null): Message {
+  announce(unsigned: Omit<Update, 'author' | 'signature'>, inline: Uint8Array | null): MessageOf<'header'> {
     const { run, signer } = this.#core.context;
     const named = { author: signer.self, ...unsigned };
     const update = { ...named, signature: signer.sign(updateBytes(run, this.round, this.base, named)) };

@@ -130,9 +130,11 @@ export class Sync {
   #restore(position: number, state: AgreedState, holders: PeerId[]): void {
     const { branch, self } = this.#core;
     const block = branch.heads[position]!.tip;
-    const past = branch.entries.slice(Math.max(0, position - LIMITS.payloadRoundsKept), position);
-    const own = past.flatMap((entry) => entry.block.updates.filter((update) => update.author === self));
-    const included = own.map((update) => update.payload);
+    const certified = branch.entries.findLastIndex((entry) => entry.block.members === null);
+    const included = branch.entries.slice(0, position).flatMap(({ block: { updates } }, i) => {
+      const own = updates.find((update) => update.author === self);
+      return own ? [{ payload: own.payload, final: i <= certified }] : [];
+    });
     this.restoring = { block, state };
     this.#core.emit({ type: 'restore', state, block, holders, included });
   }

@@ -37,6 +37,12 @@ export class Unfinal {
     this.#payloads = payloads;
   }
 
+  /** Entries in the maps that others' messages fill, for a watcher. */
+  get load(): { endorsedBlocks: number; endorsements: number } {
+    const most = Math.max(0, ...[...this.#endorsements.values()].map((votes) => votes.size));
+    return { endorsedBlocks: this.#endorsements.size, endorsements: most };
+  }
+
   onProposal(proposal: Proposal): void {
     const { block, author } = proposal;
     const members = block.members ?? [];

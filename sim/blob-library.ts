@@ -1,6 +1,10 @@
-import { chunkCount } from '../protocol/blob.ts';
-import type { Hash } from '../protocol/hash.ts';
+import { createHash } from 'node:crypto';
+import { blobIdOf, chunkCount } from '../protocol/blob.ts';
+import { equalBytes } from '../protocol/encoding.ts';
+import type { Hash, Sha256 } from '../protocol/hash.ts';
 import { MANIFEST_PART } from './blob-fetch.ts';
+
+const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
 
 interface Shelf {
   size: number;
@@ -53,9 +57,20 @@ export class BlobLibrary {
     this.#hold(peer, shelf);
   }
 
-  /** A payload has come to the peer inside a header. @returns what the check of it says, which depends on the bytes alone */
-  take(peer: number, blob: Hash, bytes: Uint8Array, check: (bytes: Uint8Array) => string | null): string | null {
-    const shelf = this.#shelfOf(blob, bytes);
+  /**
+   * A payload is said to have come to the peer inside a header.
+   * @returns what the check of it says, which depends on the bytes alone; undefined, with nothing kept, when they are others
+   */
+  take(
+    peer: number,
+    { payload, size }: { payload: Hash; size: number },
+    bytes: Uint8Array,
+    check: (bytes: Uint8Array) => string | null,
+  ): string | null | undefined {
+    const known = this.#shelves.get(payload)?.bytes;
+    const same = known ? bytes === known || equalBytes(bytes, known) : blobIdOf(bytes, nativeSha256) === payload;
+    if (!same || bytes.length !== size) return undefined;
+    const shelf = this.#shelfOf(payload, bytes);
     this.#hold(peer, shelf);
     if (shelf.verdict === undefined) shelf.verdict = check(shelf.bytes);
     return shelf.verdict;

@@ -31,7 +31,10 @@ export async function* trainCentralized(
     const update = await host.contribute(PEER, part);
     done += part;
     // a training that fell apart stays where it was, and its loss says so
-    if (update) await host.apply(PEER, { block: `centralized ${done}`, updates: [update], final: true });
+    if (update) {
+      const block = `centralized ${done}`;
+      await host.apply(PEER, { block, updates: [update], own: update.payload, final: true });
+    }
     const last = done >= steps;
     const whole = last ? host.evaluate(PEER, true) : null;
     const loss = await host.evaluate(PEER, false);

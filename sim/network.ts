@@ -39,6 +39,9 @@ export interface NetworkInit {
   handleMs: number;
 }
 
+/** What a virtual peer needs of a network; another one may stand in. */
+export type PeerNetwork = Pick<SimulatedNetwork, 'attach' | 'detach' | 'broadcast' | 'send' | 'request' | 'fetch'>;
+
 /** What is sent at most so often is remembered for as long as gossipsub would. */
 const SEEN_SWEEP = 16_384;
 

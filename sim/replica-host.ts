@@ -1,5 +1,6 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
 import type { Hash } from '../protocol/hash.ts';
+import type { OwnIncluded } from '../protocol/own-updates.ts';
 
 /** The agreed state after an operation, and the version of the seat that its disk then has. */
 export interface Settled {
@@ -23,7 +24,10 @@ export interface Contribution {
 export interface ApplyRequest {
   /** names the outcome: a block says which state it builds on */
   block: Hash;
+  /** the same list for all who apply the block */
   updates: { payload: Hash; bytes: Uint8Array; tokens: number }[];
+  /** payload of the peer's own update among them */
+  own: Hash | undefined;
   final: boolean;
 }
 
@@ -37,8 +41,8 @@ export interface ReplicaHost {
   readonly parameters: number;
   /** The initial parameters become the peer's agreed state. */
   initialize(peer: number): Promise<Settled>;
-  /** A fetched snapshot becomes the peer's agreed state; `included` are own payloads that are in it. */
-  restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled>;
+  /** A fetched snapshot becomes the peer's agreed state; `included` are own updates that are in it. */
+  restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled>;
   /** Begins to train from the agreed parameters; ended by `contribute` or `abandon`, which say after how many steps. */
   train(peer: number, plan: RoundPlan): void;
   /** @returns null when nothing of use was learned */

@@ -7,6 +7,7 @@ import { serve } from '../node/train/rpc.ts';
 import { type RoundPlan, Trainer } from '../node/train/trainer.ts';
 import { decodeGenesis, type Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
+import type { OwnIncluded } from '../protocol/own-updates.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
 import { AgreedStates, type InnerTrainer, Seat, type Trained, type TrainRequest } from './seat.ts';
 
@@ -105,7 +106,11 @@ export class ReplicaWorker {
     return shared(await this.#seat(peer).initialize());
   }
 
-  async restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled> {
+  async restore(
+    peer: number,
+    snapshot: { id: Hash; bytes: Uint8Array },
+    included: readonly OwnIncluded[],
+  ): Promise<Settled> {
     return shared(await this.#seat(peer).restore(snapshot, included));
   }
 

@@ -5,6 +5,7 @@ import { assert, isCoded } from '../protocol/errors.ts';
 import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash, Sha256 } from '../protocol/hash.ts';
 import { initialParameters, modelLayout } from '../protocol/model.ts';
+import { type OwnIncluded, type OwnPayload, OwnUpdates, type SavedOwnUpdates } from '../protocol/own-updates.ts';
 import { Replica } from '../protocol/replica.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
 
@@ -83,11 +84,24 @@ export class AgreedStates {
   }
 }
 
+/** Hears what becomes of a peer's work: for a checker of its books. */
+export interface SeatObserver {
+  onTrain(peer: number): void;
+  /** inner steps went from `agreed` to `local`, and the replica has taken the change on its books */
+  onWork(peer: number, agreed: Float32Array, local: Float32Array): void;
+  /** a training has come to its end, whether or not something of use was learned */
+  onTrained(peer: number): void;
+  /** what the disk has from this version on */
+  onSave(peer: number, version: number, replica: Replica): void;
+  onRestart(peer: number, version: number): void;
+}
+
 interface Saved {
   version: number;
   agreed: Agreed;
   own: Uint8Array;
-  pendingPayload: Hash | undefined;
+  updates: SavedOwnUpdates;
+  payloads: Map<Hash, Uint8Array>;
 }
 
 /** A crash loses what was not durable: at most the operation under way and the one planned behind it. */
@@ -102,10 +116,13 @@ export class Seat<Optimizer> {
   readonly #genesis: Genesis;
   readonly #trainer: InnerTrainer<Optimizer>;
   readonly #states: AgreedStates;
+  readonly #observer: SeatObserver | undefined;
   #replica!: Replica;
   #optimizer!: Optimizer;
   #agreed: Agreed | undefined;
-  #pendingPayload: Hash | undefined;
+  #updates = new OwnUpdates();
+  /** payloads of own updates that may still come to count: on the disk for as long */
+  #payloads = new Map<Hash, Uint8Array>();
   #training: { plan: RoundPlan; stop: { steps: number }; done: Promise<Trained<Optimizer>> } | undefined;
   #stop = { steps: 0 };
   #saved: Saved[] = [];
@@ -113,11 +130,18 @@ export class Seat<Optimizer> {
   /** the last operation asked for: the next begins when it is done */
   #tail: Promise<unknown> = Promise.resolve();
 
-  constructor(peer: number, genesis: Genesis, trainer: InnerTrainer<Optimizer>, states: AgreedStates) {
+  constructor(
+    peer: number,
+    genesis: Genesis,
+    trainer: InnerTrainer<Optimizer>,
+    states: AgreedStates,
+    observer?: SeatObserver,
+  ) {
     this.#peer = peer;
     this.#genesis = genesis;
     this.#trainer = trainer;
     this.#states = states;
+    this.#observer = observer;
     this.#restart(0);
   }
 
@@ -130,7 +154,7 @@ export class Seat<Optimizer> {
     return this.#inTurn(() => this.#initialize());
   }
 
-  restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled> {
+  restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
     return this.#inTurn(() => this.#restore(snapshot, included));
   }
 
@@ -175,8 +199,11 @@ export class Seat<Optimizer> {
     const saved = this.#saved.find((each) => each.version === version);
     assert(version === 0 || saved !== undefined, `the disk of peer ${this.#peer} has version ${version}`);
     this.#saved = saved ? [saved] : [];
+    this.#observer?.onRestart(this.#peer, version);
     this.#agreed = saved?.agreed;
-    this.#pendingPayload = saved?.pendingPayload;
+    this.#updates = new OwnUpdates();
+    this.#payloads = new Map(saved?.payloads);
+    if (saved) this.#updates.import(saved.updates);
     if (!saved) return;
     this.#replica.parameters.set(saved.agreed.parameters);
     this.#replica.outerState.set(saved.agreed.outerState);
@@ -190,17 +217,18 @@ export class Seat<Optimizer> {
     return this.#settle(run);
   }
 
-  async #restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly Hash[]): Promise<Settled> {
+  async #restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
     const { parameters, outerState } = this.#replica.readSnapshot(snapshot.bytes);
-    if (this.#pendingPayload && included.includes(this.#pendingPayload)) this.#replica.confirm();
-    this.#replica.adopt(parameters, outerState);
-    this.#pendingPayload = undefined;
+    const { final, unfinal } = this.#updates.restored(included);
+    const bytesOf = ({ id }: OwnPayload) => this.#payloads.get(id)!;
+    this.#replica.adopt(parameters, outerState, { final: final.map(bytesOf), unfinal: unfinal.map(bytesOf) });
     const known = this.#states.bySnapshot(snapshot.id);
     return known ? this.#save(known, null) : this.#settle(snapshot.id);
   }
 
   #train(plan: RoundPlan, stop: { steps: number }): void {
     assert(this.#agreed, 'training begins from an agreed state');
+    this.#observer?.onTrain(this.#peer);
     const done = this.#trainer.train({ ...this.#request(plan), stop });
     done.catch(() => undefined); // reported by whoever settles it
     this.#training = { plan, stop, done };
@@ -217,8 +245,10 @@ export class Seat<Optimizer> {
       if (isCoded(error) && error.code === 'E_NOT_FINITE') return null;
       throw error;
     }
+    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
     const { id } = blobManifest(bytes, nativeSha256);
-    this.#pendingPayload = id;
+    this.#updates.made({ id, size: bytes.length });
+    this.#payloads.set(id, bytes);
     const { version } = this.#save(this.#agreed!, null);
     const { tokens, meanLoss: loss } = trained;
     return { payload: id, bytes, tokens, steps: trained.steps, loss, version };
@@ -226,22 +256,25 @@ export class Seat<Optimizer> {
 
   async #abandon(steps: number): Promise<void> {
     const trained = await this.#settleTraining(steps);
-    if (!trained.badParameters && trained.tokens > 0) this.#replica.abandon(trained.local);
+    if (trained.badParameters || trained.tokens === 0 || !this.#replica.abandon(trained.local)) return;
+    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
   }
 
-  async #apply({ block, updates, final }: ApplyRequest): Promise<Settled> {
-    const isOwn = (payload: Hash) => payload === this.#pendingPayload && this.#replica.pending !== undefined;
+  async #apply({ block, updates, own, final }: ApplyRequest): Promise<Settled> {
+    const kind = own === undefined ? undefined : this.#updates.kindOf(own);
     const known = this.#states.get(block);
     if (known) {
-      const included = updates.some(({ payload }) => isOwn(payload));
-      this.#replica.applyKnown(known, { included, final });
-      this.#pendingPayload = undefined;
-      return this.#save(known, null);
+      const returned = updates.filter(({ payload }) => kind === 'returned' && payload === own);
+      const payloads = returned.map(({ bytes }) => bytes);
+      this.#replica.applyKnown(known, { included: kind === 'pending', final, returned: payloads });
+    } else {
+      const certified = updates.map(({ payload, bytes, tokens }) => {
+        return { payload: bytes, tokens, own: payload === own ? kind : undefined };
+      });
+      this.#replica.apply(certified, { final });
     }
-    const certified = updates.map(({ payload, bytes, tokens }) => ({ payload: bytes, tokens, own: isOwn(payload) }));
-    this.#replica.apply(certified, { final });
-    this.#pendingPayload = undefined;
-    return this.#settle(block);
+    this.#updates.applied({ own, final });
+    return known ? this.#save(known, null) : this.#settle(block);
   }
 
   /** The training's outcome after so many steps; where more were taken meanwhile, it is done again, up to there. */
@@ -256,6 +289,7 @@ export class Seat<Optimizer> {
       this.#optimizer = trained.optimizer;
       this.#training = undefined;
     }
+    this.#observer?.onTrained(this.#peer);
     return trained;
   }
 
@@ -272,7 +306,11 @@ export class Seat<Optimizer> {
     this.#agreed = agreed;
     const version = ++this.#version;
     const own = this.#replica.exportOwn();
-    this.#saved.push({ version, agreed, own, pendingPayload: this.#pendingPayload });
+    this.#observer?.onSave(this.#peer, version, this.#replica);
+    const updates = this.#updates.export();
+    const kept = new Set([...updates.open, ...(updates.pending ? [updates.pending] : [])].map(({ id }) => id));
+    for (const id of this.#payloads.keys()) if (!kept.has(id)) this.#payloads.delete(id);
+    this.#saved.push({ version, agreed, own, updates, payloads: new Map(this.#payloads) });
     if (this.#saved.length > SAVED_KEPT) this.#saved.shift();
     return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes, version };
   }

@@ -1,10 +1,11 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
 import { checkGenesis, type Genesis, PROTOCOL_VERSION } from '../protocol/genesis.ts';
 import { modelLayout } from '../protocol/model.ts';
+import type { OwnIncluded } from '../protocol/own-updates.ts';
 import { randomStream } from '../protocol/random.ts';
 import { normal } from './distribution.ts';
 import type { ApplyRequest, Contribution, ReplicaHost, Settled } from './replica-host.ts';
-import { AgreedStates, type InnerTrainer, Seat, type Trained, type TrainRequest } from './seat.ts';
+import { AgreedStates, type InnerTrainer, Seat, type SeatObserver, type Trained, type TrainRequest } from './seat.ts';
 
 /** The problem that stands for a model where only the protocol is of interest. */
 export interface Quadratic {
@@ -128,18 +129,26 @@ export class SyntheticHost implements ReplicaHost {
   readonly trainer: QuadraticTrainer;
   readonly #seats: Seat<null>[];
 
-  constructor(genesis: Genesis, peers: number, quadratic: Quadratic = DEFAULT_QUADRATIC) {
+  /** @param observer makes every peer compute its states itself, so that a difference shows, and hears of its work */
+  constructor(genesis: Genesis, peers: number, quadratic: Quadratic = DEFAULT_QUADRATIC, observer?: SeatObserver) {
     this.parameters = modelLayout(genesis.model).length;
     this.trainer = new QuadraticTrainer(genesis, quadratic);
-    const states = new AgreedStates();
-    this.#seats = Array.from({ length: peers }, (_, peer) => new Seat(peer, genesis, this.trainer, states));
+    const shared = new AgreedStates();
+    const statesOf = () => (observer ? new AgreedStates() : shared);
+    this.#seats = Array.from({ length: peers }, (_, peer) => {
+      return new Seat(peer, genesis, this.trainer, statesOf(), observer);
+    });
   }
 
   initialize(peer: number): Promise<Settled> {
     return this.#seats[peer]!.initialize();
   }
 
-  restore(peer: number, snapshot: { id: string; bytes: Uint8Array }, included: readonly string[]): Promise<Settled> {
+  restore(
+    peer: number,
+    snapshot: { id: string; bytes: Uint8Array },
+    included: readonly OwnIncluded[],
+  ): Promise<Settled> {
     return this.#seats[peer]!.restore(snapshot, included);
   }
 

@@ -1,19 +1,21 @@
 import { factsAt, firstHead } from '../protocol/chain.ts';
+import { isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
 import { Machine } from '../protocol/machine.ts';
-import { decodeHistory, encodeHistory } from '../protocol/messages.ts';
+import { decodeHistory, encodeHistory, type History } from '../protocol/messages.ts';
 import type { Layout } from '../protocol/model.ts';
 import { encodeRecord, type PeerRecord } from '../protocol/record.ts';
 import type { AgreedState, Block, Entry } from '../protocol/wire.ts';
 import type { BlobLibrary } from './blob-library.ts';
+import type { Clock } from './clock.ts';
 import type { ComputeModel } from './compute.ts';
 import type { Batch } from './inbox.ts';
 import type { Kernel, Planned } from './kernel.ts';
 import type { Ledger } from './ledger.ts';
-import type { Endpoint, SimulatedNetwork } from './network.ts';
+import type { Endpoint, PeerNetwork } from './network.ts';
 import type { ApplyRequest, ReplicaHost } from './replica-host.ts';
 import type { Trace } from './trace.ts';
 import { VirtualStorage } from './virtual-storage.ts';
@@ -22,7 +24,7 @@ import { VirtualTraining } from './virtual-training.ts';
 /** What all virtual peers share. */
 export interface World {
   kernel: Kernel;
-  network: SimulatedNetwork;
+  network: PeerNetwork;
   library: BlobLibrary;
   host: ReplicaHost;
   compute: ComputeModel;
@@ -35,6 +37,12 @@ export interface World {
   /** what to apply for a block: looked up by the first peer that does */
   payloads: WeakMap<Block, ApplyRequest['updates']>;
   onReport: (peer: VirtualPeer, report: Report) => void;
+  /** by index: clocks that run in their own way @default the kernel's for all */
+  clocks?: readonly Clock[];
+  /** payloads up to this size ride in their headers @default the protocol's limit */
+  inlineBytesMax?: number;
+  /** hears every step of every machine, before its effects are carried out: for checkers */
+  onStep?: (peer: VirtualPeer, event: Event, effects: readonly Effect[]) => void;
 }
 
 /** What is left of a peer when its process is gone. */
@@ -48,6 +56,9 @@ interface Disk {
   version: number;
 }
 
+/** What a crash does to the write that is under way: it may have got through before anybody was told. */
+export type LastWrite = 'lost' | 'kept';
+
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
 
 /** One life of a peer, for the parts of it: what they belong to, and whether it is still there. */
@@ -55,6 +66,9 @@ export interface Process {
   readonly world: World;
   readonly index: number;
   readonly disk: Disk;
+  readonly id: PeerId;
+  /** writes under way, oldest first: what makes them durable */
+  readonly writing: Set<() => void>;
   give: (event: WithoutClock<Event>) => void;
   isAlive: () => boolean;
 }
@@ -84,6 +98,9 @@ export class VirtualPeer implements Endpoint {
   #draining = false;
   #pausedUntilMs = 0;
   #wake: { timer: Planned; atMs: number } | undefined;
+  /** writes under way, oldest first: what makes them durable */
+  readonly #writing = new Set<() => void>();
+
   constructor(world: World, index: number, signer: Signer) {
     this.#world = world;
     this.index = index;
@@ -102,6 +119,11 @@ export class VirtualPeer implements Endpoint {
     return this.#running !== undefined;
   }
 
+  /** Effects that wait for the disk. */
+  get queuedEffects(): number {
+    return this.#queue.length;
+  }
+
   /** A new process, with what the disk has. */
   start(): void {
     const { host, ledger, kernel, network, trace } = this.#world;
@@ -118,10 +140,13 @@ export class VirtualPeer implements Endpoint {
     network.attach(this.index, this);
   }
 
-  /** The process is gone without a word; what was not durable is lost. */
-  crash(): void {
+  /** The process is gone without a word; what was not durable is lost, but perhaps for the write under way. */
+  crash(lastWrite: LastWrite = 'lost'): void {
     const { kernel, ledger, network, trace } = this.#world;
     if (!this.#running) return;
+    const [oldest] = this.#writing;
+    if (lastWrite === 'kept') oldest?.();
+    this.#writing.clear();
     trace.add(kernel.nowMs, this.index, 'stop', this.#life);
     this.#life++;
     this.#running.training.end();
@@ -176,6 +201,8 @@ export class VirtualPeer implements Endpoint {
       world: this.#world,
       index: this.index,
       disk: this.#disk,
+      id: this.id,
+      writing: this.#writing,
       give: (event) => this.#give(event),
       isAlive: () => this.#life === life,
     };
@@ -189,8 +216,10 @@ export class VirtualPeer implements Endpoint {
     if (!this.#running) return;
     if (nowMs < this.#pausedUntilMs) return this.#later(this.#pausedUntilMs - nowMs, () => this.#give(event));
     const stamped = event as Event;
-    stamped.nowMs = nowMs;
-    for (const effect of this.#running.machine.step(stamped)) this.#queue.push(effect);
+    stamped.nowMs = this.#world.clocks?.[this.index]?.localMs(nowMs) ?? nowMs;
+    const effects = this.#running.machine.step(stamped);
+    this.#world.onStep?.(this, stamped, effects);
+    for (const effect of effects) this.#queue.push(effect);
     if (!this.#draining) this.#drain();
   }
 
@@ -203,8 +232,11 @@ export class VirtualPeer implements Endpoint {
       if (effect.type === 'persist' || effect.type === 'append') {
         if (diskMs > 0) {
           this.#queue = this.#queue.slice(next + 1);
+          const write = () => this.#keep(effect);
+          this.#writing.add(write);
           return this.#later(diskMs, () => {
-            this.#keep(effect);
+            this.#writing.delete(write);
+            write();
             this.#drain();
           });
         }
@@ -248,7 +280,7 @@ export class VirtualPeer implements Endpoint {
       case 'request-history':
         return this.#ask(effect);
       case 'wake':
-        return this.#wakeAt(effect.atMs);
+        return this.#wakeAt(this.#world.clocks?.[this.index]?.kernelMs(effect.atMs) ?? effect.atMs);
       case 'report':
         return this.#report(effect.report);
       default:
@@ -265,12 +297,10 @@ export class VirtualPeer implements Endpoint {
   }
 
   #initialize(): void {
-    const { genesis, host, compute } = this.#world;
-    const { training, storage, machine } = this.#running!;
-    training.compute(compute.applyMs, host.initialize(this.index), (settled) => {
-      const state = factsAt(firstHead(genesis, machine.run));
-      storage.settle(settled, { block: machine.run, state, answer: 'restored' });
-    });
+    const { genesis, host } = this.#world;
+    const { storage, machine } = this.#running!;
+    const state = factsAt(firstHead(genesis, machine.run));
+    storage.settle(host.initialize(this.index), { block: machine.run, state, answer: 'restored' });
   }
 
   /** One timer at most: a later wish moves it when it fires, an earlier one now. */
@@ -314,8 +344,17 @@ export class VirtualPeer implements Endpoint {
     };
     network.request(this.index, to, answer, (bytes) => {
       if (this.#life !== life || !this.#running) return;
-      const history = bytes ? decodeHistory(bytes, this.#running.machine.run) : null;
-      this.#give({ type: 'history', peer, history });
+      this.#give({ type: 'history', peer, history: bytes ? this.#readHistory(bytes) : null });
     });
+  }
+
+  /** Null for nonsense: others are asked. */
+  #readHistory(bytes: Uint8Array): History | null {
+    try {
+      return decodeHistory(bytes, this.#running!.machine.run);
+    } catch (cause) {
+      if (!isCoded(cause)) throw cause;
+      return null;
+    }
   }
 }

@@ -5,7 +5,7 @@ import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { MessageOf } from '../protocol/messages.ts';
-import type { AgreedState, Block } from '../protocol/wire.ts';
+import type { AgreedState, Block, Update } from '../protocol/wire.ts';
 import type { ApplyRequest, Settled } from './replica-host.ts';
 import type { Process } from './virtual-peer.ts';
 import type { VirtualTraining } from './virtual-training.ts';
@@ -28,74 +28,88 @@ export class VirtualStorage {
   }
 
   fetch({ update, holders }: Effect & { type: 'fetch' }): void {
-    const { library } = this.#process.world;
-    this.#pull({ id: update.payload, size: update.size }, holders, 'payload', (complete) => {
-      const error = complete ? library.verdict(update.payload, this.#check) : 'E_BLOB_UNAVAILABLE';
-      this.#process.give({ type: 'payload', update, error });
-    });
+    this.#fetch(update, holders);
   }
 
   take({ headers }: Effect & { type: 'take' }): void {
     const { world, index } = this.#process;
     let refused = NONE_REFUSED;
+    const taken: MessageOf<'header'>[] = [];
     for (const header of headers) {
-      const error = world.library.take(index, header.update.payload, header.inline!, this.#check);
-      if (error === null) continue;
+      const { update, inline } = header;
+      const error = world.library.take(index, update, inline!, this.#check);
+      // what rides in a header is not signed: whoever handed it on may have put something else there
+      if (error === undefined) this.#fetch(update, [update.author]);
+      else taken.push(header);
+      if (!error) continue;
       if (refused === NONE_REFUSED) refused = new Map();
       refused.set(header, error);
     }
-    this.#process.give({ type: 'taken', headers, refused });
+    this.#process.give({ type: 'taken', headers: taken, refused });
   }
 
   apply({ entry, block, final, state }: Effect & { type: 'apply' }): void {
-    const { world, index } = this.#process;
-    const { host, compute, ledger, kernel } = world;
+    const { world, index, id } = this.#process;
+    const { host, ledger, kernel } = world;
     this.#training.stop();
     ledger.turn(index, 'applying', kernel.nowMs);
     const updates = this.#updatesOf(entry.block);
-    this.#training.compute(compute.applyMs, host.apply(index, { block, updates, final }), (settled) => {
-      this.settle(settled, { block, state, answer: 'applied' });
-    });
+    const own = entry.block.updates.find(({ author }) => author === id)?.payload;
+    this.settle(host.apply(index, { block, updates, own, final }), { block, state, answer: 'applied' });
   }
 
   restore({ state, block, holders, included }: Effect & { type: 'restore' }): void {
     const { world, index } = this.#process;
-    const { library, host, compute, ledger, kernel } = world;
+    const { library, host, ledger, kernel } = world;
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     ledger.turn(index, 'fetching', kernel.nowMs);
     this.#pull(snapshot, holders, 'snapshot', (complete) => {
       const bytes = complete ? library.bytes(snapshot.id) : undefined;
       if (!bytes) {
         const { id, size } = snapshot;
-        const error = 'E_BLOB_UNAVAILABLE';
-        return this.#process.give({ type: 'restored', snapshot: id, snapshotBytes: size, error });
+        return this.#process.give({ type: 'restored', snapshot: id, snapshotBytes: size, error: 'E_BLOB_UNAVAILABLE' });
       }
       this.#training.stop();
       const restored = host.restore(index, { id: snapshot.id, bytes }, included);
-      this.#training.compute(compute.applyMs, restored, (settled) => {
-        this.settle(settled, { block, state, answer: 'restored' });
-      });
+      this.settle(restored, { block, state, answer: 'restored' });
     });
   }
 
-  /** A new agreed state is durable. */
-  settle(settled: Settled, { block, state, answer }: Target): void {
+  /** The training thread comes to a new agreed state, and it goes to the disk. */
+  settle(settled: Promise<Settled>, target: Target): void {
+    const { applyMs } = this.#process.world.compute;
+    const keep = (outcome: Settled): void => this.#keep(outcome, target);
+    this.#training.compute(applyMs, settled, keep, (outcome) => this.#tell(outcome, target));
+  }
+
+  #keep({ snapshot, snapshotBytes, bytes, version }: Settled, { block, state }: Target): void {
     const { world, index, disk } = this.#process;
-    const { library, ledger, kernel } = world;
-    const { snapshot, snapshotBytes, bytes, version } = settled;
+    const { library } = world;
     if (bytes) library.put(index, snapshot, bytes);
     else library.hold(index, snapshot);
     disk.version = version;
     disk.snapshots = [...disk.snapshots.filter((other) => other !== snapshot), snapshot];
     while (disk.snapshots.length > LIMITS.snapshotsKept) library.drop(index, disk.snapshots.shift()!);
     disk.applied = { block, state: { ...state, snapshot, snapshotBytes } };
-    ledger.turn(index, 'waiting', kernel.nowMs);
+  }
+
+  #tell({ snapshot, snapshotBytes }: Settled, { block, state, answer }: Target): void {
+    const { world, index } = this.#process;
+    world.ledger.turn(index, 'waiting', world.kernel.nowMs);
     if (answer === 'restored') this.#process.give({ type: 'restored', snapshot, snapshotBytes, error: null });
     else {
       this.#process.give({ type: 'applied', block, snapshot, snapshotBytes });
       this.#process.give({ type: 'saved', block });
     }
-    library.dropPayloads(index, state.round - LIMITS.payloadRoundsKept);
+    world.library.dropPayloads(index, state.round - LIMITS.payloadRoundsKept);
+  }
+
+  #fetch(update: Update, holders: readonly PeerId[]): void {
+    const { library } = this.#process.world;
+    this.#pull({ id: update.payload, size: update.size }, holders, 'payload', (complete) => {
+      const error = complete ? library.verdict(update.payload, this.#check) : 'E_BLOB_UNAVAILABLE';
+      this.#process.give({ type: 'payload', update, error });
+    });
   }
 
   readonly #check = (bytes: Uint8Array): string | null => {

@@ -28,13 +28,22 @@ export class VirtualTraining {
     this.#busyUntilMs = process.world.kernel.nowMs;
   }
 
-  /** Something after what it does already; the answer comes in at the virtual time of its end. */
-  compute<T>(durationMs: number, value: Promise<T>, run: (value: T) => void): void {
-    const { world } = this.#process;
+  /**
+   * Something after what it does already; the answer comes in at the virtual time of its end.
+   * @param keep makes the outcome durable
+   * @param tell gives the machine its answer
+   */
+  compute<T>(durationMs: number, value: Promise<T>, keep: (value: T) => void, tell: (value: T) => void): void {
+    const { world, writing, isAlive } = this.#process;
     const { kernel } = world;
+    const write = () => void kernel.whenReady(kernel.nowMs, value, keep);
+    writing.add(write);
     this.#busyUntilMs = Math.max(kernel.nowMs, this.#busyUntilMs) + durationMs;
     kernel.whenReady(this.#busyUntilMs, value, (result) => {
-      if (this.#process.isAlive()) run(result);
+      if (!isAlive()) return;
+      writing.delete(write);
+      keep(result);
+      tell(result);
     });
   }
 
@@ -108,18 +117,25 @@ export class VirtualTraining {
     const { compute, host, ledger, kernel } = world;
     this.#training = undefined;
     ledger.turn(index, 'waiting', kernel.nowMs);
-    this.compute(compute.encodeMs, host.contribute(index, steps), (contribution) => {
-      if (contribution) this.#trained(base, round, contribution);
-    });
+    this.compute(
+      compute.encodeMs,
+      host.contribute(index, steps),
+      (contribution) => contribution && this.#keep(round, contribution),
+      (contribution) => contribution && this.#trained(base, contribution),
+    );
   }
 
-  #trained(base: Hash, round: number, contribution: Contribution): void {
-    const { payload, bytes, tokens, steps, loss, version } = contribution;
+  #keep(round: number, { payload, bytes, version }: Contribution): void {
     const { world, index, disk } = this.#process;
     disk.version = version;
     world.library.putPayload(index, payload, bytes, round);
+  }
+
+  #trained(base: Hash, { payload, bytes, tokens, steps, loss }: Contribution): void {
+    const { world, index } = this.#process;
+    const { inlineBytesMax = LIMITS.inlinePayloadBytesMax } = world;
     world.trace.add(world.kernel.nowMs, index, 'trained', payload);
-    const inline = bytes.length <= LIMITS.inlinePayloadBytesMax ? bytes : null;
+    const inline = bytes.length <= inlineBytesMax ? bytes : null;
     this.#process.give({ type: 'trained', base, update: { payload, size: bytes.length, tokens, steps, loss }, inline });
   }
 }

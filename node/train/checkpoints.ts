@@ -3,6 +3,7 @@ import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { assert } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import type { OwnUpdates, SavedOwnUpdates } from '../../protocol/own-updates.ts';
 import type { Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { type BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
@@ -24,6 +25,7 @@ interface SavedMeta {
   /** the block that led to this state */
   block: Hash;
   state: AgreedState;
+  own: SavedOwnUpdates;
   /** AdamW's step counter; its moments are vectors of the checkpoint */
   updates: number;
 }
@@ -40,6 +42,7 @@ export interface CheckpointComponents {
   store: BlobStore;
   replica: Replica;
   engine: Engine;
+  updates: OwnUpdates;
 }
 
 const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
@@ -89,7 +92,8 @@ export class Checkpoints {
     ]);
     if (unfinalOwn) vectors.set('unfinalOwn', unfinalOwn);
     vectors.set('m', m).set('v', v);
-    const meta = encodeCanonical({ block, state, updates } satisfies SavedMeta);
+    const own = this.#c.updates.export();
+    const meta = encodeCanonical({ block, state, own, updates } satisfies SavedMeta);
     this.#saving = this.#save(state.round, meta, vectors, manifest);
     this.#saving.catch(() => undefined); // told to whoever asks for it
   }
@@ -108,7 +112,8 @@ export class Checkpoints {
     replica.importOwn(ownBytes({ ...own, pending: null }));
     const manifest = blobManifest(replica.snapshotBytes(), nativeSha256);
     const snapshot = await this.#serve(loaded, manifest, []);
-    const { block, state, updates } = decodeCanonical(meta, META_BYTES_MAX) as SavedMeta;
+    const { block, state, own: saved, updates } = decodeCanonical(meta, META_BYTES_MAX) as SavedMeta;
+    this.#c.updates.import(saved);
     assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
     await engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
     return { applied: { block, state }, snapshot, warnings };

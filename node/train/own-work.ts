@@ -4,6 +4,7 @@ import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Layout } from '../../protocol/model.ts';
+import type { SavedOwnUpdates } from '../../protocol/own-updates.ts';
 import type { Replica } from '../../protocol/replica.ts';
 
 /**
@@ -14,7 +15,8 @@ import type { Replica } from '../../protocol/replica.ts';
 export interface SavedOwn {
   /** root that the work builds on */
   base: Hash;
-  /** the update that no round has settled yet, encoded; null when there is none */
+  updates: SavedOwnUpdates;
+  /** the pending update, encoded; null when there is none */
   payload: Uint8Array | null;
   /** float32, little-endian, like the next */
   residual: Uint8Array;
@@ -24,14 +26,14 @@ export interface SavedOwn {
 /** A model of the largest blob, three vectors of it. */
 const OWN_BYTES_MAX = 4 * LIMITS.blobBytesMax;
 
-export function encodeOwn(base: Hash, payload: Uint8Array | null, { residual, unfinalOwn }: Replica): Uint8Array {
-  const own: SavedOwn = {
-    base,
-    payload,
+export function encodeOwn(own: Pick<SavedOwn, 'base' | 'updates' | 'payload'>, replica: Replica): Uint8Array {
+  const { residual, unfinalOwn } = replica;
+  const saved: SavedOwn = {
+    ...own,
     residual: bytesOf(residual),
     unfinalOwn: unfinalOwn ? bytesOf(unfinalOwn) : null,
   };
-  return encodeCanonical(own);
+  return encodeCanonical(saved);
 }
 
 export function decodeOwn(bytes: Uint8Array): SavedOwn {

@@ -8,6 +8,7 @@ import { decodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts'
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { initialParameters, type Layout, modelLayout } from '../../protocol/model.ts';
+import { type OwnIncluded, type OwnPayload, OwnUpdates } from '../../protocol/own-updates.ts';
 import { Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { loadDataset } from '../data/run-data.ts';
@@ -37,6 +38,8 @@ export interface WorkerInit {
 export interface Opened extends LoadedState {
   backend: string;
   parameters: number;
+  /** own updates whose payloads must stay */
+  open: OwnPayload[];
 }
 
 export interface Contribution {
@@ -57,6 +60,8 @@ export interface AppliedState {
   snapshotBytes: number;
   /** of the new agreed model over some of the validation split (all of it on request); null when not measured */
   valLoss: number | null;
+  /** own updates whose payloads must stay */
+  open: OwnPayload[];
 }
 
 export interface ApplyRequest {
@@ -64,6 +69,8 @@ export interface ApplyRequest {
   base: Hash;
   block: Hash;
   updates: { payload: Hash; size: number; tokens: number }[];
+  /** payload of this peer's update among them */
+  own: Hash | undefined;
   final: boolean;
   state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
   /** measure on the whole validation split, as after the last round */
@@ -96,8 +103,9 @@ export class PeerWorker {
   #checkpoints!: Checkpoints;
   /** root of the agreed state that the replica holds */
   #root: Hash | undefined;
+  readonly #updates = new OwnUpdates();
   /** what the replica's pending update was encoded to */
-  #pending: { id: Hash; payload: Uint8Array } | undefined;
+  #payload: Uint8Array | null = null;
   /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
   #ownLater: SavedOwn | undefined;
   #training: { abort: AbortController; finished: Promise<void> } | undefined;
@@ -125,10 +133,10 @@ export class PeerWorker {
     const splits = await loadDataset(this.#genesis, this.#store);
     this.#trainer = new Trainer({ engine, splits, genesis: this.#genesis });
     const [replica, store] = [this.#replica, this.#store];
-    this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine });
+    this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine, updates: this.#updates });
     const loaded = await this.#checkpoints.load();
-    if (loaded.applied) await this.#loadOwn(rootOf(loaded.applied.state));
-    return { backend: `${engine.backend} (${engine.detail})`, parameters: this.#layout.length, ...loaded };
+    const open = loaded.applied ? await this.#loadOwn(rootOf(loaded.applied.state)) : [];
+    return { backend: `${engine.backend} (${engine.detail})`, parameters: this.#layout.length, ...loaded, open };
   }
 
   /** The initial parameters become the agreed state. */
@@ -146,16 +154,23 @@ export class PeerWorker {
 
   /**
    * Makes a fetched snapshot the agreed state.
-   * @param included own payloads that are in it
+   * @param included own updates that are in it
    * @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
    */
-  async restore(state: AgreedState, block: Hash, included: readonly Hash[]): Promise<AppliedState> {
+  async restore(state: AgreedState, block: Hash, included: readonly OwnIncluded[]): Promise<AppliedState> {
     await this.#quiet();
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
-    if (this.#pending && included.includes(this.#pending.id)) this.#replica.confirm();
-    this.#replica.adopt(parameters, outerState);
-    this.#pending = undefined;
+    const before = this.#updates.export();
+    const { final, unfinal } = this.#updates.restored(included);
+    try {
+      const bytesOf = (payloads: OwnPayload[]) => Promise.all(payloads.map((each) => readBlob(this.#store, each)));
+      this.#replica.adopt(parameters, outerState, { final: await bytesOf(final), unfinal: await bytesOf(unfinal) });
+    } catch (error) {
+      this.#updates.import(before);
+      throw error;
+    }
+    this.#payload = null;
     const settled = await this.#settle(state, block, true);
     await this.#checkpoints.saved;
     return settled;
@@ -201,13 +216,14 @@ export class PeerWorker {
       throw new CodedError('E_REPLICA', 'the parameters in memory are not those of the state to build on: start again');
     }
     const updates = [];
+    const { own } = request;
     for (const { payload, size, tokens } of request.updates) {
       const bytes = await readBlob(this.#store, { id: payload, size });
-      const own = payload === this.#pending?.id;
-      updates.push({ payload: bytes, tokens, own });
+      updates.push({ payload: bytes, tokens, own: payload === own ? this.#updates.kindOf(payload) : undefined });
     }
     this.#replica.apply(updates, { final: request.final });
-    this.#pending = undefined;
+    this.#updates.applied({ own, final: request.final });
+    this.#payload = null;
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
     const { round } = state;
     const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
@@ -268,7 +284,7 @@ export class PeerWorker {
 
   async #encode(base: Hash, result: RoundResult): Promise<Contribution | NoContribution> {
     this.#replica.withdraw();
-    this.#pending = undefined;
+    this.#payload = null;
     let payload: Uint8Array;
     try {
       payload = this.#replica.contribute(this.#local).payload;
@@ -277,7 +293,8 @@ export class PeerWorker {
       throw error;
     }
     const { id, size } = await writeBlob(this.#store, payload);
-    this.#pending = { id, payload };
+    this.#updates.made({ id, size });
+    this.#payload = payload;
     await this.#saveOwn(base);
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
     const { tokens, steps, skipped, computeMs: trainMs, meanLoss: loss } = result;
@@ -305,29 +322,34 @@ export class PeerWorker {
     if (this.#ownLater?.base === this.#root) await this.#takeOwn(this.#ownLater);
     if (due) await this.#checkpoints.begin(block, state, manifest);
     else this.#checkpoints.skip();
-    return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null };
+    const { open } = this.#updates;
+    return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, open };
   }
 
   async #saveOwn(base: Hash): Promise<void> {
-    await this.#own.save(encodeOwn(base, this.#pending?.payload ?? null, this.#replica));
+    const [updates, payload] = [this.#updates.export(), this.#payload];
+    await this.#own.save(encodeOwn({ base, updates, payload }, this.#replica));
   }
 
-  /** Own work that was saved after the checkpoint that was loaded, or after one that is lost. */
-  async #loadOwn(root: Hash): Promise<void> {
+  /**
+   * Own work that was saved after the checkpoint that was loaded, or after one that is lost.
+   * @returns own updates whose payloads must stay
+   */
+  async #loadOwn(root: Hash): Promise<OwnPayload[]> {
     this.#root = root;
     const saved = this.#own.load();
     const own = saved && decodeOwn(saved);
     if (own?.base === root) await this.#takeOwn(own);
     else this.#ownLater = own;
+    return [...this.#updates.open, ...(own?.updates.open ?? [])];
   }
 
   async #takeOwn(own: SavedOwn): Promise<void> {
     resumeOwn(this.#replica, own, codecOf(this.#codec), this.#layout);
+    this.#updates.import(own.updates);
     this.#ownLater = undefined;
-    this.#pending = undefined;
-    if (!own.payload) return;
-    const { id } = await writeBlob(this.#store, own.payload);
-    this.#pending = { id, payload: own.payload };
+    this.#payload = own.payload;
+    if (own.payload) await writeBlob(this.#store, own.payload);
   }
 
   async #evaluate(round: number, all: boolean): Promise<number | null> {

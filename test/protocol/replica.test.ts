@@ -25,8 +25,8 @@ function trained(replica: Replica, seed: number, scale = 1e-3): Float32Array {
   return replica.parameters.map((value, i) => value - change[i]!);
 }
 
-const own = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, own: true });
-const others = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, own: false });
+const own = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, own: 'pending' });
+const others = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10 });
 /** Somebody's update that changes nothing. */
 const nothing = (name: CodecName) => others(codecOf(codec(name)).encode(new Float32Array(layout.length), layout));
 

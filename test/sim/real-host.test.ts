@@ -74,8 +74,9 @@ test(
         const plan = { firstStep: round, steps: 1, firstPosition: round * genesis.batch };
         host.train(0, plan);
         const contribution = await host.contribute(0, 1);
-        const updates = [{ payload: contribution!.payload, bytes: contribution!.bytes, tokens: contribution!.tokens }];
-        state = await host.apply(0, { block: String(round), updates, final: true });
+        const update = contribution!;
+        const applied = { block: String(round), updates: [update], own: update.payload, final: true };
+        state = await host.apply(0, applied);
         await plain.trainRound(plan);
         await engine.readParameters(expected);
         const theta = new Float32Array(state.bytes!.slice().buffer);

@@ -72,7 +72,8 @@ async function apply(worker: PeerWorker, state: AgreedState, { payload, size, to
   };
   const block = hashOf(new TextEncoder().encode(`block ${state.round}`));
   const updates = [{ payload, size, tokens }];
-  const applied = await worker.apply({ base: rootOf(state), block, updates, final, state: next, evaluateAll: false });
+  const request = { base: rootOf(state), block, updates, own: payload, final, state: next, evaluateAll: false };
+  const applied = await worker.apply(request);
   await worker.saved();
   return { ...next, snapshot: applied.snapshot, snapshotBytes: applied.snapshotBytes };
 }

@@ -1,0 +1,112 @@
+import type { Hash } from './hash.ts';
+
+/** An update that this peer made, by its payload. */
+export interface OwnPayload {
+  id: Hash;
+  /** bytes */
+  size: number;
+}
+
+/** An own update that a history has taken up. */
+export interface OwnIncluded {
+  payload: Hash;
+  /** a certified block stands on it or is it, so that it stays */
+  final: boolean;
+}
+
+/**
+ * Which of a peer's own updates may still come to count, so that the replica's books stay right: none is lost, and none
+ * counts twice. Certified history decides on all that were made before it; until then an update may be in an unfinal
+ * round that another history undoes, or be given back to the residual and then turn up in a certified round after all
+ * (others held it). Both sides of the driver's disk keep this with the replica's own work.
+ */
+export class OwnUpdates {
+  #pending: OwnPayload | undefined;
+  /** those that certified history has not decided on, but for the pending one */
+  #open = new Map<Hash, Open>();
+
+  get pending(): OwnPayload | undefined {
+    return this.#pending;
+  }
+
+  /** Payloads that must stay on the disk, beside the pending one: what becomes of them may have to be computed. */
+  get open(): Open[] {
+    return [...this.#open.values()];
+  }
+
+  /** `contribute` has made an update; one before it that nobody has settled is given back. */
+  made(payload: OwnPayload): void {
+    this.#setAside({ counts: false });
+    this.#pending = payload;
+  }
+
+  /** How a payload of this peer in a block that is applied stands on its books. */
+  kindOf(payload: Hash): 'pending' | 'returned' | undefined {
+    if (payload === this.#pending?.id) return 'pending';
+    return this.#open.get(payload)?.counts === false ? 'returned' : undefined;
+  }
+
+  /**
+   * A round has been applied. A final one decides on all updates before it, but for those made on the very state that it
+   * leads to: an unfinal round may have led there before.
+   * @param own payload of this peer's update in it, if any
+   */
+  applied({ own, final }: { own: Hash | undefined; final: boolean }): void {
+    if (final) {
+      for (const [id, open] of this.#open) {
+        if (open.counts || open.passed || id === own) this.#open.delete(id);
+        else this.#open.set(id, { ...open, passed: true });
+      }
+      this.#pending = undefined;
+      return;
+    }
+    this.#setAside({ counts: this.#pending?.id === own });
+    const returned = own === undefined ? undefined : this.#open.get(own);
+    if (returned) this.#open.set(returned.id, { ...returned, counts: true });
+  }
+
+  /**
+   * Another history's state takes the place of the old one.
+   * @param included own updates in that history, up to the state
+   * @returns those of them that are on the books
+   */
+  restored(included: readonly OwnIncluded[]): { final: OwnPayload[]; unfinal: OwnPayload[] } {
+    this.#setAside({ counts: false });
+    for (const [id, open] of this.#open) this.#open.set(id, { ...open, counts: false });
+    const [final, unfinal]: [OwnPayload[], OwnPayload[]] = [[], []];
+    for (const { payload, final: stays } of included) {
+      const known = this.#open.get(payload);
+      if (!known) continue;
+      (stays ? final : unfinal).push(known);
+      if (stays) this.#open.delete(payload);
+      else this.#open.set(payload, { ...known, counts: true });
+    }
+    return { final, unfinal };
+  }
+
+  export(): SavedOwnUpdates {
+    return { pending: this.#pending ?? null, open: this.open };
+  }
+
+  import({ pending, open }: SavedOwnUpdates): void {
+    this.#pending = pending ?? undefined;
+    this.#open = new Map(open.map((payload) => [payload.id, payload]));
+  }
+
+  #setAside({ counts }: { counts: boolean }): void {
+    if (this.#pending) this.#open.set(this.#pending.id, { ...this.#pending, counts, passed: false });
+    this.#pending = undefined;
+  }
+}
+
+interface Open extends OwnPayload {
+  /** it is in an unfinal round of the history that the peer is on; else its work is in the residual */
+  counts: boolean;
+  /** a final round has passed since */
+  passed: boolean;
+}
+
+export interface SavedOwnUpdates {
+  pending: OwnPayload | null;
+  open: Open[];
+}

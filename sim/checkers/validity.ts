@@ -1,0 +1,122 @@
+import type { Effect, Event } from '../../protocol/events.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.ts';
+import type { Message } from '../../protocol/messages.ts';
+import { updateBytes, voteBytes } from '../../protocol/signing.ts';
+import type { Block } from '../../protocol/wire.ts';
+import type { VirtualPeer } from '../virtual-peer.ts';
+import { type Checker, Violation } from './checker.ts';
+import type { Chronicle, Recorded } from './chronicle.ts';
+
+/**
+ * What is certified may be: a quorum of the committee signed it, each once; it builds on the state that its round began
+ * with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
+ * that round and state; and no request to come or go takes effect twice.
+ */
+export class ValidityChecker implements Checker {
+  readonly #chronicle: Chronicle;
+  readonly #signer: Signer;
+  readonly #correct: ReadonlySet<PeerId>;
+  /** by author, round, base and payload: what correct peers announced */
+  readonly #announced = new Set<string>();
+  /** the root after a round block, as peers computed it */
+  readonly #roots = new Map<Hash, Hash>();
+
+  constructor(components: { chronicle: Chronicle; signer: Signer; correct: ReadonlySet<PeerId> }) {
+    this.#chronicle = components.chronicle;
+    this.#signer = components.signer;
+    this.#correct = components.correct;
+  }
+
+  onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
+    for (const effect of effects) {
+      if (effect.type === 'broadcast') this.#onBroadcast(peer, effect.message);
+      if (effect.type !== 'append') continue;
+      const recorded = this.#chronicle.add(effect.entry);
+      if (recorded) this.#check(recorded);
+    }
+    if (event.type !== 'applied') return;
+    const report = effects.find((each) => each.type === 'report' && each.report.kind === 'round');
+    if (report?.type === 'report' && report.report.kind === 'round') this.#roots.set(event.block, report.report.root);
+  }
+
+  #onBroadcast(peer: VirtualPeer, message: Message): void {
+    if (message.type !== 'header' || message.update.author !== peer.id) return;
+    const { round, base, update } = message;
+    this.#announced.add(`${update.author}/${round}/${base}/${update.payload}`);
+  }
+
+  #check(recorded: Recorded): void {
+    const { entry, before } = recorded;
+    const { block } = entry;
+    this.#checkCertificate(recorded);
+    if (block.round !== before.round) throw fault(block, `is for round ${block.round} after ${before.round}`);
+    this.#checkBase(recorded);
+    if (!ascending(block.updates.map(({ author }) => author))) throw fault(block, 'lists updates out of order');
+    for (const update of block.updates) {
+      const { author, payload, signature } = update;
+      const { round, base } = block;
+      if (!before.places.includes(author)) throw fault(block, `has an update of ${author}, who has no place`);
+      const bytes = updateBytes(this.#chronicle.run, round, base, update);
+      const signed = this.#signer.verify(publicKeyOf(author), bytes, signature);
+      const announced = !this.#correct.has(author) || this.#announced.has(`${author}/${round}/${base}/${payload}`);
+      if (!signed || !announced) throw fault(block, `has an update that ${author} did not make`);
+    }
+    this.#checkRequests(recorded);
+  }
+
+  #checkCertificate({ hash, entry, before }: Recorded): void {
+    const { block, certificate } = entry;
+    const { kind, height, view, signatures } = certificate;
+    const voters = block.members ?? before.committee;
+    const needed = block.members ? voters.length : voters.length - Math.floor((voters.length - 1) / 3);
+    if (kind !== (block.members ? 'endorse' : 'finalize') || certificate.block !== hash || height !== block.height) {
+      throw fault(block, 'has the certificate of something else');
+    }
+    const bytes = voteBytes(this.#chronicle.run, kind, height, view, hash);
+    const signers = new Set<PeerId>();
+    for (const [place, signature] of signatures) {
+      const voter = voters[place];
+      if (voter && this.#signer.verify(publicKeyOf(voter), bytes, signature)) signers.add(voter);
+    }
+    if (signers.size < needed) throw fault(block, `is certified by ${signers.size} of ${voters.length}`);
+  }
+
+  #checkBase({ entry }: Recorded): void {
+    const { block } = entry;
+    if (block.kind !== 'round') return;
+    for (const { hash, entry: past } of this.#chronicle.back(block.previous)) {
+      if (past.block.kind !== 'round') continue;
+      const root = this.#roots.get(hash);
+      if (root !== undefined && root !== block.base)
+        throw fault(block, `builds on ${block.base}, the state is ${root}`);
+      return;
+    }
+  }
+
+  #checkRequests({ hash, entry }: Recorded): void {
+    const { block } = entry;
+    const names = requestsOf(block);
+    if (names.length === 0) return;
+    for (const past of this.#chronicle.back(hash)) {
+      if (past.hash === hash) continue;
+      for (const name of requestsOf(past.entry.block)) {
+        if (names.includes(name)) throw fault(block, `takes up a request again: ${name}`);
+      }
+    }
+  }
+}
+
+function requestsOf({ joins, leaves }: Block): string[] {
+  const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+  const came = joins.map(({ author, signature }) => `join of ${author} ${hex(signature)}`);
+  return [...came, ...leaves.map(({ author, signature }) => `leave of ${author} ${hex(signature)}`)];
+}
+
+function ascending(peers: readonly PeerId[]): boolean {
+  return peers.every((peer, i) => i === 0 || peers[i - 1]! < peer);
+}
+
+function fault({ height, kind, round }: Block, what: string): Violation {
+  return new Violation('validity', `the ${kind} block at height ${height}, round ${round}, ${what}`);
+}

@@ -1,0 +1,160 @@
+import type { Effect, Event } from '../../protocol/events.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import type { Replica } from '../../protocol/replica.ts';
+import type { SeatObserver } from '../seat.ts';
+import type { VirtualPeer } from '../virtual-peer.ts';
+import { type Checker, Violation } from './checker.ts';
+import type { Chronicle } from './chronicle.ts';
+
+interface Books {
+  /** all pseudo-gradients so far */
+  trained: Float64Array;
+  residual: Float32Array;
+  pending: Float32Array | undefined;
+}
+
+/**
+ * No work is lost, and none counts twice. With a codec that lets nothing decay, for every peer at every state it comes
+ * to, up to rounding:
+ *
+ *   own pseudo-gradients so far = own updates in the blocks that led to the state + pending + residual
+ *
+ * A crash sets "so far" back to what the disk has. And whatever codec: a training that was begun ends as an update or in
+ * the residual, unless the peer is killed.
+ */
+export class WorkChecker implements Checker, SeatObserver {
+  readonly #chronicle: Chronicle;
+  readonly #exact: boolean;
+  readonly #correct: (peer: number) => boolean;
+  readonly #length: number;
+  readonly #trained: Float64Array[];
+  readonly #open: boolean[];
+  readonly #books: Map<number, Books>[];
+  readonly #last: (Books | undefined)[];
+  /** decoded updates by payload */
+  readonly #updates = new Map<string, Float32Array>();
+  readonly #target = new Map<number, Hash>();
+  /** the block whose state the peer is at */
+  readonly #at = new Map<number, Hash>();
+  readonly #sums = new Map<string, Float64Array>();
+
+  /** @param init.exact the codec lets nothing decay, so that the sums must come out even */
+  constructor(
+    components: { chronicle: Chronicle; correct: (peer: number) => boolean },
+    init: { peers: number; parameters: number; exact: boolean },
+  ) {
+    this.#chronicle = components.chronicle;
+    this.#correct = components.correct;
+    this.#exact = init.exact;
+    this.#length = init.parameters;
+    const each = <T>(make: () => T): T[] => Array.from({ length: init.peers }, make);
+    this.#trained = each(() => new Float64Array(init.parameters));
+    this.#open = each(() => false);
+    this.#books = each(() => new Map());
+    this.#last = each(() => undefined);
+  }
+
+  // --- what the replicas' seats tell ----------------------------------------------------------------------------------
+
+  onTrain(peer: number): void {
+    if (this.#open[peer] && this.#correct(peer)) {
+      throw new Violation('work', `peer ${peer} trains again, and what it trained before is nowhere`);
+    }
+    this.#open[peer] = true;
+  }
+
+  onTrained(peer: number): void {
+    this.#open[peer] = false;
+  }
+
+  onWork(peer: number, agreed: Float32Array, local: Float32Array): void {
+    const trained = this.#trained[peer]!;
+    for (let i = 0; i < trained.length; i++) trained[i]! += agreed[i]! - local[i]!;
+  }
+
+  onSave(peer: number, version: number, { residual, pending }: Replica): void {
+    const books = {
+      trained: this.#trained[peer]!.slice(),
+      residual: residual.slice(),
+      pending: pending?.slice(),
+    };
+    this.#books[peer]!.set(version, books);
+    this.#last[peer] = books;
+    this.#books[peer]!.delete(version - VERSIONS_KEPT);
+  }
+
+  onRestart(peer: number, version: number): void {
+    const books = this.#books[peer]!.get(version);
+    this.#trained[peer] = books?.trained.slice() ?? new Float64Array(this.#length);
+    this.#last[peer] = books;
+    this.#open[peer] = false;
+  }
+
+  // --- what the machines tell -----------------------------------------------------------------------------------------
+
+  onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
+    if (!this.#exact) return;
+    const { index } = peer;
+    if (event.type === 'start') {
+      this.#at.delete(index);
+      this.#target.delete(index);
+      if (event.restart?.applied) this.#at.set(index, event.restart.applied.block);
+    }
+    if (event.type === 'applied') this.#at.set(index, event.block);
+    if (event.type === 'restored' && event.error === null) {
+      const target = this.#target.get(index);
+      if (target !== undefined) this.#at.set(index, target);
+    }
+    if (event.type === 'trained') this.#name(event.update.payload, this.#last[index]?.pending);
+    const settled = event.type === 'applied' || event.type === 'trained' || (event.type === 'restored' && !event.error);
+    if (settled) this.#balance(peer, event.type);
+    for (const effect of effects) {
+      if (effect.type === 'initialize') this.#target.set(index, this.#chronicle.run);
+      if (effect.type === 'restore') this.#target.set(index, effect.block);
+    }
+  }
+
+  #name(payload: string, decoded: Float32Array | undefined): void {
+    if (decoded) this.#updates.set(payload, decoded);
+  }
+
+  #balance(peer: VirtualPeer, when: string): void {
+    const [at, books] = [this.#at.get(peer.index), this.#last[peer.index]];
+    if (at === undefined || !books) return;
+    const included = this.#included(at, peer.id);
+    let worst = 0;
+    for (let i = 0; i < included.length; i++) {
+      const owned = included[i]! + (books.pending?.[i] ?? 0) + books.residual[i]!;
+      worst = Math.max(worst, Math.abs(books.trained[i]! - owned));
+    }
+    if (worst <= TOLERANCE) return;
+    const round = this.#chronicle.get(at)?.after.round ?? 0;
+    throw new Violation('work', `the books of peer ${peer.index} at round ${round} are off by ${worst} (${when})`);
+  }
+
+  /** Own updates in the blocks up to this one. */
+  #included(at: Hash, peer: PeerId): Float64Array {
+    const path: Hash[] = [];
+    let sum: Float64Array | undefined;
+    for (const { hash } of this.#chronicle.back(at)) {
+      sum = this.#sums.get(`${hash}/${peer}`);
+      if (sum) break;
+      path.push(hash);
+    }
+    sum ??= new Float64Array(this.#length);
+    for (const hash of path.reverse()) {
+      for (const { author, payload } of this.#chronicle.get(hash)!.entry.block.updates) {
+        const update = author === peer ? this.#updates.get(payload) : undefined;
+        if (update) sum = sum.map((value, i) => value + update[i]!);
+      }
+      this.#sums.set(`${hash}/${peer}`, sum);
+    }
+    return sum;
+  }
+}
+
+/** Updates are of the order of 0.01 to 1, float32 sums over some hundred rounds are off by less than this. */
+const TOLERANCE = 1e-4;
+/** More than a disk holds. */
+const VERSIONS_KEPT = 8;

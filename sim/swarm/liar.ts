@@ -1,0 +1,364 @@
+import { createHash } from 'node:crypto';
+import { isCoded } from '../../protocol/errors.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import type { PeerId, Signer } from '../../protocol/identity.ts';
+import type { Machine } from '../../protocol/machine.ts';
+import {
+  decodeHistory,
+  encodeHistory,
+  encodeMessage,
+  type History,
+  type Message,
+  type MessageOf,
+  type Proposal,
+  statusFields,
+  type Vote,
+} from '../../protocol/messages.ts';
+import type { RandomStream } from '../../protocol/random.ts';
+import { blockHash, joinBytes, proposalBytes, statusBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import type { Block, Certificate, Update, VoteKind } from '../../protocol/wire.ts';
+import type { BlobLibrary } from '../blob-library.ts';
+import type { Habit } from './lies.ts';
+import { pick } from './plan.ts';
+
+export interface LiarComponents {
+  signer: Signer;
+  library: BlobLibrary;
+  random: RandomStream;
+  /** an identity out of nothing */
+  mint: (label: string) => Signer;
+  /** the liar's own, which follows the run as a correct peer does */
+  machine: () => Machine | undefined;
+  say: (to: number, bytes: Uint8Array) => void;
+}
+
+export interface LiarInit {
+  index: number;
+  peers: number;
+  run: Hash;
+  habits: ReadonlySet<Habit>;
+}
+
+/** Messages that a liar remembers, to say them again. */
+const REMEMBERED = 300;
+/** Chance that a habit shows when it could. */
+const OFTEN = 0.5;
+
+/**
+ * A peer that breaks the rules. It runs the same machine as a correct one, so that it knows what to lie about; what that
+ * says is twisted on its way out, and more is said beside it. It holds its own key alone.
+ */
+export class Liar {
+  readonly #c: LiarComponents;
+  readonly #init: LiarInit;
+  /** whom it treats as the one half */
+  readonly #half: boolean[];
+  readonly #heard: Message[] = [];
+  readonly #twins = new Map<Hash, Block>();
+  #header: MessageOf<'header'> | undefined;
+  #about: { height: number; view: number; block: Hash } | undefined;
+  #minted = 0;
+  /** lies told, by habit */
+  readonly told: Partial<Record<Habit, number>> = {};
+
+  constructor(components: LiarComponents, init: LiarInit) {
+    this.#c = components;
+    this.#init = init;
+    this.#half = Array.from({ length: init.peers }, () => components.random.below(2) === 0);
+  }
+
+  get hidesBlobs(): boolean {
+    return this.#does('withholds');
+  }
+
+  hear(message: Message): void {
+    this.#remember(message);
+    if (message.type === 'proposal') {
+      this.#about = { height: message.height, view: message.view, block: blockHash(message.block) };
+    } else if (message.type === 'vote' && message.block) {
+      this.#about = { height: message.height, view: message.view, block: message.block };
+    }
+  }
+
+  /** What the other is told where the machine wanted to say this. */
+  say(to: number, message: Message): Uint8Array[] {
+    const { random } = this.#c;
+    this.#remember(message);
+    if (message.type === 'header') this.#header = message;
+    if (this.#does('withholds') && (this.#half[to] || random.unit() < 0.2)) {
+      this.#count('withholds');
+      return [];
+    }
+    const said: Message[] = [message];
+    if (this.#does('equivocates')) said.splice(0, 1, this.#twisted(to, message));
+    if (this.#does('poisons') && message.type === 'header' && random.unit() < OFTEN) said[0] = this.#poisoned(message);
+    if (this.#does('looks back') && message.type === 'proposal' && random.unit() < OFTEN) {
+      said[0] = this.#lookingBack(message);
+    }
+    return said.map(encodeMessage);
+  }
+
+  /** What a question for the history is answered with. */
+  answer(honest: Uint8Array): Uint8Array | undefined {
+    const { random } = this.#c;
+    if (this.#does('boasts') && random.unit() < OFTEN) return undefined;
+    if (this.#does('babbles') && random.unit() < OFTEN) return this.#garbled(honest);
+    if (!this.#does('falsifies')) return honest;
+    try {
+      const history = decodeHistory(honest, this.#init.run);
+      this.#count('falsifies');
+      return encodeHistory(this.#falsified(history));
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      return honest;
+    }
+  }
+
+  /** Speaks without being asked; called every now and then. */
+  babble(): void {
+    const { random } = this.#c;
+    const to = random.below(this.#init.peers);
+    if (to === this.#init.index || !this.#c.machine()) return;
+    for (const habit of this.#init.habits) {
+      if (random.unit() < OFTEN) continue;
+      for (const bytes of this.#unasked(habit)) {
+        this.#count(habit);
+        this.#c.say(to, bytes);
+      }
+    }
+  }
+
+  #unasked(habit: Habit): Uint8Array[] {
+    switch (habit) {
+      case 'votes for all':
+        return this.#votesForAll().map(encodeMessage);
+      case 'replays':
+        return this.#heard.length === 0 ? [] : [encodeMessage(pick(this.#c.random, this.#heard))];
+      case 'babbles':
+        return this.#heard.length === 0 ? [] : [this.#garbled(encodeMessage(pick(this.#c.random, this.#heard)))];
+      case 'boasts':
+        return [encodeMessage(this.#boast())];
+      case 'poisons':
+        return this.#forged().map(encodeMessage);
+      case 'secedes':
+        return this.#seceded().map(encodeMessage);
+      case 'floods':
+        return this.#flood().map(encodeMessage);
+      case 'equivocates':
+      case 'falsifies':
+      case 'looks back':
+      case 'withholds':
+        return [];
+      default:
+        return habit satisfies never;
+    }
+  }
+
+  // --- votes and blocks -----------------------------------------------------------------------------------------------
+
+  #twisted(to: number, message: Message): Message {
+    if (!this.#half[to]) return message;
+    if (message.type === 'proposal' && !message.block.members) {
+      const block = this.#twinOf(message.block);
+      if (!block) return message;
+      this.#count('equivocates');
+      return this.#proposal({ ...message, block });
+    }
+    const twin = message.type === 'vote' && message.block ? this.#twins.get(message.block) : undefined;
+    if (message.type !== 'vote' || !twin) return message;
+    return this.#vote(message.kind, message.height, message.view, blockHash(twin));
+  }
+
+  /** Another block that is as good: one update fewer. */
+  #twinOf(block: Block): Block | undefined {
+    const known = this.#twins.get(blockHash(block));
+    if (known || block.updates.length < 2) return known;
+    const left = this.#c.random.below(block.updates.length);
+    const twin = { ...block, updates: block.updates.filter((_, i) => i !== left) };
+    this.#twins.set(blockHash(block), twin);
+    return twin;
+  }
+
+  #votesForAll(): Vote[] {
+    if (!this.#about) return [];
+    const { height, view, block } = this.#about;
+    return [
+      this.#vote('notarize', height, view, block),
+      this.#vote('nullify', height, view, null),
+      this.#vote('finalize', height, view, block),
+    ];
+  }
+
+  /** A block on the state of a round before, with what the liar itself has for it. */
+  #lookingBack(message: Proposal): Proposal {
+    const past = this.#heard.findLast((each): each is Proposal => {
+      return each.type === 'proposal' && each.block.kind === 'round' && each.block.round < message.block.round;
+    });
+    if (!past) return message;
+    this.#count('looks back');
+    const { base, updates, previous } = past.block;
+    const { random } = this.#c;
+    const mine = this.#update(message.block.round, base, updates[0]?.payload ?? base);
+    const block = random.below(2) === 0 ? { ...message.block, base, updates: [mine] } : { ...message.block, previous };
+    return this.#proposal({ ...message, block });
+  }
+
+  #seceded(): Message[] {
+    const header = this.#header;
+    const machine = this.#c.machine();
+    if (!header || !machine || machine.standing.root !== header.base) return [];
+    const { run } = this.#init;
+    const { self } = this.#c.signer;
+    const { entries, more } = machine.history(0, 0);
+    if (more) return [];
+    const height = 1 + entries.filter(({ block }) => block.members === null).length;
+    const last = entries.at(-1);
+    const block: Block = {
+      height,
+      previous: last ? blockHash(last.block) : run,
+      kind: 'round',
+      round: header.round,
+      base: header.base,
+      members: [self],
+      updates: [header.update],
+      joins: [],
+      leaves: [],
+    };
+    const hash = blockHash(block);
+    const signatures: Certificate['signatures'] = [[0, this.#vote('endorse', height, 0, hash).signature]];
+    const certificate: Certificate = { kind: 'endorse', height, view: 0, block: hash, signatures };
+    return [{ type: 'certificate', run, certificate, block }];
+  }
+
+  // --- updates --------------------------------------------------------------------------------------------------------
+
+  #poisoned(message: MessageOf<'header'>): Message {
+    const { random, library } = this.#c;
+    this.#count('poisons');
+    const { round, base } = message;
+    const junk = Uint8Array.from({ length: 8 + random.below(200) }, () => random.below(256));
+    const payload = createHash('sha256').update(junk).digest('hex');
+    const known = random.below(2) === 0;
+    if (known) library.put(this.#init.index, payload, junk);
+    const update = this.#update(round, base, payload, junk.length);
+    return { ...message, update, inline: known && random.below(2) === 0 ? junk : null };
+  }
+
+  /** Another peer's header, truly signed by it, with a payload inside that is not the one it names; or its payload as one's own. */
+  #forged(): Message[] {
+    const header = this.#heard.findLast((each): each is MessageOf<'header'> => each.type === 'header');
+    if (!header) return [];
+    const { random } = this.#c;
+    if (random.below(3) === 0) {
+      const { round, base, update } = header;
+      return [{ ...header, update: this.#update(round, base, update.payload, update.size) }];
+    }
+    const length = random.below(2) === 0 ? header.update.size : 1 + random.below(99);
+    const inline = Uint8Array.from({ length: Math.min(length, 4096) }, () => random.below(256));
+    return [{ ...header, inline }];
+  }
+
+  #update(round: number, base: Hash, payload: Hash, size = 944): Update {
+    const { signer } = this.#c;
+    const unsigned = { author: signer.self, payload, size, tokens: 4, steps: 1, loss: 1 };
+    return { ...unsigned, signature: signer.sign(updateBytes(this.#init.run, round, base, unsigned)) };
+  }
+
+  // --- sync -----------------------------------------------------------------------------------------------------------
+
+  #boast(): Message {
+    const { signer, random } = this.#c;
+    const { round } = this.#c.machine()!.standing;
+    const height = pick(random, [round, round + 1, 2 ** 40]);
+    const tip = createHash('sha256').update(`${random.uint32()}`).digest('hex');
+    return this.#status(signer, { height, unfinalTokens: pick(random, [0, 2 ** 50]), round: round + 1, tip });
+  }
+
+  #status(signer: Signer, standing: { height: number; unfinalTokens: number; round: number; tip: Hash }): Message {
+    const { run } = this.#init;
+    const fields = statusFields({ author: signer.self, ...standing });
+    return { type: 'status', run, ...fields, signature: signer.sign(statusBytes(run, fields)) };
+  }
+
+  #falsified(history: History): History {
+    const { random, library } = this.#c;
+    const { entries, states } = history;
+    switch (random.below(5)) {
+      case 0:
+        return { ...history, entries: entries.slice(random.below(entries.length + 1)) };
+      case 1:
+        return { ...history, entries: entries.slice(0, random.below(entries.length + 1)) };
+      case 2: {
+        const changed = entries.map((entry) => ({ ...entry, block: { ...entry.block, joins: [], leaves: [] } }));
+        return { ...history, entries: changed };
+      }
+      case 3:
+        return { ...history, more: true, entries: entries.slice(0, 1) };
+      default: {
+        const other = Uint8Array.from({ length: states[0]?.snapshotBytes ?? 4 }, (_, i) => (i % 4 === 3 ? 0x3f : 1));
+        const snapshot = createHash('sha256').update(other).digest('hex');
+        library.put(this.#init.index, snapshot, other);
+        return { ...history, states: states.map((state) => ({ ...state, snapshot })) };
+      }
+    }
+  }
+
+  // --- noise ----------------------------------------------------------------------------------------------------------
+
+  #garbled(bytes: Uint8Array): Uint8Array {
+    const { random } = this.#c;
+    this.#count('babbles');
+    const garbled = bytes.slice(0, random.below(3) === 0 ? random.below(bytes.length + 1) : bytes.length);
+    if (garbled.length > 0) garbled[random.below(garbled.length)]! ^= 1 << random.below(8);
+    return random.below(4) === 0 ? Uint8Array.from({ length: random.below(99) }, () => random.below(256)) : garbled;
+  }
+
+  #flood(): Message[] {
+    const { random, mint } = this.#c;
+    const { run } = this.#init;
+    const stranger = mint(`stranger ${this.#init.index} ${this.#minted++ % 500}`);
+    const { round, root } = this.#c.machine()!.standing;
+    const about = createHash('sha256').update(`${random.uint32()}`).digest('hex');
+    const height = (this.#about?.height ?? 1) + pick(random, [0, 0, 1, 2 ** 30]);
+    // a fresh join would be let in: that identities cost nothing is a limit of the protocol, and said
+    const view = pick(random, [0, 1, 15, 16, random.below(2 ** 20)]);
+    const join = { author: this.#c.signer.self, round };
+    const certificate: Certificate = { kind: 'nullify', height, view, block: null, signatures: [] };
+    const update = { ...this.#update(round, about, about) };
+    return [
+      { type: 'join', run, join: { ...join, signature: this.#c.signer.sign(joinBytes(run, join)) } },
+      this.#vote('endorse', height, 0, pick(random, [about, root ?? about]), stranger),
+      this.#vote('notarize', height, view, about),
+      { type: 'certificate', run, certificate, block: null },
+      { type: 'header', run, round: round + random.below(3), base: about, update, inline: null },
+      this.#status(stranger, { height: 0, unfinalTokens: 0, round: 0, tip: about }),
+    ];
+  }
+
+  // --- tools ----------------------------------------------------------------------------------------------------------
+
+  #vote(kind: VoteKind, height: number, view: number, block: Hash | null, signer = this.#c.signer): Vote {
+    const { run } = this.#init;
+    const signature = signer.sign(voteBytes(run, kind, height, view, block));
+    return { type: 'vote', run, author: signer.self as PeerId, kind, height, view, block, signature };
+  }
+
+  #proposal(fields: Proposal): Proposal {
+    const { run, height, view, parentView, block } = fields;
+    const signature = this.#c.signer.sign(proposalBytes(run, height, view, parentView, blockHash(block)));
+    return { ...fields, signature };
+  }
+
+  #remember(message: Message): void {
+    if (this.#heard.length < REMEMBERED) this.#heard.push(message);
+    else this.#heard[this.#c.random.below(REMEMBERED)] = message;
+  }
+
+  #does(habit: Habit): boolean {
+    return this.#init.habits.has(habit);
+  }
+
+  #count(habit: Habit): void {
+    this.told[habit] = (this.told[habit] ?? 0) + 1;
+  }
+}

@@ -1,0 +1,27 @@
+/** What a liar does, each by itself; a liar has several. `liar.ts` has how. */
+export const HABITS = [
+  /** says nothing to some, and now and then nothing at all */
+  'withholds',
+  /** as a leader proposes one block to some and another to the rest, and votes for both */
+  'equivocates',
+  /** votes for and against everything that it hears of */
+  'votes for all',
+  /** says again what others and it said long ago */
+  'replays',
+  /** bytes that mean nothing, and messages with a bit turned */
+  'babbles',
+  /** claims to be far ahead, and answers no question */
+  'boasts',
+  /** tells histories that are cut, changed or made up, and offers states that no history names */
+  'falsifies',
+  /** announces updates that nobody can fetch or decode, two in a round, or others' with another payload inside */
+  'poisons',
+  /** proposes blocks on a state or a block of the past */
+  'looks back',
+  /** goes on alone in unfinal rounds */
+  'secedes',
+  /** many joins, votes and certificates in invented names, for far heights and views */
+  'floods',
+] as const;
+
+export type Habit = (typeof HABITS)[number];

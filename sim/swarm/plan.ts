@@ -1,0 +1,168 @@
+import type { CodecConfig } from '../../protocol/codecs/codec.ts';
+import type { Genesis } from '../../protocol/genesis.ts';
+import { type RandomStream, randomStream } from '../../protocol/random.ts';
+import { faultsTolerated } from '../../protocol/roster.ts';
+import type { LastWrite } from '../virtual-peer.ts';
+import { HABITS, type Habit } from './lies.ts';
+
+/** One thing that goes wrong. All are drawn before the run, so that a failure can be had again with fewer of them. */
+export type Fault = { atMs: number } & (
+  | { kind: 'cut'; groups: number[][]; forMs: number; noticedMs: number }
+  /** messages of the first reach none of the second, who go on being heard */
+  | { kind: 'one-way'; from: number[]; to: number[]; forMs: number }
+  /** messages are lost, doubled and held up, by these chances and at most so long */
+  | { kind: 'storm'; forMs: number; loss: number; duplicates: number; delayMs: number }
+  | { kind: 'pause'; peer: number; forMs: number }
+  | { kind: 'crash'; peer: number; forMs: number; lastWrite: LastWrite }
+  /** the peer's user stops it, and starts it again after a while, or never */
+  | { kind: 'leave'; peer: number; backAfterMs: number | null }
+  /** the peer is not there before */
+  | { kind: 'late'; peer: number }
+  | { kind: 'skew'; peer: number; rate: number; aheadMs: number }
+  | { kind: 'jump'; peer: number; byMs: number }
+  | { kind: 'lie'; peer: number; habit: Habit }
+);
+
+/** A swarm as its seed draws it. */
+export interface Plan {
+  seed: number;
+  peers: number;
+  /** the last ones of `peers`: who of them lies, and how, is among the faults */
+  liars: number;
+  genesis: Pick<Genesis, 'innerSteps' | 'codec' | 'outer' | 'waitFor' | 'timing'>;
+  /** of one inner step, in milliseconds */
+  stepMs: number;
+  latencyMs: number;
+  encodeMs: number;
+  applyMs: number;
+  diskMs: number;
+  inlineBytesMax: number;
+  /** faults begin and end before this time; then the swarm is healed */
+  safetyMs: number;
+  faults: Fault[];
+}
+
+export interface PlanLimits {
+  /** @default 12 */
+  peersMax?: number;
+  /** @default 45 000 */
+  safetyMsMax?: number;
+}
+
+/** Draws a swarm: the same for the same seed and limits. */
+export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: PlanLimits = {}): Plan {
+  const random = randomStream(seed, 'plan');
+  const peers = 2 + Math.min(random.below(peersMax - 1), random.below(peersMax - 1) + 2 * random.below(2));
+  const liars = peers >= 4 && random.unit() < 0.6 ? 1 + random.below(faultsTolerated(peers)) : 0;
+  const safetyMs = Math.round(safetyMsMax * (0.4 + 0.6 * random.unit()));
+  const honest = peers - liars;
+  const plan: Plan = {
+    seed,
+    peers,
+    liars,
+    genesis: drawGenesis(random, honest),
+    stepMs: 30 + random.below(200),
+    latencyMs: pick(random, [2, 20, 60, 150]),
+    encodeMs: 1 + random.below(40),
+    applyMs: 1 + random.below(80),
+    diskMs: pick(random, [0, 1, 5, 40]),
+    inlineBytesMax: pick(random, [0, 32 * 1024]),
+    safetyMs,
+    faults: [],
+  };
+  plan.faults = drawFaults(random, plan);
+  return plan;
+}
+
+function drawGenesis(random: RandomStream, honest: number): Plan['genesis'] {
+  const name = pick(random, ['fp32', 'fp32', 'int8', 'int8', 'fp16', 'topk', 'sparseloco'] as const);
+  const codec: CodecConfig = { name, chunk: 64, k: 8, bits: 2 };
+  const outer = pick(random, [
+    { name: 'sgd', learningRate: 1, momentum: 0 },
+    { name: 'nesterov', learningRate: 0.7, momentum: 0.9 },
+  ] as const);
+  const viewMs = 400 + random.below(1600);
+  const timing = {
+    graceMs: 200 + random.below(2000),
+    viewMs,
+    quorumWaitMs: random.unit() < 0.25 ? null : 2 * viewMs + random.below(6000),
+  };
+  return { innerSteps: 2 + random.below(6), codec, outer, waitFor: 1 + random.below(honest), timing };
+}
+
+function drawFaults(random: RandomStream, plan: Plan): Fault[] {
+  const { peers, liars, safetyMs } = plan;
+  const faults: Fault[] = [];
+  const honest = peers - liars;
+  for (let peer = 0; peer < peers; peer++) {
+    if (peer > 0 && random.unit() < 0.3) faults.push({ kind: 'late', peer, atMs: random.below(safetyMs / 2) });
+    if (random.unit() < 0.3) {
+      const rate = 0.9 + 0.2 * random.unit();
+      faults.push({ kind: 'skew', peer, atMs: 0, rate, aheadMs: random.below(1e9) });
+    }
+    if (peer < honest) continue;
+    const habits = new Set(Array.from({ length: 1 + random.below(5) }, () => pick(random, HABITS)));
+    for (const habit of habits) faults.push({ kind: 'lie', peer, atMs: 0, habit });
+  }
+  // who leaves for good must not leave the liars more than a third
+  let mayGo = Math.max(0, honest - (2 * liars + 1));
+  const count = random.below(14);
+  for (let i = 0; i < count; i++) {
+    const fault = drawFault(random, plan, mayGo > 0);
+    if (fault?.kind === 'leave') mayGo--;
+    if (fault) faults.push(fault);
+  }
+  return faults.sort((a, b) => a.atMs - b.atMs);
+}
+
+const LENGTHS_MS = [300, 2000, 6000, 15_000];
+
+function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | undefined {
+  const { peers, liars, safetyMs } = plan;
+  const atMs = random.below(Math.round(safetyMs * 0.9));
+  const forMs = Math.min(1 + random.below(pick(random, LENGTHS_MS)), safetyMs - atMs);
+  const peer = random.below(peers);
+  const common = { atMs, forMs };
+  switch (random.below(10)) {
+    case 0:
+    case 1: {
+      const groups = split(random, peers);
+      return groups && { ...common, kind: 'cut', groups, noticedMs: 200 + random.below(8000) };
+    }
+    case 2: {
+      const [from, to] = split(random, peers) ?? [];
+      return from && to && { ...common, kind: 'one-way', from, to };
+    }
+    case 3:
+    case 4: {
+      const [loss, duplicates] = [0.5 * random.unit(), 0.3 * random.unit()];
+      return { ...common, kind: 'storm', loss, duplicates, delayMs: random.below(3000) };
+    }
+    case 5:
+      return { ...common, kind: 'pause', peer };
+    case 6:
+      return { kind: 'jump', atMs, peer, byMs: 1 + random.below(pick(random, LENGTHS_MS)) };
+    case 7:
+      if (!mayGo || peer >= peers - liars) return undefined;
+      return { kind: 'leave', atMs, peer, backAfterMs: random.unit() < 0.5 ? null : random.below(8000) };
+    default:
+      return { ...common, kind: 'crash', peer, lastWrite: pick(random, ['lost', 'kept']) };
+  }
+}
+
+/** Two parts with somebody in each. */
+function split(random: RandomStream, peers: number): [number[], number[]] | undefined {
+  const sides: [number[], number[]] = [[], []];
+  for (let peer = 0; peer < peers; peer++) sides[random.below(2)]!.push(peer);
+  return sides[0].length > 0 && sides[1].length > 0 ? sides : undefined;
+}
+
+export function pick<T>(random: RandomStream, from: readonly T[]): T {
+  return from[random.below(from.length)]!;
+}
+
+/** One line for a person. */
+export function describeFault({ atMs, kind, ...rest }: Fault): string {
+  const fields = Object.entries(rest).map(([name, value]) => `${name} ${JSON.stringify(value)}`);
+  return `${String(Math.round(atMs)).padStart(6)} ms  ${kind.padEnd(8)} ${fields.join(', ')}`;
+}

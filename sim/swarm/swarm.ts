@@ -1,0 +1,402 @@
+import { createHash } from 'node:crypto';
+import { codecOf } from '../../protocol/codecs/index.ts';
+import { isCoded } from '../../protocol/errors.ts';
+import type { Effect, Event, Report } from '../../protocol/events.ts';
+import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
+import type { PeerId, Signer } from '../../protocol/identity.ts';
+import { decodeHistory, type Message } from '../../protocol/messages.ts';
+import { modelLayout } from '../../protocol/model.ts';
+import { randomStream } from '../../protocol/random.ts';
+import { BlobLibrary } from '../blob-library.ts';
+import { AgreementChecker } from '../checkers/agreement.ts';
+import { type Checker, Violation } from '../checkers/checker.ts';
+import { Chronicle } from '../checkers/chronicle.ts';
+import { MemoryChecker } from '../checkers/memory.ts';
+import { ProgressChecker } from '../checkers/progress.ts';
+import { SnapshotsChecker } from '../checkers/snapshots.ts';
+import { ValidityChecker } from '../checkers/validity.ts';
+import { VotesChecker } from '../checkers/votes.ts';
+import { WorkChecker } from '../checkers/work.ts';
+import { SkewedClock } from '../clock.ts';
+import { ComputeModel } from '../compute.ts';
+import { Identities } from '../identity.ts';
+import { Kernel } from '../kernel.ts';
+import { Ledger } from '../ledger.ts';
+import { Links } from '../links.ts';
+import { SyntheticHost, syntheticGenesis } from '../synthetic.ts';
+import { Trace } from '../trace.ts';
+import { VirtualPeer, type World } from '../virtual-peer.ts';
+import { Diary } from './diary.ts';
+import { Liar } from './liar.ts';
+import type { Habit } from './lies.ts';
+import { FAIR, HostileNetwork } from './network.ts';
+import type { Fault, Plan } from './plan.ts';
+
+export interface Outcome {
+  seed: number;
+  /** undefined when all invariants held */
+  failure: { checker: string; message: string } | undefined;
+  /** the last things that happened, oldest first */
+  diary: string[];
+  virtualMs: number;
+  events: number;
+  traceHash: string;
+  seen: Seen;
+}
+
+/** What the swarm went through: a swarm that goes through nothing finds nothing. */
+export interface Seen {
+  finalRounds: number;
+  unfinalRounds: number;
+  membershipBlocks: number;
+  /** certified after the first view */
+  laterViews: number;
+  restored: number;
+  crashes: number;
+  lies: number;
+  refusedMessages: number;
+  warnings: Record<string, number>;
+  /** the liars came to be more than the protocol tolerates, so that only what concerns one peer was checked from there */
+  overrun: boolean;
+}
+
+/** How often a liar speaks without being asked. */
+const BABBLE_MS = 400;
+/** After healing: time for sync to give up on who does not answer, for long views to end, and for the rounds themselves. */
+const PATIENCE_MS = 180_000;
+
+/** One swarm as it was drawn: runs it under its faults, heals it, and lets the checkers look at everything. */
+export class Swarm {
+  readonly #plan: Plan;
+  readonly #genesis: Genesis;
+  readonly #kernel = new Kernel();
+  readonly #diary = new Diary();
+  readonly #trace = new Trace();
+  readonly #network: HostileNetwork;
+  readonly #peers: VirtualPeer[] = [];
+  readonly #clocks: SkewedClock[];
+  readonly #liars = new Map<number, Liar>();
+  readonly #checkers: Checker[];
+  readonly #progress = new ProgressChecker();
+  readonly #chronicle: Chronicle;
+  readonly #signers: Signer[];
+  /** peers whose user wants them to run */
+  readonly #wanted = new Set<number>();
+  readonly #seen: Seen = {
+    finalRounds: 0,
+    unfinalRounds: 0,
+    membershipBlocks: 0,
+    laterViews: 0,
+    restored: 0,
+    crashes: 0,
+    lies: 0,
+    refusedMessages: 0,
+    warnings: {},
+    overrun: false,
+  };
+  #liarsWait = true;
+  #healing = false;
+
+  constructor(plan: Plan) {
+    this.#plan = plan;
+    const { peers, seed, latencyMs } = plan;
+    const identities = new Identities();
+    this.#signers = identities.swarm(seed, peers);
+    const founder = this.#signers[0]!.self;
+    this.#genesis = syntheticGenesis({ founder, seed, rounds: null, ...plan.genesis });
+    const run = runIdOf(this.#genesis);
+    const ledger = new Ledger(peers);
+    const library = new BlobLibrary(peers);
+    const latency = { kind: 'lognormal', median: latencyMs, sigma: 0.4 } as const;
+    const links = new Links({ latency, asymmetric: true, loss: 0, regions: [], peers: {} }, seed);
+    const habits = habitsOf(plan.faults);
+    this.#chronicle = new Chronicle(this.#genesis, run);
+    const correct = (peer: number) => !habits.has(peer);
+    const ids = new Set<PeerId>(this.#signers.filter((_, i) => correct(i)).map(({ self }) => self));
+    const signer = this.#signers[0]!;
+    const layout = modelLayout(this.#genesis.model);
+    const exact = codecOf(this.#genesis.codec).residualDecay === 1;
+    const chronicle = this.#chronicle;
+    const work = new WorkChecker({ chronicle, correct }, { peers, parameters: layout.length, exact });
+    this.#checkers = [
+      new ValidityChecker({ chronicle, signer, correct: ids }),
+      new AgreementChecker(),
+      new VotesChecker(),
+      new SnapshotsChecker({ library, run }),
+      work,
+      new MemoryChecker(peers),
+    ];
+    this.#clocks = Array.from({ length: peers }, (_, i) => {
+      const skew = plan.faults.find((fault) => fault.kind === 'skew' && fault.peer === i);
+      return new SkewedClock(skew?.kind === 'skew' ? skew : { rate: 1, aheadMs: 0 });
+    });
+    this.#network = new HostileNetwork(
+      {
+        kernel: this.#kernel,
+        links,
+        ledger,
+        signer,
+        liars: this.#liars,
+        onSent: (peer, message) => this.#onSent(peer, message),
+        onAnswer: (peer, answer) => this.#onAnswer(peer, answer),
+      },
+      { peers, seed, run },
+    );
+    const world = this.#world({ ledger, library, work });
+    for (const [i, each] of this.#signers.entries()) this.#peers.push(new VirtualPeer(world, i, each));
+    for (const [index, own] of habits) {
+      const components = {
+        signer: this.#signers[index]!,
+        library,
+        random: randomStream(seed, 'lies', index),
+        mint: (label: string) => identities.fromSeed(createHash('sha256').update(`${seed} ${label}`).digest()),
+        machine: () => this.#peers[index]!.machine,
+        say: (to: number, bytes: Uint8Array) => this.#network.whisper(index, to, bytes),
+      };
+      this.#liars.set(index, new Liar(components, { index, peers, run, habits: own }));
+    }
+  }
+
+  /** @throws what the program itself does wrong outside of the swarm */
+  async run(): Promise<Outcome> {
+    let failure: Outcome['failure'];
+    try {
+      await this.#play();
+    } catch (error) {
+      if (error instanceof Violation) failure = { checker: error.checker, message: error.message };
+      else failure = { checker: 'crash', message: String((error as Error).stack ?? error) };
+    }
+    const { events, nowMs } = this.#kernel;
+    this.#seen.refusedMessages = this.#network.refused;
+    for (const { told } of this.#liars.values()) {
+      for (const count of Object.values(told)) this.#seen.lies += count;
+    }
+    const common = { virtualMs: nowMs, events, traceHash: this.#trace.digest(), seen: this.#seen };
+    return { seed: this.#plan.seed, failure, diary: this.#diary.lines(), ...common };
+  }
+
+  async #play(): Promise<void> {
+    const { safetyMs, faults } = this.#plan;
+    const late = new Set(faults.flatMap((fault) => (fault.kind === 'late' ? [fault.peer] : [])));
+    for (const { index } of this.#peers) if (!late.has(index) && !this.#isHeldBack(index)) this.#wantUp(index);
+    for (const fault of faults) this.#kernel.at(fault.atMs, () => this.#begin(fault));
+    for (const [index, liar] of this.#liars) this.#kernel.at(index, () => this.#babble(liar));
+    this.#kernel.at(safetyMs, () => undefined);
+    await this.#kernel.run({ until: () => this.#kernel.nowMs >= safetyMs });
+    this.#heal();
+    const endMs = this.#kernel.nowMs + PATIENCE_MS;
+    this.#kernel.at(endMs, () => undefined);
+    let untilLook = 0;
+    const there = (): boolean => {
+      if (this.#kernel.nowMs >= endMs) return true;
+      if (untilLook-- > 0) return false;
+      untilLook = 64;
+      return this.#progress.behind(this.#judged()).length === 0;
+    };
+    await this.#kernel.run({ until: there });
+    if (!this.#seen.overrun) this.#progress.check(this.#judged());
+  }
+
+  /** Correct peers that are to be members of the healed run. */
+  #judged(): VirtualPeer[] {
+    return this.#peers.filter(({ index }) => this.#wanted.has(index) && !this.#liars.has(index));
+  }
+
+  // --- faults ---------------------------------------------------------------------------------------------------------
+
+  #begin(fault: Fault): void {
+    if (this.#healing) return;
+    this.#diary.note(this.#kernel.nowMs, -1, `fault: ${fault.kind} ${'peer' in fault ? `peer ${fault.peer}` : ''}`);
+    switch (fault.kind) {
+      case 'cut': {
+        const [a, b] = fault.groups as [number[], number[]];
+        this.#block([...pairs(a, b), ...pairs(b, a)], fault.forMs);
+        const notice = () => pairs(a, b).forEach(([from, to]) => this.#network.noticeCut(from, to));
+        this.#kernel.after(fault.noticedMs, notice);
+        return;
+      }
+      case 'one-way':
+        return this.#block(pairs(fault.from, fault.to), fault.forMs);
+      case 'storm': {
+        const { loss, duplicates, delayMs } = fault;
+        this.#network.weather = { loss, duplicates, delayMs };
+        this.#kernel.after(fault.forMs, () => {
+          this.#network.weather = FAIR;
+        });
+        return;
+      }
+      case 'pause':
+        return this.#peers[fault.peer]!.pause(fault.forMs);
+      case 'crash':
+        return this.#crash(fault);
+      case 'leave':
+        return this.#leave(fault);
+      case 'late':
+        if (!this.#isHeldBack(fault.peer)) this.#wantUp(fault.peer);
+        return;
+      case 'jump':
+        return this.#clocks[fault.peer]!.jump(fault.byMs);
+      case 'skew':
+      case 'lie':
+        return; // from the beginning
+      default:
+        return fault satisfies never;
+    }
+  }
+
+  #block(ways: readonly (readonly [number, number])[], forMs: number): void {
+    for (const [from, to] of ways) this.#network.block(from, to);
+    this.#kernel.after(forMs, () => {
+      for (const [from, to] of ways) this.#network.unblock(from, to);
+    });
+  }
+
+  #crash({ peer, forMs, lastWrite }: Fault & { kind: 'crash' }): void {
+    if (!this.#peers[peer]!.isUp) return;
+    this.#seen.crashes++;
+    this.#peers[peer]!.crash(lastWrite);
+    this.#kernel.after(forMs, () => {
+      if (this.#wanted.has(peer)) this.#peers[peer]!.start();
+    });
+  }
+
+  #leave({ peer, backAfterMs }: Fault & { kind: 'leave' }): void {
+    const virtual = this.#peers[peer]!;
+    if (!virtual.isUp) return;
+    this.#wanted.delete(peer);
+    virtual.leave();
+    // who does not hear the certificate in time goes without it
+    this.#kernel.after(LEAVE_MS, () => {
+      if (this.#wanted.has(peer)) return;
+      virtual.crash();
+      if (backAfterMs !== null) this.#kernel.after(backAfterMs, () => this.#wantUp(peer));
+    });
+  }
+
+  #wantUp(index: number): void {
+    const peer = this.#peers[index]!;
+    this.#wanted.add(index);
+    peer.finished = false;
+    peer.start();
+  }
+
+  /** No more faults, and every correct peer is up. Cuts and storms end by themselves before. Liars go on lying. */
+  #heal(): void {
+    this.#healing = true;
+    this.#network.weather = FAIR;
+    this.#diary.note(this.#kernel.nowMs, -1, 'healed');
+    for (const index of this.#wanted) this.#peers[index]!.start();
+    this.#progress.healed();
+  }
+
+  /** Liars come in once the correct ones are so many that the liars among them are tolerated. */
+  #isHeldBack(index: number): boolean {
+    return this.#liars.has(index) && this.#liarsWait;
+  }
+
+  #letLiarsIn(roster: readonly PeerId[]): void {
+    if (!this.#liarsWait) return;
+    const correct = roster.filter((peer) => this.#isCorrect(peer)).length;
+    if (correct < 2 * this.#plan.liars + 1) return;
+    this.#liarsWait = false;
+    for (const index of this.#liars.keys()) this.#kernel.after(0, () => this.#wantUp(index));
+  }
+
+  #isCorrect(peer: PeerId): boolean {
+    return !this.#liars.has(this.#signers.findIndex(({ self }) => self === peer));
+  }
+
+  #babble(liar: Liar): void {
+    liar.babble();
+    this.#kernel.after(BABBLE_MS, () => this.#babble(liar));
+  }
+
+  // --- what the checkers see ------------------------------------------------------------------------------------------
+
+  #world({ ledger, library, work }: { ledger: Ledger; library: BlobLibrary; work: WorkChecker }): World {
+    const { peers, seed, stepMs, encodeMs, applyMs, diskMs, inlineBytesMax } = this.#plan;
+    const step = { kind: 'lognormal', median: stepMs, sigma: 0.3 } as const;
+    const compute = { step, peers: {}, stragglers: null, encodeMs, applyMs, diskMs, handleMs: 0 };
+    return {
+      kernel: this.#kernel,
+      network: this.#network,
+      library,
+      ledger,
+      host: new SyntheticHost(this.#genesis, peers, undefined, work),
+      compute: new ComputeModel(compute, { peers, seed }),
+      trace: this.#trace,
+      genesis: this.#genesis,
+      layout: modelLayout(this.#genesis.model),
+      indexOf: new Map(this.#signers.map(({ self }, i) => [self, i])),
+      peers: this.#peers,
+      payloads: new WeakMap(),
+      onReport: (peer, report) => this.#onReport(peer, report),
+      clocks: this.#clocks,
+      inlineBytesMax,
+      onStep: (peer, event, effects) => this.#onStep(peer, event, effects),
+    };
+  }
+
+  #onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
+    this.#diary.onStep(this.#kernel.nowMs, peer.index, event, effects);
+    if (this.#liars.has(peer.index)) return;
+    for (const effect of effects) if (effect.type === 'append') this.#onAppend(effect);
+    if (this.#seen.overrun) return;
+    for (const checker of this.#checkers) checker.onStep?.(peer, event, effects);
+  }
+
+  #onAppend({ entry: { block, certificate } }: Effect & { type: 'append' }): void {
+    if (block.kind === 'membership') this.#seen.membershipBlocks++;
+    if (certificate.view > 0) this.#seen.laterViews++;
+    const recorded = this.#chronicle.get(block.previous);
+    const roster = recorded?.after.roster ?? [];
+    const lying = roster.filter(({ peer }) => !this.#isCorrect(peer)).length;
+    if (lying > 0 && roster.length < 3 * lying + 1) this.#seen.overrun = true;
+  }
+
+  #onSent(index: number, message: Message): void {
+    if (this.#seen.overrun) return;
+    for (const checker of this.#checkers) checker.onSent?.(this.#peers[index]!, message);
+  }
+
+  #onAnswer(index: number, answer: Uint8Array): void {
+    try {
+      const history = decodeHistory(answer, runIdOf(this.#genesis));
+      for (const checker of this.#checkers) checker.onAnswer?.(this.#peers[index]!, history);
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      throw new Violation('crash', `peer ${index} gives an answer that nobody can read: ${error.message}`);
+    }
+  }
+
+  #onReport(peer: VirtualPeer, report: Report): void {
+    this.#diary.onReport(this.#kernel.nowMs, peer.index, report);
+    if (this.#liars.has(peer.index)) return;
+    const { warnings } = this.#seen;
+    if (report.kind === 'warning') warnings[report.code] = (warnings[report.code] ?? 0) + 1;
+    if (report.kind === 'synced') this.#seen.restored++;
+    if (report.kind !== 'round') return;
+    this.#letLiarsIn(peer.machine?.standing.roster ?? []);
+    if (!report.final) this.#seen.unfinalRounds++;
+    else {
+      this.#seen.finalRounds++;
+      this.#progress.onFinalRound(peer, report.round);
+    }
+  }
+}
+
+/** A peer that wants to go stays so long for its certificate, as the real one does. */
+const LEAVE_MS = 2500;
+
+function habitsOf(faults: readonly Fault[]): Map<number, Set<Habit>> {
+  const habits = new Map<number, Set<Habit>>();
+  for (const fault of faults) {
+    if (fault.kind !== 'lie') continue;
+    habits.set(fault.peer, (habits.get(fault.peer) ?? new Set()).add(fault.habit));
+  }
+  return habits;
+}
+
+function pairs(from: readonly number[], to: readonly number[]): [number, number][] {
+  return from.flatMap((a) => to.map((b): [number, number] => [a, b]));
+}
