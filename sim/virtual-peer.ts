@@ -329,7 +329,7 @@ export class VirtualPeer implements Endpoint {
     const { kernel, compute, host, ledger, trace } = this.#world;
     this.#stopTraining();
     const startMs = Math.max(kernel.nowMs, this.#busyUntilMs);
-    host.train(this.index, { steps, firstStep, firstPosition });
+    host.train(this.index, { round, steps, firstStep, firstPosition });
     trace.add(kernel.nowMs, this.index, 'train', round);
     ledger.turn(this.index, 'training', startMs);
     const ends = compute.stepEnds(this.index, steps);
@@ -458,7 +458,7 @@ export class VirtualPeer implements Endpoint {
     const updates = entry.block.updates.map(({ author, payload, tokens }) => {
       return { payload, tokens, bytes: library.bytes(payload)!, own: author === this.id };
     });
-    this.#settle(host.apply(this.index, { block, updates, final }), { block, state, answer: 'applied' });
+    this.#settle(host.apply(this.index, { block, round: entry.block.round, updates, final }), { block, state, answer: 'applied' });
   }
 
   #restore({ state, block, holders, included }: Effect & { type: 'restore' }): void {

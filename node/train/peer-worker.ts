@@ -121,8 +121,9 @@ export class PeerWorker {
   #store!: BlobStore;
   #own!: RecordFile;
   #checkpoints!: string;
-  /** root of the agreed state that the replica holds */
+  /** root and round of the agreed state that the replica holds */
   #root: Hash | undefined;
+  #round = 0;
   readonly #updates = new OwnUpdates();
   /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
   #ownLater: SavedOwn | undefined;
@@ -241,7 +242,8 @@ export class PeerWorker {
       updates.push({ payload: bytes, tokens, own: own ? this.#updates.kindOf(payload) : undefined });
     }
     this.#replica.apply(updates, { final: request.final });
-    this.#updates.applied({ own: request.updates.find(({ own }) => own)?.payload, final: request.final });
+    const own = request.updates.find((update) => update.own)?.payload;
+    this.#updates.applied({ own, round: this.#round, final: request.final });
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
     const applied = await this.#settle(state, request.block);
     return { ...applied, valLoss: await this.#evaluate(request.state.round, request.evaluateAll) };
@@ -308,7 +310,7 @@ export class PeerWorker {
       throw error;
     }
     const { id, size } = await writeBlob(this.#store, payload);
-    this.#updates.made({ id, size });
+    this.#updates.made({ id, size, round: this.#round });
     await this.#own.save(encodeOwn({ base, updates: this.#updates.export(), vectors: this.#replica.exportOwn() }));
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
     const { tokens, steps, skipped, meanLoss: loss } = result;
@@ -328,6 +330,7 @@ export class PeerWorker {
     if (target.snapshot) assert(target.snapshot === manifest.id, 'a restored snapshot hashes to its name');
     const state = { ...target, snapshot: manifest.id, snapshotBytes: manifest.size };
     this.#root = rootOf(state);
+    this.#round = round;
     if (this.#ownLater?.base === this.#root) this.#takeOwn(this.#ownLater);
     const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
     let file: SnapshotFile | null = null;
@@ -380,6 +383,7 @@ export class PeerWorker {
     const file = this.#own.load();
     const own = file && decodeOwn(file);
     this.#root = rootOf(state);
+    this.#round = state.round;
     if (own?.base === this.#root) this.#takeOwn(own);
     else this.#ownLater = own;
     const open = [...this.#updates.open, ...(own?.updates.open ?? [])];

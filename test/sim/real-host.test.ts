@@ -71,11 +71,11 @@ test(
     try {
       let state = await host.initialize(0);
       for (let round = 0; round < rounds; round++) {
-        const plan = { firstStep: round, steps: 1, firstPosition: round * genesis.batch };
+        const plan = { round, firstStep: round, steps: 1, firstPosition: round * genesis.batch };
         host.train(0, plan);
         const contribution = await host.contribute(0, 1);
         const updates = [{ ...contribution!, own: true }];
-        state = await host.apply(0, { block: String(round), updates, final: true });
+        state = await host.apply(0, { block: String(round), round, updates, final: true });
         await plain.trainRound(plan);
         await engine.readParameters(expected);
         const theta = new Float32Array(state.bytes!.slice().buffer);
@@ -135,7 +135,7 @@ test(
   async () => {
     const { genesis } = genesisOf(1, { rounds: 2, innerSteps: 2 });
     const host = await openHost(genesis, 1);
-    const plan = { firstStep: 0, steps: 2, firstPosition: 0 };
+    const plan = { round: 0, firstStep: 0, steps: 2, firstPosition: 0 };
     try {
       const initial = await host.initialize(0);
       host.train(0, plan);
