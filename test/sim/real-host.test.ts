@@ -111,11 +111,11 @@ test(
       const host = await openHost(genesis, 1);
       try {
         await host.initialize(0);
-        host.train(0, { ...plan, steps: planned });
+        host.train(0, { ...plan, steps: planned, round: 0 });
         // an answer about another peer of the thread comes after the six steps
         if (ahead) {
           await host.initialize(1);
-          host.train(1, plan);
+          host.train(1, { ...plan, round: 0 });
           await host.contribute(1, 6);
         }
         const contribution = await host.contribute(0, asked);
