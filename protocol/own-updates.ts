@@ -5,6 +5,8 @@ export interface OwnPayload {
   id: Hash;
   /** bytes */
   size: number;
+  /** that it was made for */
+  round: number;
 }
 
 /** An own update that a history has taken up. */
@@ -47,20 +49,16 @@ export class OwnUpdates {
   }
 
   /**
-   * A round has been applied. A final one decides on all updates before it, but for those made on the very state that it
-   * leads to: an unfinal round may have led there before.
-   * @param own payload of this peer's update in it, if any
+   * A round has been applied. A final one decides on all updates up to it. Those of later rounds stay open: unfinal rounds
+   * may have led to the very state that they were made on.
+   * @param block.own payload of this peer's update in it, if any
    */
-  applied({ own, final }: { own: Hash | undefined; final: boolean }): void {
+  applied({ own, round, final }: { own: Hash | undefined; round: number; final: boolean }): void {
+    this.#setAside({ counts: this.#pending?.id === own });
     if (final) {
-      for (const [id, open] of this.#open) {
-        if (open.counts || open.passed || id === own) this.#open.delete(id);
-        else this.#open.set(id, { ...open, passed: true });
-      }
-      this.#pending = undefined;
+      for (const [id, open] of this.#open) if (open.counts || open.round <= round) this.#open.delete(id);
       return;
     }
-    this.#setAside({ counts: this.#pending?.id === own });
     const returned = own === undefined ? undefined : this.#open.get(own);
     if (returned) this.#open.set(returned.id, { ...returned, counts: true });
   }
@@ -94,7 +92,7 @@ export class OwnUpdates {
   }
 
   #setAside({ counts }: { counts: boolean }): void {
-    if (this.#pending) this.#open.set(this.#pending.id, { ...this.#pending, counts, passed: false });
+    if (this.#pending) this.#open.set(this.#pending.id, { ...this.#pending, counts });
     this.#pending = undefined;
   }
 }
@@ -102,8 +100,6 @@ export class OwnUpdates {
 interface Open extends OwnPayload {
   /** it is in an unfinal round of the history that the peer is on; else its work is in the residual */
   counts: boolean;
-  /** a final round has passed since */
-  passed: boolean;
 }
 
 export interface SavedOwnUpdates {

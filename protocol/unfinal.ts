@@ -3,7 +3,7 @@ import type { Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { Hash } from './hash.ts';
 import { comparePeers, type PeerId } from './identity.ts';
-import type { Membership } from './membership.ts';
+import { isMember, type Membership } from './membership.ts';
 import type { MessageOf, Proposal, Vote } from './messages.ts';
 import type { Payloads } from './payloads.ts';
 import { peersOf } from './roster.ts';
@@ -52,7 +52,8 @@ export class Unfinal {
   }
 
   onVote(vote: Vote): void {
-    if (vote.height !== this.#core.branch.head.height + 1 || vote.view !== 0 || !vote.block) return;
+    const { head } = this.#core.branch;
+    if (vote.height !== head.height + 1 || vote.view !== 0 || !vote.block || !isMember(head, vote.author)) return;
     let votes = this.#endorsements.get(vote.block);
     if (!votes) {
       if (this.#endorsements.size >= ENDORSED_BLOCKS_MAX) this.#endorsements.clear();

@@ -27,13 +27,13 @@ export async function* trainCentralized(
   await host.initialize(PEER);
   for (let done = 0; done < steps; ) {
     const part = Math.min(evaluateEvery, steps - done);
-    host.train(PEER, { firstStep: done, steps: part, firstPosition: done * genesis.batch });
+    host.train(PEER, { round: 0, firstStep: done, steps: part, firstPosition: done * genesis.batch });
     const update = await host.contribute(PEER, part);
     done += part;
     // a training that fell apart stays where it was, and its loss says so
     if (update) {
       const block = `centralized ${done}`;
-      await host.apply(PEER, { block, updates: [update], own: update.payload, final: true });
+      await host.apply(PEER, { block, round: 0, updates: [update], own: update.payload, final: true });
     }
     const last = done >= steps;
     const whole = last ? host.evaluate(PEER, true) : null;

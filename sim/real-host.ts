@@ -57,7 +57,7 @@ export class RealHost implements ReplicaHost {
     return this.#of(peer).restore(peer, snapshot, included);
   }
 
-  train(peer: number, plan: RoundPlan): void {
+  train(peer: number, plan: RoundPlan & { round: number }): void {
     ignore(this.#of(peer).train(peer, plan));
   }
 

@@ -24,6 +24,7 @@ export interface Contribution {
 export interface ApplyRequest {
   /** names the outcome: a block says which state it builds on */
   block: Hash;
+  round: number;
   /** the same list for all who apply the block */
   updates: { payload: Hash; bytes: Uint8Array; tokens: number }[];
   /** payload of the peer's own update among them */
@@ -44,7 +45,7 @@ export interface ReplicaHost {
   /** A fetched snapshot becomes the peer's agreed state; `included` are own updates that are in it. */
   restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled>;
   /** Begins to train from the agreed parameters; ended by `contribute` or `abandon`, which say after how many steps. */
-  train(peer: number, plan: RoundPlan): void;
+  train(peer: number, plan: RoundPlan & { round: number }): void;
   /** @returns null when nothing of use was learned */
   contribute(peer: number, steps: number): Promise<Contribution | null>;
   /** Overtaken: what the steps changed goes to the residual. */

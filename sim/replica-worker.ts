@@ -114,7 +114,7 @@ export class ReplicaWorker {
     return shared(await this.#seat(peer).restore(snapshot, included));
   }
 
-  train(peer: number, plan: RoundPlan): void {
+  train(peer: number, plan: RoundPlan & { round: number }): void {
     this.#seat(peer).train(plan);
   }
 

@@ -123,7 +123,9 @@ export class Seat<Optimizer> {
   #updates = new OwnUpdates();
   /** payloads of own updates that may still come to count: on the disk for as long */
   #payloads = new Map<Hash, Uint8Array>();
-  #training: { plan: RoundPlan; stop: { steps: number }; done: Promise<Trained<Optimizer>> } | undefined;
+  #training:
+    | { plan: RoundPlan & { round: number }; stop: { steps: number }; done: Promise<Trained<Optimizer>> }
+    | undefined;
   #stop = { steps: 0 };
   #saved: Saved[] = [];
   #version = 0;
@@ -158,7 +160,7 @@ export class Seat<Optimizer> {
     return this.#inTurn(() => this.#restore(snapshot, included));
   }
 
-  train(plan: RoundPlan): void {
+  train(plan: RoundPlan & { round: number }): void {
     const stop = { steps: plan.steps };
     this.#stop = stop;
     void this.#inTurn(async () => this.#train(plan, stop));
@@ -226,7 +228,7 @@ export class Seat<Optimizer> {
     return known ? this.#save(known, null) : this.#settle(snapshot.id);
   }
 
-  #train(plan: RoundPlan, stop: { steps: number }): void {
+  #train(plan: RoundPlan & { round: number }, stop: { steps: number }): void {
     assert(this.#agreed, 'training begins from an agreed state');
     this.#observer?.onTrain(this.#peer);
     const done = this.#trainer.train({ ...this.#request(plan), stop });
@@ -235,6 +237,7 @@ export class Seat<Optimizer> {
   }
 
   async #contribute(steps: number): Promise<Contribution | null> {
+    const { round } = this.#training?.plan ?? { round: 0 };
     const trained = await this.#settleTraining(steps);
     if (trained.badParameters || trained.tokens === 0) return null;
     this.#replica.withdraw();
@@ -247,7 +250,7 @@ export class Seat<Optimizer> {
     }
     this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
     const { id } = blobManifest(bytes, nativeSha256);
-    this.#updates.made({ id, size: bytes.length });
+    this.#updates.made({ id, size: bytes.length, round });
     this.#payloads.set(id, bytes);
     const { version } = this.#save(this.#agreed!, null);
     const { tokens, meanLoss: loss } = trained;
@@ -260,7 +263,7 @@ export class Seat<Optimizer> {
     this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
   }
 
-  async #apply({ block, updates, own, final }: ApplyRequest): Promise<Settled> {
+  async #apply({ block, round, updates, own, final }: ApplyRequest): Promise<Settled> {
     const kind = own === undefined ? undefined : this.#updates.kindOf(own);
     const known = this.#states.get(block);
     if (known) {
@@ -273,7 +276,7 @@ export class Seat<Optimizer> {
       });
       this.#replica.apply(certified, { final });
     }
-    this.#updates.applied({ own, final });
+    this.#updates.applied({ own, round, final });
     return known ? this.#save(known, null) : this.#settle(block);
   }
 

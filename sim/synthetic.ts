@@ -152,7 +152,7 @@ export class SyntheticHost implements ReplicaHost {
     return this.#seats[peer]!.restore(snapshot, included);
   }
 
-  train(peer: number, plan: RoundPlan): void {
+  train(peer: number, plan: RoundPlan & { round: number }): void {
     this.#seats[peer]!.train(plan);
   }
 

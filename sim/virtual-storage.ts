@@ -55,7 +55,11 @@ export class VirtualStorage {
     ledger.turn(index, 'applying', kernel.nowMs);
     const updates = this.#updatesOf(entry.block);
     const own = entry.block.updates.find(({ author }) => author === id)?.payload;
-    this.settle(host.apply(index, { block, updates, own, final }), { block, state, answer: 'applied' });
+    this.settle(host.apply(index, { block, round: entry.block.round, updates, own, final }), {
+      block,
+      state,
+      answer: 'applied',
+    });
   }
 
   restore({ state, block, holders, included }: Effect & { type: 'restore' }): void {

@@ -52,7 +52,7 @@ export class VirtualTraining {
     const { kernel, compute, host, ledger, trace } = world;
     this.stop();
     const startMs = Math.max(kernel.nowMs, this.#busyUntilMs);
-    host.train(index, { steps, firstStep, firstPosition });
+    host.train(index, { round, steps, firstStep, firstPosition });
     trace.add(kernel.nowMs, index, 'train', round);
     ledger.turn(index, 'training', startMs);
     const ends = compute.stepEnds(index, steps);

@@ -101,8 +101,9 @@ export class PeerWorker {
   #store!: BlobStore;
   #own!: RecordFile;
   #checkpoints!: Checkpoints;
-  /** root of the agreed state that the replica holds */
+  /** root and round of the agreed state that the replica holds */
   #root: Hash | undefined;
+  #round = 0;
   readonly #updates = new OwnUpdates();
   /** what the replica's pending update was encoded to */
   #payload: Uint8Array | null = null;
@@ -135,7 +136,7 @@ export class PeerWorker {
     const [replica, store] = [this.#replica, this.#store];
     this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine, updates: this.#updates });
     const loaded = await this.#checkpoints.load();
-    const open = loaded.applied ? await this.#loadOwn(rootOf(loaded.applied.state)) : [];
+    const open = loaded.applied ? await this.#loadOwn(loaded.applied.state) : [];
     return { backend: `${engine.backend} (${engine.detail})`, parameters: this.#layout.length, ...loaded, open };
   }
 
@@ -222,7 +223,7 @@ export class PeerWorker {
       updates.push({ payload: bytes, tokens, own: payload === own ? this.#updates.kindOf(payload) : undefined });
     }
     this.#replica.apply(updates, { final: request.final });
-    this.#updates.applied({ own, final: request.final });
+    this.#updates.applied({ own, round: this.#round, final: request.final });
     this.#payload = null;
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
     const { round } = state;
@@ -293,7 +294,7 @@ export class PeerWorker {
       throw error;
     }
     const { id, size } = await writeBlob(this.#store, payload);
-    this.#updates.made({ id, size });
+    this.#updates.made({ id, size, round: this.#round });
     this.#payload = payload;
     await this.#saveOwn(base);
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
@@ -319,6 +320,7 @@ export class PeerWorker {
     if (target.snapshot) assert(target.snapshot === manifest.id, 'a restored snapshot hashes to its name');
     const state = { ...target, snapshot: manifest.id, snapshotBytes: manifest.size };
     this.#root = rootOf(state);
+    this.#round = state.round;
     if (this.#ownLater?.base === this.#root) await this.#takeOwn(this.#ownLater);
     if (due) await this.#checkpoints.begin(block, state, manifest);
     else this.#checkpoints.skip();
@@ -335,8 +337,10 @@ export class PeerWorker {
    * Own work that was saved after the checkpoint that was loaded, or after one that is lost.
    * @returns own updates whose payloads must stay
    */
-  async #loadOwn(root: Hash): Promise<OwnPayload[]> {
+  async #loadOwn(state: AgreedState): Promise<OwnPayload[]> {
+    const root = rootOf(state);
     this.#root = root;
+    this.#round = state.round;
     const saved = this.#own.load();
     const own = saved && decodeOwn(saved);
     if (own?.base === root) await this.#takeOwn(own);

@@ -105,7 +105,7 @@ function drawFaults(random: RandomStream, plan: Plan): Fault[] {
     for (const habit of habits) faults.push({ kind: 'lie', peer, atMs: 0, habit });
   }
   // who leaves for good must not leave the liars more than a third
-  let mayGo = Math.max(0, honest - (2 * liars + 1));
+  let mayGo = Math.max(0, honest - Math.max(2 * liars + 1, plan.genesis.waitFor));
   const count = random.below(14);
   for (let i = 0; i < count; i++) {
     const fault = drawFault(random, plan, mayGo > 0);

@@ -71,11 +71,11 @@ test(
     try {
       let state = await host.initialize(0);
       for (let round = 0; round < rounds; round++) {
-        const plan = { firstStep: round, steps: 1, firstPosition: round * genesis.batch };
+        const plan = { round, firstStep: round, steps: 1, firstPosition: round * genesis.batch };
         host.train(0, plan);
         const contribution = await host.contribute(0, 1);
         const update = contribution!;
-        const applied = { block: String(round), updates: [update], own: update.payload, final: true };
+        const applied = { block: String(round), round, updates: [update], own: update.payload, final: true };
         state = await host.apply(0, applied);
         await plain.trainRound(plan);
         await engine.readParameters(expected);
@@ -112,11 +112,11 @@ test(
       const host = await openHost(genesis, 1);
       try {
         await host.initialize(0);
-        host.train(0, { ...plan, steps: planned });
+        host.train(0, { ...plan, steps: planned, round: 0 });
         // an answer about another peer of the thread comes after the six steps
         if (ahead) {
           await host.initialize(1);
-          host.train(1, plan);
+          host.train(1, { ...plan, round: 0 });
           await host.contribute(1, 6);
         }
         const contribution = await host.contribute(0, asked);
@@ -136,7 +136,7 @@ test(
   async () => {
     const { genesis } = genesisOf(1, { rounds: 2, innerSteps: 2 });
     const host = await openHost(genesis, 1);
-    const plan = { firstStep: 0, steps: 2, firstPosition: 0 };
+    const plan = { round: 0, firstStep: 0, steps: 2, firstPosition: 0 };
     try {
       const initial = await host.initialize(0);
       host.train(0, plan);
