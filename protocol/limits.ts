@@ -21,8 +21,10 @@ export const LIMITS = {
   historyEntriesMax: 512,
   /** Updates that a block lists: at some 230 bytes each, a proposal must fit in a gossiped message. */
   blockUpdatesMax: 768,
+  /** Joins in one block: at some 150 bytes each, with `blockUpdatesMax` updates they fit in a gossiped message. */
+  blockJoinsMax: 256,
   /** Peers that ask to join and wait for a certificate; a stranger can mint identities for nothing. */
-  pendingJoinsMax: 256,
+  pendingJoinsMax: 1024,
   /** Messages for the next heights that are kept until this peer gets there. */
   futureMessagesMax: 1024,
   /** Views of one height for which votes are kept: beyond it the sender is far ahead and will send certificates. */

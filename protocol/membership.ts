@@ -21,6 +21,7 @@ export class Membership {
   /** peers that let a whole quorum wait pass in silence; cleared by any word of theirs */
   readonly absent = new Set<PeerId>();
   leaving = false;
+  #attempts = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -81,7 +82,7 @@ export class Membership {
 
   joinMessage(round: number) {
     const { run, signer } = this.#core.context;
-    const unsigned = { author: signer.self, round };
+    const unsigned = { author: signer.self, round, attempt: this.#attempts++ };
     const join = { ...unsigned, signature: signer.sign(joinBytes(run, unsigned)) };
     return { type: 'join', run, join } as const;
   }
@@ -121,7 +122,7 @@ export class Membership {
     const joins = [...this.#joins.values()]
       .filter((join) => !roster.has(join.author) && join.round + REQUEST_AGE_MAX >= head.round)
       .sort((a, b) => comparePeers(a.author, b.author))
-      .slice(0, Math.max(0, LIMITS.rosterMax - roster.size));
+      .slice(0, Math.max(0, Math.min(LIMITS.blockJoinsMax, LIMITS.rosterMax - roster.size)));
     const leaves = [...this.#leaves.values()]
       .filter((leave) => roster.has(leave.author) && leave.height + REQUEST_AGE_MAX > head.height)
       .sort((a, b) => comparePeers(a.author, b.author));

@@ -40,6 +40,8 @@ export const wireJoin = z.strictObject({
   author: wirePeer,
   /** the joiner's round when it asked; an old request cannot be replayed */
   round: wireRound,
+  /** how often it asked before: gossip carries the same bytes only once, so each time they are others */
+  attempt: wireCount(1_000_000),
   signature: wireSignature,
 });
 export type Join = z.infer<typeof wireJoin>;
@@ -65,7 +67,7 @@ export const wireBlock = z.strictObject({
   /** null when certified by the roster; else the peers, in order, that went on without a quorum and all sign */
   members: z.array(wirePeer).min(1).max(LIMITS.rosterMax).nullable(),
   updates: z.array(wireUpdate).max(LIMITS.blockUpdatesMax),
-  joins: z.array(wireJoin).max(LIMITS.pendingJoinsMax),
+  joins: z.array(wireJoin).max(LIMITS.blockJoinsMax),
   leaves: z.array(wireLeave).max(LIMITS.rosterMax),
 });
 export type Block = z.infer<typeof wireBlock>;

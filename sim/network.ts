@@ -137,9 +137,15 @@ export class SimulatedNetwork {
     }
   }
 
-  /** Publishes a message to everybody. The same bytes from the same peer go nowhere for two minutes, as in gossipsub. */
+  /**
+   * Publishes a message to everybody. For two minutes gossip takes the same bytes no more; then, as on the real node, they
+   * go to each neighbour directly.
+   */
   broadcast(from: number, message: Message): void {
-    if (!this.#wasSaid(from, this.#sayableOf(message).name)) this.#broadcasts.publish(from, this.#sending(message));
+    const wasSaid = this.#wasSaid(from, this.#sayableOf(message).name);
+    const sending = this.#sending(message);
+    if (!wasSaid) return this.#broadcasts.publish(from, sending);
+    for (const to of this.#overlay.neighbours(from)) this.#broadcasts.send(from, to, sending);
   }
 
   /** Without a connection it goes nowhere, as on the real node. */
