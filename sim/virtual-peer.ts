@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { firstHead, stateAt } from '../protocol/chain.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
 import { isCoded } from '../protocol/errors.ts';
@@ -187,6 +188,7 @@ export class VirtualPeer implements Endpoint {
   /** Effects go out one after the other; those that must be durable first are waited for. */
   #drain(): void {
     const { diskMs } = this.#world.compute;
+    const life = this.#life;
     this.#draining = true;
     for (let next = 0; next < this.#queue.length; next++) {
       const effect = this.#queue[next]!;
@@ -200,7 +202,7 @@ export class VirtualPeer implements Endpoint {
         }
         this.#keep(effect);
       } else this.#carryOut(effect);
-      if (!this.machine) return;
+      if (this.#life !== life) return;
     }
     this.#queue = [];
     this.#draining = false;
@@ -371,6 +373,8 @@ export class VirtualPeer implements Endpoint {
   #fetch({ payload, size, holders, inline }: Effect & { type: 'fetch' }): void {
     const { library } = this.#world;
     if (inline) {
+      const error = inlineFault(inline, payload, size);
+      if (error) return this.#give({ type: 'payload', payload, error });
       library.put(this.index, payload, inline);
       return this.#checked(payload);
     }
@@ -435,19 +439,16 @@ export class VirtualPeer implements Endpoint {
     ledger.turn(this.index, 'fetching', kernel.nowMs);
     this.#pull(snapshot, holders, 'snapshot', (complete) => {
       const bytes = complete ? library.bytes(snapshot.id) : undefined;
-      if (!bytes) {
-        const error = 'E_BLOB_UNAVAILABLE';
-        return this.#give({
-          type: 'restored',
-          snapshot: snapshot.id,
-          snapshotBytes: snapshot.size,
-          served: false,
-          error,
-        });
-      }
+      const failed = (error: string): void => {
+        const { id, size } = snapshot;
+        this.#give({ type: 'restored', snapshot: id, snapshotBytes: size, served: false, error });
+      };
+      if (!bytes) return failed('E_BLOB_UNAVAILABLE');
       this.#stopTraining();
-      this.#compute(compute.applyMs, host.restore(this.index, { id: snapshot.id, bytes }, included), (settled) => {
-        this.#settled(settled, { block, state, answer: 'restored' });
+      const restored = host.restore(this.index, { id: snapshot.id, bytes }, included).catch(refusalOf);
+      this.#compute(compute.applyMs, restored, (settled) => {
+        if (typeof settled === 'string') failed(settled);
+        else this.#settled(settled, { block, state, answer: 'restored' });
       });
     });
   }
@@ -490,4 +491,23 @@ export class VirtualPeer implements Endpoint {
       this.#give({ type: 'history', peer, history });
     });
   }
+}
+
+/** An inline payload must be the one that its header names. Asked once for all who receive the message. */
+function inlineFault(inline: Uint8Array, payload: Hash, size: number): string | null {
+  if (inline.length !== size) return 'E_PAYLOAD_SIZE';
+  let name = namesOfInlines.get(inline);
+  if (name === undefined) {
+    name = createHash('sha256').update(inline).digest('hex');
+    namesOfInlines.set(inline, name);
+  }
+  return name === payload ? null : 'E_PAYLOAD_FORMAT';
+}
+
+const namesOfInlines = new WeakMap<Uint8Array, Hash>();
+
+/** Why a snapshot is of no use; a worker that died is no fault of the snapshot's. @throws what is no refusal */
+function refusalOf(cause: unknown): string {
+  if (isCoded(cause) && cause.code !== 'E_WORKER' && cause.code !== 'E_INTERNAL') return cause.code;
+  throw cause;
 }
