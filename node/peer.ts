@@ -35,9 +35,12 @@ const LEAVE_MS = 2500;
 /** A payload up to this size is checked on this thread, in a few milliseconds; a larger one where the training runs. */
 const CHECK_HERE_BYTES = 1024 * 1024;
 
+/** What a peer needs of its network: a test may put its own in. */
+export type PeerNetwork = Pick<Network, 'peers' | 'broadcast' | 'sendTo' | 'request' | 'fetchBlob' | 'counters'>;
+
 export interface PeerComponents {
   signer: Signer;
-  network: Network;
+  network: PeerNetwork;
   worker: Remote<PeerWorker>;
   store: BlobStore;
   chain: ChainLog;
@@ -218,7 +221,12 @@ export class Peer {
 
   #wakeAt(atMs: number): void {
     clearTimeout(this.#wake);
-    this.#wake = setTimeout(() => this.#give({ type: 'wake' }), Math.max(1, atMs - performance.now()));
+    const onTime = (): void => {
+      // timers know whole milliseconds, and count from the beginning of the loop's turn: they may be early
+      if (performance.now() < atMs) this.#wakeAt(atMs);
+      else this.#give({ type: 'wake' });
+    };
+    this.#wake = setTimeout(onTime, Math.max(1, Math.ceil(atMs - performance.now())));
   }
 
   async #train(effect: Effect & { type: 'train' }): Promise<void> {

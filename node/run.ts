@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { CodedError } from '../protocol/errors.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
+import type { Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
 import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
@@ -271,7 +272,7 @@ function tellReady(ready: {
 }
 
 /** Hands the machine what the disk kept, after clearing the disk of what nothing refers to any more. */
-async function begin({ peer, opened, chain, record, store, genesis, identity }: Kept): Promise<void> {
+export async function begin({ peer, opened, chain, record, store, genesis, identity }: Kept): Promise<void> {
   const { snapshot, applied } = opened;
   const { entries } = chain;
   const saved = record.load() ?? null;
@@ -292,12 +293,12 @@ async function begin({ peer, opened, chain, record, store, genesis, identity }: 
 
 interface Kept {
   peer: Peer;
-  opened: Opened;
+  opened: Pick<Opened, 'applied' | 'snapshot'>;
   chain: ChainLog;
   record: RecordFile;
   store: BlobStore;
   genesis: Genesis;
-  identity: Identity;
+  identity: Signer;
 }
 
 /** A joiner needs one of its addresses to answer; a peer that was here before may find the others elsewhere, or later. */

@@ -5,7 +5,7 @@ import type { PeerEvent } from './peer-events.ts';
 import type { StepNotice } from './train/index.ts';
 
 export interface TellingComponents {
-  network: Network;
+  network: Pick<Network, 'peers' | 'counters'>;
   onEvent: (event: PeerEvent) => void;
 }
 

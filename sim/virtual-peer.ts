@@ -226,6 +226,7 @@ export class VirtualPeer implements Endpoint {
   /** Effects go out one after the other; those that must be durable first are waited for. */
   #drain(): void {
     const { diskMs } = this.#world.compute;
+    const life = this.#life;
     this.#draining = true;
     for (let next = 0; next < this.#queue.length; next++) {
       const effect = this.#queue[next]!;
@@ -242,7 +243,7 @@ export class VirtualPeer implements Endpoint {
         }
         this.#keep(effect);
       } else this.#carryOut(effect);
-      if (!this.#running) return;
+      if (this.#life !== life) return;
     }
     this.#queue.length = 0;
     this.#draining = false;

@@ -1,5 +1,5 @@
 import { codecOf } from '../protocol/codecs/index.ts';
-import { isCoded } from '../protocol/errors.ts';
+import { assert, isCoded } from '../protocol/errors.ts';
 import type { Effect } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
@@ -69,21 +69,27 @@ export class VirtualStorage {
     ledger.turn(index, 'fetching', kernel.nowMs);
     this.#pull(snapshot, holders, 'snapshot', (complete) => {
       const bytes = complete ? library.bytes(snapshot.id) : undefined;
-      if (!bytes) {
-        const { id, size } = snapshot;
-        return this.#process.give({ type: 'restored', snapshot: id, snapshotBytes: size, error: 'E_BLOB_UNAVAILABLE' });
-      }
+      const { id, size } = snapshot;
+      const failed = (error: string) =>
+        this.#process.give({ type: 'restored', snapshot: id, snapshotBytes: size, error });
+      if (!bytes) return failed('E_BLOB_UNAVAILABLE');
       this.#training.stop();
-      const restored = host.restore(index, { id: snapshot.id, bytes }, included);
-      this.settle(restored, { block, state, answer: 'restored' });
+      const restored = host.restore(index, { id, bytes }, included).catch(refusalOf);
+      this.settle(restored, { block, state, answer: 'restored' }, failed);
     });
   }
 
-  /** The training thread comes to a new agreed state, and it goes to the disk. */
-  settle(settled: Promise<Settled>, target: Target): void {
-    const { applyMs } = this.#process.world.compute;
-    const keep = (outcome: Settled): void => this.#keep(outcome, target);
-    this.#training.compute(applyMs, settled, keep, (outcome) => this.#tell(outcome, target));
+  /**
+   * The training thread comes to a new agreed state, and it goes to the disk.
+   * @param failed told instead of the state why a snapshot is of no use
+   */
+  settle(settled: Promise<Settled | string>, target: Target, failed: (error: string) => void = assertNever): void {
+    this.#training.compute(
+      this.#process.world.compute.applyMs,
+      settled,
+      (outcome) => typeof outcome === 'string' || this.#keep(outcome, target),
+      (outcome) => (typeof outcome === 'string' ? failed(outcome) : this.#tell(outcome, target)),
+    );
   }
 
   #keep({ snapshot, snapshotBytes, bytes, version }: Settled, { block, state }: Target): void {
@@ -163,3 +169,13 @@ export class VirtualStorage {
 }
 
 const NONE_REFUSED = new Map<MessageOf<'header'>, string>();
+
+/** Why a snapshot is of no use; a worker that died is no fault of the snapshot's. @throws what is no refusal */
+function refusalOf(cause: unknown): string {
+  if (isCoded(cause) && cause.code !== 'E_WORKER' && cause.code !== 'E_INTERNAL') return cause.code;
+  throw cause;
+}
+
+function assertNever(error: string): void {
+  assert(false, `only a snapshot can be refused: ${error}`);
+}

@@ -1,0 +1,392 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Effect, Event, Report, Restart } from '../../protocol/events.ts';
+import { runIdOf } from '../../protocol/genesis.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { Machine } from '../../protocol/machine.ts';
+import type { Message } from '../../protocol/messages.ts';
+import { encodeRecord } from '../../protocol/record.ts';
+import { joinBytes } from '../../protocol/signing.ts';
+import type { AgreedState, Entry } from '../../protocol/wire.ts';
+import { Cluster } from '../helpers/cluster.ts';
+import { testSigner } from '../helpers/signers.ts';
+import {
+  type Asked,
+  type DriverInit,
+  type DriverUnderTest,
+  idOf,
+  snapshotAfter,
+  UNLOADABLE,
+  validPayload,
+} from './driver-under-test.ts';
+
+/**
+ * What a driver owes the machine (the duties at the head of `protocol/machine.ts`), as far as it shows from outside. The
+ * machine is a script here: it returns the effects that a test wants carried out and keeps the events that come back.
+ */
+
+type EventOf<T extends Event['type']> = Event & { type: T };
+
+/** A history of real blocks, made by a peer that was alone. */
+const history = (() => {
+  const cluster = new Cluster(1, 2);
+  const [founder] = cluster.peers as [Cluster['peers'][number]];
+  founder.start();
+  if (!cluster.runUntil(() => founder.lastRound >= 3, 60_000)) throw new Error('one peer alone makes rounds');
+  return { genesis: cluster.genesis, told: founder.machine!.history(0, 0) };
+})();
+const { genesis } = history;
+const run = runIdOf(genesis);
+const [firstEntry, secondEntry] = history.told.entries as [Entry, Entry];
+const state: AgreedState = history.told.states[0]!;
+const neighbour = testSigner('peer 1');
+
+/** Every number gives another message, validly signed. */
+function message(number: number): Message {
+  const unsigned = { author: neighbour.self, round: number };
+  return { type: 'join', run, join: { ...unsigned, signature: neighbour.sign(joinBytes(run, unsigned)) } };
+}
+
+const numberOf = (sent: Message): number => (sent.type === 'join' ? sent.join.round : -1);
+const record = (height: number) => encodeRecord({ height, votes: [], certificates: [], proposal: null }, undefined);
+
+function entryWith(payload: Uint8Array): Entry {
+  const [update] = firstEntry.block.updates;
+  const named = { ...update!, payload: idOf(payload), size: payload.length };
+  return { ...firstEntry, block: { ...firstEntry.block, updates: [named] } };
+}
+
+const { snapshot: _, snapshotBytes: __, ...target } = state;
+const effects = {
+  train: (steps = 3): Effect => {
+    return { type: 'train', round: 0, base: firstEntry.block.base, firstPosition: 0, steps, firstStep: 0 };
+  },
+  apply: (entry: Entry, block: Hash): Effect => ({ type: 'apply', entry, block, final: true, state: target }),
+  fetch: (bytes: Uint8Array, inline: Uint8Array | null, size = bytes.length): Effect => {
+    return { type: 'fetch', payload: idOf(bytes), size, holders: [neighbour.self], inline };
+  },
+  restore: (bytes: Uint8Array): Effect => {
+    const named = { ...state, snapshot: idOf(bytes), snapshotBytes: bytes.length };
+    return { type: 'restore', state: named, block: BLOCK, holders: [neighbour.self], included: [] };
+  },
+  say: (number: number): Effect => ({ type: 'broadcast', message: message(number) }),
+  send: (number: number): Effect => ({ type: 'send', peer: neighbour.self, message: message(number) }),
+  ask: (peer: PeerId): Effect => ({ type: 'request-history', peer, fromHeight: 0, skip: 0 }),
+};
+const BLOCK = 'b'.repeat(64);
+
+/** The script that stands in for the machine of the driver under test; other machines do nothing. */
+class Script {
+  readonly lives: { machine: Machine; events: Event[] }[] = [];
+  /** effects for the next step that is not a start, and for those after it */
+  readonly next: Effect[][] = [];
+
+  step(machine: Machine, event: Event): Effect[] {
+    let life = this.lives.find((each) => each.machine === machine);
+    if (!life) {
+      life = { machine, events: [] };
+      this.lives.push(life);
+    }
+    life.events.push(event);
+    // a message is what a test steps the machine with: what comes by itself returns nothing
+    return event.type === 'message' ? (this.next.shift() ?? []) : [];
+  }
+
+  get events(): Event[] {
+    return this.lives.at(-1)?.events ?? [];
+  }
+
+  of<T extends Event['type']>(type: T): EventOf<T>[] {
+    return this.events.filter((event): event is EventOf<T> => event.type === type);
+  }
+}
+
+export type MakeDriver = (init: DriverInit) => DriverUnderTest | Promise<DriverUnderTest>;
+
+export function describeDriver(title: string, make: MakeDriver): void {
+  describe(`${title} keeps the driver contract`, () => {
+    let script: Script;
+    let driver: DriverUnderTest;
+    let left: number[];
+    let asked: Asked[];
+    let onLeave: (sent: Message) => void;
+
+    beforeEach(async () => {
+      script = new Script();
+      [left, asked, onLeave] = [[], [], () => undefined];
+      vi.spyOn(Machine.prototype, 'step').mockImplementation(function (this: Machine, event) {
+        return this === driver.machine ? script.step(this, event) : (driver.neighbourStep?.(event) ?? []);
+      });
+      vi.spyOn(Machine.prototype, 'history').mockImplementation(() => history.told);
+      driver = await make({
+        genesis,
+        signers: [testSigner('peer 0'), neighbour],
+        onLeave: (sent) => {
+          left.push(numberOf(sent));
+          onLeave(sent);
+        },
+        onAsked: (what) => asked.push(what),
+      });
+    });
+
+    afterEach(async () => {
+      await driver.close();
+      vi.restoreAllMocks();
+      for (const { events } of script.lives) {
+        const starts = events.map(({ type }) => type === 'start');
+        expect([starts.indexOf(true), starts.lastIndexOf(true)], 'start is first, and once').toEqual([0, 0]);
+        const clock = events.map(({ nowMs }) => nowMs);
+        expect(clock, 'the clock does not run backwards').toEqual([...clock].sort((a, b) => a - b));
+      }
+    });
+
+    let heard = 1000;
+    /** A step of the machine that has these effects. */
+    const give = (...step: Effect[]): void => {
+      script.next.push(step);
+      driver.hear(message(heard++));
+    };
+    const until = (condition: () => boolean, what: string) => driver.until(condition, what);
+    /** Steps, and waits for so many answers of a kind. @returns them */
+    const answers = async <T extends Event['type']>(type: T, count: number, step: Effect[]): Promise<EventOf<T>[]> => {
+      give(...step);
+      await until(() => script.of(type).length >= count, `${count} of ${type}`);
+      return script.of(type);
+    };
+
+    describeTalking();
+    describeDisk();
+    describeAnswers();
+
+    function describeTalking(): void {
+      it('starts the machine before anything else, though the network speaks before', async () => {
+        driver.hear(message(1));
+        driver.connect(true);
+        await driver.start();
+        expect(script.events[0]).toMatchObject({ type: 'start', restart: null });
+        expect(script.of('message')).toEqual([]);
+      });
+
+      it('tells of the peers that are there, and that they go', async () => {
+        await driver.start();
+        expect(script.of('peer')).toMatchObject([{ peer: neighbour.self, up: true }]);
+        driver.connect(false);
+        await until(() => script.of('peer').length === 2, 'the news');
+        expect(script.of('peer')[1]).toMatchObject({ peer: neighbour.self, up: false });
+      });
+
+      it('passes messages with who handed them over', async () => {
+        await driver.start();
+        driver.hear(message(7));
+        await until(() => script.of('message').length === 1, 'the message');
+        expect(script.of('message')[0]).toMatchObject({ from: neighbour.self, message: message(7) });
+      });
+
+      it('carries effects out in order, those of later steps after those that wait for the disk', async () => {
+        await driver.start();
+        const { say, send, train, ask } = effects;
+        give(send(1), say(2), { type: 'persist', record: record(1) }, send(3), train(), say(4), ask(neighbour.self));
+        give(send(5), { type: 'append', entry: firstEntry }, say(6));
+        await until(() => left.length === 6, 'six messages');
+        expect(left).toEqual([1, 2, 3, 4, 5, 6]);
+        const order = ['send', 'broadcast', 'send', 'train', 'broadcast', 'request-history', 'send', 'broadcast'];
+        expect(asked).toEqual(order);
+      });
+
+      it('wakes the machine at the time last asked for or later, and not for an earlier wish', async () => {
+        await driver.start();
+        for (let i = 0; i < 20; i++) {
+          const nowMs = script.events.at(-1)!.nowMs;
+          // of all fractions of a millisecond: timers know whole ones
+          const [wishMs, lastMs] = [nowMs + 1 + i / 20, nowMs + 3 + i / 20];
+          give({ type: 'wake', atMs: wishMs }, { type: 'wake', atMs: lastMs });
+          await until(() => script.of('wake').length === i + 1, 'a wake');
+          expect(script.of('wake')[i]!.nowMs).toBeGreaterThanOrEqual(lastMs);
+        }
+        const nowMs = script.events.at(-1)!.nowMs;
+        give({ type: 'wake', atMs: nowMs + 1e6 }, { type: 'wake', atMs: nowMs + 2 });
+        await until(() => script.of('wake').length === 21, 'an earlier wake than the one asked for before');
+        expect(script.of('wake')[20]!.nowMs).toBeLessThan(nowMs + 1e6);
+      });
+
+      it("answers the history that others ask for with the machine's", async () => {
+        await driver.start();
+        expect(await driver.askHistory(2, 1)).toEqual(history.told);
+        expect(vi.mocked(Machine.prototype.history)).toHaveBeenCalledWith(2, 1);
+      });
+
+      it('gives nothing to a machine whose process is gone, and begins the next life with a start', async () => {
+        await driver.start();
+        const { nowMs } = script.events[0]!;
+        give({ type: 'wake', atMs: nowMs + 5 }, effects.train(), { type: 'initialize' }, effects.ask(neighbour.self));
+        const before = script.events.length;
+        driver.kill();
+        await driver.start();
+        await answers('restored', 1, [{ type: 'initialize' }]);
+        expect(script.lives[0]!.events).toHaveLength(before);
+        expect(script.of('wake').length + script.of('trained').length + script.of('history').length).toBe(0);
+      });
+
+      it('is silent once it has reported that it is done', async () => {
+        await driver.start();
+        const done: Report = { kind: 'done', reason: 'left' };
+        give(
+          { type: 'send', peer: neighbour.self, message: message(1) },
+          { type: 'report', report: done },
+          effects.say(2),
+        );
+        await until(() => left.length === 1, 'the last message');
+        const before = script.lives[0]!.events.length;
+        driver.hear(message(3));
+        driver.connect(false);
+        expect([left, script.lives[0]!.events.length]).toEqual([[1], before]);
+      });
+    }
+
+    function describeDisk(): void {
+      const keep = (height: number): Effect => ({ type: 'persist', record: record(height) });
+      const log = (entry: Entry): Effect => ({ type: 'append', entry });
+
+      /** Steps, dies in the moment at which a message leaves, and starts again. @returns what the next life is given */
+      const dieAt = async (number: number, ...steps: Effect[][]): Promise<Restart | null> => {
+        let again: Promise<void> | undefined;
+        onLeave = (sent) => {
+          if (numberOf(sent) !== number) return;
+          driver.kill();
+          again = driver.start();
+        };
+        for (const step of steps) give(...step);
+        await until(() => again !== undefined, `message ${number}`);
+        await again;
+        return script.of('start')[0]!.restart;
+      };
+
+      it('has on disk what comes before a message when that leaves', async () => {
+        await driver.start();
+        const { say, send } = effects;
+        // what another event wants said while the disk is at work must wait too
+        const first = await dieAt(1, [keep(1), say(1), keep(2), log(firstEntry), say(2)], [say(3)]);
+        expect(first).toEqual({ entries: [], record: record(1), applied: null });
+        const second = await dieAt(4, [log(firstEntry), send(4), keep(2)]);
+        expect(second).toEqual({ entries: [firstEntry], record: record(1), applied: null });
+        const third = await dieAt(6, [keep(3), send(5), log(secondEntry), keep(4)], [send(6), keep(5)]);
+        expect(third).toEqual({ entries: [firstEntry, secondEntry], record: record(4), applied: null });
+        expect(left).toEqual([1, 4, 5, 6]);
+      });
+
+      it('gives a restart everything persisted and appended, and the newest agreed state', async () => {
+        await driver.start();
+        const [restored] = await answers('restored', 1, [{ type: 'initialize' }]);
+        driver.kill();
+        await driver.start();
+        const [first] = script.of('start');
+        expect(first!.restart).toMatchObject({ entries: [], record: null });
+        expect(first!.restart!.applied).toMatchObject({
+          block: run,
+          state: { snapshot: restored!.snapshot, round: 0 },
+        });
+        const payload = validPayload(genesis);
+        const entry = entryWith(payload);
+        const fetch = effects.fetch(payload, payload);
+        await answers('payload', 1, [keep(8), log(entry), fetch]);
+        const [applied] = await answers('applied', 1, [effects.apply(entry, BLOCK)]);
+        driver.kill();
+        await driver.start();
+        const { snapshot, snapshotBytes } = applied!;
+        const newest = { block: BLOCK, state: { ...target, snapshot, snapshotBytes } };
+        const expected = { type: 'start', restart: { entries: [entry], record: record(8), applied: newest } };
+        expect(script.of('start')[0]).toMatchObject(expected);
+      });
+    }
+
+    function describeAnswers(): void {
+      it('answers initialize', async () => {
+        await driver.start();
+        const [restored] = await answers('restored', 1, [{ type: 'initialize' }]);
+        const snapshot = snapshotAfter(run);
+        expect(restored).toMatchObject({ snapshot: idOf(snapshot), snapshotBytes: snapshot.length, error: null });
+        expect(await driver.serves(idOf(snapshot))).toBe(restored!.served);
+      });
+
+      it('answers fetch: inline, from the neighbour, and what nobody has', async () => {
+        await driver.start();
+        const [inline, remote, nowhere] = [1, 2, 3].map((value) => validPayload(genesis, value)) as Uint8Array[];
+        await driver.provide(remote!);
+        const step = [effects.fetch(inline!, inline!), effects.fetch(remote!, null), effects.fetch(nowhere!, null)];
+        const verdicts = new Map((await answers('payload', 3, step)).map(({ payload, error }) => [payload, error]));
+        expect(verdicts.get(idOf(inline!))).toBeNull();
+        expect(verdicts.get(idOf(remote!))).toBeNull();
+        expect(verdicts.get(idOf(nowhere!))).toBe('E_BLOB_UNAVAILABLE');
+        const served = [inline!, remote!, nowhere!].map((bytes) => driver.serves(idOf(bytes)));
+        expect(await Promise.all(served)).toEqual([true, true, false]);
+      });
+
+      it('refuses what the codec refuses, and an inline payload that is not the one named', async () => {
+        await driver.start();
+        const [good, other] = [validPayload(genesis, 1), validPayload(genesis, 2)];
+        const infinite = new Uint8Array(new Float32Array(good.length / 4).fill(Number.POSITIVE_INFINITY).buffer);
+        const short = good.slice(4);
+        await driver.provide(short);
+        const verdict = async (effect: Effect, count: number) =>
+          (await answers('payload', count, [effect])).at(-1)!.error;
+        expect(await verdict(effects.fetch(infinite, infinite), 1)).toBe('E_PAYLOAD_NOT_FINITE');
+        expect(await verdict(effects.fetch(short, null), 2)).toBe('E_PAYLOAD_SIZE');
+        expect(await verdict(effects.fetch(good, other), 3)).toBe('E_PAYLOAD_FORMAT');
+        expect(await verdict(effects.fetch(good, good, good.length + 1), 4)).toBe('E_PAYLOAD_SIZE');
+        expect(await verdict(effects.fetch(good, good), 5)).toBeNull();
+      });
+
+      it('answers train with an update that others can fetch', async () => {
+        await driver.start();
+        const [trained] = await answers('trained', 1, [effects.train(3)]);
+        expect(trained).toMatchObject({ base: firstEntry.block.base, update: { steps: 3 } });
+        const { payload, size } = trained!.update;
+        expect(trained!.inline?.length).toBe(size);
+        expect(idOf(trained!.inline!)).toBe(payload);
+        expect(await driver.serves(payload)).toBe(true);
+      });
+
+      it('answers train with what there is when asked to finish', async () => {
+        await driver.start();
+        const [trained] = await answers('trained', 1, [effects.train(1000), { type: 'finish' }]);
+        expect(trained!.update.steps).toBeLessThan(1000);
+      });
+
+      it('answers apply, and does not answer a training that it overtakes', async () => {
+        await driver.start();
+        const payload = validPayload(genesis);
+        await answers('payload', 1, [effects.fetch(payload, payload)]);
+        const apply = effects.apply(entryWith(payload), BLOCK);
+        const [applied] = await answers('applied', 1, [effects.train(40), apply]);
+        const snapshot = snapshotAfter(BLOCK);
+        expect(applied).toMatchObject({ block: BLOCK, snapshot: idOf(snapshot), snapshotBytes: snapshot.length });
+        expect(await driver.serves(applied!.snapshot)).toBe(applied!.served);
+        // longer than the one before, so that an answer to that would come first
+        const trained = await answers('trained', 1, [effects.train(400)]);
+        expect(trained.map(({ update }) => update.steps)).toEqual([400]);
+      });
+
+      it('answers restore: the state, one that nobody has, one that cannot be loaded', async () => {
+        await driver.start();
+        const [there, bad, nowhere] = ['a state', UNLOADABLE, 'lost'].map((text) => new TextEncoder().encode(text));
+        await driver.provide(there!);
+        await driver.provide(bad!);
+        const [restored] = await answers('restored', 1, [effects.restore(there!)]);
+        expect(restored).toMatchObject({ snapshot: idOf(there!), snapshotBytes: there!.length, error: null });
+        const [, lost] = await answers('restored', 2, [effects.restore(nowhere!)]);
+        expect(lost).toMatchObject({ snapshot: idOf(nowhere!), served: false, error: 'E_BLOB_UNAVAILABLE' });
+        const [, , refused] = await answers('restored', 3, [effects.restore(bad!)]);
+        expect(refused).toMatchObject({ snapshot: idOf(bad!), served: false, error: 'E_SNAPSHOT_SIZE' });
+      });
+
+      it('answers request-history, also for a peer that is not there', async () => {
+        await driver.start();
+        const [there] = await answers('history', 1, [effects.ask(neighbour.self)]);
+        expect(there).toMatchObject({ peer: neighbour.self, history: history.told });
+        const stranger = testSigner('a stranger').self;
+        const [, gone] = await answers('history', 2, [effects.ask(stranger)]);
+        expect(gone).toMatchObject({ peer: stranger, history: null });
+      });
+    }
+  });
+}
