@@ -17,6 +17,7 @@ import {
   type Message,
 } from '../protocol/messages.ts';
 import { type Layout, modelLayout } from '../protocol/model.ts';
+import type { Journal } from './journal/journal.ts';
 import type { Network, Verdict } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
@@ -38,6 +39,8 @@ export interface PeerComponents {
   store: BlobStore;
   chain: ChainLog;
   record: RecordFile;
+  /** writes down what the machine is given, where that is wanted */
+  journal?: Journal | undefined;
   onEvent: (event: PeerEvent) => void;
 }
 
@@ -70,7 +73,7 @@ export class Peer {
     this.#c = components;
     this.#genesis = genesis;
     this.#layout = modelLayout(genesis.model);
-    this.machine = new Machine({ signer: components.signer }, { genesis });
+    this.machine = new Machine({ signer: components.journal?.signer ?? components.signer }, { genesis });
     this.#telling = new Telling(components, genesis);
     this.#done = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
@@ -122,7 +125,7 @@ export class Peer {
 
   onMessage(bytes: Uint8Array, from: PeerId): void {
     const message = this.#decoded.get(bytes) ?? decodeMessage(bytes, this.machine.run, this.#c.signer);
-    this.#give({ type: 'message', from, message });
+    this.#give({ type: 'message', from, message }, bytes);
   }
 
   onPeer(peer: PeerId, up: boolean): void {
@@ -137,12 +140,17 @@ export class Peer {
     return encodeHistory(this.machine.history(fromHeight, skip));
   }
 
-  #give(event: WithoutClock<Event>): void {
+  /** @param bytes of a message, as it came */
+  #give(withoutClock: WithoutClock<Event>, bytes?: Uint8Array): void {
     // the network may speak before the disk has: whoever is there then is told of at the start, the rest is said again
     if (this.#stopped || !this.#started) return;
+    const event = { ...withoutClock, nowMs: performance.now() } as Event;
     try {
-      this.#queue.push(...this.machine.step({ ...event, nowMs: performance.now() } as Event));
+      const effects = this.machine.step(event);
+      this.#c.journal?.step(event, effects, bytes);
+      this.#queue.push(...effects);
     } catch (error) {
+      this.#c.journal?.step(event, error as Error, bytes);
       return this.fail(error);
     }
     void this.#drain();

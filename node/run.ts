@@ -9,6 +9,7 @@ import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
 import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
 import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
+import { Journal } from './journal/journal.ts';
 import { fetchGenesis, type Identity, identityFromBytes, Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
@@ -47,6 +48,8 @@ export interface StartOptions {
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
+  /** write down what the protocol's machine is given, for `outerloop replay` @default true */
+  journal?: boolean;
 }
 
 export interface RunningPeer {
@@ -186,10 +189,12 @@ async function startPeer(
   };
   let thread: Worker | undefined;
   let chain: ChainLog | undefined;
+  let journal: Journal | undefined;
   const close = async (): Promise<void> => {
     peer?.stop();
     await network.stop();
     await thread?.terminate();
+    await journal?.close();
     chain?.close();
     directory.release();
   };
@@ -210,7 +215,11 @@ async function startPeer(
     const opened = await worker.open({ genesisBytes, directory: directory.path, backend, deterministic, ...micro });
     chain = new ChainLog(directory.paths.chain);
     const record = new RecordFile(directory.paths.record);
-    peer = new Peer({ signer: identity, network, worker, store, chain, record, onEvent }, genesis);
+    if (options.journal !== false) {
+      const onWarning = (code: string, message: string) => onEvent({ event: 'warning', code, message });
+      journal = new Journal({ folder: directory.paths.journal, genesisBytes, chain, signer: identity, onWarning });
+    }
+    peer = new Peer({ signer: identity, network, worker, store, chain, record, journal, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
     await begin({ peer, opened, chain, record, store, genesis, identity });
     return running(peer, worker, close);

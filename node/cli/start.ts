@@ -21,6 +21,8 @@ interface StartFlags extends RunFlags, MachineFlags {
   bootstrap?: string[];
   dir?: string;
   listen?: string[];
+  /** false with --no-journal */
+  journal?: boolean;
   json?: boolean;
 }
 
@@ -46,6 +48,7 @@ export function addStart(program: Command, finish: (code: number) => void): void
   addTrainingOptions(command);
   addRunOptions(command);
   addMachineOptions(command);
+  command.option('--no-journal', 'do not write down events for `outerloop replay`');
   command.option('--json', 'one JSON object a line instead of the screen');
   addDebugOption(command).addHelpText('after', EXAMPLES);
   command.action(async (flags: StartFlags) => finish(await start(flags)));
@@ -53,7 +56,7 @@ export function addStart(program: Command, finish: (code: number) => void): void
 
 /** @throws CodedError `E_MULTIADDR` */
 export async function startOptions(flags: StartFlags): Promise<StartOptions> {
-  const { bootstrap = [], dir, listen } = flags;
+  const { bootstrap = [], dir, listen, journal } = flags;
   if (bootstrap.length > 0 || listen) {
     // loaded only when there is something to check: libp2p's modules take a while
     const { parseAddress, parseListenAddress } = await import('../net/addresses.ts');
@@ -63,6 +66,7 @@ export async function startOptions(flags: StartFlags): Promise<StartOptions> {
   return {
     bootstrap,
     choices: choicesOf(flags),
+    ...(journal === false ? { journal } : {}),
     ...machineOf(flags),
     ...(dir === undefined ? {} : { dir: resolve(dir) }),
     ...(listen === undefined ? {} : { listen }),
