@@ -20,6 +20,7 @@ import { type Layout, modelLayout } from '../protocol/model.ts';
 import type { Journal } from './journal/journal.ts';
 import type { Network, Verdict } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
+import { Receipts } from './receipts.ts';
 import type { BlobStore } from './store/blob-store.ts';
 import { type BlobReference, blobParts, readBlob, writeBlob } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
@@ -67,6 +68,7 @@ export class Peer {
   /** payloads on disk, by the round in which they were last needed */
   readonly #payloads = new Map<Hash, { size: number; round: number }>();
   readonly #telling: Telling;
+  readonly #receipts: Receipts;
   #training: { round: number; steps: number } | undefined;
 
   constructor(components: PeerComponents, genesis: Genesis) {
@@ -75,6 +77,7 @@ export class Peer {
     this.#layout = modelLayout(genesis.model);
     this.machine = new Machine({ signer: components.journal?.signer ?? components.signer }, { genesis });
     this.#telling = new Telling(components, genesis);
+    this.#receipts = new Receipts((receipt) => components.onEvent({ event: 'receipt', ...receipt }));
     this.#done = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -225,6 +228,7 @@ export class Peer {
         `training broke down in round ${round}: again from the agreed model, fresh moments`,
       );
     }
+    this.#receipts.refused(round + 1, 'W_DIVERGED_HERE');
     // the others go on; alone, nothing ever would
     if (this.machine.standing.roster.length > 1) return;
     const advice = 'begin again with a smaller learning rate or other data';
@@ -234,6 +238,7 @@ export class Peer {
   #trained(base: Hash, round: number, contribution: Contribution): void {
     const { payload, size, tokens, steps, loss, inline, skipped, trainMs } = contribution;
     this.#telling.trained(trainMs);
+    this.#receipts.made(round + 1, payload);
     this.#payloads.set(payload, { size, round });
     if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
     this.#give({ type: 'trained', base, update: { payload, size, tokens, steps, loss }, inline });
@@ -303,6 +308,7 @@ export class Peer {
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);
+      this.#receipts.restored(included);
       this.#restored(applied);
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
@@ -344,6 +350,7 @@ export class Peer {
   }
 
   #report(report: Report): void {
+    if (report.kind === 'round') this.#receipts.ended(report);
     this.#telling.report(report);
     if (report.kind === 'peer' || report.kind === 'synced') this.#tellWaiting();
     if (report.kind !== 'done') return;

@@ -297,11 +297,15 @@ export class Machine {
     const trainLoss = block.updates.reduce((sum, update) => sum + update.loss * update.tokens, 0) / tokens;
     const contributors = block.updates.map((update) => update.author);
     const { self } = this.#core;
-    const own = contributors.includes(self) ? 'included' : this.#round?.places.includes(self) ? 'late' : 'none';
+    const included = block.updates.find(({ author }) => author === self);
+    const here = this.#round?.base === block.base ? this.#round : undefined;
+    const announced = [here?.own, this.#announcedBefore].find((header) => header?.base === block.base);
+    const own = included ? 'included' : announced || here?.places.includes(self) ? 'late' : 'none';
+    const ownPayload = (included ?? announced?.update)?.payload ?? null;
     const final = block.members === null;
     if (final) this.#closing.onFinalRound();
     const round = block.round + 1;
-    const report = { kind: 'round', round, root, final, contributors, trainLoss, tokens, own } as const;
+    const report = { kind: 'round', round, root, final, contributors, trainLoss, tokens, own, ownPayload } as const;
     this.#core.emit({ type: 'report', report });
   }
 

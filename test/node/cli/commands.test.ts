@@ -228,6 +228,8 @@ describe('replay', () => {
     const argv = ['start', '--model', 'micro', '--inner-steps', '2', '--rounds', '3', '--data', textFile(TEXT)];
     const started = await run([...argv, '--listen', '/ip4/127.0.0.1/tcp/0', '--dir', folder, '--json']);
     const rounds = events(started.stdout).filter(({ event }) => event === 'round');
+    const receipts = events(started.stdout).filter(({ event }) => event === 'receipt');
+    expect(receipts).toMatchObject([1, 2, 3].map((round) => ({ round, status: 'accepted', acceptedIn: round })));
     rmSync(join(folder, 'identity.key'));
     const { code, stdout, stderr } = await run(['replay', folder, '--json']);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
