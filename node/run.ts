@@ -45,6 +45,10 @@ export interface StartOptions {
   /** @default a folder of its own below ~/.outerloop/runs */
   dir?: string;
   listen?: string[];
+  /** @default the addresses that it listens on */
+  announce?: string[];
+  /** @default the system's choice */
+  dialFrom?: string;
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
@@ -82,7 +86,7 @@ interface OpenedFolder {
 async function openFolder(options: StartOptions): Promise<OpenedFolder> {
   const { bootstrap, choices, dir } = options;
   const stored = dir === undefined ? undefined : readGenesisFile(dir);
-  if (bootstrap.length > 0) return joinRun(bootstrap, dir, stored);
+  if (bootstrap.length > 0) return joinRun(options, stored);
   if (dir !== undefined && stored) return resume(dir, decodeGenesis(stored), choices);
   const source = loadText(choices.data ?? DEFAULT_SOURCE);
   const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
@@ -123,12 +127,9 @@ function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFold
   throw new CodedError('E_DIR_INCOMPLETE', `the run in ${path} was never begun: remove the folder and start again`);
 }
 
-async function joinRun(
-  bootstrap: string[],
-  dir: string | undefined,
-  stored: Uint8Array | undefined,
-): Promise<OpenedFolder> {
-  const genesisBytes = await genesisFrom(bootstrap, stored);
+async function joinRun(options: StartOptions, stored: Uint8Array | undefined): Promise<OpenedFolder> {
+  const { dir } = options;
+  const genesisBytes = await genesisFrom(options, stored);
   const genesis = decodeGenesis(genesisBytes);
   const directory =
     dir === undefined ? openDefaultDirectory(genesis.title, genesisBytes) : openDirectory(dir, genesisBytes);
@@ -137,9 +138,9 @@ async function joinRun(
 }
 
 /** The run behind the addresses; one that this folder is part of already can wait for them to answer. */
-async function genesisFrom(bootstrap: string[], stored: Uint8Array | undefined): Promise<Uint8Array> {
+async function genesisFrom({ bootstrap, dialFrom }: StartOptions, stored: Uint8Array | undefined): Promise<Uint8Array> {
   try {
-    return (await fetchGenesis(bootstrap)).genesisBytes;
+    return (await fetchGenesis(bootstrap, dialFrom === undefined ? {} : { dialFrom })).genesisBytes;
   } catch (error) {
     if (stored && error instanceof CodedError && error.code === 'E_BOOTSTRAP') return stored;
     throw error;
@@ -181,11 +182,17 @@ async function startPeer(
         return peer.onRequest(bytes);
       },
     },
-    listening ? { listen: listening } : {},
+    {
+      ...(listening ? { listen: listening } : {}),
+      ...(options.announce ? { announce: options.announce } : {}),
+      ...(options.dialFrom ? { dialFrom: options.dialFrom } : {}),
+    },
   );
   const remember = (): void => {
-    const listen = network.addresses().map((address) => address.replace(/\/p2p\/[^/]*$/, ''));
-    saveWhereabouts(directory.paths.whereabouts, { listen, peers: network.knownAddresses().slice(0, 256) });
+    saveWhereabouts(directory.paths.whereabouts, {
+      listen: network.listening(),
+      peers: network.knownAddresses().slice(0, 256),
+    });
   };
   let thread: Worker | undefined;
   let chain: ChainLog | undefined;
