@@ -1,3 +1,5 @@
+import type { Receipt } from './receipts.ts';
+
 /**
  * What a running peer tells whoever started it. Printed one object a line with `--json`, all but `progress`, which is for
  * the screen alone.
@@ -41,6 +43,7 @@ export type PeerEvent =
       /** part of the round's time spent in inner steps, 0 to 1 */
       computeFraction: number;
     }
+  | ({ event: 'receipt' } & Receipt)
   | { event: 'peer'; id: string; change: 'joined' | 'left' | 'evicted' | 'connected' | 'disconnected' }
   | { event: 'warning'; code: string; message: string }
   | { event: 'done'; reason: 'rounds' | 'left' | 'stopped' }

@@ -21,8 +21,10 @@ import {
 import { type Layout, modelLayout } from '../protocol/model.ts';
 import { encodeRecord } from '../protocol/record.ts';
 import type { Update } from '../protocol/wire.ts';
+import type { Journal } from './journal/journal.ts';
 import type { Network, Verdict } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
+import { Receipts } from './receipts.ts';
 import type { BlobStore } from './store/blob-store.ts';
 import { type BlobReference, blobParts, nativeSha256, readBlob, writeBlob } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
@@ -45,6 +47,8 @@ export interface PeerComponents {
   store: BlobStore;
   chain: ChainLog;
   record: RecordFile;
+  /** writes down what the machine is given, where that is wanted */
+  journal?: Journal | undefined;
   onEvent: (event: PeerEvent) => void;
 }
 
@@ -73,14 +77,16 @@ export class Peer {
   /** payloads on disk, by the round in which they were last needed */
   readonly #payloads = new Map<Hash, { size: number; round: number }>();
   readonly #telling: Telling;
+  readonly #receipts: Receipts;
   #training: { round: number; steps: number } | undefined;
 
   constructor(components: PeerComponents, genesis: Genesis) {
     this.#c = components;
     this.#genesis = genesis;
     this.#layout = modelLayout(genesis.model);
-    this.machine = new Machine({ signer: components.signer }, { genesis });
+    this.machine = new Machine({ signer: components.journal?.signer ?? components.signer }, { genesis });
     this.#telling = new Telling(components, genesis);
+    this.#receipts = new Receipts((receipt) => components.onEvent({ event: 'receipt', ...receipt }));
     this.#done = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -154,12 +160,17 @@ export class Peer {
     return encodeHistory(this.machine.history(fromHeight, skip));
   }
 
-  #give(event: WithoutClock<Event>): void {
+  /** @param bytes of a message, as it came */
+  #give(withoutClock: WithoutClock<Event>, bytes?: Uint8Array): void {
     // the network may speak before the disk has: whoever is there then is told of at the start, the rest is said again
     if (this.#stopped || !this.#started) return;
+    const event = { ...withoutClock, nowMs: performance.now() } as Event;
     try {
-      this.#queue.push(...this.machine.step({ ...event, nowMs: performance.now() } as Event));
+      const effects = this.machine.step(event);
+      this.#c.journal?.step(event, effects, bytes);
+      this.#queue.push(...effects);
     } catch (error) {
+      this.#c.journal?.step(event, error as Error, bytes);
       return this.fail(error);
     }
     void this.#drain();
@@ -241,6 +252,7 @@ export class Peer {
         `training broke down in round ${round}: again from the agreed model, fresh moments`,
       );
     }
+    this.#receipts.refused(round + 1, 'W_DIVERGED_HERE');
     // the others go on; alone, nothing ever would
     if (this.machine.standing.roster.length > 1) return;
     const advice = 'begin again with a smaller learning rate or other data';
@@ -250,6 +262,7 @@ export class Peer {
   #trained(base: Hash, round: number, contribution: Contribution): void {
     const { payload, size, tokens, steps, loss, inline, skipped, trainMs } = contribution;
     this.#telling.trained(trainMs);
+    this.#receipts.made(round + 1, payload);
     this.#payloads.set(payload, { size, round });
     if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
     this.#give({ type: 'trained', base, update: { payload, size, tokens, steps, loss }, inline });
@@ -343,6 +356,7 @@ export class Peer {
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);
+      this.#receipts.restored(included);
       await this.#restored(applied);
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
@@ -391,6 +405,7 @@ export class Peer {
   }
 
   #report(report: Report): void {
+    if (report.kind === 'round') this.#receipts.ended(report);
     this.#telling.report(report);
     if (report.kind === 'peer' || report.kind === 'synced') this.#tellWaiting();
     if (report.kind !== 'done') return;

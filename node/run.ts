@@ -10,6 +10,7 @@ import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
 import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
 import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
+import { Journal } from './journal/journal.ts';
 import { fetchGenesis, type Identity, identityFromBytes, Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
@@ -45,9 +46,15 @@ export interface StartOptions {
   /** @default a folder of its own below ~/.outerloop/runs */
   dir?: string;
   listen?: string[];
+  /** @default the addresses that it listens on */
+  announce?: string[];
+  /** @default the system's choice */
+  dialFrom?: string;
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
+  /** write down what the protocol's machine is given, for `outerloop replay` @default true */
+  journal?: boolean;
 }
 
 export interface RunningPeer {
@@ -80,7 +87,7 @@ interface OpenedFolder {
 async function openFolder(options: StartOptions): Promise<OpenedFolder> {
   const { bootstrap, choices, dir } = options;
   const stored = dir === undefined ? undefined : readGenesisFile(dir);
-  if (bootstrap.length > 0) return joinRun(bootstrap, dir, stored);
+  if (bootstrap.length > 0) return joinRun(options, stored);
   if (dir !== undefined && stored) return resume(dir, decodeGenesis(stored), choices);
   const source = loadText(choices.data ?? DEFAULT_SOURCE);
   const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
@@ -121,12 +128,9 @@ function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFold
   throw new CodedError('E_DIR_INCOMPLETE', `the run in ${path} was never begun: remove the folder and start again`);
 }
 
-async function joinRun(
-  bootstrap: string[],
-  dir: string | undefined,
-  stored: Uint8Array | undefined,
-): Promise<OpenedFolder> {
-  const genesisBytes = await genesisFrom(bootstrap, stored);
+async function joinRun(options: StartOptions, stored: Uint8Array | undefined): Promise<OpenedFolder> {
+  const { dir } = options;
+  const genesisBytes = await genesisFrom(options, stored);
   const genesis = decodeGenesis(genesisBytes);
   const directory =
     dir === undefined ? openDefaultDirectory(genesis.title, genesisBytes) : openDirectory(dir, genesisBytes);
@@ -135,9 +139,9 @@ async function joinRun(
 }
 
 /** The run behind the addresses; one that this folder is part of already can wait for them to answer. */
-async function genesisFrom(bootstrap: string[], stored: Uint8Array | undefined): Promise<Uint8Array> {
+async function genesisFrom({ bootstrap, dialFrom }: StartOptions, stored: Uint8Array | undefined): Promise<Uint8Array> {
   try {
-    return (await fetchGenesis(bootstrap)).genesisBytes;
+    return (await fetchGenesis(bootstrap, dialFrom === undefined ? {} : { dialFrom })).genesisBytes;
   } catch (error) {
     if (stored && error instanceof CodedError && error.code === 'E_BOOTSTRAP') return stored;
     throw error;
@@ -179,18 +183,26 @@ async function startPeer(
         return peer.onRequest(bytes);
       },
     },
-    listening ? { listen: listening } : {},
+    {
+      ...(listening ? { listen: listening } : {}),
+      ...(options.announce ? { announce: options.announce } : {}),
+      ...(options.dialFrom ? { dialFrom: options.dialFrom } : {}),
+    },
   );
   const remember = (): void => {
-    const listen = network.addresses().map((address) => address.replace(/\/p2p\/[^/]*$/, ''));
-    saveWhereabouts(directory.paths.whereabouts, { listen, peers: network.knownAddresses().slice(0, 256) });
+    saveWhereabouts(directory.paths.whereabouts, {
+      listen: network.listening(),
+      peers: network.knownAddresses().slice(0, 256),
+    });
   };
   let thread: Worker | undefined;
   let chain: ChainLog | undefined;
+  let journal: Journal | undefined;
   const close = async (): Promise<void> => {
     peer?.stop();
     await network.stop();
     await thread?.terminate();
+    await journal?.close();
     chain?.close();
     directory.release();
   };
@@ -211,7 +223,11 @@ async function startPeer(
     const opened = await worker.open({ genesisBytes, directory: directory.path, backend, deterministic, ...micro });
     chain = new ChainLog(directory.paths.chain);
     const record = new RecordFile(directory.paths.record);
-    peer = new Peer({ signer: identity, network, worker, store, chain, record, onEvent }, genesis);
+    if (options.journal !== false) {
+      const onWarning = (code: string, message: string) => onEvent({ event: 'warning', code, message });
+      journal = new Journal({ folder: directory.paths.journal, genesisBytes, chain, signer: identity, onWarning });
+    }
+    peer = new Peer({ signer: identity, network, worker, store, chain, record, journal, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
     await begin({ peer, opened, chain, record, store, genesis, identity });
     return running(peer, worker, close);

@@ -87,6 +87,8 @@ export type Report =
       tokens: number;
       /** whether this peer's update is among them, and if not, why */
       own: 'included' | 'late' | 'none';
+      /** the payload of that update; null where none was announced */
+      ownPayload: Hash | null;
     }
   | { kind: 'synced'; round: number; root: Hash }
   | { kind: 'peer'; peer: PeerId; change: 'joined' | 'left' | 'evicted' }

@@ -238,12 +238,16 @@ export class Machine {
   #reportRound(block: Block, root: Hash): void {
     const { tokens, trainLoss, contributors } = summaryOf(block);
     const { self } = this.#core;
-    const hadPlace = this.#present.round !== undefined && placesIn(this.#present.round.places).has(self);
-    const own = placesIn(contributors).has(self) ? 'included' : hadPlace ? 'late' : 'none';
+    const { round: here } = this.#present;
+    const included = block.updates.find(({ author }) => author === self);
+    const announced = this.#announced.get(block.base);
+    const hadPlace = here?.base === block.base && placesIn(here.places).has(self);
+    const own = included ? 'included' : announced || hadPlace ? 'late' : 'none';
+    const ownPayload = (included ?? announced?.update)?.payload ?? null;
     const final = block.members === null;
     if (final) this.#closing.onFinalRound();
     const round = block.round + 1;
-    const report = { kind: 'round', round, root, final, contributors, trainLoss, tokens, own } as const;
+    const report = { kind: 'round', round, root, final, contributors, trainLoss, tokens, own, ownPayload } as const;
     this.#core.emit({ type: 'report', report });
   }
 

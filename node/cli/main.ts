@@ -5,6 +5,7 @@ import { addCompare } from './compare.ts';
 import { addDoctor } from './doctor.ts';
 import { printable } from './format.ts';
 import { addGenerate } from './generate.ts';
+import { addReplay } from './replay.ts';
 import { ignoreBrokenPipes } from './signals.ts';
 import { addSim } from './sim.ts';
 import { addStart } from './start.ts';
@@ -62,6 +63,7 @@ function createProgram(finish: (code: number) => void): Command {
   addGenerate(program, finish);
   addSim(program, finish);
   addCompare(program, finish);
+  addReplay(program, finish);
   addDoctor(program, finish);
   return program;
 }

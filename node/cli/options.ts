@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { type Command, Option } from 'commander';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { CodedError } from '../../protocol/errors.ts';
@@ -50,6 +51,11 @@ export function oneOf<Name extends string>(option: string, names: readonly Name[
     if (name !== undefined) return name;
     throw optionError(`${option} takes ${listed(names)}, not "${text}"`);
   };
+}
+
+export function ipAddress(text: string): string {
+  if (isIP(text) !== 0) return text;
+  throw optionError(`--dial-from takes an IP address of this machine, not "${text}"`);
 }
 
 /** For an option that can be given several times. */

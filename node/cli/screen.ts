@@ -35,6 +35,8 @@ export class Screen {
   #directory = '';
   #rounds: number | null = null;
   #phase = '';
+  /** own contributions since the last round's line */
+  #accepted = 0;
   #statusMs = Number.NEGATIVE_INFINITY;
   /** when the round under way began, unless it was spent on fetching or waiting */
   #roundSinceMs: number | undefined;
@@ -57,6 +59,9 @@ export class Screen {
         break;
       case 'round':
         this.#showRound(event);
+        break;
+      case 'receipt':
+        this.#showReceipt(event);
         break;
       case 'peer':
         this.note(`peer ${shortPeer(printable(event.id))} ${event.change}`);
@@ -132,9 +137,34 @@ export class Screen {
       `↑ ${formatBytes(event.bytesSent)} ↓ ${formatBytes(event.bytesReceived)}`,
       `compute ${Math.round(100 * event.computeFraction)}%`,
       final ? this.#paint('green', 'final') : this.#paint('yellow', 'unfinal'),
+      this.#takeAccepted(),
       left > 0 ? this.#paint('dim', `${formatDuration(left)} left`) : undefined,
     ];
     this.#terminal.line(parts.filter((part) => part !== undefined).join('  '));
+  }
+
+  /** Comes before the round that it came of. */
+  #showReceipt({ status, round }: EventOf<'receipt'>): void {
+    switch (status) {
+      case 'accepted':
+        this.#accepted++;
+        return;
+      case 'late':
+        return this.note(`round ${round} ended without the update of this peer: its work goes into the next one`);
+      case 'returned':
+        return this.note(`the update for round ${round} was given back: its work goes into the next one`);
+      case 'refused':
+        return this.note(`no update for round ${round}`);
+      default:
+        status satisfies never;
+    }
+  }
+
+  #takeAccepted(): string | undefined {
+    const accepted = this.#accepted;
+    this.#accepted = 0;
+    if (accepted === 0) return undefined;
+    return accepted === 1 ? 'own accepted' : `own accepted, with ${accepted - 1} from before`;
   }
 
   /** @returns how long the round took in ms, if that is known */

@@ -8,6 +8,7 @@ import {
   addRunOptions,
   addTrainingOptions,
   choicesOf,
+  ipAddress,
   type MachineFlags,
   machineOf,
   type RunFlags,
@@ -21,6 +22,10 @@ interface StartFlags extends RunFlags, MachineFlags {
   bootstrap?: string[];
   dir?: string;
   listen?: string[];
+  announce?: string[];
+  dialFrom?: string;
+  /** false with --no-journal */
+  journal?: boolean;
   json?: boolean;
 }
 
@@ -42,10 +47,13 @@ export function addStart(program: Command, finish: (code: number) => void): void
   command
     .option('--bootstrap <multiaddr>', 'a peer of the run to join; can be given several times', repeated)
     .option('--dir <path>', 'folder of this peer (default: one a run in ~/.outerloop/runs)')
-    .option('--listen <multiaddr>', 'address to listen on; can be given several times', repeated);
+    .option('--listen <multiaddr>', 'address to listen on; can be given several times', repeated)
+    .option('--announce <multiaddr>', 'told to others instead of what it listens on: a forwarded port', repeated)
+    .option('--dial-from <ip>', 'address of this machine to make connections from', ipAddress);
   addTrainingOptions(command);
   addRunOptions(command);
   addMachineOptions(command);
+  command.option('--no-journal', 'do not write down events for `outerloop replay`');
   command.option('--json', 'one JSON object a line instead of the screen');
   addDebugOption(command).addHelpText('after', EXAMPLES);
   command.action(async (flags: StartFlags) => finish(await start(flags)));
@@ -53,19 +61,22 @@ export function addStart(program: Command, finish: (code: number) => void): void
 
 /** @throws CodedError `E_MULTIADDR` */
 export async function startOptions(flags: StartFlags): Promise<StartOptions> {
-  const { bootstrap = [], dir, listen } = flags;
-  if (bootstrap.length > 0 || listen) {
+  const { bootstrap = [], dir, listen, announce, dialFrom, journal } = flags;
+  if (bootstrap.length > 0 || listen || announce) {
     // loaded only when there is something to check: libp2p's modules take a while
     const { parseAddress, parseListenAddress } = await import('../net/addresses.ts');
-    for (const address of bootstrap) parseAddress(address);
+    for (const address of [...bootstrap, ...(announce ?? [])]) parseAddress(address);
     for (const address of listen ?? []) parseListenAddress(address);
   }
   return {
     bootstrap,
     choices: choicesOf(flags),
+    ...(journal === false ? { journal } : {}),
     ...machineOf(flags),
     ...(dir === undefined ? {} : { dir: resolve(dir) }),
     ...(listen === undefined ? {} : { listen }),
+    ...(announce === undefined ? {} : { announce }),
+    ...(dialFrom === undefined ? {} : { dialFrom }),
   };
 }
 

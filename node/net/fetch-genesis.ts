@@ -10,7 +10,7 @@ import { createHost, type Host, type HostInit } from './host.ts';
 import { createIdentity } from './identity.ts';
 import { NET_LIMITS } from './limits.ts';
 
-export interface FetchGenesisInit extends Pick<HostInit, 'software' | 'transport'> {
+export interface FetchGenesisInit extends Pick<HostInit, 'software' | 'transport' | 'dialFrom'> {
   version?: number;
   signal?: AbortSignal;
 }

@@ -5,7 +5,7 @@ import type { Connection, Libp2p } from '@libp2p/interface';
 import { noise } from '@libp2p/noise';
 import { peerIdFromString } from '@libp2p/peer-id';
 import { type Ping, ping } from '@libp2p/ping';
-import { tcp } from '@libp2p/tcp';
+import { type TCPSocketOptions, tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p, type Libp2pOptions } from 'libp2p';
 import type { PeerId } from '../../protocol/identity.ts';
@@ -30,8 +30,10 @@ export interface HostComponents {
 export interface HostInit {
   /** multiaddrs; an empty list only dials @default ['/ip4/0.0.0.0/tcp/0'] */
   listen?: readonly string[];
-  /** addresses to tell others beside those listened on: a forwarded port, a host name */
+  /** addresses to tell others instead of those listened on: a forwarded port, a host name */
   announce?: readonly string[];
+  /** IP address of this machine that connections are made from @default the system's choice */
+  dialFrom?: string;
   /** name and version of this program, shown to others @default 'outerloop' */
   software?: string;
   transport?: TransportWrapper;
@@ -50,6 +52,8 @@ export interface Host {
   readonly node: Libp2p<Services>;
   /** where this peer can be dialed, each with its peer id */
   addresses(): string[];
+  /** what this peer listens on */
+  listening(): string[];
   /** Never rejects; done within `stopMs` whatever peers do. */
   stop(): Promise<void>;
 }
@@ -65,18 +69,22 @@ export async function createHost(components: HostComponents, init: HostInit = {}
   } catch (error) {
     throw listenError(error, init.listen ?? DEFAULT_LISTEN);
   }
+  const announce = init.announce?.map((text) => parseAddress(text).text);
+  const listening = (): string[] => node.services.listening.addresses();
+  const whole = (text: string): string => (text.includes('/p2p/') ? text : `${text}/p2p/${components.identity.self}`);
   return {
     self: components.identity.self,
     node,
-    addresses: () => node.services.listening.addresses(),
+    addresses: () => [...new Set(announce ?? listening())].map(whole),
+    listening,
     stop: () => stopWithin(node, NET_LIMITS.stopMs),
   };
 }
 
 /** The whole configuration of libp2p. Every line that departs from a default has its reason. */
 export function hostOptions({ identity, gossip }: HostComponents, init: HostInit): Libp2pOptions<Services> {
-  const transport = tcp();
-  const announce = (init.announce ?? []).map((text) => parseAddress(text).text);
+  // what is in `dialOpts` goes to `net.connect`
+  const transport = tcp(init.dialFrom ? { dialOpts: { localAddress: init.dialFrom } as TCPSocketOptions } : {});
   return {
     privateKey: identity.privateKey,
     nodeInfo: { name: 'outerloop', userAgent: init.software ?? 'outerloop' },
@@ -106,10 +114,7 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
       // libp2p's own list leaves out public addresses until a stranger has confirmed them, which takes a service we do
       // not run: a peer on a rented server would tell nobody where it is. Hence the listeners' addresses.
       listening: ({ transportManager }) => ({
-        addresses: () => {
-          const all = [...transportManager.getAddrs().map((address) => address.toString()), ...announce];
-          return [...new Set(all)].map((text) => (text.includes('/p2p/') ? text : `${text}/p2p/${identity.self}`));
-        },
+        addresses: () => [...new Set(transportManager.getAddrs().map((address) => address.toString()))],
       }),
       ...(gossip ? { gossip } : {}),
     },

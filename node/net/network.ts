@@ -131,9 +131,14 @@ export class Network {
     return this.#components.identity.self;
   }
 
-  /** where this peer can be dialed, each with its peer id: loopback, local network, public */
+  /** where others can dial this peer, each with its peer id: announced, else loopback, local network, public */
   addresses(): string[] {
     return this.#started().host.addresses();
+  }
+
+  /** what this peer listens on, for a file: others are told `addresses` */
+  listening(): string[] {
+    return this.#started().host.listening();
   }
 
   /** addresses of others, connected now or earlier: for a file, so that a restart finds them again */

@@ -1,25 +1,26 @@
-import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
-import { equalBytes } from '../../protocol/encoding.ts';
-import { HASH_BYTES } from '../../protocol/hash.ts';
 import { decodeEntry, encodeEntry } from '../../protocol/messages.ts';
 import type { Entry } from '../../protocol/wire.ts';
 import { diskError } from './atomic.ts';
+import { framed, readFramed } from './framed.ts';
 
 /**
- * The history's blocks with their certificates, appended one after the other: length (uint32, little-endian), SHA-256,
- * entry. What a crash left half written at the end is cut off when the log is opened.
+ * The history's blocks with their certificates, appended one after the other as frames (framed.ts). What a crash left
+ * half written at the end is cut off when the log is opened.
  */
 export class ChainLog {
+  /** what the log held when it was opened */
   readonly entries: Entry[];
+  readonly path: string;
   readonly #file: number;
-  readonly #path: string;
+  #bytes: number;
 
   /** @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
   constructor(path: string) {
-    this.#path = path;
+    this.path = path;
     const { entries, validBytes, size } = readLog(path);
     this.entries = entries;
+    this.#bytes = validBytes;
     try {
       if (validBytes < size) truncateSync(path, validBytes);
       this.#file = openSync(path, 'a', 0o600);
@@ -28,19 +29,21 @@ export class ChainLog {
     }
   }
 
+  /** so long is the log now; what it holds up to there never changes */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   /** When this returns the disk has it. @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
   append(entry: Entry): void {
-    const bytes = encodeEntry(entry);
-    const frame = new Uint8Array(PREFIX_BYTES + bytes.length);
-    new DataView(frame.buffer).setUint32(0, bytes.length, true);
-    frame.set(digest(bytes), 4);
-    frame.set(bytes, PREFIX_BYTES);
+    const frame = framed(encodeEntry(entry));
     try {
       writeSync(this.#file, frame);
       fsyncSync(this.#file);
     } catch (cause) {
-      throw diskError(cause, this.#path);
+      throw diskError(cause, this.path);
     }
+    this.#bytes += frame.length;
   }
 
   close(): void {
@@ -48,11 +51,15 @@ export class ChainLog {
   }
 }
 
-const PREFIX_BYTES = 4 + HASH_BYTES;
-
 /** The whole entries of a log, without touching it: for a look at a folder that another process works in. */
 export function readChainLog(path: string): Entry[] {
   return readLog(path).entries;
+}
+
+/** @param bytes of a log, from its beginning */
+export function chainEntries(bytes: Uint8Array): { entries: Entry[]; validBytes: number } {
+  const { contents, validBytes } = readFramed(bytes);
+  return { entries: contents.map((content) => decodeEntry(content.slice())), validBytes };
 }
 
 function readLog(path: string): { entries: Entry[]; validBytes: number; size: number } {
@@ -63,20 +70,5 @@ function readLog(path: string): { entries: Entry[]; validBytes: number; size: nu
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return { entries: [], validBytes: 0, size: 0 };
     throw diskError(cause, path);
   }
-  const entries: Entry[] = [];
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  let offset = 0;
-  while (offset + PREFIX_BYTES <= bytes.length) {
-    const end = offset + PREFIX_BYTES + view.getUint32(offset, true);
-    if (end > bytes.length) break;
-    const content = bytes.subarray(offset + PREFIX_BYTES, end);
-    if (!equalBytes(digest(content), bytes.subarray(offset + 4, offset + PREFIX_BYTES))) break;
-    entries.push(decodeEntry(content.slice()));
-    offset = end;
-  }
-  return { entries, validBytes: offset, size: bytes.length };
-}
-
-function digest(bytes: Uint8Array): Uint8Array {
-  return createHash('sha256').update(bytes).digest();
+  return { ...chainEntries(bytes), size: bytes.length };
 }

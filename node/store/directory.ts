@@ -30,6 +30,8 @@ export interface RunPaths {
   checkpoints: string;
   /** folder of blob-store.ts */
   blobs: string;
+  /** folder of ../journal/journal.ts */
+  journal: string;
 }
 
 /** The folder of a peer, held by this process until `release`. */
@@ -53,6 +55,7 @@ export function runPaths(path: string): RunPaths {
     own: join(path, 'own.bin'),
     checkpoints: join(path, 'checkpoints'),
     blobs: join(path, 'blobs'),
+    journal: join(path, 'journal'),
   };
 }
 

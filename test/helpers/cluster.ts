@@ -87,7 +87,18 @@ export class Cluster {
   }
 }
 
+/** Looks over a peer's shoulder, as a driver's journal does. */
+export interface Watcher {
+  /** the peer's, for the machine */
+  signer: Signer;
+  /** before the effects are carried out */
+  step(event: Event, effects: Effect[]): void;
+}
+
 export class TestPeer {
+  watcher: Watcher | undefined;
+  /** of this peer alone, instead of the cluster's */
+  trainMs: number | undefined;
   machine: Machine | undefined;
   readonly reports: Report[] = [];
   readonly signer: Signer;
@@ -123,7 +134,7 @@ export class TestPeer {
 
   start(): void {
     this.#life++;
-    this.machine = new Machine({ signer: this.signer }, { genesis: this.#cluster.genesis });
+    this.machine = new Machine({ signer: this.watcher?.signer ?? this.signer }, { genesis: this.#cluster.genesis });
     const restart: Restart | null =
       this.#applied || this.#entries.length > 0
         ? { entries: this.#entries, record: this.#record, applied: this.#applied }
@@ -153,7 +164,9 @@ export class TestPeer {
 
   give(event: Event): void {
     if (!this.machine) return;
-    for (const effect of this.machine.step(event)) this.#carryOut(effect);
+    const effects = this.machine.step(event);
+    this.watcher?.step(event, effects);
+    for (const effect of effects) this.#carryOut(effect);
   }
 
   #later(delayMs: number, event: DistributiveOmit<Event, 'nowMs'>, still: () => boolean = () => true): void {
@@ -197,7 +210,7 @@ export class TestPeer {
       case 'restore':
         return this.#restore(effect.state, effect.block, effect.holders);
       case 'train':
-        return this.#train(effect.base, effect.round, this.#cluster.trainMs);
+        return this.#train(effect.base, effect.round, this.trainMs ?? this.#cluster.trainMs);
       case 'finish':
         return;
       case 'fetch':

@@ -44,6 +44,28 @@ test('a fourth joins while rounds go on and contributes with the same roots', ()
   expectNoDivergence(cluster);
 });
 
+test('a round tells a peer which update of its own is in it, or is not', () => {
+  const cluster = started(new Cluster(21, 4, { waitFor: 4 }));
+  const [fast, , , slow] = cluster.peers;
+  const payloads = new Map<number, string>();
+  const give = slow!.give.bind(slow);
+  slow!.give = (event) => {
+    if (event.type === 'trained') payloads.set(slow!.machine!.standing.round + 1, event.update.payload);
+    give(event);
+  };
+  expect(cluster.runUntil(() => fast!.lastRound >= 2, 60_000)).toBe(true);
+  // beyond the others' patience: done about when the round ends
+  slow!.trainMs = 3500;
+  expect(cluster.runUntil(() => fast!.lastRound >= 30, 600_000)).toBe(true);
+  const seen = new Set<string>();
+  for (const { round, own, ownPayload, contributors } of slow!.rounds) {
+    expect(own === 'included').toBe(contributors.includes(slow!.id));
+    if (ownPayload !== null) expect(ownPayload).toBe(payloads.get(round));
+    seen.add(ownPayload === null ? own : `${own} with payload`);
+  }
+  expect([...seen].sort()).toEqual(['included with payload', 'late', 'late with payload']);
+});
+
 test.each([0, 1, 2, 3])('kill -9 of peer %i of four: the others commit the next round, it comes back', (victim) => {
   const cluster = started(new Cluster(4 + victim, 4, { waitFor: 4 }));
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 3), 60_000)).toBe(true);

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../../node/defaults.ts';
@@ -56,8 +56,12 @@ describe('a bad command line', () => {
     [['--model', 'huge'], 1, '--model takes micro, nano, baby or gpt2, not "huge" [E_OPTION]'],
     [['--codec', 'zip'], 1, '--codec takes fp32, fp16, int8, sparseloco or topk, not "zip" [E_OPTION]'],
     [['train', '--batch', 'many'], 1, '--batch takes a whole number from 1 to 1000000, not "many" [E_OPTION]'],
+    [['--dial-from', 'here'], 1, '--dial-from takes an IP address of this machine, not "here" [E_OPTION]'],
     [['--bootstrap', 'here'], 1, /^"here" is not an address .*\[E_MULTIADDR\]$/],
     [['train', '--data', missing], 1, /^no file, folder or built-in text is called .*\[E_DATA_NOT_FOUND\]$/],
+    [['replay'], 2, "missing required argument 'journal'; see outerloop replay --help [E_USAGE]"],
+    [['replay', '/nowhere'], 1, /^no journal in \/nowhere: .*\[E_JOURNAL_NOT_FOUND\]$/],
+    [['replay', START], 1, /^not a journal .*\[E_JOURNAL_FORMAT\]$/],
     [['generate', '--dir', '/nowhere'], 1, /^\/nowhere holds no run; .*\[E_NO_RUN\]$/],
   ] as const)('%j ends in one line', async (argv, code, line) => {
     const result = await run([...argv]);
@@ -216,5 +220,38 @@ describe('generate', () => {
     expect(damaged.stderr).toMatch(
       /\[E_CHECKPOINT_DAMAGED\]\nouterloop: .* has no model on disk yet; .*\[E_NO_MODEL\]\n$/,
     );
+  });
+});
+
+describe('replay', () => {
+  it('goes through what start left, names rounds and answers, without the key', async () => {
+    const folder = join(temporaryFolder(), 'run');
+    const argv = ['start', '--model', 'micro', '--inner-steps', '2', '--rounds', '3', '--data', textFile(TEXT)];
+    const started = await run([...argv, '--listen', '/ip4/127.0.0.1/tcp/0', '--dir', folder, '--json']);
+    const rounds = events(started.stdout).filter(({ event }) => event === 'round');
+    const receipts = events(started.stdout).filter(({ event }) => event === 'receipt');
+    expect(receipts).toMatchObject([1, 2, 3].map((round) => ({ round, status: 'accepted', acceptedIn: round })));
+    rmSync(join(folder, 'identity.key'));
+    const { code, stdout, stderr } = await run(['replay', folder, '--json']);
+    expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+    const replayed = events(stdout);
+    expect(replayed.slice(0, 3)).toMatchObject(rounds.map(({ round, root }) => ({ event: 'round', round, root })));
+    expect(replayed[3]).toMatchObject({ event: 'replayed', difference: null, tornBytes: 0, continued: false });
+    const why = await run(['replay', folder, '--why', '2']);
+    expect(why.stdout).toMatch(/\nround 2, peer …\w{8}: .*\[included\]\n$/);
+    for (const [option, refused] of [
+      [['--why', '9'], 'E_ROUND'],
+      [['--why', '2', '--peer', 'x'], 'E_PEER_UNKNOWN'],
+    ] as const) {
+      const wrong = await run(['replay', folder, ...option]);
+      expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining(`[${refused}]`)]);
+    }
+  });
+
+  it('is not possible where no journal was wanted', async () => {
+    const folder = join(temporaryFolder(), 'run');
+    const argv = ['start', '--model', 'micro', '--inner-steps', '2', '--rounds', '1', '--data', textFile(TEXT)];
+    await run([...argv, '--listen', '/ip4/127.0.0.1/tcp/0', '--dir', folder, '--no-journal']);
+    expect((await run(['replay', folder])).stderr).toContain('[E_JOURNAL_NOT_FOUND]');
   });
 });

@@ -128,6 +128,24 @@ describe('the screen without a terminal', () => {
     `);
   });
 
+  it('answers for every contribution of this peer', () => {
+    const { screen, take } = screenOn({});
+    const payload = 'ab'.repeat(32);
+    screen.show({ event: 'receipt', round: 3, payload, status: 'accepted', acceptedIn: 3 });
+    screen.show(round(3));
+    expect(take()).toMatch(/ final {2}own accepted\n$/);
+    screen.show({ event: 'receipt', round: 4, payload, status: 'late' });
+    screen.show(round(4));
+    expect(take()).toMatch(/^round 4 ended without the update of this peer: .*\n.* final\n$/);
+    for (const late of [4, 5])
+      screen.show({ event: 'receipt', round: late, payload, status: 'accepted', acceptedIn: 5 });
+    screen.show(round(5));
+    expect(take()).toMatch(/own accepted, with 1 from before\n$/);
+    screen.show({ event: 'receipt', round: 6, payload, status: 'returned' });
+    screen.show({ event: 'receipt', round: 7, payload: null, status: 'refused', code: 'W_DIVERGED_HERE' });
+    expect(take()).toMatch(/^the update for round 6 was given back: .*\nno update for round 7\n$/);
+  });
+
   it('says at the end where the model is and how to try it', () => {
     const { screen, take } = screenOn({});
     screen.show(READY);

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createIdentity, fetchGenesis, type TransportWrapper } from '../../../node/net/index.ts';
 import { PROTOCOL_VERSION } from '../../../protocol/genesis.ts';
@@ -189,11 +191,29 @@ describe('listening', () => {
     expect(await codeOf(swarm.peer({ listen: ['0.0.0.0:4001'] }))).toBe('E_MULTIADDR');
   });
 
-  it('tells addresses with the peer id, and those announced', async () => {
-    const a = await swarm.peer({ announce: ['/dns4/peer.example/tcp/4001'] });
-    expect(a.network.addresses()).toEqual([
-      expect.stringMatching(new RegExp(`^/ip4/127.0.0.1/tcp/[1-9]\\d*/p2p/${a.id}$`)),
-      `/dns4/peer.example/tcp/4001/p2p/${a.id}`,
-    ]);
+  it('tells addresses with the peer id, or those announced instead', async () => {
+    const a = await swarm.peer();
+    const listening = expect.stringMatching(/^\/ip4\/127.0.0.1\/tcp\/[1-9]\d*$/);
+    expect(a.network.listening()).toEqual([listening]);
+    expect(a.network.addresses()).toEqual([`${a.network.listening()[0]}/p2p/${a.id}`]);
+    const b = await swarm.peer({ announce: ['/dns4/peer.example/tcp/4001'] });
+    expect(b.network.listening()).toEqual([listening]);
+    expect(b.network.addresses()).toEqual([`/dns4/peer.example/tcp/4001/p2p/${b.id}`]);
+  });
+
+  it('makes connections from the address that it is told', async () => {
+    // all of 127/8 is this machine's on Linux alone
+    if (process.platform !== 'linux') return;
+    const seen: (string | undefined)[] = [];
+    const server = createServer((socket) => {
+      seen.push(socket.remoteAddress);
+      socket.destroy();
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const { port } = server.address() as AddressInfo;
+    const a = await swarm.peer({ dialFrom: '127.0.0.9' });
+    expect(await codeOf(a.network.dial(`/ip4/127.0.0.1/tcp/${port}`))).toBe('E_BOOTSTRAP');
+    expect(new Set(seen)).toEqual(new Set(['127.0.0.9']));
+    server.close();
   });
 });

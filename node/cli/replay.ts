@@ -1,0 +1,146 @@
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { CodedError } from '../../protocol/errors.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { type Facts, noFacts } from '../journal/facts.ts';
+import { journalFiles } from '../journal/journal.ts';
+import { type Replay, replay } from '../journal/replay.ts';
+import { type Answer, whyNot } from '../journal/why.ts';
+import { formatBytes, formatLoss, printable, shortPeer } from './format.ts';
+import { addDebugOption, integer } from './options.ts';
+import { Terminal } from './terminal.ts';
+
+interface ReplayFlags {
+  why?: number;
+  peer?: string;
+  json?: boolean;
+}
+
+const EXAMPLES = `
+A peer writes down every event that its protocol machine is given (journal/ in its folder; start --no-journal does not).
+This feeds them to another machine, without network, training or key, and checks that it does the same.
+
+Examples:
+  $ outerloop replay ~/.outerloop/runs/nano-on-moby-dick-69c4199c-1
+  $ outerloop replay ./my-run --why 12                    why was this peer's update not in round 12?
+  $ outerloop replay ./my-run --why 12 --peer rNRzvcgU    and another's, as this peer saw it?
+  $ outerloop replay ./my-run/journal/000003.journal --json
+
+The exit status is 1 where a machine did something else than at the time.
+`;
+
+export function addReplay(program: Command, finish: (code: number) => void): void {
+  const command = program.command('replay').description('feed the journal of a peer to its protocol machine again');
+  command
+    .argument('<journal>', 'a journal file, or the folder of a peer')
+    .option('--why <round>', 'why the update is not in this round', integer('--why', 1, 2 ** 40))
+    .option('--peer <id>', 'whose update, the end of its id is enough (default: the peer of the journal)')
+    .option('--json', 'one JSON object a line');
+  addDebugOption(command).addHelpText('after', EXAMPLES);
+  command.action((path: string, flags: ReplayFlags) => finish(replayAll(path, flags)));
+}
+
+function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
+  const view = json ? jsonView() : screenView(new Terminal(process.stdout, process.env));
+  const facts = noFacts();
+  const shown = new Set<number>();
+  let self: PeerId | undefined;
+  let code = 0;
+  for (const file of filesOf(path)) {
+    const result = replay(readFile(file), facts);
+    if (self !== undefined && self !== result.self) {
+      throw new CodedError('E_JOURNAL_FORMAT', `${file} is of another peer than the files before it: replay it alone`);
+    }
+    self = result.self;
+    if (why === undefined) view.rounds(facts, result.self, shown);
+    view.file(file, result);
+    if (result.difference) code = 1;
+  }
+  if (why !== undefined && self !== undefined) view.answer(whyNot(facts, why, peerOf(peer, self, facts), self));
+  return code;
+}
+
+/** @throws CodedError `E_JOURNAL_NOT_FOUND` */
+function filesOf(path: string): string[] {
+  const known = statSync(path, { throwIfNoEntry: false });
+  if (known?.isFile()) return [path];
+  const inside = join(path, 'journal');
+  const files = known ? journalFiles(existsSync(inside) ? inside : path) : [];
+  if (files.length > 0) return files;
+  const message = `no journal in ${path}: give the folder of a peer that was started without --no-journal`;
+  throw new CodedError('E_JOURNAL_NOT_FOUND', message);
+}
+
+function readFile(path: string): Uint8Array {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    const reason = (cause as NodeJS.ErrnoException).code ?? String(cause);
+    throw new CodedError('E_JOURNAL_NOT_FOUND', `cannot read the journal ${path} (${reason})`, { cause });
+  }
+}
+
+/** @throws CodedError `E_PEER_UNKNOWN` unless exactly one peer of the journal is meant */
+function peerOf(ending: string | undefined, self: PeerId, { rounds }: Facts): PeerId {
+  if (ending === undefined) return self;
+  const all = [...rounds.values()].flatMap(({ places, headers }) => [...(places ?? []), ...headers.keys()]);
+  const meant = [...new Set(all)].filter((peer) => peer.endsWith(ending));
+  const [only] = meant;
+  if (only !== undefined && meant.length === 1) return only;
+  const count = meant.length === 0 ? 'no peer' : `${meant.length} peers`;
+  throw new CodedError('E_PEER_UNKNOWN', `${count} of this journal has an id that ends in "${printable(ending)}"`);
+}
+
+interface View {
+  /** those that were not shown yet */
+  rounds(facts: Facts, self: PeerId, shown: Set<number>): void;
+  file(path: string, result: Replay): void;
+  answer(answer: Answer): void;
+}
+
+function newRounds({ rounds }: Facts, shown: Set<number>) {
+  const reports = [...rounds.values()].flatMap(({ report }) => (report && !shown.has(report.round) ? [report] : []));
+  for (const { round } of reports) shown.add(round);
+  return reports.sort((a, b) => a.round - b.round);
+}
+
+function jsonView(): View {
+  const print = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
+  return {
+    rounds(facts, _self, shown) {
+      for (const { kind, ...report } of newRounds(facts, shown)) print({ event: kind, ...report });
+    },
+    file: (path, { self, run, ...result }) =>
+      print({ event: 'replayed', file: path, peer: self, runId: run, ...result }),
+    answer: (answer) => print({ event: 'why', ...answer }),
+  };
+}
+
+const FATES = { included: 'accepted', late: 'late', none: 'no update' } as const;
+
+function screenView(terminal: Terminal): View {
+  return {
+    rounds(facts, self, shown) {
+      for (const { round, root, final, contributors, trainLoss, own } of newRounds(facts, shown)) {
+        const others = contributors.filter((peer) => peer !== self).map(shortPeer);
+        const state = final ? terminal.paint('green', 'final') : terminal.paint('yellow', 'unfinal');
+        const parts = [`root ${root.slice(0, 12)}`, `loss ${formatLoss(trainLoss)}`, state, `own ${FATES[own]}`];
+        const of = others.length > 0 ? [`others ${others.join(' ')}`] : [];
+        terminal.line([terminal.paint('bold', `round ${round}`), ...parts, ...of].join('  '));
+      }
+    },
+    file(path, { events, difference, tornBytes, continued }) {
+      const torn = tornBytes > 0 ? `, ${formatBytes(tornBytes)} at the end are no whole event` : '';
+      const same = continued ? 'the same rounds' : 'the same effects';
+      if (!difference) return terminal.line(terminal.paint('dim', `${path}: ${events} events, ${same}${torn}`));
+      const { event, type, expected, got } = difference;
+      terminal.line(terminal.paint('red', `${path}: differs at event ${event} (${type})`));
+      if (continued) terminal.line('  the file goes on in mid-life: what it does not hold may be the cause');
+      terminal.line(`  expected  ${printable(expected) || 'nothing'}`);
+      terminal.line(`  got       ${printable(got) || 'nothing'}`);
+    },
+    answer: ({ round, peer, reason, text }) =>
+      terminal.line(`round ${round}, peer ${shortPeer(peer)}: ${text} [${reason}]`),
+  };
+}

@@ -1,0 +1,96 @@
+import type { Effect, Report } from '../../protocol/events.ts';
+import type { Message } from '../../protocol/messages.ts';
+import { blockHash } from '../../protocol/signing.ts';
+import type { Block } from '../../protocol/wire.ts';
+
+/** What the machine wanted done, in a line each: equal lines mean equal effects, but for payloads inside headers. */
+export function describeEffect(effect: Effect): string {
+  switch (effect.type) {
+    case 'append':
+      return `append ${describeBlock(effect.entry.block)}`;
+    case 'broadcast':
+      return `broadcast ${describeMessage(effect.message)}`;
+    case 'send':
+      return `send ${short(effect.peer)} ${describeMessage(effect.message)}`;
+    case 'restore':
+      return `restore ${effect.state.round} ${short(effect.state.snapshot)} from ${effect.holders.map(short)}`;
+    case 'train': {
+      const { round, base, firstPosition, steps, firstStep } = effect;
+      return `train ${round} ${short(base)} ${firstPosition} ${firstStep}+${steps}`;
+    }
+    case 'fetch':
+      return `fetch ${short(effect.payload)} ${effect.size} from ${effect.holders.map(short)}`;
+    case 'apply':
+      return `apply ${describeBlock(effect.entry.block)}`;
+    case 'request-history':
+      return `ask ${short(effect.peer)} ${effect.fromHeight}+${effect.skip}`;
+    case 'wake':
+      return `wake ${effect.atMs}`;
+    case 'report':
+      return describeReport(effect.report);
+    case 'persist': // holds signed headers with their payloads, which a journal leaves out
+    case 'initialize':
+    case 'finish':
+      return effect.type;
+    default:
+      return effect satisfies never;
+  }
+}
+
+/** The lines that say what the peers agreed on. */
+export function isRound(line: string): boolean {
+  return line.startsWith(ROUND);
+}
+
+const ROUND = 'round ';
+
+function describeReport(report: Report): string {
+  switch (report.kind) {
+    case 'round': {
+      const { round, root, final, own, contributors } = report;
+      return `${ROUND}${round} root ${root} ${final ? 'final' : 'unfinal'} own ${own} of ${contributors.map(short)}`;
+    }
+    case 'synced':
+      return `synced ${report.round} root ${report.root}`;
+    case 'peer':
+      return `peer ${short(report.peer)} ${report.change}`;
+    case 'warning':
+      return `warning ${report.code} ${report.message}`;
+    case 'done':
+      return `done ${report.reason}`;
+    default:
+      return report satisfies never;
+  }
+}
+
+function describeMessage(message: Message): string {
+  switch (message.type) {
+    case 'header':
+      return `header ${message.round} ${short(message.base)} ${short(message.update.payload)}`;
+    case 'join':
+      return `join ${short(message.join.author)} ${message.join.round}`;
+    case 'leave':
+      return `leave ${short(message.leave.author)} ${message.leave.height}`;
+    case 'proposal':
+      return `proposal ${message.view}<${message.parentView} ${describeBlock(message.block)}`;
+    case 'vote':
+      return `vote ${message.kind} ${message.height}/${message.view} ${short(message.block ?? '-')}`;
+    case 'certificate': {
+      const { kind, height, view, block, signatures } = message.certificate;
+      return `certificate ${kind} ${height}/${view} ${short(block ?? '-')} by ${signatures.map(([place]) => place)}`;
+    }
+    case 'status':
+      return `status ${message.height} ${message.unfinalTokens} ${message.round} ${short(message.tip)}`;
+    default:
+      return message satisfies never;
+  }
+}
+
+function describeBlock(block: Block): string {
+  return `${block.kind} ${block.height} ${short(blockHash(block))}`;
+}
+
+/** Hashes differ from the first digit on, peers' ids only at the end. */
+function short(id: string): string {
+  return id.startsWith('12D3') ? id.slice(-8) : id.slice(0, 12);
+}

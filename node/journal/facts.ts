@@ -1,0 +1,122 @@
+import type { Effect, Event, Report } from '../../protocol/events.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import type { Machine } from '../../protocol/machine.ts';
+import type { Message, Proposal } from '../../protocol/messages.ts';
+import { blockHash } from '../../protocol/signing.ts';
+import type { Head } from './format.ts';
+
+/** What one peer knows of a round. Times are Unix time in milliseconds, by its own clock. */
+export interface RoundFacts {
+  /** as reports count: so many rounds are done once this one is */
+  round: number;
+  /** who had a place; unknown to a peer that was not there when the round began */
+  places?: readonly PeerId[];
+  /** this peer began to train, from this root */
+  trainingMs?: number;
+  base?: Hash;
+  /** the others were waiting, and it was asked to stop and send what it had */
+  finishMs?: number;
+  /** its training ended */
+  trainedMs?: number;
+  /** when the headers came, the own one when it was announced, and what they named */
+  headers: Map<PeerId, { atMs: number; payload: Hash }>;
+  /** what was proposed, by the block's hash, and when it came (or was made) here */
+  proposals: Map<Hash, { atMs: number; author: PeerId; authors: PeerId[] }>;
+  /** the block that ended the round */
+  decided?: { atMs: number; block: Hash; authors: PeerId[] };
+  report?: Report & { kind: 'round' };
+}
+
+export interface Facts {
+  rounds: Map<number, RoundFacts>;
+  /** what became of payloads that others announced: the time, and the error or null */
+  payloads: Map<Hash, { atMs: number; error: string | null }>;
+  /** when this peer was started (`continued` files are no start) */
+  startsMs: number[];
+  /** states taken from others, with the rounds done in them */
+  restored: { atMs: number; round: number }[];
+}
+
+export function noFacts(): Facts {
+  return { rounds: new Map(), payloads: new Map(), startsMs: [], restored: [] };
+}
+
+/** @returns takes in the steps of one file, in order */
+export function factsOf(facts: Facts, machine: Machine, head: Head): (event: Event, effects: Effect[]) => void {
+  const { clockMs, continued } = head;
+  return (event, effects) => {
+    const atMs = clockMs + event.nowMs;
+    if (event.type === 'start' && !continued) facts.startsMs.push(atMs);
+    if (event.type === 'payload') facts.payloads.set(event.payload, { atMs, error: event.error });
+    if (event.type === 'message') said(facts, event.message, atMs);
+    if (event.type === 'trained') trained(facts, event.base, atMs);
+    for (const effect of effects) done(facts, effect, atMs);
+    const { round, places, root } = machine.standing;
+    if (root !== undefined && places.length > 0) {
+      const here = roundOf(facts, round + 1);
+      here.places ??= places;
+    }
+  };
+}
+
+function roundOf({ rounds }: Facts, round: number): RoundFacts {
+  let facts = rounds.get(round);
+  if (!facts) {
+    facts = { round, headers: new Map(), proposals: new Map() };
+    rounds.set(round, facts);
+  }
+  return facts;
+}
+
+function said(facts: Facts, message: Message, atMs: number): void {
+  if (message.type === 'header') {
+    const { headers } = roundOf(facts, message.round + 1);
+    const { author, payload } = message.update;
+    if (!headers.has(author)) headers.set(author, { atMs, payload });
+  }
+  if (message.type === 'proposal') proposed(facts, message, atMs);
+}
+
+function proposed(facts: Facts, { author, block }: Proposal, atMs: number): void {
+  if (block.kind !== 'round') return;
+  const { proposals } = roundOf(facts, block.round + 1);
+  const hash = blockHash(block);
+  if (!proposals.has(hash)) proposals.set(hash, { atMs, author, authors: block.updates.map((each) => each.author) });
+}
+
+function trained({ rounds }: Facts, base: Hash, atMs: number): void {
+  for (const round of rounds.values()) if (round.base === base) round.trainedMs ??= atMs;
+}
+
+function done(facts: Facts, effect: Effect, atMs: number): void {
+  switch (effect.type) {
+    case 'broadcast':
+      return said(facts, effect.message, atMs);
+    case 'train': {
+      const round = roundOf(facts, effect.round + 1);
+      round.trainingMs ??= atMs;
+      round.base = effect.base;
+      return;
+    }
+    case 'finish': {
+      const round = [...facts.rounds.values()].findLast(({ trainingMs }) => trainingMs !== undefined);
+      if (round) round.finishMs ??= atMs;
+      return;
+    }
+    case 'apply': {
+      const { block } = effect.entry;
+      const authors = block.updates.map(({ author }) => author);
+      roundOf(facts, block.round + 1).decided = { atMs, block: effect.block, authors };
+      return;
+    }
+    case 'report':
+      return told(facts, effect.report, atMs);
+    default: // the others are no news
+  }
+}
+
+function told(facts: Facts, report: Report, atMs: number): void {
+  if (report.kind === 'round') roundOf(facts, report.round).report = report;
+  if (report.kind === 'synced') facts.restored.push({ atMs, round: report.round });
+}

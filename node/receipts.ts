@@ -1,0 +1,97 @@
+import type { Report } from '../protocol/events.ts';
+import type { Hash } from '../protocol/hash.ts';
+
+/** What became of an update that this peer made, or of training that did not get so far (payload null). */
+export interface Receipt {
+  /** the round it was made for, counted as rounds are reported */
+  round: number;
+  payload: Hash | null;
+  status:
+    | 'accepted' // in a certified round
+    | 'late' // the round ended without it; its work is in the residual, and so in the next update
+    | 'returned' // in an unfinal round that was overruled, or made for a state that was given up; in the residual too
+    | 'refused'; // by this peer itself: what was trained was not sane, and no update was made of it
+  /** the round that it, or for work that came too late the update that carries it, was accepted in */
+  acceptedIn?: number;
+  /** why it was refused */
+  code?: string;
+}
+
+interface Contribution {
+  round: number;
+  payload: Hash | null;
+  /** earlier ones whose work was in the residual when this one was made of it */
+  carries: readonly Contribution[];
+}
+
+/** Earlier contributions that are remembered until an update that carries them is accepted. */
+const OWED_MAX = 256;
+
+/** Gives every contribution of this peer its answer; a late or returned one a second when its work is in after all. */
+export class Receipts {
+  readonly #tell: (receipt: Receipt) => void;
+  #made: Contribution | undefined;
+  /** in unfinal rounds, to be confirmed by the next certified one */
+  #unfinal: Contribution[] = [];
+  /** late and returned: their work waits in the residual */
+  #owed: Contribution[] = [];
+
+  constructor(tell: (receipt: Receipt) => void) {
+    this.#tell = tell;
+  }
+
+  /** An update of the residual and what was trained. */
+  made(round: number, payload: Hash): void {
+    if (this.#made) this.#owe(this.#made, 'returned');
+    this.#made = { round, payload, carries: this.#owed };
+    this.#owed = [];
+  }
+
+  /** Training gave nothing of use. */
+  refused(round: number, code: string): void {
+    this.#tell({ round, payload: null, status: 'refused', code });
+  }
+
+  /** A round has ended. */
+  ended({ round, own, ownPayload, final }: Report & { kind: 'round' }): void {
+    if (own !== 'none') {
+      const contribution = this.#take(round, ownPayload);
+      if (own === 'included') this.#unfinal.push(contribution);
+      else this.#owe(contribution, 'late');
+    }
+    if (!final) return;
+    for (const contribution of this.#unfinal) this.#accept(contribution);
+    this.#unfinal = [];
+  }
+
+  /** The agreed state was replaced by one that these own payloads are in. */
+  restored(included: readonly Hash[]): void {
+    const open = this.#made ? [...this.#unfinal, this.#made] : this.#unfinal;
+    this.#made = undefined;
+    this.#unfinal = [];
+    for (const contribution of open) {
+      if (contribution.payload !== null && included.includes(contribution.payload)) this.#accept(contribution);
+      else this.#owe(contribution, 'returned');
+    }
+  }
+
+  /** One that was made before a restart is not known here. */
+  #take(round: number, payload: Hash | null): Contribution {
+    const made = this.#made;
+    if (made?.round !== round) return { round, payload, carries: [] };
+    this.#made = undefined;
+    return made;
+  }
+
+  #accept({ round, payload, carries }: Contribution): void {
+    for (const each of [...carries, { round, payload }]) {
+      this.#tell({ round: each.round, payload: each.payload, status: 'accepted', acceptedIn: round });
+    }
+  }
+
+  #owe(contribution: Contribution, status: 'late' | 'returned'): void {
+    const { round, payload, carries } = contribution;
+    this.#tell({ round, payload, status });
+    this.#owed = [...this.#owed, ...carries, { round, payload, carries: [] }].slice(-OWED_MAX);
+  }
+}

@@ -1,0 +1,40 @@
+import { createHash } from 'node:crypto';
+import { equalBytes } from '../../protocol/encoding.ts';
+import { HASH_BYTES } from '../../protocol/hash.ts';
+
+/**
+ * Pieces of a file that only grows, one after the other: length (uint32, little-endian), SHA-256, content. What a crash
+ * left half written at the end does not have its hash, and is not read.
+ */
+export function framed(content: Uint8Array): Uint8Array {
+  const frame = new Uint8Array(PREFIX_BYTES + content.length);
+  new DataView(frame.buffer).setUint32(0, content.length, true);
+  frame.set(digest(content), 4);
+  frame.set(content, PREFIX_BYTES);
+  return frame;
+}
+
+/**
+ * The contents of all whole frames from the beginning on, as views of `bytes`.
+ * @returns `validBytes`: where the first one that is not whole begins
+ */
+export function readFramed(bytes: Uint8Array): { contents: Uint8Array[]; validBytes: number } {
+  const contents: Uint8Array[] = [];
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let offset = 0;
+  while (offset + PREFIX_BYTES <= bytes.length) {
+    const end = offset + PREFIX_BYTES + view.getUint32(offset, true);
+    if (end > bytes.length) break;
+    const content = bytes.subarray(offset + PREFIX_BYTES, end);
+    if (!equalBytes(digest(content), bytes.subarray(offset + 4, offset + PREFIX_BYTES))) break;
+    contents.push(content);
+    offset = end;
+  }
+  return { contents, validBytes: offset };
+}
+
+const PREFIX_BYTES = 4 + HASH_BYTES;
+
+function digest(bytes: Uint8Array): Uint8Array {
+  return createHash('sha256').update(bytes).digest();
+}

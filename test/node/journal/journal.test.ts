@@ -1,0 +1,168 @@
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { type Facts, noFacts } from '../../../node/journal/facts.ts';
+import { journalFiles } from '../../../node/journal/journal.ts';
+import { replay } from '../../../node/journal/replay.ts';
+import { framed, readFramed } from '../../../node/store/framed.ts';
+import { decodeCanonical, encodeCanonical } from '../../../protocol/encoding.ts';
+import { Cluster, type TestPeer } from '../../helpers/cluster.ts';
+import { journaled } from '../../helpers/journaled.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
+
+function replayAll(folder: string, facts: Facts = noFacts()) {
+  return journalFiles(folder).map((path) => replay(readFileSync(path), facts));
+}
+
+/** The last root that was reported for each round, which a restarted peer may have reported twice. */
+function rootsOf(peer: TestPeer): [number, string][] {
+  return [...new Map(peer.rounds.map(({ round, root }) => [round, root]))];
+}
+
+function replayedRoots({ rounds }: Facts): [number, string][] {
+  const reports = [...rounds.values()].flatMap(({ report }) => (report ? [report] : []));
+  return reports.map(({ round, root }): [number, string] => [round, root]).sort(([a], [b]) => a - b);
+}
+
+test.each([1, 2, 3])(
+  'with loss, kills and a partition a replay makes every effect and root again, seed %i',
+  async (seed) => {
+    const cluster = new Cluster(seed, 4, { waitFor: 4 });
+    const journals = cluster.peers.map((_, i) => journaled(cluster, i, temporaryFolder()));
+    for (const peer of cluster.peers) peer.start();
+    cluster.lossRate = 0.05;
+    const [first, second] = cluster.peers as [TestPeer, TestPeer, TestPeer, TestPeer];
+    const reached = (round: number) => () => cluster.peers.every((peer) => !peer.machine || peer.lastRound >= round);
+    expect(cluster.runUntil(reached(3), 200_000)).toBe(true);
+    second.kill();
+    expect(cluster.runUntil(() => first.lastRound >= 5, 200_000)).toBe(true);
+    second.start();
+    expect(cluster.runUntil(reached(7), 200_000)).toBe(true);
+    cluster.partition([
+      [0, 1],
+      [2, 3],
+    ]);
+    expect(cluster.runUntil(() => cluster.peers.every((peer) => !peer.rounds.at(-1)!.final), 200_000)).toBe(true);
+    cluster.partition(undefined);
+    const healed = () => cluster.peers.every((peer) => peer.rounds.at(-1)!.final && peer.lastRound >= 10);
+    expect(cluster.runUntil(healed, 400_000)).toBe(true);
+    await Promise.all(journals.map((journal) => journal.close()));
+    for (const [i, { folder }] of journals.entries()) {
+      const facts = noFacts();
+      const replays = replayAll(folder, facts);
+      expect(replays.map(({ difference, tornBytes }) => [difference, tornBytes])).toEqual(replays.map(() => [null, 0]));
+      expect(replays.length).toBe(i === 1 ? 2 : 1);
+      expect(replayedRoots(facts)).toEqual(rootsOf(cluster.peers[i]!).sort(([a], [b]) => a - b));
+    }
+  },
+);
+
+test('full files make room for new ones, and each can be replayed without those before it', async () => {
+  const cluster = new Cluster(5, 4, { waitFor: 4 });
+  const limits = { fileBytesMax: 64 * 1024, bytesMax: 600 * 1024 };
+  const journal = journaled(cluster, 2, temporaryFolder(), limits);
+  for (const peer of cluster.peers) peer.start();
+  cluster.lossRate = 0.05;
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 80), 2_000_000)).toBe(true);
+  await journal.close();
+  const names = readdirSync(journal.folder);
+  expect(names).not.toContain('000001.journal');
+  const sizes = names.map((name) => statSync(join(journal.folder, name)).size);
+  const history = statSync(join(journal.folder, '..', 'chain.log')).size;
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(limits.bytesMax + limits.fileBytesMax + history);
+  const roots = new Map(rootsOf(cluster.peers[2]!));
+  const all = new Set<number>();
+  for (const path of journalFiles(journal.folder)) {
+    const facts = noFacts();
+    const result = replay(readFileSync(path), facts);
+    expect([path, result.continued, result.difference]).toEqual([path, true, null]);
+    for (const [round, root] of replayedRoots(facts)) {
+      expect(root).toBe(roots.get(round));
+      all.add(round);
+    }
+  }
+  // one after the other they have every round from the oldest one on
+  const kept = [...all].sort((a, b) => a - b);
+  expect(kept.at(-1)).toBe(cluster.peers[2]!.lastRound);
+  expect(kept.length).toBe(kept.at(-1)! - kept[0]! + 1);
+  expect(kept.length).toBeGreaterThan(10);
+});
+
+async function shortJournal() {
+  const cluster = new Cluster(6, 3, { waitFor: 3, rounds: 4 });
+  const journal = journaled(cluster, 1, temporaryFolder());
+  for (const peer of cluster.peers) peer.start();
+  const done = () => cluster.peers.every((peer) => peer.reports.some(({ kind }) => kind === 'done'));
+  expect(cluster.runUntil(done, 200_000)).toBe(true);
+  await journal.close();
+  const [path] = journalFiles(journal.folder) as [string];
+  return { path, bytes: readFileSync(path), peer: cluster.peers[1]! };
+}
+
+test('a tail cut off at any byte is left out, what was before it is replayed', async () => {
+  const { bytes, peer } = await shortJournal();
+  const { contents } = readFramed(bytes);
+  const whole = bytes.length - framed(contents.at(-1)!).length;
+  for (const cut of [1, 20, 36, 50]) {
+    const facts = noFacts();
+    const result = replay(bytes.subarray(0, whole + cut), facts);
+    expect(result).toMatchObject({ events: contents.length - 2, difference: null, tornBytes: cut });
+    expect(replayedRoots(facts)).toEqual(rootsOf(peer));
+  }
+});
+
+test('the first step that is not what was written down is named', async () => {
+  const { bytes } = await shortJournal();
+  const { contents } = readFramed(bytes);
+  const steps = contents
+    .slice(1)
+    .map((content) => decodeCanonical(content, 1e6) as [{ type: string }, unknown, string[]]);
+  const at = steps.findIndex(([, , outcome]) => outcome.some((line) => line.startsWith('round 3')));
+  const changed = (step: number, change: (outcome: string[]) => string[]) =>
+    Buffer.concat(
+      contents.map((content, i) => {
+        if (i !== step + 1) return framed(content);
+        const [event, signed, outcome] = steps[step]!;
+        return framed(encodeCanonical([event, signed, change(outcome)]));
+      }),
+    );
+  const otherRoot = changed(at, (outcome) => outcome.map((line) => line.replace(/root ..../, 'root ffff')));
+  const { difference } = replay(otherRoot, noFacts());
+  expect(difference).toMatchObject({ event: at + 1, type: 'applied' });
+  expect(difference!.expected).toMatch(/^round 3 root ffff/);
+  expect(difference!.got).toMatch(/^round 3 root (?!ffff)/);
+  const oneMore = replay(
+    changed(at, (outcome) => [...outcome, 'finish']),
+    noFacts(),
+  );
+  expect(oneMore.difference).toMatchObject({ event: at + 1, expected: 'finish', got: '' });
+  // an event that never was: the machine takes another way from there on
+  const without = Buffer.concat(contents.filter((_, i) => i !== at + 1).map(framed));
+  expect(replay(without, noFacts()).difference).not.toBeNull();
+});
+
+test('what is no journal is said to be none', async () => {
+  const { bytes } = await shortJournal();
+  const { contents } = readFramed(bytes);
+  const head = decodeCanonical(contents[0]!, 1e6) as object;
+  const cases = [
+    new Uint8Array(0),
+    new TextEncoder().encode('{"event":"round"}'.repeat(20)),
+    framed(encodeCanonical({ ...head, format: 2 })),
+    Buffer.concat([framed(contents[0]!), framed(encodeCanonical('a step'))]),
+  ];
+  for (const wrong of cases) {
+    expect(() => replay(wrong, noFacts())).toThrow(expect.objectContaining({ code: 'E_JOURNAL_FORMAT' }));
+  }
+});
+
+test('a disk that fails ends the journal with a warning, and the peer goes on', async () => {
+  const cluster = new Cluster(7, 1);
+  const folder = temporaryFolder();
+  writeFileSync(join(folder, 'journal'), 'a file where a folder should be');
+  const journal = journaled(cluster, 0, folder);
+  cluster.peers[0]!.start();
+  expect(cluster.runUntil(() => cluster.peers[0]!.lastRound >= 3, 20_000)).toBe(true);
+  await journal.close();
+  expect(journal.warnings).toEqual(['W_JOURNAL']);
+});

@@ -1,0 +1,97 @@
+import { beforeEach, expect, test } from 'vitest';
+import { type Receipt, Receipts } from '../../node/receipts.ts';
+import type { Report } from '../../protocol/events.ts';
+
+let told: Receipt[];
+let receipts: Receipts;
+
+beforeEach(() => {
+  told = [];
+  receipts = new Receipts((receipt) => told.push(receipt));
+});
+
+/** What was told since the last time. */
+function take(): Receipt[] {
+  return told.splice(0);
+}
+
+function end(round: number, own: 'included' | 'late' | 'none', ownPayload: string | null, final = true): void {
+  const rest = { root: 'root', contributors: ['a'], trainLoss: 1, tokens: 1 };
+  receipts.ended({ kind: 'round', round, own, ownPayload, final, ...rest } satisfies Report);
+}
+
+test('an update in a certified round is accepted, one that is not is late, and in with the next', () => {
+  receipts.made(1, 'p1');
+  expect(take()).toEqual([]);
+  end(1, 'included', 'p1');
+  expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 }]);
+  receipts.made(2, 'p2');
+  end(2, 'late', 'p2');
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'late' }]);
+  receipts.made(3, 'p3');
+  end(3, 'late', 'p3');
+  expect(take()).toEqual([{ round: 3, payload: 'p3', status: 'late' }]);
+  receipts.made(4, 'p4');
+  end(4, 'included', 'p4');
+  expect(take()).toEqual([
+    { round: 2, payload: 'p2', status: 'accepted', acceptedIn: 4 },
+    { round: 3, payload: 'p3', status: 'accepted', acceptedIn: 4 },
+    { round: 4, payload: 'p4', status: 'accepted', acceptedIn: 4 },
+  ]);
+});
+
+test('training that got no update made in time is late without a payload', () => {
+  end(5, 'late', null);
+  expect(take()).toEqual([{ round: 5, payload: null, status: 'late' }]);
+  receipts.made(6, 'p6');
+  end(6, 'included', 'p6');
+  expect(take().map(({ round, acceptedIn }) => [round, acceptedIn])).toEqual([
+    [5, 6],
+    [6, 6],
+  ]);
+});
+
+test('unfinal rounds wait for a certified one, and what they had is returned where they are overruled', () => {
+  for (const round of [1, 2]) {
+    receipts.made(round, `p${round}`);
+    end(round, 'included', `p${round}`, false);
+  }
+  expect(take()).toEqual([]);
+  end(3, 'none', null);
+  expect(take().map(({ round, status }) => [round, status])).toEqual([
+    [1, 'accepted'],
+    [2, 'accepted'],
+  ]);
+  for (const round of [4, 5]) {
+    receipts.made(round, `p${round}`);
+    end(round, 'included', `p${round}`, false);
+  }
+  receipts.made(6, 'p6');
+  receipts.restored(['p5']);
+  expect(take()).toEqual([
+    { round: 4, payload: 'p4', status: 'returned' },
+    { round: 5, payload: 'p5', status: 'accepted', acceptedIn: 5 },
+    { round: 6, payload: 'p6', status: 'returned' },
+  ]);
+  receipts.made(9, 'p9');
+  end(9, 'included', 'p9');
+  expect(take().map(({ round, acceptedIn }) => [round, acceptedIn])).toEqual([
+    [4, 9],
+    [6, 9],
+    [9, 9],
+  ]);
+});
+
+test('after a restart an update is known from its block or its header', () => {
+  end(7, 'included', 'p7');
+  end(8, 'late', 'p8');
+  expect(take()).toEqual([
+    { round: 7, payload: 'p7', status: 'accepted', acceptedIn: 7 },
+    { round: 8, payload: 'p8', status: 'late' },
+  ]);
+});
+
+test('training that broke down is refused, with the code', () => {
+  receipts.refused(3, 'W_DIVERGED_HERE');
+  expect(take()).toEqual([{ round: 3, payload: null, status: 'refused', code: 'W_DIVERGED_HERE' }]);
+});
