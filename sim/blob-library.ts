@@ -1,8 +1,15 @@
-import { chunkCount } from '../protocol/blob.ts';
+import { blobIdOf, chunkCount } from '../protocol/blob.ts';
+import { codecOf } from '../protocol/codecs/index.ts';
+import { isCoded } from '../protocol/errors.ts';
+import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
+import type { Message, MessageOf } from '../protocol/messages.ts';
+import { modelLayout } from '../protocol/model.ts';
 import { MANIFEST_PART } from './blob-fetch.ts';
+import { nativeSha256 } from './native-hash.ts';
 
 interface Shelf {
+  blob: Hash;
   size: number;
   bytes: Uint8Array;
   holders: Peers;
@@ -20,6 +27,24 @@ interface RoundShelf {
   blobs: Set<Hash>;
   /** peers that have any of them, and have not dropped them */
   holders: Peers;
+  /** headers with their payloads inside, by the peer that they came to: far too many to note each payload's holders */
+  taken: Map<number, (readonly MessageOf<'header'>[])[]>;
+}
+
+/** What a codec says of a payload: null, or the code of what is wrong. */
+export type PayloadCheck = (bytes: Uint8Array) => string | null;
+
+export function payloadCheck({ codec, model }: Genesis): PayloadCheck {
+  const layout = modelLayout(model);
+  return (bytes) => {
+    try {
+      codecOf(codec).check(bytes, layout);
+      return null;
+    } catch (cause) {
+      if (!isCoded(cause)) throw cause;
+      return cause.code;
+    }
+  };
 }
 
 /**
@@ -33,8 +58,13 @@ export class BlobLibrary {
   /** payloads of earlier rounds than this are off a peer's disk */
   readonly #droppedBefore: Float64Array;
 
-  constructor(peers: number) {
+  /** headers whose payloads the codec refused */
+  readonly #refused = new Map<MessageOf<'header'>, string>();
+  readonly #check: PayloadCheck;
+
+  constructor(peers: number, check: PayloadCheck) {
     this.#peers = peers;
+    this.#check = check;
     this.#droppedBefore = new Float64Array(peers);
   }
 
@@ -45,20 +75,27 @@ export class BlobLibrary {
 
   /** The peer has made this payload in a round. */
   putPayload(peer: number, blob: Hash, bytes: Uint8Array, round: number): void {
-    const shelf = this.#shelfOf(blob, bytes);
-    if ((shelf.round?.round ?? -1) < round) {
-      shelf.round = this.#roundOf(round);
-      shelf.round.blobs.add(blob);
-    }
-    this.#hold(peer, shelf);
+    this.#hold(peer, this.#file(this.#shelfOf(blob, bytes), round));
   }
 
-  /** A payload has come to the peer inside a header. @returns what the check of it says, which depends on the bytes alone */
-  take(peer: number, blob: Hash, bytes: Uint8Array, check: (bytes: Uint8Array) => string | null): string | null {
-    const shelf = this.#shelfOf(blob, bytes);
-    this.#hold(peer, shelf);
-    if (shelf.verdict === undefined) shelf.verdict = check(shelf.bytes);
-    return shelf.verdict;
+  /** A message is about to be sent to many: what its payload is like is the same for all, and found out once. */
+  inspect(message: Message): void {
+    if (message.type !== 'header' || !message.inline) return;
+    const { payload, size } = message.update;
+    const isNamed = message.inline.length === size && blobIdOf(message.inline, nativeSha256) === payload;
+    if (isNamed) this.#file(this.#shelfOf(payload, message.inline), message.round);
+    const error = isNamed ? this.verdict(payload) : 'E_PAYLOAD_FORMAT';
+    if (error !== null) this.#refused.set(message, error);
+  }
+
+  /** Payloads have come to the peer inside these headers. @returns those that the codec refuses, with its codes */
+  take(peer: number, headers: readonly MessageOf<'header'>[]): ReadonlyMap<MessageOf<'header'>, string> {
+    const shelf = this.#roundOf(headers[0]!.round);
+    const lists = shelf.taken.get(peer);
+    if (lists) lists.push(headers);
+    else shelf.taken.set(peer, [headers]);
+    shelf.holders.add(peer);
+    return this.#refused;
   }
 
   hold(peer: number, blob: Hash): void {
@@ -95,10 +132,10 @@ export class BlobLibrary {
   }
 
   /** The verdict of a check that depends on the bytes alone. */
-  verdict(blob: Hash, check: (bytes: Uint8Array) => string | null): string | null {
+  verdict(blob: Hash): string | null {
     const shelf = this.#shelves.get(blob);
     if (!shelf) return 'E_BLOB_UNAVAILABLE';
-    if (shelf.verdict === undefined) shelf.verdict = check(shelf.bytes);
+    if (shelf.verdict === undefined) shelf.verdict = this.#check(shelf.bytes);
     return shelf.verdict;
   }
 
@@ -116,6 +153,7 @@ export class BlobLibrary {
     for (const [round, shelf] of this.#rounds) {
       if (round >= before) continue;
       shelf.holders.delete(peer);
+      shelf.taken.delete(peer);
       if (shelf.holders.size > 0) continue;
       this.#rounds.delete(round);
       for (const blob of shelf.blobs) if (this.#shelves.get(blob)?.round === shelf) this.#shelves.delete(blob);
@@ -128,15 +166,27 @@ export class BlobLibrary {
     if (shelf.partial.size > 0) shelf.partial.delete(peer);
   }
 
-  #holds(peer: number, { holders, round }: Shelf): boolean {
-    return holders.has(peer) && (round === undefined || round.round >= this.#droppedBefore[peer]!);
+  #file(shelf: Shelf, round: number): Shelf {
+    if ((shelf.round?.round ?? -1) < round) {
+      shelf.round = this.#roundOf(round);
+      shelf.round.blobs.add(shelf.blob);
+    }
+    return shelf;
+  }
+
+  #holds(peer: number, { blob, holders, round }: Shelf): boolean {
+    if (round === undefined) return holders.has(peer);
+    if (round.round < this.#droppedBefore[peer]!) return false;
+    if (holders.has(peer)) return true;
+    const lists = round.taken.get(peer) ?? [];
+    return lists.some((headers) => headers.some(({ update }) => update.payload === blob));
   }
 
   #shelfOf(blob: Hash, bytes: Uint8Array): Shelf {
     let shelf = this.#shelves.get(blob);
     if (!shelf) {
       const holders = new Peers(this.#peers);
-      shelf = { size: bytes.length, bytes, holders, partial: new Map(), verdict: undefined, round: undefined };
+      shelf = { blob, size: bytes.length, bytes, holders, partial: new Map(), verdict: undefined, round: undefined };
       this.#shelves.set(blob, shelf);
     }
     return shelf;
@@ -145,7 +195,7 @@ export class BlobLibrary {
   #roundOf(round: number): RoundShelf {
     let shelf = this.#rounds.get(round);
     if (!shelf) {
-      shelf = { round, blobs: new Set(), holders: new Peers(this.#peers) };
+      shelf = { round, blobs: new Set(), holders: new Peers(this.#peers), taken: new Map() };
       this.#rounds.set(round, shelf);
     }
     return shelf;

@@ -1,10 +1,7 @@
-import { codecOf } from '../protocol/codecs/index.ts';
-import { isCoded } from '../protocol/errors.ts';
 import type { Effect } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import type { MessageOf } from '../protocol/messages.ts';
 import type { AgreedState, Block } from '../protocol/wire.ts';
 import type { ApplyRequest, Settled } from './replica-host.ts';
 import type { Process } from './virtual-peer.ts';
@@ -30,20 +27,14 @@ export class VirtualStorage {
   fetch({ update, holders }: Effect & { type: 'fetch' }): void {
     const { library } = this.#process.world;
     this.#pull({ id: update.payload, size: update.size }, holders, 'payload', (complete) => {
-      const error = complete ? library.verdict(update.payload, this.#check) : 'E_BLOB_UNAVAILABLE';
+      const error = complete ? library.verdict(update.payload) : 'E_BLOB_UNAVAILABLE';
       this.#process.give({ type: 'payload', update, error });
     });
   }
 
   take({ headers }: Effect & { type: 'take' }): void {
     const { world, index } = this.#process;
-    let refused = NONE_REFUSED;
-    for (const header of headers) {
-      const error = world.library.take(index, header.update.payload, header.inline!, this.#check);
-      if (error === null) continue;
-      if (refused === NONE_REFUSED) refused = new Map();
-      refused.set(header, error);
-    }
+    const refused = world.library.take(index, headers);
     this.#process.give({ type: 'taken', headers, refused });
   }
 
@@ -95,17 +86,6 @@ export class VirtualStorage {
     library.dropPayloads(index, state.round - LIMITS.payloadRoundsKept);
   }
 
-  readonly #check = (bytes: Uint8Array): string | null => {
-    const { genesis, layout } = this.#process.world;
-    try {
-      codecOf(genesis.codec).check(bytes, layout);
-      return null;
-    } catch (cause) {
-      if (!isCoded(cause)) throw cause;
-      return cause.code;
-    }
-  };
-
   /** The same list for all peers that apply a block. */
   #updatesOf(block: Block): ApplyRequest['updates'] {
     const { library, payloads } = this.#process.world;
@@ -140,5 +120,3 @@ export class VirtualStorage {
     });
   }
 }
-
-const NONE_REFUSED = new Map<MessageOf<'header'>, string>();
