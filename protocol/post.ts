@@ -79,8 +79,10 @@ export class Post {
 
   #onHeader(from: PeerId, message: MessageOf<'header'>): void {
     const { round } = this.#c.present;
-    if (round !== undefined && message.base === round.base) round.onHeader(message, from);
-    else if (message.round >= (this.#c.core.applied?.state.round ?? 0)) this.#keep(from, message);
+    if (round !== undefined && message.base === round.base) {
+      // signed for another round, it would make the block that lists it void
+      if (message.round === round.round) round.onHeader(message, from);
+    } else if (message.round >= (this.#c.core.applied?.state.round ?? 0)) this.#keep(from, message);
   }
 
   #onCertificate(from: PeerId, message: MessageOf<'certificate'>): void {

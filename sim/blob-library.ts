@@ -1,12 +1,17 @@
-import { createHash } from 'node:crypto';
 import { blobIdOf, chunkCount } from '../protocol/blob.ts';
-import { equalBytes } from '../protocol/encoding.ts';
-import type { Hash, Sha256 } from '../protocol/hash.ts';
+import { codecOf } from '../protocol/codecs/index.ts';
+import { isCoded } from '../protocol/errors.ts';
+import type { Genesis } from '../protocol/genesis.ts';
+import type { Hash } from '../protocol/hash.ts';
+import type { Message, MessageOf } from '../protocol/messages.ts';
+import { modelLayout } from '../protocol/model.ts';
 import { MANIFEST_PART } from './blob-fetch.ts';
+import { nativeSha256 } from './native-hash.ts';
 
-const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
+type Header = MessageOf<'header'>;
 
 interface Shelf {
+  blob: Hash;
   size: number;
   bytes: Uint8Array;
   holders: Peers;
@@ -24,6 +29,34 @@ interface RoundShelf {
   blobs: Set<Hash>;
   /** peers that have any of them, and have not dropped them */
   holders: Peers;
+  /** headers with their payloads inside, by the peer that they came to: far too many to note each payload's holders */
+  taken: Map<number, (readonly Header[])[]>;
+}
+
+/** What became of payloads that came inside headers. */
+export interface Taken {
+  /** those whose payload is here */
+  taken: readonly Header[];
+  /** those among them that the codec refuses, with its codes */
+  refused: ReadonlyMap<Header, string>;
+  /** those with other bytes inside than they name, of which nothing is kept */
+  misnamed: readonly Header[];
+}
+
+/** What a codec says of a payload: null, or the code of what is wrong. */
+export type PayloadCheck = (bytes: Uint8Array) => string | null;
+
+export function payloadCheck({ codec, model }: Genesis): PayloadCheck {
+  const layout = modelLayout(model);
+  return (bytes) => {
+    try {
+      codecOf(codec).check(bytes, layout);
+      return null;
+    } catch (cause) {
+      if (!isCoded(cause)) throw cause;
+      return cause.code;
+    }
+  };
 }
 
 /**
@@ -36,9 +69,16 @@ export class BlobLibrary {
   readonly #rounds = new Map<number, RoundShelf>();
   /** payloads of earlier rounds than this are off a peer's disk */
   readonly #droppedBefore: Float64Array;
+  /** rounds before this may be off all disks */
+  #goneBefore = 0;
+  /** headers whose payload is refused, with the codec's code, or is not the one that they name */
+  readonly #wrong = new WeakMap<Header, string>();
+  #isAnyWrong = false;
+  readonly #check: PayloadCheck;
 
-  constructor(peers: number) {
+  constructor(peers: number, check: PayloadCheck) {
     this.#peers = peers;
+    this.#check = check;
     this.#droppedBefore = new Float64Array(peers);
   }
 
@@ -49,31 +89,47 @@ export class BlobLibrary {
 
   /** The peer has made this payload in a round. */
   putPayload(peer: number, blob: Hash, bytes: Uint8Array, round: number): void {
-    const shelf = this.#shelfOf(blob, bytes);
-    if ((shelf.round?.round ?? -1) < round) {
-      shelf.round = this.#roundOf(round);
-      shelf.round.blobs.add(blob);
-    }
-    this.#hold(peer, shelf);
+    this.#hold(peer, this.#file(this.#shelfOf(blob, bytes), round));
   }
 
-  /**
-   * A payload is said to have come to the peer inside a header.
-   * @returns what the check of it says, which depends on the bytes alone; undefined, with nothing kept, when they are others
-   */
-  take(
-    peer: number,
-    { payload, size }: { payload: Hash; size: number },
-    bytes: Uint8Array,
-    check: (bytes: Uint8Array) => string | null,
-  ): string | null | undefined {
-    const known = this.#shelves.get(payload)?.bytes;
-    const same = known ? bytes === known || equalBytes(bytes, known) : blobIdOf(bytes, nativeSha256) === payload;
-    if (!same || bytes.length !== size) return undefined;
-    const shelf = this.#shelfOf(payload, bytes);
-    this.#hold(peer, shelf);
-    if (shelf.verdict === undefined) shelf.verdict = check(shelf.bytes);
-    return shelf.verdict;
+  /** A message is about to be sent, to many: what its payload is like is the same for all, and found out once. */
+  inspect(message: Message): void {
+    if (message.type !== 'header' || !message.inline) return;
+    const { payload, size } = message.update;
+    const isNamed = message.inline.length === size && blobIdOf(message.inline, nativeSha256) === payload;
+    if (isNamed) this.#file(this.#shelfOf(payload, message.inline), message.round);
+    const error = isNamed ? this.verdict(payload) : MISNAMED;
+    if (error === null) return;
+    this.#wrong.set(message, error);
+    this.#isAnyWrong = true;
+  }
+
+  /** Payloads have come to the peer inside these headers, which `inspect` has seen. */
+  take(peer: number, headers: readonly Header[]): Taken {
+    const sorted = this.#isAnyWrong ? this.#sort(headers) : { taken: headers, refused: NONE_REFUSED, misnamed: [] };
+    const { taken } = sorted;
+    if (taken.length === 0) return sorted;
+    const { round } = taken[0]!;
+    // a peer that stood still for many rounds: the others have dropped what it hears of now
+    if (round < this.#goneBefore) {
+      for (const { inline, update } of taken) this.#file(this.#shelfOf(update.payload, inline!), round);
+    }
+    const shelf = this.#roundOf(round);
+    const lists = shelf.taken.get(peer);
+    if (lists) lists.push(taken);
+    else shelf.taken.set(peer, [taken]);
+    shelf.holders.add(peer);
+    return sorted;
+  }
+
+  #sort(headers: readonly Header[]): Taken {
+    const refused = new Map<Header, string>();
+    for (const header of headers) {
+      const error = this.#wrong.get(header);
+      if (error !== undefined && error !== MISNAMED) refused.set(header, error);
+    }
+    const isNamed = (header: Header): boolean => this.#wrong.get(header) !== MISNAMED;
+    return { taken: headers.filter(isNamed), refused, misnamed: headers.filter((header) => !isNamed(header)) };
   }
 
   hold(peer: number, blob: Hash): void {
@@ -110,10 +166,10 @@ export class BlobLibrary {
   }
 
   /** The verdict of a check that depends on the bytes alone. */
-  verdict(blob: Hash, check: (bytes: Uint8Array) => string | null): string | null {
+  verdict(blob: Hash): string | null {
     const shelf = this.#shelves.get(blob);
     if (!shelf) return 'E_BLOB_UNAVAILABLE';
-    if (shelf.verdict === undefined) shelf.verdict = check(shelf.bytes);
+    if (shelf.verdict === undefined) shelf.verdict = this.#check(shelf.bytes);
     return shelf.verdict;
   }
 
@@ -131,8 +187,10 @@ export class BlobLibrary {
     for (const [round, shelf] of this.#rounds) {
       if (round >= before) continue;
       shelf.holders.delete(peer);
+      shelf.taken.delete(peer);
       if (shelf.holders.size > 0) continue;
       this.#rounds.delete(round);
+      this.#goneBefore = Math.max(this.#goneBefore, round + 1);
       for (const blob of shelf.blobs) if (this.#shelves.get(blob)?.round === shelf) this.#shelves.delete(blob);
     }
   }
@@ -143,15 +201,31 @@ export class BlobLibrary {
     if (shelf.partial.size > 0) shelf.partial.delete(peer);
   }
 
-  #holds(peer: number, { holders, round }: Shelf): boolean {
-    return holders.has(peer) && (round === undefined || round.round >= this.#droppedBefore[peer]!);
+  #file(shelf: Shelf, round: number): Shelf {
+    if ((shelf.round?.round ?? -1) < round) {
+      shelf.round = this.#roundOf(round);
+      shelf.round.blobs.add(shelf.blob);
+    }
+    return shelf;
+  }
+
+  #holds(peer: number, { blob, holders, round }: Shelf): boolean {
+    if (round === undefined) return holders.has(peer);
+    if (round.round < this.#droppedBefore[peer]!) return false;
+    if (holders.has(peer)) return true;
+    // a payload may be announced in more than one round: it is filed under the last
+    for (const { taken } of this.#rounds.values()) {
+      const lists = taken.get(peer) ?? [];
+      if (lists.some((headers) => headers.some(({ update }) => update.payload === blob))) return true;
+    }
+    return false;
   }
 
   #shelfOf(blob: Hash, bytes: Uint8Array): Shelf {
     let shelf = this.#shelves.get(blob);
     if (!shelf) {
       const holders = new Peers(this.#peers);
-      shelf = { size: bytes.length, bytes, holders, partial: new Map(), verdict: undefined, round: undefined };
+      shelf = { blob, size: bytes.length, bytes, holders, partial: new Map(), verdict: undefined, round: undefined };
       this.#shelves.set(blob, shelf);
     }
     return shelf;
@@ -160,12 +234,15 @@ export class BlobLibrary {
   #roundOf(round: number): RoundShelf {
     let shelf = this.#rounds.get(round);
     if (!shelf) {
-      shelf = { round, blobs: new Set(), holders: new Peers(this.#peers) };
+      shelf = { round, blobs: new Set(), holders: new Peers(this.#peers), taken: new Map() };
       this.#rounds.set(round, shelf);
     }
     return shelf;
   }
 }
+
+const MISNAMED = 'misnamed';
+const NONE_REFUSED: ReadonlyMap<Header, string> = new Map();
 
 /** A set of peers, a bit each. */
 class Peers {

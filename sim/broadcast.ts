@@ -1,7 +1,6 @@
-import type { Message } from '../protocol/messages.ts';
 import type { RandomStream } from '../protocol/random.ts';
 import { NETWORK_PARAMETERS } from './gossip-parameters.ts';
-import type { Inboxes } from './inbox.ts';
+import type { Inboxes, Sending } from './inbox.ts';
 import type { Kernel } from './kernel.ts';
 import type { Ledger } from './ledger.ts';
 import type { Links } from './links.ts';
@@ -14,13 +13,6 @@ export interface BroadcastComponents {
   ledger: Ledger;
   inboxes: Inboxes;
   random: RandomStream;
-}
-
-/** A message under way, with the bytes that it has on the wire. */
-export interface Sending {
-  message: Message;
-  number: number;
-  size: number;
 }
 
 /** What a tree's messages cost, worked out when the first one takes that way. */
@@ -55,8 +47,9 @@ export class Broadcasts {
   }
 
   /** To everybody that it reaches, once each, with who handed it on. */
-  publish(author: number, { message, number, size }: Sending): void {
+  publish(author: number, sending: Sending): void {
     const { kernel, overlay, links, inboxes } = this.#c;
+    const { number, size } = sending;
     const { floodBytesMax, gossipEnvelopeBytes, frameBytes } = NETWORK_PARAMETERS;
     const tree = overlay.tree(author, size <= floodBytesMax);
     const { order, parents } = tree;
@@ -66,20 +59,22 @@ export class Broadcasts {
     if (!links.areUnbounded) this.#travel(author, tree, costs, bytes);
     this.#account(tree, costs, bytes);
     const { offsetMs } = costs;
+    inboxes.announce(sending, order.length);
     for (let i = 0; i < order.length; i++) {
       const to = order[i]!;
       const atMs = links.areUnbounded ? kernel.nowMs + offsetMs[i]! : this.#arrivals[to]!;
-      inboxes.put(to, atMs, message, number, parents[i]!, false);
+      inboxes.put(to, atMs, number, parents[i]!, false);
     }
   }
 
   /** One message on one link. */
-  send(from: number, to: number, { message, number, size }: Sending): void {
+  send(from: number, to: number, sending: Sending): void {
     const { kernel, ledger, links, inboxes } = this.#c;
-    const bytes = size + NETWORK_PARAMETERS.frameBytes;
+    const bytes = sending.size + NETWORK_PARAMETERS.frameBytes;
     this.#arrivals[from] = kernel.nowMs;
     ledger.move('direct', from, to, bytes);
-    inboxes.put(to, this.#hop(from, to, bytes, links.oneWayMs(from, to)), message, number, from, true);
+    inboxes.announce(sending, 1);
+    inboxes.put(to, this.#hop(from, to, bytes, links.oneWayMs(from, to)), sending.number, from, true);
   }
 
   #costsOf(author: number, tree: Tree): Costs {

@@ -15,15 +15,12 @@ export interface ComputeConfig {
   applyMs: number;
   /** making a vote or a block durable */
   diskMs: number;
-  /** the network thread's part of a message: decoding it, checking its signature, passing it on */
-  handleMs: number;
 }
 
 export class ComputeModel {
   readonly encodeMs: number;
   readonly applyMs: number;
   readonly diskMs: number;
-  readonly handleMs: number;
   /** indices of the slow ones */
   readonly stragglers: ReadonlySet<number>;
   readonly #config: ComputeConfig;
@@ -35,7 +32,6 @@ export class ComputeModel {
     this.encodeMs = config.encodeMs;
     this.applyMs = config.applyMs;
     this.diskMs = config.diskMs;
-    this.handleMs = config.handleMs;
     this.stragglers = new Set(chooseStragglers(config, peers, seed));
     this.#streams = Array.from({ length: peers }, (_, peer) => randomStream(seed, 'compute', peer));
   }

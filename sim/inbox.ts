@@ -10,6 +10,15 @@ export interface Batch {
   readonly numbers: number[];
 }
 
+/** A message on its way to one or many. */
+export interface Sending {
+  readonly message: Message;
+  /** counts up from 0 */
+  readonly number: number;
+  /** bytes */
+  readonly size: number;
+}
+
 export interface InboxComponents {
   kernel: Kernel;
   /** a connection may break while something is on the way over it */
@@ -17,48 +26,48 @@ export interface InboxComponents {
   onRead: (peer: number, batch: Batch) => void;
 }
 
-interface Inbox extends Batch {
-  /** when each arrives */
-  readonly times: number[];
-  /** what is being handled */
-  readonly batch: Batch;
-  /** the next read, or the end of handling what was read */
+interface Inbox {
+  /** for each message: when it arrives, and `codeOf` it; two numbers side by side, for there are very many */
+  items: Float64Array;
+  count: number;
   planned: Planned | undefined;
-  handling: boolean;
+  readMs: number;
 }
 
 /**
- * What is on the way to each peer. Handling a message takes a peer's network thread a while; what arrives meanwhile waits
- * and is read in one go, as from sockets. So a busy swarm costs an event for each read, not for each message.
+ * What is on the way to each peer. A peer reads what has arrived at most once in a while, all in one go, as from its
+ * sockets: so a busy swarm costs an event for each read, not for each message.
  */
 export class Inboxes {
   readonly #c: InboxComponents;
-  readonly #handleMs: number;
+  readonly #everyMs: number;
   readonly #inboxes: Inbox[];
+  /** by number; forgotten when the last one it is for has read it */
+  readonly #underWay = new Map<number, { message: Message; left: number }>();
+  readonly #batch: Batch = { messages: [], from: [], numbers: [] };
 
-  /** @param handleMs what a message takes: to decode it, check its signature and pass it on */
-  constructor(components: InboxComponents, init: { peers: number; handleMs: number }) {
+  /** @param everyMs how much time passes between two reads of a peer at least */
+  constructor(components: InboxComponents, init: { peers: number; everyMs: number }) {
     this.#c = components;
-    this.#handleMs = init.handleMs;
-    this.#inboxes = Array.from({ length: init.peers }, () => ({
-      ...emptyBatch(),
-      times: [],
-      batch: emptyBatch(),
-      planned: undefined,
-      handling: false,
-    }));
+    this.#everyMs = init.everyMs;
+    this.#inboxes = Array.from({ length: init.peers }, () => {
+      return { items: new Float64Array(16), count: 0, planned: undefined, readMs: Number.NEGATIVE_INFINITY };
+    });
+  }
+
+  /** To be called before the `put` of a message. @param count how many it is for */
+  announce({ number, message }: Sending, count: number): void {
+    this.#underWay.set(number, { message, left: count });
   }
 
   /** @param direct it comes over the sender's own connection, and not if that breaks before */
-  put(peer: number, atMs: number, message: Message, number: number, from: number, direct: boolean): void {
+  put(peer: number, atMs: number, number: number, from: number, direct: boolean): void {
     const inbox = this.#inboxes[peer]!;
-    inbox.times.push(atMs);
-    inbox.messages.push(message);
-    inbox.numbers.push(number);
-    inbox.from.push(direct ? ~from : from);
-    if (inbox.handling || (inbox.planned && inbox.planned.atMs <= atMs)) return;
-    this.#c.kernel.cancel(inbox.planned);
-    inbox.planned = this.#c.kernel.at(atMs, () => this.#read(peer, inbox));
+    const at = 2 * inbox.count++;
+    if (at === inbox.items.length) grow(inbox);
+    inbox.items[at] = atMs;
+    inbox.items[at + 1] = number * CODE_STEP + 2 * from + Number(direct);
+    if (!inbox.planned || inbox.planned.atMs > atMs) this.#plan(peer, inbox, atMs);
   }
 
   /** The process is gone: what is on the way to it is lost. */
@@ -66,69 +75,70 @@ export class Inboxes {
     const inbox = this.#inboxes[peer]!;
     this.#c.kernel.cancel(inbox.planned);
     inbox.planned = undefined;
-    inbox.handling = false;
-    inbox.times.length = 0;
-    empty(inbox);
+    for (let i = 0; i < inbox.count; i++) this.#take(Math.floor(inbox.items[2 * i + 1]! / CODE_STEP));
+    inbox.count = 0;
+  }
+
+  #plan(peer: number, inbox: Inbox, arrivalMs: number): void {
+    const atMs = Math.max(arrivalMs, inbox.readMs + this.#everyMs);
+    if (inbox.planned && inbox.planned.atMs <= atMs) return;
+    this.#c.kernel.cancel(inbox.planned);
+    inbox.planned = this.#c.kernel.at(atMs, () => this.#read(peer, inbox));
   }
 
   #read(peer: number, inbox: Inbox): void {
-    const { kernel } = this.#c;
-    const nextMs = this.#take(peer, inbox);
-    const costMs = inbox.batch.messages.length * this.#handleMs;
+    const batch = this.#batch;
     inbox.planned = undefined;
-    if (costMs > 0) {
-      inbox.handling = true;
-      inbox.planned = kernel.after(costMs, () => {
-        inbox.handling = false;
-        inbox.planned = undefined;
-        this.#give(peer, inbox);
-        if (!inbox.planned && inbox.times.length > 0) this.#read(peer, inbox);
-      });
-      return;
-    }
-    if (nextMs !== Number.POSITIVE_INFINITY) inbox.planned = kernel.at(nextMs, () => this.#read(peer, inbox));
-    this.#give(peer, inbox);
-  }
-
-  #give(peer: number, { batch }: Inbox): void {
+    inbox.readMs = this.#c.kernel.nowMs;
+    const nextMs = this.#collect(peer, inbox);
+    if (nextMs !== Number.POSITIVE_INFINITY) this.#plan(peer, inbox, nextMs);
     if (batch.messages.length > 0) this.#c.onRead(peer, batch);
   }
 
   /** Moves what has arrived into the batch. @returns when the next of the others arrives */
-  #take(peer: number, { times, messages, from, numbers, batch }: Inbox): number {
+  #collect(peer: number, inbox: Inbox): number {
+    const { items, count } = inbox;
+    const { messages, from, numbers } = this.#batch;
     const { nowMs } = this.#c.kernel;
-    empty(batch);
+    messages.length = 0;
+    from.length = 0;
+    numbers.length = 0;
     let nextMs = Number.POSITIVE_INFINITY;
     let kept = 0;
-    for (let i = 0; i < times.length; i++) {
-      const atMs = times[i]!;
-      const by = from[i]!;
+    for (let at = 0; at < 2 * count; at += 2) {
+      const atMs = items[at]!;
+      const code = items[at + 1]!;
       if (atMs > nowMs) {
         if (atMs < nextMs) nextMs = atMs;
-        times[kept] = atMs;
-        messages[kept] = messages[i]!;
-        numbers[kept] = numbers[i]!;
-        from[kept++] = by;
-      } else if (by >= 0 || this.#c.connected(~by, peer)) {
-        batch.messages.push(messages[i]!);
-        batch.numbers.push(numbers[i]!);
-        batch.from.push(by >= 0 ? by : ~by);
+        items[kept++] = atMs;
+        items[kept++] = code;
+        continue;
       }
+      const number = Math.floor(code / CODE_STEP);
+      const low = code - number * CODE_STEP;
+      const message = this.#take(number);
+      const by = low >> 1;
+      if ((low & 1) === 1 && !this.#c.connected(by, peer)) continue;
+      messages.push(message);
+      from.push(by);
+      numbers.push(number);
     }
-    times.length = kept;
-    messages.length = kept;
-    numbers.length = kept;
-    from.length = kept;
+    inbox.count = kept / 2;
     return nextMs;
+  }
+
+  #take(number: number): Message {
+    const sending = this.#underWay.get(number)!;
+    if (--sending.left === 0) this.#underWay.delete(number);
+    return sending.message;
   }
 }
 
-function emptyBatch(): Batch {
-  return { messages: [], from: [], numbers: [] };
-}
+/** A code is number x CODE_STEP + 2 x sender + whether it came directly: exact in a float64 up to 2^36 messages. */
+const CODE_STEP = 1 << 17;
 
-function empty({ messages, from, numbers }: Batch): void {
-  messages.length = 0;
-  from.length = 0;
-  numbers.length = 0;
+function grow(inbox: Inbox): void {
+  const larger = new Float64Array(2 * inbox.items.length);
+  larger.set(inbox.items);
+  inbox.items = larger;
 }

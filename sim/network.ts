@@ -4,9 +4,9 @@ import type { Signer } from '../protocol/identity.ts';
 import { decodeMessage, encodeMessage, type Message } from '../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../protocol/random.ts';
 import { BlobFetches, type FetchRequest } from './blob-fetch.ts';
-import { Broadcasts, type Sending } from './broadcast.ts';
+import { Broadcasts } from './broadcast.ts';
 import { NETWORK_PARAMETERS } from './gossip-parameters.ts';
-import { type Batch, Inboxes } from './inbox.ts';
+import { type Batch, Inboxes, type Sending } from './inbox.ts';
 import type { Kernel } from './kernel.ts';
 import type { Ledger } from './ledger.ts';
 import type { Links } from './links.ts';
@@ -28,6 +28,8 @@ export interface NetworkComponents {
   ledger: Ledger;
   /** checks what is sent, once for all who receive it */
   signer: Signer;
+  /** a message that was never sent before, before anybody has it */
+  onNew: (message: Message) => void;
 }
 
 export interface NetworkInit {
@@ -35,8 +37,8 @@ export interface NetworkInit {
   /** of links and connections */
   seed: number;
   run: Hash;
-  /** of a peer's network thread, for each message that comes */
-  handleMs: number;
+  /** between two reads of a peer, at least */
+  readMs: number;
 }
 
 /** What a virtual peer needs of a network; another one may stand in. */
@@ -67,7 +69,7 @@ export class SimulatedNetwork {
 
   constructor(components: NetworkComponents, init: NetworkInit) {
     const { kernel, links, ledger } = components;
-    const { peers, seed, run, handleMs } = init;
+    const { peers, seed, run, readMs } = init;
     this.#c = components;
     this.#run = run;
     this.#random = randomStream(seed, 'network');
@@ -75,7 +77,7 @@ export class SimulatedNetwork {
     const overlay = this.#overlay;
     const connected = (from: number, to: number) => overlay.connected(from, to);
     const onRead = (peer: number, batch: Batch) => this.#endpoints[peer]?.onMessages(batch);
-    this.#inboxes = new Inboxes({ kernel, connected, onRead }, { peers, handleMs });
+    this.#inboxes = new Inboxes({ kernel, connected, onRead }, { peers, everyMs: readMs });
     const random = randomStream(seed, 'loss');
     this.#broadcasts = new Broadcasts({ kernel, links, ledger, overlay, inboxes: this.#inboxes, random }, peers);
     this.#transfers = new Transfers(kernel, links, (carried) => ledger.carry(carried));
@@ -143,9 +145,8 @@ export class SimulatedNetwork {
    */
   broadcast(from: number, message: Message): void {
     const wasSaid = this.#wasSaid(from, this.#sayableOf(message).name);
-    const sending = this.#sending(message);
-    if (!wasSaid) return this.#broadcasts.publish(from, sending);
-    for (const to of this.#overlay.neighbours(from)) this.#broadcasts.send(from, to, sending);
+    if (!wasSaid) return this.#broadcasts.publish(from, this.#sending(message));
+    for (const to of this.#overlay.neighbours(from)) this.#broadcasts.send(from, to, this.#sending(message));
   }
 
   /** Without a connection it goes nowhere, as on the real node. */
@@ -222,6 +223,7 @@ export class SimulatedNetwork {
       const name = createHash('sha256').update(bytes).digest('base64');
       known = { name, received: decodeMessage(bytes, this.#run, this.#c.signer), size: bytes.length };
       this.#sayable.set(message, known);
+      this.#c.onNew(known.received);
     }
     return known;
   }

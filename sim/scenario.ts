@@ -36,8 +36,8 @@ const scenarioSchema = z.strictObject({
   encode: text.optional(),
   apply: text.optional(),
   disk: text.optional(),
-  /** a message, on a peer's network thread */
-  handle: text.optional(),
+  /** between two reads of a peer's sockets, at least; the default grows with the swarm */
+  read: text.optional(),
   /** `10%x3`: one in ten takes three times as long */
   stragglers: text.optional(),
   /** `5%/round` */
@@ -66,6 +66,8 @@ export type FaultEvent = { atMs: number } & (
 export interface Scenario {
   links: LinkConfig;
   compute: ComputeConfig;
+  /** between two reads of a peer's sockets, at least */
+  readMs: number;
   /** in order of time */
   events: FaultEvent[];
   /** share of the peers that crash in a round, to come back a while later; drawn from the seed */
@@ -79,7 +81,6 @@ export const DEFAULT_SCENARIO = {
   encode: '5ms',
   apply: '5ms',
   disk: '1ms',
-  handle: '300us',
 } satisfies ScenarioText;
 
 /** @throws CodedError `E_SCENARIO` naming the field */
@@ -135,13 +136,22 @@ export function makeScenario(written: ScenarioText, count: number): Scenario {
     encodeMs: parseDuration('encode', asked.encode),
     applyMs: parseDuration('apply', asked.apply),
     diskMs: parseDuration('disk', asked.disk),
-    handleMs: parseDuration('handle', asked.handle),
   };
   const events = (asked.events ?? []).map(parseEvent);
   if (asked.partition !== undefined) events.push(...parsePartition(asked.partition, count));
   events.sort((a, b) => a.atMs - b.atMs);
   checkEvents(events, count);
-  return { links, compute, events, churn: asked.churn === undefined ? 0 : parseChurn(asked.churn) };
+  const churn = asked.churn === undefined ? 0 : parseChurn(asked.churn);
+  const readMs = asked.read === undefined ? usualReadMs(count) : parseDuration('read', asked.read);
+  return { links, compute, readMs, events, churn };
+}
+
+/**
+ * The more messages come, the more of them are there whenever an event loop comes back to its sockets: 20 us a peer, at
+ * most 20 ms. It also keeps the simulator's events in a large swarm from growing with the square of it.
+ */
+function usualReadMs(peers: number): number {
+  return Math.min(20, 0.02 * peers);
 }
 
 function parseSteps(field: string, value: string): Distribution {
@@ -256,6 +266,6 @@ function checkPeers(field: string, named: readonly number[], count: number): voi
 /** Links without latency, loss or bounds, and computing that takes only its steps: for closed forms. */
 export function idealScenario(step: Distribution): Scenario {
   const links = { latency: constant(0), asymmetric: false, loss: 0, regions: [], peers: {} };
-  const compute = { step, peers: {}, stragglers: null, encodeMs: 0, applyMs: 0, diskMs: 0, handleMs: 0 };
-  return { links, compute, events: [], churn: 0 };
+  const compute = { step, peers: {}, stragglers: null, encodeMs: 0, applyMs: 0, diskMs: 0 };
+  return { links, compute, readMs: 0, events: [], churn: 0 };
 }

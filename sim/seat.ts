@@ -1,15 +1,13 @@
-import { createHash } from 'node:crypto';
 import type { RoundPlan } from '../node/train/trainer.ts';
 import { blobManifest } from '../protocol/blob.ts';
 import { assert, isCoded } from '../protocol/errors.ts';
 import { type Genesis, runIdOf } from '../protocol/genesis.ts';
-import type { Hash, Sha256 } from '../protocol/hash.ts';
+import type { Hash } from '../protocol/hash.ts';
 import { initialParameters, modelLayout } from '../protocol/model.ts';
 import { type OwnIncluded, type OwnPayload, OwnUpdates, type SavedOwnUpdates } from '../protocol/own-updates.ts';
 import { Replica } from '../protocol/replica.ts';
+import { nativeSha256 } from './native-hash.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
-
-const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
 
 /** What inner training is done by. A pure function of what it is given, but for `stop`, which only ends it earlier. */
 export interface InnerTrainer<Optimizer> {

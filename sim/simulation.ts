@@ -4,7 +4,7 @@ import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
 import { modelLayout } from '../protocol/model.ts';
-import { BlobLibrary } from './blob-library.ts';
+import { BlobLibrary, payloadCheck } from './blob-library.ts';
 import { ComputeModel } from './compute.ts';
 import { typical } from './distribution.ts';
 import { Faults } from './faults.ts';
@@ -103,16 +103,18 @@ export class Simulation {
     const { kernel, ledger } = this;
     const links = new Links(scenario.links, seed);
     const compute = new ComputeModel(scenario.compute, { peers: count, seed });
-    const { handleMs } = compute;
-    const signer = signers[0]!;
-    this.#network = new SimulatedNetwork({ kernel, links, ledger, signer }, { peers: count, seed, run, handleMs });
+    const library = new BlobLibrary(count, payloadCheck(genesis));
+    this.#network = new SimulatedNetwork(
+      { kernel, links, ledger, signer: signers[0]!, onNew: (message) => library.inspect(message) },
+      { peers: count, seed, run, readMs: scenario.readMs },
+    );
     const world: World = {
       kernel,
       ledger,
       genesis,
       host,
       network: this.#network,
-      library: new BlobLibrary(count),
+      library,
       compute,
       trace: this.#trace,
       layout: modelLayout(genesis.model),

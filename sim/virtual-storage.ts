@@ -1,11 +1,12 @@
-import { codecOf } from '../protocol/codecs/index.ts';
 import { assert, isCoded } from '../protocol/errors.ts';
+
 import type { Effect } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
-import type { MessageOf } from '../protocol/messages.ts';
+
 import type { AgreedState, Block, Update } from '../protocol/wire.ts';
+
 import type { ApplyRequest, Settled } from './replica-host.ts';
 import type { Process } from './virtual-peer.ts';
 import type { VirtualTraining } from './virtual-training.ts';
@@ -33,19 +34,10 @@ export class VirtualStorage {
 
   take({ headers }: Effect & { type: 'take' }): void {
     const { world, index } = this.#process;
-    let refused = NONE_REFUSED;
-    const taken: MessageOf<'header'>[] = [];
-    for (const header of headers) {
-      const { update, inline } = header;
-      const error = world.library.take(index, update, inline!, this.#check);
-      // what rides in a header is not signed: whoever handed it on may have put something else there
-      if (error === undefined) this.#fetch(update, [update.author]);
-      else taken.push(header);
-      if (!error) continue;
-      if (refused === NONE_REFUSED) refused = new Map();
-      refused.set(header, error);
-    }
-    this.#process.give({ type: 'taken', headers: taken, refused });
+    const { taken, refused, misnamed } = world.library.take(index, headers);
+    // what rides in a header is not signed: whoever handed it on may have put something else there
+    for (const { update } of misnamed) this.#fetch(update, [update.author]);
+    if (taken.length > 0) this.#process.give({ type: 'taken', headers: taken, refused });
   }
 
   apply({ entry, block, final, state }: Effect & { type: 'apply' }): void {
@@ -117,21 +109,10 @@ export class VirtualStorage {
   #fetch(update: Update, holders: readonly PeerId[]): void {
     const { library } = this.#process.world;
     this.#pull({ id: update.payload, size: update.size }, holders, 'payload', (complete) => {
-      const error = complete ? library.verdict(update.payload, this.#check) : 'E_BLOB_UNAVAILABLE';
+      const error = complete ? library.verdict(update.payload) : 'E_BLOB_UNAVAILABLE';
       this.#process.give({ type: 'payload', update, error });
     });
   }
-
-  readonly #check = (bytes: Uint8Array): string | null => {
-    const { genesis, layout } = this.#process.world;
-    try {
-      codecOf(genesis.codec).check(bytes, layout);
-      return null;
-    } catch (cause) {
-      if (!isCoded(cause)) throw cause;
-      return cause.code;
-    }
-  };
 
   /** The same list for all peers that apply a block. */
   #updatesOf(block: Block): ApplyRequest['updates'] {
@@ -167,8 +148,6 @@ export class VirtualStorage {
     });
   }
 }
-
-const NONE_REFUSED = new Map<MessageOf<'header'>, string>();
 
 /** Why a snapshot is of no use; a worker that died is no fault of the snapshot's. @throws what is no refusal */
 function refusalOf(cause: unknown): string {

@@ -19,6 +19,8 @@ export interface HostileComponents {
   liars: ReadonlyMap<number, Liar>;
   /** a correct peer's message has left it */
   onSent: (peer: number, message: Message) => void;
+  /** a message that was decoded for the first time, before anybody has it */
+  onNew: (message: Message) => void;
   /** a correct peer has answered a question for its history */
   onAnswer: (peer: number, answer: Uint8Array) => void;
 }
@@ -204,13 +206,16 @@ export class HostileNetwork implements PeerNetwork {
     if (!decoded) {
       decoded = decodeMessage(encodeMessage(message), this.#run, this.#c.signer);
       this.#decoded.set(message, decoded);
+      this.#c.onNew(decoded);
     }
     return decoded;
   }
 
   #decode(bytes: Uint8Array): Message | undefined {
     try {
-      return decodeMessage(bytes, this.#run, this.#c.signer);
+      const message = decodeMessage(bytes, this.#run, this.#c.signer);
+      this.#c.onNew(message);
+      return message;
     } catch (error) {
       if (!isCoded(error)) throw error;
       this.refused++;

@@ -7,7 +7,7 @@ import type { PeerId, Signer } from '../../protocol/identity.ts';
 import { decodeHistory, type Message } from '../../protocol/messages.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { randomStream } from '../../protocol/random.ts';
-import { BlobLibrary } from '../blob-library.ts';
+import { BlobLibrary, payloadCheck } from '../blob-library.ts';
 import { AgreementChecker } from '../checkers/agreement.ts';
 import { type Checker, Violation } from '../checkers/checker.ts';
 import { Chronicle } from '../checkers/chronicle.ts';
@@ -106,7 +106,7 @@ export class Swarm {
     this.#genesis = syntheticGenesis({ founder, seed, rounds: null, ...plan.genesis });
     const run = runIdOf(this.#genesis);
     const ledger = new Ledger(peers);
-    const library = new BlobLibrary(peers);
+    const library = new BlobLibrary(peers, payloadCheck(this.#genesis));
     const latency = { kind: 'lognormal', median: latencyMs, sigma: 0.4 } as const;
     const links = new Links({ latency, asymmetric: true, loss: 0, regions: [], peers: {} }, seed);
     const habits = habitsOf(plan.faults);
@@ -139,6 +139,7 @@ export class Swarm {
         liars: this.#liars,
         onSent: (peer, message) => this.#onSent(peer, message),
         onAnswer: (peer, answer) => this.#onAnswer(peer, answer),
+        onNew: (message) => library.inspect(message),
       },
       { peers, seed, run },
     );
@@ -211,8 +212,9 @@ export class Swarm {
       case 'cut': {
         const [a, b] = fault.groups as [number[], number[]];
         this.#block([...pairs(a, b), ...pairs(b, a)], fault.forMs);
-        const notice = () => pairs(a, b).forEach(([from, to]) => this.#network.noticeCut(from, to));
-        this.#kernel.after(fault.noticedMs, notice);
+        this.#kernel.after(fault.noticedMs, () => {
+          for (const [from, to] of pairs(a, b)) this.#network.noticeCut(from, to);
+        });
         return;
       }
       case 'one-way':
@@ -316,7 +318,7 @@ export class Swarm {
   #world({ ledger, library, work }: { ledger: Ledger; library: BlobLibrary; work: WorkChecker }): World {
     const { peers, seed, stepMs, encodeMs, applyMs, diskMs, inlineBytesMax } = this.#plan;
     const step = { kind: 'lognormal', median: stepMs, sigma: 0.3 } as const;
-    const compute = { step, peers: {}, stragglers: null, encodeMs, applyMs, diskMs, handleMs: 0 };
+    const compute = { step, peers: {}, stragglers: null, encodeMs, applyMs, diskMs };
     return {
       kernel: this.#kernel,
       network: this.#network,
