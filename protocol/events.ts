@@ -19,7 +19,7 @@ export type Event = { nowMs: number } & (
   | { type: 'trained'; base: Hash; update: Omit<Update, 'author' | 'signature'>; inline: Uint8Array | null }
   /** a `fetch` is over: the payload is here and its codec's check passed, or it is refused with this code */
   | { type: 'payload'; update: Update; error: string | null }
-  /** a `take` is over: all payloads are here and checked, but for those refused with a code */
+  /** a `take` is over, for headers that had inside what they name: here and checked, but for those refused with a code */
   | { type: 'taken'; headers: readonly MessageOf<'header'>[]; refused: ReadonlyMap<MessageOf<'header'>, string> }
   /** an `apply` is done; the snapshot is that of the new agreed state */
   | { type: 'applied'; block: Hash; snapshot: Hash; snapshotBytes: number }
@@ -65,7 +65,11 @@ export type Effect =
   | { type: 'finish' }
   /** get the payload from one of the holders, check it with the codec, answer `payload` */
   | { type: 'fetch'; update: Update; holders: PeerId[] }
-  /** store the payloads that came inside these headers, check each with the codec, answer `taken` */
+  /**
+   * store the payloads that came inside these headers, check each with the codec, answer `taken`. What rides in a header is
+   * not signed: where it is not what the header names, keep nothing of it, fetch the payload from the author and answer
+   * `payload`
+   */
   | { type: 'take'; headers: readonly MessageOf<'header'>[] }
   /** stop training if still at it (its change becomes residual), decode, average, take the outer step, answer `applied` */
   | { type: 'apply'; entry: Entry; block: Hash; final: boolean; state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'> }

@@ -1,4 +1,5 @@
 import { Agreement } from './agreement.ts';
+import { Announced } from './announced.ts';
 import { factsAt, stateAt } from './chain.ts';
 import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
@@ -10,9 +11,8 @@ import { type Genesis, runIdOf } from './genesis.ts';
 import type { Hash } from './hash.ts';
 import { branchFromLog } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
-import { LIMITS } from './limits.ts';
 import { isMember, Membership } from './membership.ts';
-import type { History, MessageOf } from './messages.ts';
+import type { History } from './messages.ts';
 import { Payloads } from './payloads.ts';
 import { Post, type Present } from './post.ts';
 import { decodeRecord } from './record.ts';
@@ -58,8 +58,7 @@ export class Machine {
   readonly #post: Post;
   readonly #present: Present;
   #applying: Hash | undefined;
-  /** headers announced, by the root they build on: each stands if its round is still open, or opens again */
-  readonly #announced = new Map<Hash, MessageOf<'header'>>();
+  readonly #announced = new Announced();
   #started = false;
 
   constructor(components: { signer: Signer }, init: { genesis: Genesis }) {
@@ -180,7 +179,7 @@ export class Machine {
     const { round } = this.#present;
     if (round?.base !== event.base || round.own) return;
     const header = round.announce(event.update, event.inline);
-    this.#noteAnnounced(header);
+    this.#announced.note(header);
     this.#persist();
     this.#chatter.said();
     this.#core.emit({ type: 'broadcast', message: header });
@@ -240,7 +239,7 @@ export class Machine {
     const { self } = this.#core;
     const { round: here } = this.#present;
     const included = block.updates.find(({ author }) => author === self);
-    const announced = this.#announced.get(block.base);
+    const announced = this.#announced.on(block.base);
     const hadPlace = here?.base === block.base && placesIn(here.places).has(self);
     const own = included ? 'included' : announced || hadPlace ? 'late' : 'none';
     const ownPayload = (included ?? announced?.update)?.payload ?? null;
@@ -259,6 +258,7 @@ export class Machine {
       // votes go out before a decision replaces the agreement that holds them
       this.#flushVotes();
       this.#commit();
+      this.#retreat();
       this.#applyNext();
       if (this.#core.atTip && !this.#applying && !this.#sync.restoring) this.#advanceRound();
     } while (this.#present.agreement.hasOutbox && !this.#ending.done);
@@ -277,6 +277,15 @@ export class Machine {
     }
     const { decidedHash, decision } = this.#present.agreement;
     if (decidedHash && !decision) this.#sync.askInTurn(false);
+  }
+
+  /** Back from rounds that nobody else will believe in, to what the others can go on from too. */
+  #retreat(): void {
+    if (this.#applying || this.#sync.restoring) return;
+    const length = this.#unfinal.credibleLength();
+    if (length === this.#core.branch.entries.length) return;
+    this.#core.branch.truncate(length);
+    this.#changedHeight();
   }
 
   #applyNext(): void {
@@ -319,7 +328,7 @@ export class Machine {
     const { genesis } = context;
     const round = applied.state.round;
     if (genesis.rounds !== null && round >= genesis.rounds) return this.#ending.reach('rounds');
-    const announced = this.#announced.get(applied.root);
+    const announced = this.#announced.on(applied.root);
     const next = new Round(this.#core, this.#payloads, applied);
     this.#present.round = next;
     this.#payloads.beginRound(next);
@@ -370,27 +379,12 @@ export class Machine {
 
   #persist(): void {
     const { agreement } = this.#present;
-    this.#core.emit({
-      type: 'persist',
-      record: { ...agreement.record(), headers: [...this.#announced.values()] },
-    });
-  }
-
-  /** The payload rides in the newest alone: all of them are in every record. */
-  #noteAnnounced(header: MessageOf<'header'>): void {
-    for (const [base, before] of this.#announced) {
-      if (before.inline) this.#announced.set(base, { ...before, inline: null });
-    }
-    this.#announced.set(header.base, header);
-    for (const base of this.#announced.keys()) {
-      if (this.#announced.size <= LIMITS.payloadRoundsKept) break;
-      this.#announced.delete(base);
-    }
+    this.#core.emit({ type: 'persist', record: { ...agreement.record(), headers: this.#announced.all() } });
   }
 
   #restoreRecord(bytes: Uint8Array): void {
     const record = decodeRecord(bytes, this.run, this.#core.context.signer);
-    for (const header of record.headers) this.#noteAnnounced(header);
+    for (const header of record.headers) this.#announced.note(header);
     if (record.height === this.#present.agreement.height) this.#present.agreement.restore(record);
   }
 

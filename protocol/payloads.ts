@@ -2,7 +2,6 @@ import type { Core } from './core.ts';
 import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import type { Round } from './round.ts';
 import type { Block, Update } from './wire.ts';
 
 /** How long before a payload that nobody had is asked for again. */
@@ -12,8 +11,19 @@ const RETRY_MS = 500;
 export type PayloadState = 'wanted' | 'held' | 'refused' | 'unavailable';
 
 /** What a driver's answer says of a payload. What nobody had may turn up yet; what the codec refused never will be right. */
-export function stateAfter(error: string | null): PayloadState {
+function stateAfter(error: string | null): PayloadState {
   return error === null ? 'held' : error === 'E_BLOB_UNAVAILABLE' ? 'unavailable' : 'refused';
+}
+
+/** What a round keeps of the payloads that were announced in it. */
+export interface AnnouncedPayloads {
+  readonly round: number;
+  /** undefined for an update that was not announced in it */
+  stateOf(update: Update): PayloadState | undefined;
+  /** What became of a payload that was asked for. */
+  settle(update: Update, state: PayloadState): void;
+  /** Asks again for what nobody had. */
+  retry(update: Update, holders: readonly PeerId[]): void;
 }
 
 /**
@@ -22,7 +32,7 @@ export function stateAfter(error: string | null): PayloadState {
  */
 export class Payloads {
   readonly #core: Core;
-  #round: Round | undefined;
+  #round: AnnouncedPayloads | undefined;
   readonly #others = new Map<Hash, { state: PayloadState; round: number }>();
   readonly #askedMs = new Map<Hash, number>();
 
@@ -36,7 +46,7 @@ export class Payloads {
   }
 
   /** The headers of another round are heard now. What belongs to rounds long past is forgotten. */
-  beginRound(round: Round): void {
+  beginRound(round: AnnouncedPayloads): void {
     this.#round = round;
     this.#askedMs.clear();
     for (const [payload, known] of this.#others) {

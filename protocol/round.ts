@@ -4,7 +4,7 @@ import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { MessageOf } from './messages.ts';
-import type { PayloadState, Payloads } from './payloads.ts';
+import type { AnnouncedPayloads, PayloadState, Payloads } from './payloads.ts';
 import { placesIn } from './roster.ts';
 import { updateBytes } from './signing.ts';
 import type { Update } from './wire.ts';
@@ -16,7 +16,7 @@ const LATE_SHARE = 0.5;
  * One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. Every
  * peer hears every header, so what is asked at every event is counted as headers and payloads come, not looked for.
  */
-export class Round {
+export class Round implements AnnouncedPayloads {
   readonly round: number;
   readonly base: Hash;
   readonly places: readonly PeerId[];
@@ -93,20 +93,17 @@ export class Round {
     this.#set(place, 'held');
   }
 
-  /** Of an update that was announced in this round. */
   stateOf(update: Update): PayloadState | undefined {
     const place = this.#placeOf.get(update.author);
     if (place === undefined || this.#updates[place]?.payload !== update.payload) return undefined;
     return NAMES[this.#states[place]!];
   }
 
-  /** What became of a payload that was asked for. */
   settle(update: Update, state: PayloadState): void {
     const place = this.#placeOf.get(update.author);
     if (place !== undefined && this.#updates[place]?.payload === update.payload) this.#set(place, state);
   }
 
-  /** Asks again for what nobody had. */
   retry(update: Update, holders: readonly PeerId[]): void {
     const place = this.#placeOf.get(update.author)!;
     this.#want(place, update, [update.author, ...holders]);

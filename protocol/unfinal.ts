@@ -74,6 +74,18 @@ export class Unfinal {
     return { block, certificate };
   }
 
+  /**
+   * How much of the branch others can be expected to follow. Where a quorum is in sight, rounds that too few voters went
+   * on with (`isCredible`) are given up: else each part of the swarm would wait for the others on a branch of its own.
+   */
+  credibleLength(): number {
+    const { entries, heads, head } = this.#core.branch;
+    let length = entries.length;
+    if (!entries.at(-1)?.block.members || !this.#membership.seesQuorum(head.committee)) return length;
+    while (length > 0 && !isCredible(heads[length]!, entries[length - 1]!.block.members, true)) length--;
+    return length;
+  }
+
   /** One push forward while no quorum is there. @returns the entry that all members have signed, once they have */
   progress(round: Round, viewMs: number): Entry | undefined {
     const { nowMs, branch } = this.#core;

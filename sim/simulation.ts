@@ -3,7 +3,6 @@ import type { Report } from '../protocol/events.ts';
 import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
-import { modelLayout } from '../protocol/model.ts';
 import { BlobLibrary, payloadCheck } from './blob-library.ts';
 import { ComputeModel } from './compute.ts';
 import { typical } from './distribution.ts';
@@ -117,7 +116,6 @@ export class Simulation {
       library,
       compute,
       trace: this.#trace,
-      layout: modelLayout(genesis.model),
       payloads: new WeakMap(),
       indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
       peers: this.peers,

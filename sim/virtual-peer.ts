@@ -1,77 +1,31 @@
 import { factsAt, firstHead } from '../protocol/chain.ts';
 import { isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
-import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
 import { Machine } from '../protocol/machine.ts';
 import { decodeHistory, encodeHistory, type History } from '../protocol/messages.ts';
-import type { Layout } from '../protocol/model.ts';
-import { encodeRecord, type PeerRecord } from '../protocol/record.ts';
-import type { AgreedState, Block, Entry } from '../protocol/wire.ts';
-import type { BlobLibrary } from './blob-library.ts';
+import { encodeRecord } from '../protocol/record.ts';
 import type { Clock } from './clock.ts';
-import type { ComputeModel } from './compute.ts';
 import type { Batch } from './inbox.ts';
-import type { Kernel, Planned } from './kernel.ts';
-import type { Ledger } from './ledger.ts';
-import type { Endpoint, PeerNetwork } from './network.ts';
-import type { ApplyRequest, ReplicaHost } from './replica-host.ts';
-import type { Trace } from './trace.ts';
+import type { Planned } from './kernel.ts';
+import type { Endpoint } from './network.ts';
+import type { Disk, Process, Surroundings, Untimed } from './process.ts';
 import { VirtualStorage } from './virtual-storage.ts';
 import { VirtualTraining } from './virtual-training.ts';
 
 /** What all virtual peers share. */
-export interface World {
-  kernel: Kernel;
-  network: PeerNetwork;
-  library: BlobLibrary;
-  host: ReplicaHost;
-  compute: ComputeModel;
-  ledger: Ledger;
-  trace: Trace;
-  genesis: Genesis;
-  layout: Layout;
-  indexOf: ReadonlyMap<PeerId, number>;
+export interface World extends Surroundings {
   peers: readonly VirtualPeer[];
-  /** what to apply for a block: looked up by the first peer that does */
-  payloads: WeakMap<Block, ApplyRequest['updates']>;
   onReport: (peer: VirtualPeer, report: Report) => void;
   /** by index: clocks that run in their own way @default the kernel's for all */
   clocks?: readonly Clock[];
-  /** payloads up to this size ride in their headers @default the protocol's limit */
-  inlineBytesMax?: number;
   /** hears every step of every machine, before its effects are carried out: for checkers */
   onStep?: (peer: VirtualPeer, event: Event, effects: readonly Effect[]) => void;
 }
 
-/** What is left of a peer when its process is gone. */
-interface Disk {
-  entries: Entry[];
-  record: PeerRecord | null;
-  applied: { block: Hash; state: AgreedState } | null;
-  /** snapshots kept for others, oldest first */
-  snapshots: Hash[];
-  /** of the replica's seat */
-  version: number;
-}
-
 /** What a crash does to the write that is under way: it may have got through before anybody was told. */
 export type LastWrite = 'lost' | 'kept';
-
-type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
-
-/** One life of a peer, for the parts of it: what they belong to, and whether it is still there. */
-export interface Process {
-  readonly world: World;
-  readonly index: number;
-  readonly disk: Disk;
-  readonly id: PeerId;
-  /** writes under way, oldest first: what makes them durable */
-  readonly writing: Set<() => void>;
-  give: (event: WithoutClock<Event>) => void;
-  isAlive: () => boolean;
-}
 
 /** What there is only as long as the process runs. */
 interface Running {
@@ -211,7 +165,7 @@ export class VirtualPeer implements Endpoint {
     return { machine, training, storage: new VirtualStorage(process, training) };
   }
 
-  #give(event: WithoutClock<Event>): void {
+  #give(event: Untimed): void {
     const { nowMs } = this.#world.kernel;
     if (!this.#running) return;
     if (nowMs < this.#pausedUntilMs) return this.#later(this.#pausedUntilMs - nowMs, () => this.#give(event));

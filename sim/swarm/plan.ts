@@ -166,3 +166,13 @@ export function describeFault({ atMs, kind, ...rest }: Fault): string {
   const fields = Object.entries(rest).map(([name, value]) => `${name} ${JSON.stringify(value)}`);
   return `${String(Math.round(atMs)).padStart(6)} ms  ${kind.padEnd(8)} ${fields.join(', ')}`;
 }
+
+/** The habits of each liar, by index. */
+export function habitsOf(faults: readonly Fault[]): Map<number, Set<Habit>> {
+  const habits = new Map<number, Set<Habit>>();
+  for (const fault of faults) {
+    if (fault.kind !== 'lie') continue;
+    habits.set(fault.peer, (habits.get(fault.peer) ?? new Set()).add(fault.habit));
+  }
+  return habits;
+}

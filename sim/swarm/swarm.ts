@@ -28,9 +28,8 @@ import { Trace } from '../trace.ts';
 import { VirtualPeer, type World } from '../virtual-peer.ts';
 import { Diary } from './diary.ts';
 import { Liar } from './liar.ts';
-import type { Habit } from './lies.ts';
 import { FAIR, HostileNetwork } from './network.ts';
-import type { Fault, Plan } from './plan.ts';
+import { type Fault, habitsOf, type Plan } from './plan.ts';
 
 export interface Outcome {
   seed: number;
@@ -328,7 +327,6 @@ export class Swarm {
       compute: new ComputeModel(compute, { peers, seed }),
       trace: this.#trace,
       genesis: this.#genesis,
-      layout: modelLayout(this.#genesis.model),
       indexOf: new Map(this.#signers.map(({ self }, i) => [self, i])),
       peers: this.#peers,
       payloads: new WeakMap(),
@@ -389,15 +387,6 @@ export class Swarm {
 
 /** A peer that wants to go stays so long for its certificate, as the real one does. */
 const LEAVE_MS = 2500;
-
-function habitsOf(faults: readonly Fault[]): Map<number, Set<Habit>> {
-  const habits = new Map<number, Set<Habit>>();
-  for (const fault of faults) {
-    if (fault.kind !== 'lie') continue;
-    habits.set(fault.peer, (habits.get(fault.peer) ?? new Set()).add(fault.habit));
-  }
-  return habits;
-}
 
 function pairs(from: readonly number[], to: readonly number[]): [number, number][] {
   return from.flatMap((a) => to.map((b): [number, number] => [a, b]));
