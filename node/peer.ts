@@ -1,12 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { blobIdOf } from '../protocol/blob.ts';
-import { codecOf } from '../protocol/codecs/index.ts';
 import { CodedError, isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
-import { LIMITS } from '../protocol/limits.ts';
 import { Machine } from '../protocol/machine.ts';
 import {
   decodeHistory,
@@ -18,15 +15,15 @@ import {
   type Message,
   type MessageOf,
 } from '../protocol/messages.ts';
-import { type Layout, modelLayout } from '../protocol/model.ts';
 import { encodeRecord } from '../protocol/record.ts';
 import type { Update } from '../protocol/wire.ts';
 import type { Journal } from './journal/journal.ts';
 import type { Network, Verdict } from './net/index.ts';
+import { FATAL, isNamed, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
 import { Receipts } from './receipts.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import { type BlobReference, blobParts, nativeSha256, readBlob, writeBlob } from './store/blobs.ts';
+import { blobParts } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
 import { Telling } from './telling.ts';
@@ -34,8 +31,6 @@ import type { AppliedState, Contribution, PeerWorker, Remote, SnapshotFile, Step
 
 /** How long a peer that wants to go waits for the certificate that lets it go. */
 const LEAVE_MS = 2500;
-/** A payload up to this size is checked on this thread, in a few milliseconds; a larger one where the training runs. */
-const CHECK_HERE_BYTES = 1024 * 1024;
 
 /** What a peer needs of its network: a test may put its own in. */
 export type PeerNetwork = Pick<Network, 'peers' | 'broadcast' | 'sendTo' | 'request' | 'fetchBlob' | 'counters'>;
@@ -62,20 +57,18 @@ export class Peer {
   readonly machine: Machine;
   readonly #c: PeerComponents;
   readonly #genesis: Genesis;
-  readonly #layout: Layout;
   readonly #done: Promise<string>;
   #settle!: { resolve: (reason: string) => void; reject: (error: unknown) => void };
   #queue: Effect[] = [];
-  /** what came in this turn of the event loop, and who handed it to us */
-  #inbox: { messages: Message[]; from: PeerId[] } = { messages: [], from: [] };
+  /** what came in this turn of the event loop */
+  #inbox = emptyInbox();
   #draining = false;
   #started = false;
   #stopped = false;
   #wake: NodeJS.Timeout | undefined;
   /** what was validated just now, so that it is not decoded and verified twice */
   readonly #decoded = new WeakMap<Uint8Array, Message>();
-  /** payloads on disk, by the round in which they were last needed */
-  readonly #payloads = new Map<Hash, { size: number; round: number }>();
+  readonly #payloads: Payloads;
   readonly #telling: Telling;
   readonly #receipts: Receipts;
   #training: { round: number; steps: number } | undefined;
@@ -83,7 +76,7 @@ export class Peer {
   constructor(components: PeerComponents, genesis: Genesis) {
     this.#c = components;
     this.#genesis = genesis;
-    this.#layout = modelLayout(genesis.model);
+    this.#payloads = new Payloads(components, genesis);
     this.machine = new Machine({ signer: components.journal?.signer ?? components.signer }, { genesis });
     this.#telling = new Telling(components, genesis);
     this.#receipts = new Receipts((receipt) => components.onEvent({ event: 'receipt', ...receipt }));
@@ -138,6 +131,7 @@ export class Peer {
   onMessage(bytes: Uint8Array, from: PeerId): void {
     const message = this.#decoded.get(bytes) ?? decodeMessage(bytes, this.machine.run, this.#c.signer);
     this.#inbox.from.push(from);
+    this.#inbox.bytes.push(bytes);
     // one read of a socket brings many messages: the machine looks at everything once for all of them
     if (this.#inbox.messages.push(message) === 1) setImmediate(() => this.#readInbox());
   }
@@ -149,9 +143,9 @@ export class Peer {
   }
 
   #readInbox(): void {
-    const { messages, from } = this.#inbox;
-    this.#inbox = { messages: [], from: [] };
-    this.#give({ type: 'messages', messages, from });
+    const { messages, from, bytes } = this.#inbox;
+    this.#inbox = emptyInbox();
+    this.#give({ type: 'messages', messages, from }, bytes);
   }
 
   async onRequest(bytes: Uint8Array): Promise<Uint8Array> {
@@ -160,8 +154,8 @@ export class Peer {
     return encodeHistory(this.machine.history(fromHeight, skip));
   }
 
-  /** @param bytes of a message, as it came */
-  #give(withoutClock: WithoutClock<Event>, bytes?: Uint8Array): void {
+  /** @param bytes of the messages, as they came */
+  #give(withoutClock: WithoutClock<Event>, bytes?: readonly Uint8Array[]): void {
     // the network may speak before the disk has: whoever is there then is told of at the start, the rest is said again
     if (this.#stopped || !this.#started) return;
     const event = { ...withoutClock, nowMs: performance.now() } as Event;
@@ -210,7 +204,7 @@ export class Peer {
       case 'finish':
         return this.#watch(worker.finish());
       case 'fetch':
-        return this.#watch(this.#fetch(effect));
+        return this.#watch(this.#fetch(effect.update, effect.holders));
       case 'take':
         return this.#watch(this.#take(effect.headers));
       case 'apply':
@@ -263,69 +257,33 @@ export class Peer {
     const { payload, size, tokens, steps, loss, inline, skipped, trainMs } = contribution;
     this.#telling.trained(trainMs);
     this.#receipts.made(round + 1, payload);
-    this.#payloads.set(payload, { size, round });
+    this.#payloads.need(payload, size, round);
     if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
     this.#give({ type: 'trained', base, update: { payload, size, tokens, steps, loss }, inline });
     this.#telling.phase('gathering', round);
   }
 
-  async #fetch({ update, holders }: Effect & { type: 'fetch' }): Promise<void> {
-    const blob = { id: update.payload, size: update.size };
-    const error = await this.#obtain(update, () => this.#fetchBlob(blob, holders));
+  async #fetch(update: Update, holders: readonly PeerId[]): Promise<void> {
+    const error = await this.#payloads.fetch(update, holders, this.machine.standing.round);
     this.#give({ type: 'payload', update, error });
   }
 
+  /** Other bytes than a header names say nothing of its update: its author has the right ones. */
   async #take(headers: readonly MessageOf<'header'>[]): Promise<void> {
-    const refused = new Map<MessageOf<'header'>, string>();
+    const named = headers.filter(isNamed);
     for (const header of headers) {
-      const error = await this.#obtain(header.update, () => this.#takeInline(header));
-      if (error) refused.set(header, error);
+      if (!isNamed(header)) this.#watch(this.#fetch(header.update, [header.update.author]));
     }
-    this.#give({ type: 'taken', headers, refused });
-  }
-
-  /** Brings a payload here and checks it. @returns the code of what is wrong with it */
-  async #obtain({ payload, size }: Update, bring: () => Promise<unknown>): Promise<string | null> {
-    this.#payloads.set(payload, { size, round: this.machine.standing.round });
-    try {
-      await bring();
-      await this.#check({ id: payload, size });
-      return null;
-    } catch (cause) {
-      if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
-      return REFUSALS.test(cause.code) ? cause.code : 'E_BLOB_UNAVAILABLE';
-    }
-  }
-
-  /** What rides in a header is not signed: whoever handed it on may have put something else there. */
-  async #takeInline({ update, inline }: MessageOf<'header'>): Promise<unknown> {
-    const { payload, size, author } = update;
-    const isIt = inline?.length === size && blobIdOf(inline, nativeSha256) === payload;
-    return isIt ? writeBlob(this.#c.store, inline) : this.#fetchBlob({ id: payload, size }, [author]);
-  }
-
-  #fetchBlob(blob: BlobReference, holders: readonly PeerId[]): Promise<void> {
-    const { network, store } = this.#c;
-    const providers = () => {
-      const members = network.peers();
-      return [...new Set([...holders.filter((peer) => members.includes(peer)), ...members])];
-    };
-    return network.fetchBlob(blob, store, { providers });
-  }
-
-  async #check(payload: BlobReference): Promise<void> {
-    if (payload.size > codecOf(this.#genesis.codec).bytesMax(this.#layout)) {
-      throw new CodedError('E_PAYLOAD_SIZE', 'the payload is larger than its codec makes any');
-    }
-    if (payload.size > CHECK_HERE_BYTES) return this.#c.worker.check(payload);
-    codecOf(this.#genesis.codec).check(await readBlob(this.#c.store, payload), this.#layout);
+    if (named.length === 0) return;
+    const refused = await this.#payloads.take(named, this.machine.standing.round);
+    this.#give({ type: 'taken', headers: named, refused });
   }
 
   async #apply(effect: Effect & { type: 'apply' }): Promise<void> {
     const { entry, block, final, state } = effect;
     const updates = entry.block.updates.map(({ payload, size, tokens }) => ({ payload, size, tokens }));
     const own = entry.block.updates.find(({ author }) => author === this.#c.signer.self)?.payload;
-    for (const { payload, size } of updates) this.#payloads.set(payload, { size, round: state.round });
+    for (const { payload, size } of updates) this.#payloads.need(payload, size, state.round);
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
     const evaluateAll = rounds !== null && state.round >= rounds;
@@ -342,8 +300,8 @@ export class Peer {
     const { snapshot, snapshotBytes, open } = applied;
     this.#give({ type: 'applied', block, snapshot, snapshotBytes });
     this.#watch(this.#saved(block));
-    for (const { id, size } of open) this.#payloads.set(id, { size, round: state.round });
-    await this.#dropOldPayloads(state.round);
+    for (const { id, size } of open) this.#payloads.need(id, size, state.round);
+    await this.#payloads.dropOld(state.round);
   }
 
   async #restore({ state, block, holders, included }: Effect & { type: 'restore' }): Promise<void> {
@@ -351,7 +309,7 @@ export class Peer {
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     this.#telling.phase('fetching', state.round);
     try {
-      await this.#fetchBlob(snapshot, holders);
+      await this.#payloads.fetchBlob(snapshot, holders);
       const applied = await this.#c.worker.restore(state, block, included);
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
@@ -395,15 +353,6 @@ export class Peer {
     }
   }
 
-  async #dropOldPayloads(round: number): Promise<void> {
-    for (const [id, payload] of this.#payloads) {
-      if (payload.round + LIMITS.payloadRoundsKept >= round) continue;
-      this.#payloads.delete(id);
-      const parts = await blobParts(this.#c.store, { id, size: payload.size });
-      for (const part of parts ?? []) this.#c.store.remove(part);
-    }
-  }
-
   #report(report: Report): void {
     if (report.kind === 'round') this.#receipts.ended(report);
     this.#telling.report(report);
@@ -428,10 +377,9 @@ export class Peer {
 
 /** How often a round is trained again when what comes out is not finite. */
 const TRAINING_ATTEMPTS = 3;
-/** A payload that earns one of these will never be right. */
-const REFUSALS = /^E_PAYLOAD_|^E_BLOB_SIZE$|^E_TOO_LARGE$/;
-/** This peer cannot go on: nothing it promises would be kept. */
-const FATAL = new Set(['E_DISK_FULL', 'E_DIR_UNWRITABLE', 'E_WORKER', 'E_INTERNAL', 'E_TRAINING']);
+function emptyInbox(): { messages: Message[]; from: PeerId[]; bytes: Uint8Array[] } {
+  return { messages: [], from: [], bytes: [] };
+}
 
 /** Messages are said again as long as they matter, so one that did not get out is no failure. */
 function ignoreFailure(sent: Promise<unknown>): void {

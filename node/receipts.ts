@@ -1,5 +1,6 @@
 import type { Report } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
+import type { OwnIncluded } from '../protocol/own-updates.ts';
 
 /** What became of an update that this peer made, or of training that did not get so far (payload null). */
 export interface Receipt {
@@ -54,33 +55,51 @@ export class Receipts {
 
   /** A round has ended. */
   ended({ round, own, ownPayload, final }: Report & { kind: 'round' }): void {
-    if (own !== 'none') {
-      const contribution = this.#take(round, ownPayload);
-      if (own === 'included') this.#unfinal.push(contribution);
-      else this.#owe(contribution, 'late');
-    }
+    if (own === 'included') this.#unfinal.push(this.#take(round, ownPayload));
+    if (own === 'late' && !this.#isOwed(ownPayload)) this.#owe(this.#take(round, ownPayload), 'late');
     if (!final) return;
     for (const contribution of this.#unfinal) this.#accept(contribution);
     this.#unfinal = [];
   }
 
-  /** The agreed state was replaced by one that these own payloads are in. */
-  restored(included: readonly Hash[]): void {
+  /**
+   * The agreed state was replaced by that of another history.
+   * @param included own updates in that history: in unfinal rounds they count, but may be overruled again
+   */
+  restored(included: readonly OwnIncluded[]): void {
     const open = this.#made ? [...this.#unfinal, this.#made] : this.#unfinal;
     this.#made = undefined;
     this.#unfinal = [];
+    const isFinal = new Map<Hash | null, boolean>(included.map(({ payload, final }) => [payload, final]));
+    const settle = (contribution: Contribution): void => {
+      if (isFinal.get(contribution.payload)) this.#accept(contribution);
+      else this.#unfinal.push(contribution);
+    };
     for (const contribution of open) {
-      if (contribution.payload !== null && included.includes(contribution.payload)) this.#accept(contribution);
+      if (isFinal.has(contribution.payload)) settle(contribution);
       else this.#owe(contribution, 'returned');
     }
+    // others may have taken up what was late here, or given back
+    const counted = this.#owed.filter(({ payload }) => isFinal.has(payload));
+    this.#owed = this.#owed.filter(({ payload }) => !isFinal.has(payload));
+    for (const contribution of counted) settle(contribution);
   }
 
-  /** One that was made before a restart is not known here. */
+  /** The contribution that a round speaks of. One that was made before a restart is not known here. */
   #take(round: number, payload: Hash | null): Contribution {
     const made = this.#made;
-    if (made?.round !== round) return { round, payload, carries: [] };
-    this.#made = undefined;
-    return made;
+    if (made && (payload === null ? made.round === round : made.payload === payload)) {
+      this.#made = undefined;
+      return made;
+    }
+    // given back, and then taken up after all
+    const owed = this.#isOwed(payload) && this.#owed.find((each) => each.payload === payload);
+    this.#owed = this.#owed.filter((each) => each !== owed);
+    return owed || { round, payload, carries: [] };
+  }
+
+  #isOwed(payload: Hash | null): boolean {
+    return payload !== null && this.#owed.some((each) => each.payload === payload);
   }
 
   #accept({ round, payload, carries }: Contribution): void {

@@ -309,7 +309,7 @@ export async function begin({ peer, opened, chain, record, store, genesis, ident
 
 interface Kept {
   peer: Peer;
-  opened: Pick<Opened, 'applied' | 'snapshot'>;
+  opened: Pick<Opened, 'applied' | 'snapshot' | 'open'>;
   chain: ChainLog;
   record: RecordFile;
   store: BlobStore;

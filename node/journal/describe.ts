@@ -13,13 +13,15 @@ export function describeEffect(effect: Effect): string {
     case 'send':
       return `send ${short(effect.peer)} ${describeMessage(effect.message)}`;
     case 'restore':
-      return `restore ${effect.state.round} ${short(effect.state.snapshot)} from ${effect.holders.map(short)}`;
+      return describeRestore(effect);
     case 'train': {
       const { round, base, firstPosition, steps, firstStep } = effect;
       return `train ${round} ${short(base)} ${firstPosition} ${firstStep}+${steps}`;
     }
     case 'fetch':
-      return `fetch ${short(effect.payload)} ${effect.size} from ${effect.holders.map(short)}`;
+      return `fetch ${short(effect.update.payload)} ${effect.update.size} from ${effect.holders.map(short)}`;
+    case 'take':
+      return `take ${effect.headers.map(({ update }) => short(update.payload))}`;
     case 'apply':
       return `apply ${describeBlock(effect.entry.block)}`;
     case 'request-history':
@@ -35,6 +37,11 @@ export function describeEffect(effect: Effect): string {
     default:
       return effect satisfies never;
   }
+}
+
+function describeRestore({ state, holders, included }: Effect & { type: 'restore' }): string {
+  const own = included.map(({ payload, final }) => `${short(payload)} ${final ? 'final' : 'unfinal'}`);
+  return `restore ${state.round} ${short(state.snapshot)} from ${holders.map(short)} with ${own}`;
 }
 
 /** The lines that say what the peers agreed on. */

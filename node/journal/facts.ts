@@ -43,13 +43,18 @@ export function noFacts(): Facts {
 }
 
 /** @returns takes in the steps of one file, in order */
-export function factsOf(facts: Facts, machine: Machine, head: Head): (event: Event, effects: Effect[]) => void {
+export function factsOf(
+  facts: Facts,
+  machine: Machine,
+  head: Head,
+): (event: Event, effects: readonly Effect[]) => void {
   const { clockMs, continued } = head;
   return (event, effects) => {
     const atMs = clockMs + event.nowMs;
     if (event.type === 'start' && !continued) facts.startsMs.push(atMs);
-    if (event.type === 'payload') facts.payloads.set(event.payload, { atMs, error: event.error });
-    if (event.type === 'message') said(facts, event.message, atMs);
+    if (event.type === 'payload') facts.payloads.set(event.update.payload, { atMs, error: event.error });
+    if (event.type === 'taken') taken(facts, event, atMs);
+    if (event.type === 'messages') for (const message of event.messages) said(facts, message, atMs);
     if (event.type === 'trained') trained(facts, event.base, atMs);
     for (const effect of effects) done(facts, effect, atMs);
     const { round, places, root } = machine.standing;
@@ -83,6 +88,10 @@ function proposed(facts: Facts, { author, block }: Proposal, atMs: number): void
   const { proposals } = roundOf(facts, block.round + 1);
   const hash = blockHash(block);
   if (!proposals.has(hash)) proposals.set(hash, { atMs, author, authors: block.updates.map((each) => each.author) });
+}
+
+function taken({ payloads }: Facts, { headers, refused }: Event & { type: 'taken' }, atMs: number): void {
+  for (const header of headers) payloads.set(header.update.payload, { atMs, error: refused.get(header) ?? null });
 }
 
 function trained({ rounds }: Facts, base: Hash, atMs: number): void {

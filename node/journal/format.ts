@@ -2,8 +2,14 @@ import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Event, Restart } from '../../protocol/events.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
-import { LIMITS } from '../../protocol/limits.ts';
-import { decodeHistory, decodeMessage, encodeHistory, encodeMessage, type Message } from '../../protocol/messages.ts';
+import {
+  decodeHistory,
+  decodeMessage,
+  encodeHistory,
+  encodeMessage,
+  type Message,
+  type MessageOf,
+} from '../../protocol/messages.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { chainEntries } from '../store/chain-log.ts';
 
@@ -13,7 +19,7 @@ import { chainEntries } from '../store/chain-log.ts';
  * key is not.
  */
 
-export const JOURNAL_FORMAT = 1;
+export const JOURNAL_FORMAT = 2;
 
 export interface Head {
   format: typeof JOURNAL_FORMAT;
@@ -46,9 +52,8 @@ export interface Step {
 
 type StoredEvent = Record<string, unknown> & { type: Event['type'] };
 
-/** A record of votes, each with its block, is the largest thing in a frame but for the history in the head. */
-const STEP_BYTES_MAX = 64 * LIMITS.gossipBytesMax;
-const HEAD_BYTES_MAX = 2 ** 30;
+/** A head has a whole history in it, a step all that came in one turn of the event loop. */
+const FRAME_BYTES_MAX = 2 ** 30;
 
 export function encodeHead(head: Head): Uint8Array {
   return encodeCanonical(head);
@@ -56,9 +61,10 @@ export function encodeHead(head: Head): Uint8Array {
 
 /** @throws CodedError `E_JOURNAL_FORMAT` */
 export function decodeHead(bytes: Uint8Array | undefined): Head {
-  const head = bytes && (readable(() => decodeCanonical(bytes, HEAD_BYTES_MAX)) as Partial<Head> | null);
+  const head = bytes && (readable(() => decodeCanonical(bytes, FRAME_BYTES_MAX)) as Partial<Head> | null);
   if (!head?.genesis || !head.self) throw notJournal('it does not begin like one');
-  if (head.format !== JOURNAL_FORMAT) throw notJournal(`its format is ${head.format}, this program reads 1`);
+  if (head.format !== JOURNAL_FORMAT)
+    throw notJournal(`its format is ${head.format}, this program reads ${JOURNAL_FORMAT}`);
   return head as Head;
 }
 
@@ -66,27 +72,30 @@ function restartOf({ restart }: Head): Restart | null {
   return restart && { ...restart, entries: chainEntries(restart.chain).entries };
 }
 
-/** @param bytes the message as it came, so that it need not be encoded again */
-export function encodeStep({ event, signed, outcome }: Step, bytes?: Uint8Array): Uint8Array {
+/** @param bytes the messages as they came, so that they need not be encoded again */
+export function encodeStep({ event, signed, outcome }: Step, bytes?: readonly Uint8Array[]): Uint8Array {
   return encodeCanonical([storedEvent(event, bytes), signed, outcome]);
 }
 
 /** @throws CodedError `E_JOURNAL_FORMAT`, and those of `decodeMessage` */
 export function decodeStep(bytes: Uint8Array, head: Head, run: string, signer: Signer): Step {
-  const parts = readable(() => decodeCanonical(bytes, STEP_BYTES_MAX)) as [StoredEvent, Signed[], string[] | null];
+  const parts = readable(() => decodeCanonical(bytes, FRAME_BYTES_MAX)) as [StoredEvent, Signed[], string[] | null];
   if (!Array.isArray(parts) || parts.length !== 3) throw notJournal('a step in it is not one');
   const [stored, signed, outcome] = parts;
   return { event: eventOf(stored, head, run, signer), signed, outcome };
 }
 
-/** Payloads inside headers are left out: the machine never looks at them. */
-function storedEvent(event: Event, bytes?: Uint8Array): StoredEvent {
+/** Payloads inside headers are left out: the machine looks at whether there is one, and no further. */
+function storedEvent(event: Event, bytes?: readonly Uint8Array[]): StoredEvent {
   switch (event.type) {
     case 'start':
       return { type: 'start', nowMs: event.nowMs };
-    case 'message': {
-      const message = withoutPayload(event.message);
-      return { ...event, message: bytes && message === event.message ? bytes : encodeMessage(message) };
+    case 'messages':
+      return { ...event, messages: event.messages.map((message, i) => storedMessage(message, bytes?.[i])) };
+    case 'taken': {
+      const { headers, refused } = event;
+      const errors = headers.map((header) => refused.get(header) ?? null);
+      return { type: 'taken', nowMs: event.nowMs, headers: headers.map((header) => storedMessage(header)), errors };
     }
     case 'trained':
       return { ...event, inline: null };
@@ -102,10 +111,14 @@ function eventOf(stored: StoredEvent, head: Head, run: string, signer: Signer): 
   switch (stored.type) {
     case 'start':
       return { ...(fields as { nowMs: number }), type: 'start', restart: restartOf(head) };
-    case 'message': {
-      const { message } = fields as { message: Uint8Array };
-      return { ...(fields as Event & { type: 'message' }), message: decodeMessage(message, run, signer) };
+    case 'messages': {
+      const { messages, ...rest } = fields as Omit<Event & { type: 'messages' }, 'messages'> & {
+        messages: Uint8Array[];
+      };
+      return { ...rest, messages: messages.map((message) => decodeMessage(message, run, signer)) };
     }
+    case 'taken':
+      return takenOf(fields as StoredTaken, run, signer);
     case 'history': {
       const { history } = fields as { history: Uint8Array | null };
       return { ...(fields as Event & { type: 'history' }), history: history && decodeHistory(history, run) };
@@ -115,9 +128,32 @@ function eventOf(stored: StoredEvent, head: Head, run: string, signer: Signer): 
   }
 }
 
-function withoutPayload(message: Message): Message {
-  return message.type === 'header' && message.inline ? { ...message, inline: null } : message;
+interface StoredTaken {
+  nowMs: number;
+  headers: Uint8Array[];
+  /** of each header: the code of what is wrong with its payload */
+  errors: (string | null)[];
 }
+
+function takenOf({ nowMs, headers, errors }: StoredTaken, run: string, signer: Signer): Event {
+  const taken: MessageOf<'header'>[] = [];
+  const refused = new Map<MessageOf<'header'>, string>();
+  for (const [i, bytes] of headers.entries()) {
+    const header = decodeMessage(bytes, run, signer);
+    if (header.type !== 'header') throw notJournal('a message in it is not a header');
+    taken.push(header);
+    const error = errors[i] ?? null;
+    if (error !== null) refused.set(header, error);
+  }
+  return { type: 'taken', nowMs, headers: taken, refused };
+}
+
+function storedMessage(message: Message, bytes?: Uint8Array): Uint8Array {
+  if (message.type === 'header' && message.inline) return encodeMessage({ ...message, inline: NO_BYTES });
+  return bytes ?? encodeMessage(message);
+}
+
+const NO_BYTES = new Uint8Array(0);
 
 function readable<T>(read: () => T): T {
   try {

@@ -4,6 +4,8 @@ import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
+import { encodeMessage, type Message } from '../../protocol/messages.ts';
+import { encodeRecord, type PeerRecord } from '../../protocol/record.ts';
 import { blockHash } from '../../protocol/signing.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { framed } from '../store/framed.ts';
@@ -56,10 +58,10 @@ export class Journal {
   #ended = false;
   // what the next file would have to begin with
   readonly #up = new Set<PeerId>();
-  #record: Uint8Array | null = null;
+  #record: PeerRecord | Uint8Array | null = null;
   #applying: { block: string; state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'> } | undefined;
   #tip: string | undefined;
-  #recent: { event: Event & { type: 'message' }; bytes: Uint8Array | undefined }[] = [];
+  #recent: { message: Message; from: PeerId; bytes: Uint8Array }[] = [];
 
   constructor(components: JournalComponents, limits: JournalLimits = {}) {
     this.#c = components;
@@ -78,9 +80,9 @@ export class Journal {
 
   /**
    * @param effects of the step, or the error that it ended in
-   * @param bytes of a message, as it came
+   * @param bytes of messages, as they came
    */
-  step(event: Event, effects: readonly Effect[] | Error, bytes?: Uint8Array): void {
+  step(event: Event, effects: readonly Effect[] | Error, bytes?: readonly Uint8Array[]): void {
     const signed = this.#signed;
     this.#signed = [];
     if (this.#ended) return;
@@ -91,7 +93,7 @@ export class Journal {
     }
   }
 
-  #take(event: Event, effects: readonly Effect[] | Error, signed: Signed[], bytes: Uint8Array | undefined): void {
+  #take(event: Event, effects: readonly Effect[] | Error, signed: Signed[], bytes?: readonly Uint8Array[]): void {
     if (event.type === 'start') {
       const { restart } = event;
       this.#record = restart?.record ?? null;
@@ -113,13 +115,16 @@ export class Journal {
   }
 
   /** Keeps what a next file would begin with. */
-  #follow(event: Event, effects: readonly Effect[], bytes: Uint8Array | undefined): void {
+  #follow(event: Event, effects: readonly Effect[], bytes?: readonly Uint8Array[]): void {
     if (event.type === 'peer') {
       if (event.up) this.#up.add(event.peer);
       else this.#up.delete(event.peer);
-    } else if (event.type === 'message') {
-      if (this.#recent.length >= RECENT_MESSAGES_MAX) this.#recent.shift();
-      this.#recent.push({ event, bytes });
+    } else if (event.type === 'messages') {
+      for (const [i, from] of event.from.entries()) {
+        const message = event.messages[i];
+        if (message) this.#recent.push({ message, from, bytes: bytes?.[i] ?? encodeMessage(message) });
+      }
+      this.#recent.splice(0, this.#recent.length - RECENT_MESSAGES_MAX);
     }
     for (const effect of effects) {
       if (effect.type === 'persist') this.#record = effect.record;
@@ -129,18 +134,22 @@ export class Journal {
   }
 
   /** Where a round ends and nothing of the next is decided, little of the machine's state is not on disk. */
-  #endRound({ nowMs, block, snapshot, snapshotBytes, served }: Event & { type: 'applied' }): void {
+  #endRound({ nowMs, block, snapshot, snapshotBytes }: Event & { type: 'applied' }): void {
     const recent = this.#recent;
     this.#recent = [];
-    if (this.#fileBytes < this.#limits.fileBytesMax || !served) return;
+    if (this.#fileBytes < this.#limits.fileBytesMax) return;
     if (this.#applying?.block !== block || this.#tip !== block) return;
     const state = { ...this.#applying.state, snapshot, snapshotBytes };
-    this.#beginFile(true, { record: this.#record, applied: { block, state } });
-    const given = (event: Event, bytes?: Uint8Array): void => this.#write({ event, signed: [], outcome: null }, bytes);
+    const record = this.#record && (this.#record instanceof Uint8Array ? this.#record : encodeRecord(this.#record));
+    this.#beginFile(true, { record, applied: { block, state } });
+    const given = (event: Event, bytes?: Uint8Array[]): void =>
+      this.#write({ event, signed: [], outcome: null }, bytes);
     given({ nowMs, type: 'start', restart: null });
     for (const peer of this.#up) given({ nowMs, type: 'peer', peer, up: true });
     // what came too early for the round that has just ended
-    for (const { event, bytes } of recent) given({ ...event, nowMs }, bytes);
+    const [messages, from] = [recent.map(({ message }) => message), recent.map((each) => each.from)];
+    const bytesOf = recent.map(({ bytes }) => bytes);
+    if (messages.length > 0) given({ nowMs, type: 'messages', messages, from }, bytesOf);
   }
 
   #beginFile(continued: boolean, restart: Pick<NonNullable<Head['restart']>, 'record' | 'applied'> | null): void {
@@ -174,7 +183,7 @@ export class Journal {
     return join(folder, `${String(last + 1).padStart(6, '0')}.journal`);
   }
 
-  #write(step: Step, bytes?: Uint8Array): void {
+  #write(step: Step, bytes?: readonly Uint8Array[]): void {
     this.#add(framed(encodeStep(step, bytes)));
   }
 

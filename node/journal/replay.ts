@@ -68,7 +68,7 @@ export function replay(bytes: Uint8Array, facts: Facts): Replay {
   return result;
 }
 
-function stepOf(machine: Machine, signer: ReplaySigner, step: Step): { outcome: string[]; effects: Effect[] } {
+function stepOf(machine: Machine, signer: ReplaySigner, step: Step): { outcome: string[]; effects: readonly Effect[] } {
   signer.learn(step.signed);
   try {
     const effects = machine.step(step.event);

@@ -47,7 +47,7 @@ export async function readBlob(store: BlobStore, blob: BlobReference): Promise<U
   let offset = 0;
   for (const part of chunks ?? []) {
     const chunk = await store.read(part);
-    if (!chunk) break;
+    if (!chunk || offset + chunk.length > blob.size) break; // of another size than was said
     bytes.set(chunk, offset);
     offset += chunk.length;
   }

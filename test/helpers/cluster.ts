@@ -20,6 +20,8 @@ export class Cluster {
   nowMs = 0;
   lossRate = 0;
   trainMs = 1000;
+  /** payloads ride in their headers */
+  inline = false;
   readonly random: RandomStream;
   /** groups of peers by name; peers of different groups do not reach each other */
   #groups: Set<number>[] | undefined;
@@ -92,7 +94,7 @@ export interface Watcher {
   /** the peer's, for the machine */
   signer: Signer;
   /** before the effects are carried out */
-  step(event: Event, effects: Effect[]): void;
+  step(event: Event, effects: readonly Effect[]): void;
 }
 
 export class TestPeer {
@@ -216,7 +218,8 @@ export class TestPeer {
       case 'fetch':
         return this.#fetch(effect.update);
       case 'take':
-        throw new Error('headers have no payload inside here');
+        for (const { inline } of effect.headers) this.payloads.add(hashOf(inline!));
+        return this.#later(1, { type: 'taken', headers: effect.headers, refused: new Map() });
       case 'apply':
         return this.#apply(effect);
       case 'request-history':
@@ -235,13 +238,15 @@ export class TestPeer {
 
   #train(base: Hash, round: number, trainMs: number): void {
     const training = ++this.#training;
-    const payload = hashOf(new TextEncoder().encode(`${this.id}/${base}`));
-    const update = { payload, size: 100, tokens: 80 - this.#index, steps: 10, loss: 4 - round * 0.01 };
+    const bytes = new TextEncoder().encode(`${this.id}/${base}`);
+    const payload = hashOf(bytes);
+    const update = { payload, size: bytes.length, tokens: 80 - this.#index, steps: 10, loss: 4 - round * 0.01 };
     const life = this.#life;
     this.#cluster.at(this.#cluster.nowMs + trainMs + this.#cluster.random.below(200), () => {
       if (life !== this.#life || training !== this.#training) return;
       this.payloads.add(payload);
-      this.give({ nowMs: this.#cluster.nowMs, type: 'trained', base, update, inline: null });
+      const inline = this.#cluster.inline ? bytes : null;
+      this.give({ nowMs: this.#cluster.nowMs, type: 'trained', base, update, inline });
     });
   }
 

@@ -67,7 +67,7 @@ test('unfinal rounds wait for a certified one, and what they had is returned whe
     end(round, 'included', `p${round}`, false);
   }
   receipts.made(6, 'p6');
-  receipts.restored(['p5']);
+  receipts.restored([{ payload: 'p5', final: true }]);
   expect(take()).toEqual([
     { round: 4, payload: 'p4', status: 'returned' },
     { round: 5, payload: 'p5', status: 'accepted', acceptedIn: 5 },
@@ -80,6 +80,38 @@ test('unfinal rounds wait for a certified one, and what they had is returned whe
     [6, 9],
     [9, 9],
   ]);
+});
+
+test('what another history has in an unfinal round counts once that is certified, and is returned if it never is', () => {
+  for (const round of [1, 2]) {
+    receipts.made(round, `p${round}`);
+    end(round, 'included', `p${round}`, false);
+  }
+  receipts.restored([
+    { payload: 'p1', final: true },
+    { payload: 'p2', final: false },
+  ]);
+  expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 }]);
+  end(3, 'none', null);
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'accepted', acceptedIn: 2 }]);
+  receipts.made(4, 'p4');
+  receipts.restored([{ payload: 'p4', final: false }]);
+  expect(take()).toEqual([]);
+  receipts.restored([]);
+  expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'returned' }]);
+});
+
+test('an update that was given back is accepted when a round takes it up after all, not the one made since', () => {
+  receipts.made(1, 'p1');
+  receipts.restored([]);
+  expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'returned' }]);
+  receipts.restored([{ payload: 'p1', final: true }]);
+  expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 }]);
+  receipts.made(2, 'p2');
+  end(2, 'late', 'p2');
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'late' }]);
+  end(2, 'included', 'p2');
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'accepted', acceptedIn: 2 }]);
 });
 
 test('after a restart an update is known from its block or its header', () => {

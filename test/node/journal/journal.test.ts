@@ -2,12 +2,18 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type Facts, noFacts } from '../../../node/journal/facts.ts';
+import { decodeStep, encodeStep, type Head, JOURNAL_FORMAT } from '../../../node/journal/format.ts';
 import { journalFiles } from '../../../node/journal/journal.ts';
 import { replay } from '../../../node/journal/replay.ts';
 import { framed, readFramed } from '../../../node/store/framed.ts';
 import { decodeCanonical, encodeCanonical } from '../../../protocol/encoding.ts';
+import type { Event } from '../../../protocol/events.ts';
+import { runIdOf } from '../../../protocol/genesis.ts';
+import { encodeMessage, type MessageOf } from '../../../protocol/messages.ts';
+import { updateBytes } from '../../../protocol/signing.ts';
 import { Cluster, type TestPeer } from '../../helpers/cluster.ts';
 import { journaled } from '../../helpers/journaled.ts';
+import { testSigner } from '../../helpers/signers.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 function replayAll(folder: string, facts: Facts = noFacts()) {
@@ -28,6 +34,7 @@ test.each([1, 2, 3])(
   'with loss, kills and a partition a replay makes every effect and root again, seed %i',
   async (seed) => {
     const cluster = new Cluster(seed, 4, { waitFor: 4 });
+    cluster.inline = seed > 1;
     const journals = cluster.peers.map((_, i) => journaled(cluster, i, temporaryFolder()));
     for (const peer of cluster.peers) peer.start();
     cluster.lossRate = 0.05;
@@ -59,6 +66,7 @@ test.each([1, 2, 3])(
 
 test('full files make room for new ones, and each can be replayed without those before it', async () => {
   const cluster = new Cluster(5, 4, { waitFor: 4 });
+  cluster.inline = true;
   const limits = { fileBytesMax: 64 * 1024, bytesMax: 600 * 1024 };
   const journal = journaled(cluster, 2, temporaryFolder(), limits);
   for (const peer of cluster.peers) peer.start();
@@ -141,6 +149,43 @@ test('the first step that is not what was written down is named', async () => {
   expect(replay(without, noFacts()).difference).not.toBeNull();
 });
 
+test('what rides in headers is left out, but for that there is something, and what was wrong with it', () => {
+  const [founder, other] = [testSigner('founder'), testSigner('other')];
+  const { genesis } = new Cluster(8, 1);
+  const run = runIdOf(genesis);
+  const header = (tokens: number, inline: Uint8Array | null): MessageOf<'header'> => {
+    const named = { author: other.self, payload: run, size: 100, tokens, steps: 1, loss: 1 };
+    const update = { ...named, signature: other.sign(updateBytes(run, 3, run, named)) };
+    return { type: 'header', run, round: 3, base: run, update, inline };
+  };
+  const empty = new Uint8Array(0);
+  const [bare, good, bad] = [header(1, null), header(2, new Uint8Array(100)), header(3, new Uint8Array(100).fill(1))];
+  const from = [founder.self, other.self, founder.self];
+  const given: Event[] = [
+    { type: 'messages', nowMs: 1.5, messages: [bare, good, bad], from },
+    { type: 'taken', nowMs: 2, headers: [good, bad], refused: new Map([[bad, 'E_PAYLOAD_FORMAT']]) },
+  ];
+  const head: Head = {
+    format: JOURNAL_FORMAT,
+    self: founder.self,
+    genesis: empty,
+    clockMs: 0,
+    continued: false,
+    restart: null,
+  };
+  const came = [bare, good, bad].map(encodeMessage);
+  const read = given.map((event, i) => {
+    const bytes = encodeStep({ event, signed: [], outcome: [] }, i === 0 ? came : undefined);
+    expect(bytes.length).toBeLessThan(3 * 600);
+    return decodeStep(bytes, head, run, founder).event;
+  });
+  const [goodAgain, badAgain] = [good, bad].map((each) => ({ ...each, inline: empty }));
+  expect(read[0]).toEqual({ type: 'messages', nowMs: 1.5, messages: [bare, goodAgain, badAgain], from });
+  const taken = read[1] as Event & { type: 'taken' };
+  expect(taken).toMatchObject({ type: 'taken', nowMs: 2, headers: [goodAgain, badAgain] });
+  expect(taken.headers.map((each) => taken.refused.get(each))).toEqual([undefined, 'E_PAYLOAD_FORMAT']);
+});
+
 test('what is no journal is said to be none', async () => {
   const { bytes } = await shortJournal();
   const { contents } = readFramed(bytes);
@@ -148,7 +193,7 @@ test('what is no journal is said to be none', async () => {
   const cases = [
     new Uint8Array(0),
     new TextEncoder().encode('{"event":"round"}'.repeat(20)),
-    framed(encodeCanonical({ ...head, format: 2 })),
+    framed(encodeCanonical({ ...head, format: 1 })),
     Buffer.concat([framed(contents[0]!), framed(encodeCanonical('a step'))]),
   ];
   for (const wrong of cases) {
