@@ -13,7 +13,24 @@ for (const choices of WORLDS) {
   const real = await runReal(world);
   const simulated = await runSimulated(world, real);
   console.log(JSON.stringify(choices));
-  console.log('real', real.roundsMs.map((v) => v.toFixed(0)).join(' '), 'mean', mean(real.roundsMs).toFixed(0), 'bytes', real.bytesARound.toFixed(0), JSON.stringify({ ...real, roundsMs: 0 }));
-  console.log('sim ', simulated.roundsMs.map((v) => v.toFixed(0)).join(' '), 'mean', mean(simulated.roundsMs).toFixed(0), 'bytes', simulated.bytesARound.toFixed(0), 'ratio', (mean(simulated.roundsMs) / mean(real.roundsMs)).toFixed(3));
+  console.log(
+    'real',
+    real.roundsMs.map((v) => v.toFixed(0)).join(' '),
+    'mean',
+    mean(real.roundsMs).toFixed(0),
+    'bytes',
+    real.bytesARound.toFixed(0),
+    JSON.stringify({ ...real, roundsMs: 0 }),
+  );
+  console.log(
+    'sim ',
+    simulated.roundsMs.map((v) => v.toFixed(0)).join(' '),
+    'mean',
+    mean(simulated.roundsMs).toFixed(0),
+    'bytes',
+    simulated.bytesARound.toFixed(0),
+    'ratio',
+    (mean(simulated.roundsMs) / mean(real.roundsMs)).toFixed(3),
+  );
 }
 process.exit(0);

@@ -107,9 +107,10 @@ export class VirtualStorage {
 
   #fetch(update: Update, holders: readonly PeerId[]): void {
     const { library } = this.#process.world;
-    this.#pull({ id: update.payload, size: update.size }, holders, 'payload', (complete) => {
-      const error = complete ? library.verdict(update.payload) : 'E_BLOB_UNAVAILABLE';
-      this.#process.give({ type: 'payload', update, error });
+    const { payload, size } = update;
+    this.#pull({ id: payload, size }, holders, 'payload', (complete) => {
+      const isThere = complete && library.bytes(payload)?.length === size;
+      this.#process.give({ type: 'payload', update, error: isThere ? library.verdict(payload) : 'E_BLOB_UNAVAILABLE' });
     });
   }
 

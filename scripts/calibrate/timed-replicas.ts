@@ -9,7 +9,7 @@ import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { randomStream } from '../../protocol/random.ts';
-import type { Contribution as Simulated, ReplicaHost, Settled } from '../../sim/replica-host.ts';
+import type { ReplicaHost, Settled, Contribution as Simulated } from '../../sim/replica-host.ts';
 
 /**
  * Replicas that compute nothing and take a known time for it, one kind for a real peer and one for the simulator, with
@@ -76,7 +76,7 @@ export class TimedWorker implements Remote<PeerWorker> {
   }
 
   async open(): Promise<Opened> {
-    return { backend: 'none', parameters: 0, applied: null, snapshot: null, warnings: [] };
+    return { backend: 'none', parameters: 0, applied: null, snapshot: null, warnings: [], open: [] };
   }
 
   async initialize(): Promise<AppliedState> {
@@ -90,7 +90,10 @@ export class TimedWorker implements Remote<PeerWorker> {
   async check(): Promise<void> {}
 
   /** One timer for all steps: what `finish` and `apply` cut short ends at once. */
-  async train(_: Hash, { steps, firstStep }: { steps: number; firstStep: number }): Promise<Contribution | 'overtaken'> {
+  async train(
+    _: Hash,
+    { steps, firstStep }: { steps: number; firstStep: number },
+  ): Promise<Contribution | 'overtaken'> {
     const { genesis, peer, stepMs, payloads, times } = this.#init;
     const startedMs = performance.now();
     const training = { overtaken: false, finish: false, wake: (): void => undefined };
@@ -126,6 +129,11 @@ export class TimedWorker implements Remote<PeerWorker> {
     return this.#settle(block);
   }
 
+  /** Nothing is: nobody restores in what is measured. */
+  async saved(): Promise<null> {
+    return null;
+  }
+
   async evaluateAll(): Promise<number> {
     return 1;
   }
@@ -137,7 +145,7 @@ export class TimedWorker implements Remote<PeerWorker> {
   }
 
   async #settle(block: Hash): Promise<AppliedState> {
-    return { snapshot: nameAfter(block), snapshotBytes: 1, valLoss: null, file: null };
+    return { snapshot: nameAfter(block), snapshotBytes: 1, valLoss: null, open: [] };
   }
 }
 
@@ -168,7 +176,14 @@ export class TimedHost implements ReplicaHost {
   async contribute(peer: number, steps: number): Promise<Simulated> {
     const { innerSteps, batch, model } = this.#genesis;
     const bytes = this.#payloads.of(peer, this.#plans.get(peer)!.firstStep / innerSteps);
-    return { payload: blobIdOf(bytes, nativeSha256), bytes, tokens: steps * batch * model.context, steps, loss: 1, version: 1 };
+    return {
+      payload: blobIdOf(bytes, nativeSha256),
+      bytes,
+      tokens: steps * batch * model.context,
+      steps,
+      loss: 1,
+      version: 1,
+    };
   }
 
   async abandon(): Promise<void> {}

@@ -4,9 +4,9 @@ import { runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { Machine } from '../../protocol/machine.ts';
-import type { Message } from '../../protocol/messages.ts';
-import { encodeRecord } from '../../protocol/record.ts';
-import { joinBytes } from '../../protocol/signing.ts';
+import type { Message, MessageOf } from '../../protocol/messages.ts';
+import { encodeRecord, type PeerRecord } from '../../protocol/record.ts';
+import { joinBytes, updateBytes } from '../../protocol/signing.ts';
 import type { AgreedState, Entry } from '../../protocol/wire.ts';
 import { Cluster } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
@@ -43,12 +43,23 @@ const neighbour = testSigner('peer 1');
 
 /** Every number gives another message, validly signed. */
 function message(number: number): Message {
-  const unsigned = { author: neighbour.self, round: number };
+  const unsigned = { author: neighbour.self, round: number, attempt: 0 };
   return { type: 'join', run, join: { ...unsigned, signature: neighbour.sign(joinBytes(run, unsigned)) } };
 }
 
 const numberOf = (sent: Message): number => (sent.type === 'join' ? sent.join.round : -1);
-const record = (height: number) => encodeRecord({ height, votes: [], certificates: [], proposal: null }, undefined);
+const record = (height: number): PeerRecord => {
+  return { height, votes: [], certificates: [], proposal: null, headers: [] };
+};
+
+/** The neighbour announces a payload, with these bytes inside. */
+function headerOf(payload: Uint8Array, inline: Uint8Array | null): MessageOf<'header'> {
+  const { base } = firstEntry.block;
+  const work = { tokens: 8, steps: 1, loss: 1 };
+  const named = { author: neighbour.self, payload: idOf(payload), size: payload.length, ...work };
+  const update = { ...named, signature: neighbour.sign(updateBytes(run, 0, base, named)) };
+  return { type: 'header', run, round: 0, base, update, inline };
+}
 
 function entryWith(payload: Uint8Array): Entry {
   const [update] = firstEntry.block.updates;
@@ -62,8 +73,8 @@ const effects = {
     return { type: 'train', round: 0, base: firstEntry.block.base, firstPosition: 0, steps, firstStep: 0 };
   },
   apply: (entry: Entry, block: Hash): Effect => ({ type: 'apply', entry, block, final: true, state: target }),
-  fetch: (bytes: Uint8Array, inline: Uint8Array | null, size = bytes.length): Effect => {
-    return { type: 'fetch', payload: idOf(bytes), size, holders: [neighbour.self], inline };
+  fetch: (bytes: Uint8Array, size = bytes.length): Effect => {
+    return { type: 'fetch', update: { ...headerOf(bytes, null).update, size }, holders: [neighbour.self] };
   },
   restore: (bytes: Uint8Array): Effect => {
     const named = { ...state, snapshot: idOf(bytes), snapshotBytes: bytes.length };
@@ -81,15 +92,24 @@ class Script {
   /** effects for the next step that is not a start, and for those after it */
   readonly next: Effect[][] = [];
 
-  step(machine: Machine, event: Event): Effect[] {
+  /** told of every event, in the moment at which it is given */
+  onEvent: (event: Event) => void = () => undefined;
+
+  step(machine: Machine, event: Event): readonly Effect[] {
     let life = this.lives.find((each) => each.machine === machine);
     if (!life) {
       life = { machine, events: [] };
       this.lives.push(life);
     }
     life.events.push(event);
+    this.onEvent(event);
     // a message is what a test steps the machine with: what comes by itself returns nothing
-    return event.type === 'message' ? (this.next.shift() ?? []) : [];
+    return event.type === 'messages' ? event.messages.flatMap(() => this.next.shift() ?? []) : [];
+  }
+
+  /** Messages that were passed in this life, in order. */
+  get heard(): Message[] {
+    return this.of('messages').flatMap(({ messages }) => messages);
   }
 
   get events(): Event[] {
@@ -99,6 +119,13 @@ class Script {
   of<T extends Event['type']>(type: T): EventOf<T>[] {
     return this.events.filter((event): event is EventOf<T> => event.type === type);
   }
+}
+
+type Bytes4 = [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+
+/** As long as a payload is, and nothing that may be averaged. */
+function infinitePayload({ length }: Uint8Array): Uint8Array {
+  return new Uint8Array(new Float32Array(length / 4).fill(Number.POSITIVE_INFINITY).buffer);
 }
 
 export type MakeDriver = (init: DriverInit) => DriverUnderTest | Promise<DriverUnderTest>;
@@ -142,14 +169,20 @@ export function describeDriver(title: string, make: MakeDriver): void {
 
     let heard = 1000;
     /** A step of the machine that has these effects. */
-    const give = (...step: Effect[]): void => {
+    const give = (...step: Effect[]): Promise<void> => {
       script.next.push(step);
-      driver.hear(message(heard++));
+      return driver.hear(message(heard++));
+    };
+    /** The neighbour hands over headers. @returns them as the machine got them */
+    const receive = async (...headers: MessageOf<'header'>[]): Promise<MessageOf<'header'>[]> => {
+      for (const header of headers) await driver.hear(header);
+      const last = script.heard.slice(-headers.length);
+      return last.filter((received) => received.type === 'header');
     };
     const until = (condition: () => boolean, what: string) => driver.until(condition, what);
     /** Steps, and waits for so many answers of a kind. @returns them */
     const answers = async <T extends Event['type']>(type: T, count: number, step: Effect[]): Promise<EventOf<T>[]> => {
-      give(...step);
+      await give(...step);
       await until(() => script.of(type).length >= count, `${count} of ${type}`);
       return script.of(type);
     };
@@ -160,11 +193,11 @@ export function describeDriver(title: string, make: MakeDriver): void {
 
     function describeTalking(): void {
       it('starts the machine before anything else, though the network speaks before', async () => {
-        driver.hear(message(1));
+        await driver.hear(message(1));
         driver.connect(true);
         await driver.start();
         expect(script.events[0]).toMatchObject({ type: 'start', restart: null });
-        expect(script.of('message')).toEqual([]);
+        expect(script.heard).toEqual([]);
       });
 
       it('tells of the peers that are there, and that they go', async () => {
@@ -177,16 +210,32 @@ export function describeDriver(title: string, make: MakeDriver): void {
 
       it('passes messages with who handed them over', async () => {
         await driver.start();
-        driver.hear(message(7));
-        await until(() => script.of('message').length === 1, 'the message');
-        expect(script.of('message')[0]).toMatchObject({ from: neighbour.self, message: message(7) });
+        await driver.hear(message(7));
+        expect(script.of('messages')).toMatchObject([{ from: [neighbour.self], messages: [message(7)] }]);
+      });
+
+      it('passes messages that come at once in their order, together or one after the other', async () => {
+        await driver.start();
+        const numbers = [3, 1, 4, 1, 5];
+        await Promise.all(numbers.map((number) => driver.hear(message(number))));
+        expect(script.heard.map(numberOf)).toEqual(numbers);
+        for (const { messages, from } of script.of('messages'))
+          expect(from).toEqual(messages.map(() => neighbour.self));
       });
 
       it('carries effects out in order, those of later steps after those that wait for the disk', async () => {
         await driver.start();
         const { say, send, train, ask } = effects;
-        give(send(1), say(2), { type: 'persist', record: record(1) }, send(3), train(), say(4), ask(neighbour.self));
-        give(send(5), { type: 'append', entry: firstEntry }, say(6));
+        await give(
+          send(1),
+          say(2),
+          { type: 'persist', record: record(1) },
+          send(3),
+          train(),
+          say(4),
+          ask(neighbour.self),
+        );
+        await give(send(5), { type: 'append', entry: firstEntry }, say(6));
         await until(() => left.length === 6, 'six messages');
         expect(left).toEqual([1, 2, 3, 4, 5, 6]);
         const order = ['send', 'broadcast', 'send', 'train', 'broadcast', 'request-history', 'send', 'broadcast'];
@@ -199,12 +248,12 @@ export function describeDriver(title: string, make: MakeDriver): void {
           const nowMs = script.events.at(-1)!.nowMs;
           // of all fractions of a millisecond: timers know whole ones
           const [wishMs, lastMs] = [nowMs + 1 + i / 20, nowMs + 3 + i / 20];
-          give({ type: 'wake', atMs: wishMs }, { type: 'wake', atMs: lastMs });
+          await give({ type: 'wake', atMs: wishMs }, { type: 'wake', atMs: lastMs });
           await until(() => script.of('wake').length === i + 1, 'a wake');
           expect(script.of('wake')[i]!.nowMs).toBeGreaterThanOrEqual(lastMs);
         }
         const nowMs = script.events.at(-1)!.nowMs;
-        give({ type: 'wake', atMs: nowMs + 1e6 }, { type: 'wake', atMs: nowMs + 2 });
+        await give({ type: 'wake', atMs: nowMs + 1e6 }, { type: 'wake', atMs: nowMs + 2 });
         await until(() => script.of('wake').length === 21, 'an earlier wake than the one asked for before');
         expect(script.of('wake')[20]!.nowMs).toBeLessThan(nowMs + 1e6);
       });
@@ -218,7 +267,8 @@ export function describeDriver(title: string, make: MakeDriver): void {
       it('gives nothing to a machine whose process is gone, and begins the next life with a start', async () => {
         await driver.start();
         const { nowMs } = script.events[0]!;
-        give({ type: 'wake', atMs: nowMs + 5 }, effects.train(), { type: 'initialize' }, effects.ask(neighbour.self));
+        const step = [effects.train(), { type: 'initialize' } as const, effects.ask(neighbour.self)];
+        await give({ type: 'wake', atMs: nowMs + 5 }, ...step);
         const before = script.events.length;
         driver.kill();
         await driver.start();
@@ -230,14 +280,14 @@ export function describeDriver(title: string, make: MakeDriver): void {
       it('is silent once it has reported that it is done', async () => {
         await driver.start();
         const done: Report = { kind: 'done', reason: 'left' };
-        give(
+        await give(
           { type: 'send', peer: neighbour.self, message: message(1) },
           { type: 'report', report: done },
           effects.say(2),
         );
         await until(() => left.length === 1, 'the last message');
         const before = script.lives[0]!.events.length;
-        driver.hear(message(3));
+        await driver.hear(message(3));
         driver.connect(false);
         expect([left, script.lives[0]!.events.length]).toEqual([[1], before]);
       });
@@ -255,9 +305,10 @@ export function describeDriver(title: string, make: MakeDriver): void {
           driver.kill();
           again = driver.start();
         };
-        for (const step of steps) give(...step);
+        for (const step of steps) if (!again) await give(...step);
         await until(() => again !== undefined, `message ${number}`);
         await again;
+        script.next.length = 0; // of a step that came too late
         return script.of('start')[0]!.restart;
       };
 
@@ -266,11 +317,11 @@ export function describeDriver(title: string, make: MakeDriver): void {
         const { say, send } = effects;
         // what another event wants said while the disk is at work must wait too
         const first = await dieAt(1, [keep(1), say(1), keep(2), log(firstEntry), say(2)], [say(3)]);
-        expect(first).toEqual({ entries: [], record: record(1), applied: null });
+        expect(first).toEqual({ entries: [], record: encodeRecord(record(1)), applied: null });
         const second = await dieAt(4, [log(firstEntry), send(4), keep(2)]);
-        expect(second).toEqual({ entries: [firstEntry], record: record(1), applied: null });
+        expect(second).toEqual({ entries: [firstEntry], record: encodeRecord(record(1)), applied: null });
         const third = await dieAt(6, [keep(3), send(5), log(secondEntry), keep(4)], [send(6), keep(5)]);
-        expect(third).toEqual({ entries: [firstEntry, secondEntry], record: record(4), applied: null });
+        expect(third).toEqual({ entries: [firstEntry, secondEntry], record: encodeRecord(record(4)), applied: null });
         expect(left).toEqual([1, 4, 5, 6]);
       });
 
@@ -287,15 +338,18 @@ export function describeDriver(title: string, make: MakeDriver): void {
         });
         const payload = validPayload(genesis);
         const entry = entryWith(payload);
-        const fetch = effects.fetch(payload, payload);
-        await answers('payload', 1, [keep(8), log(entry), fetch]);
-        const [applied] = await answers('applied', 1, [effects.apply(entry, BLOCK)]);
-        driver.kill();
+        const headers = await receive(headerOf(payload, payload));
+        await answers('taken', 1, [keep(8), log(entry), { type: 'take', headers }]);
+        // dies in the very moment at which it says that the state is on disk
+        script.onEvent = ({ type }) => type === 'saved' && driver.kill();
+        await answers('saved', 1, [effects.apply(entry, BLOCK)]);
+        const [applied] = script.of('applied');
         await driver.start();
         const { snapshot, snapshotBytes } = applied!;
         const newest = { block: BLOCK, state: { ...target, snapshot, snapshotBytes } };
-        const expected = { type: 'start', restart: { entries: [entry], record: record(8), applied: newest } };
-        expect(script.of('start')[0]).toMatchObject(expected);
+        const restart = { entries: [entry], record: encodeRecord(record(8)), applied: newest };
+        expect(script.of('start')[0]).toMatchObject({ type: 'start', restart });
+        expect(await driver.serves(snapshot)).toBe(true);
       });
     }
 
@@ -305,35 +359,69 @@ export function describeDriver(title: string, make: MakeDriver): void {
         const [restored] = await answers('restored', 1, [{ type: 'initialize' }]);
         const snapshot = snapshotAfter(run);
         expect(restored).toMatchObject({ snapshot: idOf(snapshot), snapshotBytes: snapshot.length, error: null });
-        expect(await driver.serves(idOf(snapshot))).toBe(restored!.served);
+        expect(await driver.serves(idOf(snapshot))).toBe(true);
       });
 
-      it('answers fetch: inline, from the neighbour, and what nobody has', async () => {
+      it('answers fetch: from the neighbour, and what nobody has', async () => {
         await driver.start();
-        const [inline, remote, nowhere] = [1, 2, 3].map((value) => validPayload(genesis, value)) as Uint8Array[];
-        await driver.provide(remote!);
-        const step = [effects.fetch(inline!, inline!), effects.fetch(remote!, null), effects.fetch(nowhere!, null)];
-        const verdicts = new Map((await answers('payload', 3, step)).map(({ payload, error }) => [payload, error]));
-        expect(verdicts.get(idOf(inline!))).toBeNull();
-        expect(verdicts.get(idOf(remote!))).toBeNull();
-        expect(verdicts.get(idOf(nowhere!))).toBe('E_BLOB_UNAVAILABLE');
-        const served = [inline!, remote!, nowhere!].map((bytes) => driver.serves(idOf(bytes)));
-        expect(await Promise.all(served)).toEqual([true, true, false]);
+        const [remote, nowhere] = [1, 2].map((value) => validPayload(genesis, value)) as [Uint8Array, Uint8Array];
+        await driver.provide(remote);
+        const told = await answers('payload', 2, [effects.fetch(remote), effects.fetch(nowhere)]);
+        const verdicts = new Map(told.map(({ update, error }) => [update.payload, error]));
+        expect(verdicts.get(idOf(remote))).toBeNull();
+        expect(verdicts.get(idOf(nowhere))).toBe('E_BLOB_UNAVAILABLE');
+        expect([await driver.serves(idOf(remote)), await driver.serves(idOf(nowhere))]).toEqual([true, false]);
       });
 
-      it('refuses what the codec refuses, and an inline payload that is not the one named', async () => {
+      it('refuses what the codec refuses, and a payload of another size than is said', async () => {
         await driver.start();
-        const [good, other] = [validPayload(genesis, 1), validPayload(genesis, 2)];
-        const infinite = new Uint8Array(new Float32Array(good.length / 4).fill(Number.POSITIVE_INFINITY).buffer);
+        const good = validPayload(genesis);
+        const infinite = infinitePayload(good);
         const short = good.slice(4);
-        await driver.provide(short);
+        for (const bytes of [good, infinite, short]) await driver.provide(bytes);
         const verdict = async (effect: Effect, count: number) =>
           (await answers('payload', count, [effect])).at(-1)!.error;
-        expect(await verdict(effects.fetch(infinite, infinite), 1)).toBe('E_PAYLOAD_NOT_FINITE');
-        expect(await verdict(effects.fetch(short, null), 2)).toBe('E_PAYLOAD_SIZE');
-        expect(await verdict(effects.fetch(good, other), 3)).toBe('E_PAYLOAD_FORMAT');
-        expect(await verdict(effects.fetch(good, good, good.length + 1), 4)).toBe('E_PAYLOAD_SIZE');
-        expect(await verdict(effects.fetch(good, good), 5)).toBeNull();
+        expect(await verdict(effects.fetch(infinite), 1)).toBe('E_PAYLOAD_NOT_FINITE');
+        expect(await verdict(effects.fetch(short), 2)).toBe('E_PAYLOAD_SIZE');
+        expect(await verdict(effects.fetch(good, good.length - 1), 3)).toBe('E_BLOB_UNAVAILABLE');
+        expect(await verdict(effects.fetch(good), 4)).toBeNull();
+        expect(await verdict(effects.fetch(good, good.length - 1), 5)).toBe('E_BLOB_UNAVAILABLE');
+      });
+
+      it('answers take with what came inside headers, and what the codec refuses of it', async () => {
+        await driver.start();
+        const [first, second] = [1, 2].map((value) => validPayload(genesis, value)) as [Uint8Array, Uint8Array];
+        const bytes = [first, infinitePayload(first), second, first.slice(4)];
+        const headers = await receive(...bytes.map((each) => headerOf(each, each)));
+        const [taken] = await answers('taken', 1, [{ type: 'take', headers }]);
+        expect(taken!.headers).toEqual(headers);
+        const codes = headers.map((header) => taken!.refused.get(header) ?? null);
+        expect(codes).toEqual([null, 'E_PAYLOAD_NOT_FINITE', null, 'E_PAYLOAD_SIZE']);
+        expect([await driver.serves(idOf(first)), await driver.serves(idOf(second))]).toEqual([true, true]);
+      });
+
+      it('keeps nothing that rides in a header that names something else, and fetches what it names', async () => {
+        await driver.start();
+        const [named, other, nowhere, good] = [1, 2, 3, 4].map((value) => validPayload(genesis, value)) as Bytes4;
+        await driver.provide(named);
+        const wrong = [headerOf(named, other), headerOf(nowhere, other), headerOf(nowhere, new Uint8Array(0))];
+        const headers = await receive(...wrong, headerOf(good, good));
+        const told = await answers('payload', 3, [{ type: 'take', headers }]);
+        await until(() => script.of('taken').length === 1, 'the answer for the one that is right');
+        expect(script.of('taken')[0]!.headers).toEqual(headers.slice(3));
+        expect(script.of('taken')[0]!.refused.size).toBe(0);
+        const verdicts = new Map(told.map(({ update, error }) => [update.payload, error]));
+        expect([...verdicts].sort()).toEqual(
+          [
+            [idOf(named), null],
+            [idOf(nowhere), 'E_BLOB_UNAVAILABLE'],
+          ].sort(),
+        );
+        const served = [named, other, nowhere, good].map((bytes) => driver.serves(idOf(bytes)));
+        expect(await Promise.all(served)).toEqual([true, false, false, true]);
+        // not refused for good: somebody may have it later
+        await driver.provide(nowhere);
+        expect((await answers('payload', 4, [effects.fetch(nowhere)]))[3]!.error).toBeNull();
       });
 
       it('answers train with an update that others can fetch', async () => {
@@ -355,15 +443,31 @@ export function describeDriver(title: string, make: MakeDriver): void {
       it('answers apply, and does not answer a training that it overtakes', async () => {
         await driver.start();
         const payload = validPayload(genesis);
-        await answers('payload', 1, [effects.fetch(payload, payload)]);
+        const headers = await receive(headerOf(payload, payload));
+        await answers('taken', 1, [{ type: 'take', headers }]);
         const apply = effects.apply(entryWith(payload), BLOCK);
         const [applied] = await answers('applied', 1, [effects.train(40), apply]);
         const snapshot = snapshotAfter(BLOCK);
         expect(applied).toMatchObject({ block: BLOCK, snapshot: idOf(snapshot), snapshotBytes: snapshot.length });
-        expect(await driver.serves(applied!.snapshot)).toBe(applied!.served);
         // longer than the one before, so that an answer to that would come first
         const trained = await answers('trained', 1, [effects.train(400)]);
         expect(trained.map(({ update }) => update.steps)).toEqual([400]);
+      });
+
+      it('says that an applied state is saved after it is applied, once others can have it', async () => {
+        await driver.start();
+        const payload = validPayload(genesis);
+        const headers = await receive(headerOf(payload, payload));
+        await answers('taken', 1, [{ type: 'take', headers }]);
+        let served: Promise<boolean> | undefined;
+        script.onEvent = ({ type }) => {
+          if (type === 'saved') served = driver.serves(idOf(snapshotAfter(BLOCK)));
+        };
+        const [saved] = await answers('saved', 1, [effects.apply(entryWith(payload), BLOCK)]);
+        expect(saved).toMatchObject({ block: BLOCK });
+        expect(await served).toBe(true);
+        const order = script.events.map(({ type }) => type).filter((type) => type === 'applied' || type === 'saved');
+        expect(order).toEqual(['applied', 'saved']);
       });
 
       it('answers restore: the state, one that nobody has, one that cannot be loaded', async () => {
@@ -373,10 +477,11 @@ export function describeDriver(title: string, make: MakeDriver): void {
         await driver.provide(bad!);
         const [restored] = await answers('restored', 1, [effects.restore(there!)]);
         expect(restored).toMatchObject({ snapshot: idOf(there!), snapshotBytes: there!.length, error: null });
+        expect(await driver.serves(restored!.snapshot)).toBe(true);
         const [, lost] = await answers('restored', 2, [effects.restore(nowhere!)]);
-        expect(lost).toMatchObject({ snapshot: idOf(nowhere!), served: false, error: 'E_BLOB_UNAVAILABLE' });
+        expect(lost).toMatchObject({ snapshot: idOf(nowhere!), error: 'E_BLOB_UNAVAILABLE' });
         const [, , refused] = await answers('restored', 3, [effects.restore(bad!)]);
-        expect(refused).toMatchObject({ snapshot: idOf(bad!), served: false, error: 'E_SNAPSHOT_SIZE' });
+        expect(refused).toMatchObject({ snapshot: idOf(bad!), error: 'E_SNAPSHOT_SIZE' });
       });
 
       it('answers request-history, also for a peer that is not there', async () => {

@@ -31,8 +31,8 @@ export interface DriverUnderTest {
   kill(): void;
   /** The connection to the neighbour comes or goes. */
   connect(up: boolean): void;
-  /** The neighbour hands over a message. */
-  hear(message: Message): void;
+  /** The neighbour hands over a message; once the driver has read what has come, this is over. */
+  hear(message: Message): Promise<void>;
   /** The neighbour has these bytes, to be fetched. */
   provide(bytes: Uint8Array): Promise<void>;
   /** The neighbour asks for the driver's history. */
@@ -42,7 +42,7 @@ export interface DriverUnderTest {
   /** Lets happen what is under way until the condition holds. @throws when it never does */
   until(condition: () => boolean, what: string): Promise<void>;
   /** what the machine of the neighbour does, where it has one */
-  neighbourStep?(event: Event): Effect[];
+  neighbourStep?(event: Event): readonly Effect[];
   close(): Promise<void>;
 }
 

@@ -10,7 +10,7 @@ import { type BlobReference, readBlob, writeBlob } from '../../node/store/blobs.
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { type RunPaths, runPaths } from '../../node/store/directory.ts';
 import { RecordFile } from '../../node/store/record.ts';
-import type { AppliedState, Contribution, Opened, PeerWorker, Remote } from '../../node/train/index.ts';
+import type { AppliedState, Contribution, Opened, PeerWorker, Remote, SnapshotFile } from '../../node/train/index.ts';
 import { firstHead, stateAt } from '../../protocol/chain.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { CodedError } from '../../protocol/errors.ts';
@@ -96,6 +96,7 @@ class NamedWorker implements Remote<PeerWorker> {
   readonly #store: BlobStore;
   readonly #folder: string;
   #training: { steps: number; overtaken: boolean } | undefined;
+  #saved: Promise<SnapshotFile | null> = Promise.resolve(null);
 
   constructor(init: DriverInit, store: BlobStore, folder: string) {
     this.#init = init;
@@ -106,19 +107,24 @@ class NamedWorker implements Remote<PeerWorker> {
   async open(): Promise<Opened> {
     const path = join(this.#folder, 'newest.json');
     const applied = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Opened['applied']) : null;
-    return { backend: 'none', parameters: 1, applied, snapshot: null, warnings: [] };
+    const snapshot = applied && this.#fileOf(applied.state);
+    return { backend: 'none', parameters: 1, applied, snapshot, warnings: [], open: [] };
   }
 
   async initialize(): Promise<AppliedState> {
     const { genesis } = this.#init;
     const run = runIdOf(genesis);
-    return this.#settle(snapshotAfter(run), run, stateAt(firstHead(genesis, run), { id: '', bytes: 0 }));
+    const settled = this.#settle(snapshotAfter(run), run, stateAt(firstHead(genesis, run), { id: '', bytes: 0 }));
+    await this.#saved;
+    return settled;
   }
 
   async restore(state: AgreedState, block: Hash): Promise<AppliedState> {
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
-    if (isLoadable(bytes)) return this.#settle(bytes, block, state);
-    throw new CodedError('E_SNAPSHOT_SIZE', 'the snapshot is not as long as the model says');
+    if (!isLoadable(bytes)) throw new CodedError('E_SNAPSHOT_SIZE', 'the snapshot is not as long as the model says');
+    const settled = this.#settle(bytes, block, state);
+    await this.#saved;
+    return settled;
   }
 
   async check(payload: BlobReference): Promise<void> {
@@ -157,16 +163,28 @@ class NamedWorker implements Remote<PeerWorker> {
     return { tensors: 0, heapBytes: 0 };
   }
 
+  saved(): Promise<SnapshotFile | null> {
+    return this.#saved;
+  }
+
+  /** The state is there at once, on disk a while later. */
   #settle(bytes: Uint8Array, block: Hash, target: AgreedState): AppliedState {
     const [snapshot, snapshotBytes] = [idOf(bytes), bytes.length];
+    this.#saved = this.#save(bytes, { block, state: { ...target, snapshot, snapshotBytes } });
+    return { snapshot, snapshotBytes, valLoss: null, open: [] };
+  }
+
+  async #save(bytes: Uint8Array, applied: NonNullable<Opened['applied']>): Promise<SnapshotFile> {
+    const file = this.#fileOf(applied.state);
+    await setImmediate();
+    writeFileSync(file.path, bytes);
+    writeFileSync(join(this.#folder, 'newest.json'), JSON.stringify(applied));
+    return file;
+  }
+
+  #fileOf({ snapshot, snapshotBytes }: AgreedState): SnapshotFile {
     const path = join(this.#folder, `${snapshot}.snapshot`);
-    writeFileSync(path, bytes);
-    writeFileSync(
-      join(this.#folder, 'newest.json'),
-      JSON.stringify({ block, state: { ...target, snapshot, snapshotBytes } }),
-    );
-    const ranges = rangesOf({ chunks: [snapshot], size: snapshotBytes }, 0);
-    return { snapshot, snapshotBytes, valLoss: null, file: { path, ranges, removed: [] } };
+    return { path, ranges: rangesOf({ chunks: [snapshot], size: snapshotBytes }, 0), removed: [] };
   }
 }
 
@@ -216,9 +234,10 @@ class RealDriver implements DriverUnderTest {
     this.#peer.onPeer(this.#init.signers[1].self, up);
   }
 
-  hear(message: Message): void {
-    const bytes = encodeMessage(message);
+  async hear(message: Message): Promise<void> {
+    const bytes = encodeMessage(message).slice(); // every time other bytes, as from a socket
     if (this.#peer.validate(bytes) === 'accept') this.#peer.onMessage(bytes, this.#init.signers[1].self);
+    await setImmediate();
   }
 
   async provide(bytes: Uint8Array): Promise<void> {

@@ -5,8 +5,7 @@ import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import type { Machine } from '../../protocol/machine.ts';
 import type { History, Message } from '../../protocol/messages.ts';
-import { modelLayout } from '../../protocol/model.ts';
-import { BlobLibrary } from '../../sim/blob-library.ts';
+import { BlobLibrary, payloadCheck } from '../../sim/blob-library.ts';
 import { ComputeModel } from '../../sim/compute.ts';
 import { constant } from '../../sim/distribution.ts';
 import { Kernel } from '../../sim/kernel.ts';
@@ -102,20 +101,25 @@ class WatchedNetwork extends SimulatedNetwork {
 /** Two peers in virtual time: the one under test, and its neighbour. */
 class VirtualDriver implements DriverUnderTest {
   readonly #world: World;
+  readonly #network: WatchedNetwork;
   readonly #peers: VirtualPeer[] = [];
   readonly #self: PeerId;
   readonly #toAsk: Effect[] = [];
+  #heard = 0;
   #told: History | null | undefined;
 
   constructor(init: DriverInit) {
     const { genesis, signers } = init;
     this.#self = signers[0].self;
     const [kernel, ledger] = [new Kernel(), new Ledger(2)];
+    const library = new BlobLibrary(2, payloadCheck(genesis));
     const links = new Links({ latency: constant(10), asymmetric: false, loss: 0, regions: [], peers: {} }, 1);
-    const components = { kernel, links, ledger, signer: signers[0] };
+    const onNew = (message: Message) => library.inspect(message);
+    const components = { kernel, links, ledger, signer: signers[0], onNew };
     const run = runIdOf(genesis);
-    const network = new WatchedNetwork(components, { peers: 2, seed: 1, run });
+    const network = new WatchedNetwork(components, { peers: 2, seed: 1, run, readMs: 0 });
     network.watch(init);
+    this.#network = network;
     const times = { step: constant(10), peers: {}, stragglers: null, encodeMs: 1, applyMs: 1, diskMs: 1 };
     this.#world = {
       kernel,
@@ -123,11 +127,11 @@ class VirtualDriver implements DriverUnderTest {
       genesis,
       network,
       host: new NamedHost(init),
-      library: new BlobLibrary(2),
+      library,
       compute: new ComputeModel(times, { peers: 2, seed: 1 }),
       trace: new Trace(),
-      layout: modelLayout(genesis.model),
       indexOf: new Map(signers.map(({ self }, i) => [self, i])),
+      payloads: new WeakMap(),
       peers: this.#peers,
       onReport: () => undefined,
     };
@@ -145,7 +149,7 @@ class VirtualDriver implements DriverUnderTest {
   async start(): Promise<void> {
     this.#peers[1]!.start(); // which does nothing when it is up
     this.#driver.start();
-    await this.until(() => this.#world.network.neighbours(0).has(1), 'the connection');
+    await this.until(() => this.#network.neighbours(0).has(1), 'the connection');
   }
 
   kill(): void {
@@ -156,8 +160,9 @@ class VirtualDriver implements DriverUnderTest {
     this.#driver.onConnection(1, up);
   }
 
-  hear(message: Message): void {
-    this.#driver.onMessage(1, message, 0);
+  async hear(message: Message): Promise<void> {
+    this.#world.library.inspect(message);
+    this.#driver.onMessages({ messages: [message], from: [1], numbers: [this.#heard++] });
   }
 
   async provide(bytes: Uint8Array): Promise<void> {
