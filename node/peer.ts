@@ -282,7 +282,7 @@ export class Peer {
   async #apply(effect: Effect & { type: 'apply' }): Promise<void> {
     const { entry, block, final, state } = effect;
     const updates = entry.block.updates.map(({ payload, size, tokens }) => ({ payload, size, tokens }));
-    const own = entry.block.updates.find(({ author }) => author === this.#c.signer.self)?.payload;
+    const place = entry.block.updates.findIndex(({ author }) => author === this.#c.signer.self);
     for (const { payload, size } of updates) this.#payloads.need(payload, size, state.round);
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
@@ -291,7 +291,7 @@ export class Peer {
       base: entry.block.base,
       block,
       updates,
-      own,
+      own: place < 0 ? undefined : place,
       final,
       state,
       evaluateAll,

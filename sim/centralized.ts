@@ -33,7 +33,7 @@ export async function* trainCentralized(
     // a training that fell apart stays where it was, and its loss says so
     if (update) {
       const block = `centralized ${done}`;
-      await host.apply(PEER, { block, round: 0, updates: [update], own: update.payload, final: true });
+      await host.apply(PEER, { block, round: 0, updates: [update], own: 0, final: true });
     }
     const last = done >= steps;
     const whole = last ? host.evaluate(PEER, true) : null;

@@ -27,8 +27,8 @@ export interface ApplyRequest {
   round: number;
   /** the same list for all who apply the block */
   updates: { payload: Hash; bytes: Uint8Array; tokens: number }[];
-  /** payload of the peer's own update among them */
-  own: Hash | undefined;
+  /** place of this peer's update among them: another author may have named the same payload */
+  own: number | undefined;
   final: boolean;
 }
 

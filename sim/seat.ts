@@ -262,19 +262,19 @@ export class Seat<Optimizer> {
   }
 
   async #apply({ block, round, updates, own, final }: ApplyRequest): Promise<Settled> {
-    const kind = own === undefined ? undefined : this.#updates.kindOf(own);
+    const ownUpdate = own === undefined ? undefined : updates[own];
+    const kind = ownUpdate && this.#updates.kindOf(ownUpdate.payload);
     const known = this.#states.get(block);
     if (known) {
-      const returned = updates.filter(({ payload }) => kind === 'returned' && payload === own);
-      const payloads = returned.map(({ bytes }) => bytes);
-      this.#replica.applyKnown(known, { included: kind === 'pending', final, returned: payloads });
+      const returned = ownUpdate && kind === 'returned' ? [ownUpdate.bytes] : [];
+      this.#replica.applyKnown(known, { included: kind === 'pending', final, returned });
     } else {
-      const certified = updates.map(({ payload, bytes, tokens }) => {
-        return { payload: bytes, tokens, own: payload === own ? kind : undefined };
+      const certified = updates.map(({ bytes, tokens }, place) => {
+        return { payload: bytes, tokens, own: place === own ? kind : undefined };
       });
       this.#replica.apply(certified, { final });
     }
-    this.#updates.applied({ own, round, final });
+    this.#updates.applied({ own: ownUpdate?.payload, round, final });
     return known ? this.#save(known, null) : this.#settle(block);
   }
 

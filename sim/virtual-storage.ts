@@ -45,7 +45,8 @@ export class VirtualStorage {
     this.#training.stop();
     ledger.turn(index, 'applying', kernel.nowMs);
     const updates = this.#updatesOf(entry.block);
-    const own = entry.block.updates.find(({ author }) => author === id)?.payload;
+    const place = entry.block.updates.findIndex(({ author }) => author === id);
+    const own = place < 0 ? undefined : place;
     this.settle(host.apply(index, { block, round: entry.block.round, updates, own, final }), {
       block,
       state,

@@ -69,8 +69,8 @@ export interface ApplyRequest {
   base: Hash;
   block: Hash;
   updates: { payload: Hash; size: number; tokens: number }[];
-  /** payload of this peer's update among them */
-  own: Hash | undefined;
+  /** place of this peer's update among them: another author may have named the same payload */
+  own: number | undefined;
   final: boolean;
   state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
   /** measure on the whole validation split, as after the last round */
@@ -218,12 +218,13 @@ export class PeerWorker {
     }
     const updates = [];
     const { own } = request;
-    for (const { payload, size, tokens } of request.updates) {
+    for (const [place, { payload, size, tokens }] of request.updates.entries()) {
       const bytes = await readBlob(this.#store, { id: payload, size });
-      updates.push({ payload: bytes, tokens, own: payload === own ? this.#updates.kindOf(payload) : undefined });
+      updates.push({ payload: bytes, tokens, own: place === own ? this.#updates.kindOf(payload) : undefined });
     }
     this.#replica.apply(updates, { final: request.final });
-    this.#updates.applied({ own, round: this.#round, final: request.final });
+    const ownPayload = own === undefined ? undefined : request.updates[own]?.payload;
+    this.#updates.applied({ own: ownPayload, round: this.#round, final: request.final });
     this.#payload = null;
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
     const { round } = state;

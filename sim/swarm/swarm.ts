@@ -29,7 +29,7 @@ import { VirtualPeer, type World } from '../virtual-peer.ts';
 import { Diary } from './diary.ts';
 import { Liar } from './liar.ts';
 import { FAIR, HostileNetwork } from './network.ts';
-import { type Fault, habitsOf, type Plan } from './plan.ts';
+import { describeFault, type Fault, habitsOf, type Plan } from './plan.ts';
 
 export interface Outcome {
   seed: number;
@@ -206,7 +206,7 @@ export class Swarm {
 
   #begin(fault: Fault): void {
     if (this.#healing) return;
-    this.#diary.note(this.#kernel.nowMs, -1, `fault: ${fault.kind} ${'peer' in fault ? `peer ${fault.peer}` : ''}`);
+    this.#diary.note(this.#kernel.nowMs, -1, `fault: ${describeFault(fault)}`);
     switch (fault.kind) {
       case 'cut': {
         const [a, b] = fault.groups as [number[], number[]];

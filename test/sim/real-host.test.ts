@@ -75,7 +75,7 @@ test(
         host.train(0, plan);
         const contribution = await host.contribute(0, 1);
         const update = contribution!;
-        const applied = { block: String(round), round, updates: [update], own: update.payload, final: true };
+        const applied = { block: String(round), round, updates: [update], own: 0, final: true };
         state = await host.apply(0, applied);
         await plain.trainRound(plan);
         await engine.readParameters(expected);

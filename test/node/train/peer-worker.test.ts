@@ -72,7 +72,7 @@ async function apply(worker: PeerWorker, state: AgreedState, { payload, size, to
   };
   const block = hashOf(new TextEncoder().encode(`block ${state.round}`));
   const updates = [{ payload, size, tokens }];
-  const request = { base: rootOf(state), block, updates, own: payload, final, state: next, evaluateAll: false };
+  const request = { base: rootOf(state), block, updates, own: 0, final, state: next, evaluateAll: false };
   const applied = await worker.apply(request);
   await worker.saved();
   return { ...next, snapshot: applied.snapshot, snapshotBytes: applied.snapshotBytes };
@@ -122,6 +122,27 @@ test('an update that was announced before the restart is not counted twice when 
   await apply(worker, begun, contribution, true);
   expect(restarted).toEqual(savedResidual());
   expect(restarted.some((value) => value !== 0)).toBe(true);
+});
+
+test('an own update is known by its place, though another author names the same payload', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const contribution = await train(worker, begun);
+  const again = await open();
+  await apply(again.worker, begun, contribution, true);
+  const alone = savedResidual();
+  const { payload, size, tokens } = contribution;
+  const [copy, own] = [
+    { payload, size, tokens },
+    { payload, size, tokens },
+  ];
+  const next = { round: 1, roster: begun.roster, cursor: 2, tokens: 2 * tokens };
+  const block = hashOf(new TextEncoder().encode('a block with a copy'));
+  const common = { base: rootOf(begun), block, final: true, state: next, evaluateAll: false };
+  await worker.apply({ ...common, updates: [copy, own], own: 1 });
+  await worker.saved();
+  // counted once: what the codec left out stays, no more and no less
+  expect(savedResidual()).toEqual(alone);
 });
 
 test('a crash before the checkpoint of a round is written goes on from the one before it, with the same own work', async () => {
