@@ -47,7 +47,7 @@ export class Payloads {
   }
 
   /** Keeps the payloads inside these headers, which are what they are said to be (`isNamed`), and checks them. */
-  async take(headers: readonly Named[], round: number): Promise<Map<Header, string>> {
+  async take(headers: readonly NamedHeader[], round: number): Promise<Map<Header, string>> {
     const refused = new Map<Header, string>();
     for (const header of headers) {
       const error = await this.#obtain(header.update, round, () => writeBlob(this.#c.store, header.inline));
@@ -98,10 +98,11 @@ export class Payloads {
 }
 
 type Header = MessageOf<'header'>;
-type Named = Header & { inline: Uint8Array };
+/** Has inside what it names. */
+export type NamedHeader = Header & { inline: Uint8Array };
 
 /** What rides in a header is not signed: whoever handed it on may have put something else there. */
-export function isNamed(header: Header): header is Named {
+export function isNamed(header: Header): header is NamedHeader {
   const { update, inline } = header;
   return inline?.length === update.size && blobIdOf(inline, nativeSha256) === update.payload;
 }

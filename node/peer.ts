@@ -19,7 +19,7 @@ import { encodeRecord } from '../protocol/record.ts';
 import type { Update } from '../protocol/wire.ts';
 import type { Journal } from './journal/journal.ts';
 import type { Network, Verdict } from './net/index.ts';
-import { FATAL, isNamed, Payloads } from './payloads.ts';
+import { FATAL, isNamed, type NamedHeader, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
 import { Receipts } from './receipts.ts';
 import type { BlobStore } from './store/blob-store.ts';
@@ -270,9 +270,10 @@ export class Peer {
 
   /** Other bytes than a header names say nothing of its update: its author has the right ones. */
   async #take(headers: readonly MessageOf<'header'>[]): Promise<void> {
-    const named = headers.filter(isNamed);
+    const named: NamedHeader[] = [];
     for (const header of headers) {
-      if (!isNamed(header)) this.#watch(this.#fetch(header.update, [header.update.author]));
+      if (isNamed(header)) named.push(header);
+      else this.#watch(this.#fetch(header.update, [header.update.author]));
     }
     if (named.length === 0) return;
     const refused = await this.#payloads.take(named, this.machine.standing.round);
