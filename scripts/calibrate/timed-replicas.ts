@@ -9,7 +9,7 @@ import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { randomStream } from '../../protocol/random.ts';
-import type { Contribution as Simulated, ReplicaHost, Settled } from '../../sim/replica-host.ts';
+import type { ReplicaHost, Settled, Contribution as Simulated } from '../../sim/replica-host.ts';
 
 /**
  * Replicas that compute nothing and take a known time for it, one kind for a real peer and one for the simulator, with
@@ -21,12 +21,10 @@ export class Payloads {
   readonly #genesis: Genesis;
   readonly #made = new Map<string, Uint8Array>();
 
-  /** Makes them all before anything is measured. */
-  constructor(genesis: Genesis, peers: number) {
+  /** @param peer whose payloads are made now, before anything is measured */
+  constructor(genesis: Genesis, peer?: number) {
     this.#genesis = genesis;
-    for (let peer = 0; peer < peers; peer++) {
-      for (let round = 0; round < genesis.rounds!; round++) this.of(peer, round);
-    }
+    for (let round = 0; peer !== undefined && round < genesis.rounds!; round++) this.of(peer, round);
   }
 
   of(peer: number, round: number): Uint8Array {
@@ -90,7 +88,10 @@ export class TimedWorker implements Remote<PeerWorker> {
   async check(): Promise<void> {}
 
   /** One timer for all steps: what `finish` and `apply` cut short ends at once. */
-  async train(_: Hash, { steps, firstStep }: { steps: number; firstStep: number }): Promise<Contribution | 'overtaken'> {
+  async train(
+    _: Hash,
+    { steps, firstStep }: { steps: number; firstStep: number },
+  ): Promise<Contribution | 'overtaken'> {
     const { genesis, peer, stepMs, payloads, times } = this.#init;
     const startedMs = performance.now();
     const training = { overtaken: false, finish: false, wake: (): void => undefined };
@@ -168,7 +169,14 @@ export class TimedHost implements ReplicaHost {
   async contribute(peer: number, steps: number): Promise<Simulated> {
     const { innerSteps, batch, model } = this.#genesis;
     const bytes = this.#payloads.of(peer, this.#plans.get(peer)!.firstStep / innerSteps);
-    return { payload: blobIdOf(bytes, nativeSha256), bytes, tokens: steps * batch * model.context, steps, loss: 1, version: 1 };
+    return {
+      payload: blobIdOf(bytes, nativeSha256),
+      bytes,
+      tokens: steps * batch * model.context,
+      steps,
+      loss: 1,
+      version: 1,
+    };
   }
 
   async abandon(): Promise<void> {}
