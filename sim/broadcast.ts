@@ -36,17 +36,32 @@ export class Broadcasts {
   /** @param deliver called once for every peer that it reaches, at that time, with who handed it on */
   publish(author: number, size: number, deliver: (to: number, from: number) => void): void {
     const { kernel, overlay } = this.#c;
-    const { floodBytesMax, gossipEnvelopeBytes, frameBytes, heartbeatMs } = NETWORK_PARAMETERS;
-    const { order, parents, lazyFrom } = overlay.tree(author, size <= floodBytesMax);
+    const { floodBytesMax, gossipEnvelopeBytes, copiesAMeshNeighbour, heartbeatMs } = NETWORK_PARAMETERS;
+    const flood = size <= floodBytesMax;
+    const { order, parents, lazyFrom } = overlay.tree(author, flood);
     if (order.length === 0) return;
-    const bytes = size + gossipEnvelopeBytes + frameBytes;
+    const bytes = size + gossipEnvelopeBytes;
     this.#arrivals[author] = kernel.nowMs;
     for (let i = 0; i < order.length; i++) {
       const extraMs = i < lazyFrom ? 0 : heartbeatMs;
       this.#arrivals[order[i]!] = this.#hop(parents[i]!, order[i]!, bytes) + extraMs;
     }
-    this.#account(order, parents, bytes);
+    this.#account(order, parents, bytes, flood ? copiesAMeshNeighbour.flooded : copiesAMeshNeighbour.relayed);
     this.#deliverAll(order, parents, deliver);
+  }
+
+  /** What gossip has carried already goes to every neighbour directly, as on the real node. */
+  repeat(author: number, size: number, deliver: (to: number, from: number) => void): void {
+    const { kernel, overlay, ledger } = this.#c;
+    const order = Uint32Array.from(overlay.neighbours(author));
+    if (order.length === 0) return;
+    const bytes = size + NETWORK_PARAMETERS.frameBytes;
+    this.#arrivals[author] = kernel.nowMs;
+    for (const to of order) {
+      this.#arrivals[to] = this.#hop(author, to, bytes);
+      ledger.move('direct', author, to, bytes);
+    }
+    this.#deliverAll(order, new Uint32Array(order.length).fill(author), deliver);
   }
 
   /** One message on one link. */
@@ -83,14 +98,14 @@ export class Broadcasts {
     return Math.max(0, backlogMs - (this.#arrivals[peer]! - nowMs)) + sendMs;
   }
 
-  #account(order: Uint32Array, parents: Uint32Array, bytes: number): void {
+  #account(order: Uint32Array, parents: Uint32Array, bytes: number, copiesAMeshNeighbour: number): void {
     const { ledger, overlay } = this.#c;
     const sent = ledger.sent.gossip;
     const received = ledger.received.gossip;
     for (let i = 0; i < order.length; i++) {
       const to = order[i]!;
       // with few neighbours there are few who could send a second copy
-      const copies = Math.min(NETWORK_PARAMETERS.copiesReceived, overlay.neighbours(to).size);
+      const copies = Math.min(copiesAMeshNeighbour * overlay.meshDegree(to), overlay.neighbours(to).size);
       received[to]! += copies * bytes;
       sent[parents[i]!]! += bytes;
       // a further copy comes from another peer that has the message: on average from all alike

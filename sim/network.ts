@@ -115,13 +115,20 @@ export class SimulatedNetwork {
     }
   }
 
-  /** Publishes a message to everybody. The same bytes from the same peer go nowhere for two minutes, as in gossipsub. */
+  /**
+   * Publishes a message to everybody. gossipsub carries the same bytes of the same peer once in two minutes: said again,
+   * they go to the neighbours directly, as `broadcast` in `node/net/network.ts` has it.
+   */
   broadcast(from: number, message: Message): void {
     const bytes = encodeMessage(message);
-    if (this.#wasSaid(from, bytes)) return;
+    const again = this.#wasSaid(from, bytes);
     const number = this.#messages++;
     const received = decodeMessage(bytes, this.#run, this.#c.signer);
-    this.#broadcasts.publish(from, bytes.length, (to, by) => this.#endpoints[to]?.onMessage(by, received, number));
+    const deliver = (to: number, by: number): void => {
+      if (!again || this.#overlay.connected(by, to)) this.#endpoints[to]?.onMessage(by, received, number);
+    };
+    if (again) this.#broadcasts.repeat(from, bytes.length, deliver);
+    else this.#broadcasts.publish(from, bytes.length, deliver);
   }
 
   /** Without a connection it goes nowhere, as on the real node. */

@@ -174,7 +174,7 @@ export async function measureBlob(): Promise<BlobFigures> {
   return withSwarm(2, FAR_MS, async ([asker, provider]) => {
     const chunks = 32;
     const fetch = async (size: number, salt: number): Promise<number> => {
-      const bytes = new Uint8Array(size).map((_, i) => (i * 31 + (i >> 8) + salt) & 255);
+      const bytes = new Uint8Array(size).map((_, i) => (i * 31 + (i >> 8) + (i >> 18) * 7 + salt) & 255);
       const { id, manifest, chunks: ids } = blobManifest(bytes, sha256);
       const { chunkBytes } = LIMITS;
       for (const [i, each] of ids.entries()) {

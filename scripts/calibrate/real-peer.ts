@@ -32,8 +32,16 @@ export type FromPeer =
   | { type: 'listening'; address: string }
   | { type: 'dialed' }
   /** `atMs` is of the same clock in all processes */
-  | { type: 'round'; round: number; atMs: number; bytesSent: number; cpuMs: number }
-  | { type: 'done'; stepMs: number; encodeMs: number; diskMs: number };
+  | ({ type: 'round'; round: number; atMs: number; bytesSent: number; cpuMs: number } & MachineTimes)
+  /** this was the last */
+  | { type: 'done' };
+
+/** Means so far, in milliseconds. */
+export interface MachineTimes {
+  stepMs: number;
+  encodeMs: number;
+  diskMs: number;
+}
 
 const times = new Times();
 
@@ -91,7 +99,10 @@ async function makePeer(init: PeerInit): Promise<{ network: Network; peer: Peer 
     const { user, system } = process.cpuUsage();
     const atMs = Date.now();
     const { bytesSent } = link.counters;
-    tell({ type: 'round', round: event.round as number, atMs, bytesSent, cpuMs: (user + system) / 1000 });
+    const round = event.round as number;
+    const means = { stepMs: times.mean('step'), encodeMs: times.mean('encode'), diskMs: times.mean('disk') };
+    tell({ type: 'round', round, atMs, bytesSent, cpuMs: (user + system) / 1000, ...means });
+    if (round === genesis.rounds) tell({ type: 'done' });
   };
   const peer: Peer = new Peer({ signer: identity, network, worker, store, chain, record, onEvent }, genesis);
   await network.start({ runId: runIdOf(genesis), genesisBytes });
@@ -111,10 +122,6 @@ async function obey(order: ToPeer): Promise<void> {
     return tell({ type: 'dialed' });
   }
   peer.start(null);
-  await peer.run();
-  peer.stop();
-  await network.stop();
-  tell({ type: 'done', stepMs: times.mean('step'), encodeMs: times.mean('encode'), diskMs: times.mean('disk') });
 }
 
 process.on('message', (order: ToPeer) => void obey(order));

@@ -12,7 +12,7 @@ import type { Signer } from '../../protocol/identity.ts';
 import { Identities } from '../../sim/identity.ts';
 import { makeScenario } from '../../sim/scenario.ts';
 import { Simulation } from '../../sim/simulation.ts';
-import type { FromPeer, PeerInit, ToPeer } from './real-peer.ts';
+import type { FromPeer, MachineTimes, PeerInit, ToPeer } from './real-peer.ts';
 import { Payloads, TimedHost } from './timed-replicas.ts';
 
 /** A swarm over equal links. */
@@ -34,11 +34,8 @@ export interface Outcome {
   bytesARound: number;
 }
 
-export interface RealOutcome extends Outcome {
-  /** what the simulator is told of this machine */
-  stepMs: number;
-  encodeMs: number;
-  diskMs: number;
+/** The simulator is told the times of this machine. */
+export interface RealOutcome extends Outcome, MachineTimes {
   /** of one peer in a round */
   cpuMs: number;
 }
@@ -73,9 +70,10 @@ class RealPeer {
 
   /** @param slow see slow-clock.ts */
   constructor(slow: number, epochMs: number) {
-    const [program, clock] = ['./real-peer.ts', './slow-clock.ts'].map((name) => new URL(name, import.meta.url));
+    const program = fileURLToPath(new URL('./real-peer.ts', import.meta.url));
+    const clock = new URL('./slow-clock.ts', import.meta.url).href;
     const env = { ...process.env, SLOW_CLOCK: String(slow), SLOW_CLOCK_EPOCH: String(epochMs) };
-    this.#child = fork(fileURLToPath(program!), { execArgv: ['--import', 'tsx', '--import', clock!.href], env });
+    this.#child = fork(program, { execArgv: ['--import', 'tsx', '--import', clock], env });
     this.#child.on('message', (heard: FromPeer) => {
       if (heard.type === 'round') this.rounds.push(heard);
       this.#waiting.get(heard.type)?.resolve(heard);
@@ -126,14 +124,16 @@ export async function runReal({ choices, genesis, seeds }: World, slow: number):
     await Promise.all(dialed);
     const done = peers.map((peer) => peer.hear('done'));
     for (const peer of peers) peer.tell({ type: 'start' });
-    return outcomeOf(peers, await Promise.all(done));
+    await Promise.all(done);
+    return outcomeOf(peers);
   } finally {
     for (const peer of peers) peer.end();
     rmSync(folder, { recursive: true, force: true });
   }
 }
 
-function outcomeOf(peers: readonly RealPeer[], done: readonly Heard<'done'>[]): RealOutcome {
+function outcomeOf(peers: readonly RealPeer[]): RealOutcome {
+  const last = peers.map(({ rounds }) => rounds.at(-1)!);
   const count = Math.max(...peers.map(({ rounds }) => rounds.length));
   const firstOf = (i: number) => Math.min(...peers.flatMap(({ rounds }) => rounds[i]?.atMs ?? []));
   const perRound = (of: (round: Heard<'round'>) => number) => {
@@ -143,9 +143,9 @@ function outcomeOf(peers: readonly RealPeer[], done: readonly Heard<'done'>[]): 
     roundsMs: differences(Array.from({ length: count }, (_, i) => firstOf(i))),
     bytesARound: perRound(({ bytesSent }) => bytesSent),
     cpuMs: perRound(({ cpuMs }) => cpuMs),
-    stepMs: mean(done.map(({ stepMs }) => stepMs)),
-    encodeMs: mean(done.map(({ encodeMs }) => encodeMs)),
-    diskMs: mean(done.map(({ diskMs }) => diskMs)),
+    stepMs: mean(last.map(({ stepMs }) => stepMs)),
+    encodeMs: mean(last.map(({ encodeMs }) => encodeMs)),
+    diskMs: mean(last.map(({ diskMs }) => diskMs)),
   };
 }
 
@@ -167,8 +167,14 @@ export async function runSimulated({ choices, genesis, seeds }: World, real: Rea
   };
 }
 
-export function mean(values: readonly number[]): number {
+function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 function differences(values: readonly number[]): number[] {
