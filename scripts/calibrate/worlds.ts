@@ -46,9 +46,10 @@ export interface World {
   seeds: Uint8Array[];
 }
 
-export function makeWorld(choices: WorldChoices): World {
+/** @param seedOf of a peer's identity @default a new one */
+export function makeWorld(choices: WorldChoices, seedOf: (peer: number) => Uint8Array = () => createSeed()): World {
   const { peers, codec, rounds, innerSteps } = choices;
-  const seeds = Array.from({ length: peers }, () => createSeed());
+  const seeds = Array.from({ length: peers }, (_, peer) => seedOf(peer));
   const source = loadText();
   const run = { model: 'nano', codec, rounds, innerSteps, batch: 1, waitFor: peers } as const;
   const founder = signersOf(seeds)[0]!.self;
@@ -149,9 +150,12 @@ function outcomeOf(peers: readonly RealPeer[]): RealOutcome {
   };
 }
 
-/** The same in virtual time. */
-export async function runSimulated({ choices, genesis, seeds }: World, real: RealOutcome): Promise<Outcome> {
-  const { stepMs, encodeMs, diskMs } = real;
+/**
+ * The same in virtual time.
+ * @param machine what computing and the disk take
+ */
+export async function runSimulated({ choices, genesis, seeds }: World, machine: MachineTimes): Promise<Outcome> {
+  const { stepMs, encodeMs, diskMs } = machine;
   const ms = (value: number) => `${value.toFixed(3)}ms`;
   const compute = { step: ms(stepMs), encode: ms(encodeMs), apply: '0ms', disk: ms(diskMs) };
   const text = { latency: ms(choices.oneWayMs), bandwidth: `100gbit/${choices.mbit}mbit`, ...compute };
