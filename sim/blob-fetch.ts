@@ -56,7 +56,7 @@ interface Channel {
 /**
  * Blobs pulled chunk by chunk as `node/net/fetch-blob.ts` does it: up to eight providers at once, four chunks asked of
  * each, a manifest first where there is more than one chunk; who does not have a chunk says so and others are asked. (The
- * real one also asks a second provider for a chunk that is late; here only a lost connection frees it.)
+ * real one also asks a second provider when the first has been silent for long; here only a lost connection frees it.)
  */
 export class BlobFetches {
   readonly #c: BlobComponents;

@@ -50,12 +50,13 @@ export class Broadcasts {
   publish(author: number, sending: Sending): void {
     const { kernel, overlay, links, inboxes } = this.#c;
     const { number, size } = sending;
-    const { floodBytesMax, gossipEnvelopeBytes, frameBytes } = NETWORK_PARAMETERS;
-    const tree = overlay.tree(author, size <= floodBytesMax);
+    const { floodBytesMax, gossipEnvelopeBytes } = NETWORK_PARAMETERS;
+    const flood = size <= floodBytesMax;
+    const tree = overlay.tree(author, flood);
     const { order, parents } = tree;
     if (order.length === 0) return;
-    const bytes = size + gossipEnvelopeBytes + frameBytes;
-    const costs = this.#costsOf(author, tree);
+    const bytes = size + gossipEnvelopeBytes;
+    const costs = this.#costsOf(author, tree, flood);
     if (!links.areUnbounded) this.#travel(author, tree, costs, bytes);
     this.#account(tree, costs, bytes);
     const { offsetMs } = costs;
@@ -77,17 +78,19 @@ export class Broadcasts {
     inboxes.put(to, this.#hop(from, to, bytes, links.oneWayMs(from, to)), sending.number, from, true);
   }
 
-  #costsOf(author: number, tree: Tree): Costs {
+  #costsOf(author: number, tree: Tree, flood: boolean): Costs {
     const known = this.#costs.get(tree);
     if (known) return known;
     const { links, overlay } = this.#c;
     const { order, parents, lazyFrom } = tree;
+    const { copiesAMeshNeighbour } = NETWORK_PARAMETERS;
+    const aNeighbour = flood ? copiesAMeshNeighbour.flooded : copiesAMeshNeighbour.relayed;
     const costs = {
       delayMs: new Float64Array(order.length),
       offsetMs: new Float64Array(order.length),
       // with few neighbours there are few who could send a second copy
       copies: Float64Array.from(order, (to) =>
-        Math.min(NETWORK_PARAMETERS.copiesReceived, overlay.neighbours(to).size),
+        Math.min(aNeighbour * overlay.meshDegree(to), overlay.neighbours(to).size),
       ),
     };
     this.#arrivals[author] = 0;

@@ -60,6 +60,11 @@ export class Overlay {
     this.#changed();
   }
 
+  /** Neighbours in the mesh. */
+  meshDegree(peer: number): number {
+    return this.#mesh[peer]!.size;
+  }
+
   /** Whom a peer dials among those who are there: all of them, or as many as it wants connections. */
   choose(peer: number, present: readonly number[]): number[] {
     const others = present.filter((other) => other !== peer && !this.connected(peer, other));

@@ -29,7 +29,7 @@ export interface FetchBlobComponents {
   /** who may have it, best first; read again whenever a chunk has come or failed */
   providers: () => readonly PeerId[];
   sink: BlobSink;
-  /** after which another provider is asked for the same chunk too @default NET_LIMITS.blobPatienceMs */
+  /** of silence, after which another provider is asked for the same chunk too @default NET_LIMITS.blobPatienceMs */
   patienceMs?: number;
 }
 
@@ -85,6 +85,8 @@ function contradiction(id: Hash): CodedError {
 }
 
 interface Provider {
+  /** when it was last heard of: its last chunk came, or its first was asked for */
+  heardMs: number;
   /** chunks that it is asked for now */
   asked: Set<Hash>;
   /** chunks that it has said it does not have */
@@ -145,7 +147,7 @@ class Fetch {
       return;
     }
     for (const peer of this.#components.providers()) {
-      const provider = this.#providers.get(peer) ?? { asked: new Set(), missing: new Set() };
+      const provider = this.#providers.get(peer) ?? { heardMs: 0, asked: new Set(), missing: new Set() };
       if (!this.#providers.has(peer) && this.#live() >= NET_LIMITS.providersAtOnceMax) continue;
       this.#providers.set(peer, provider);
       while (!provider.dropped && provider.asked.size < NET_LIMITS.chunksAskedPerProvider) {
@@ -180,13 +182,24 @@ class Fetch {
   }
 
   async #ask(peer: PeerId, provider: Provider, id: Hash): Promise<void> {
+    if (provider.asked.size === 0) provider.heardMs = performance.now();
     provider.asked.add(id);
-    const impatient = setTimeout(() => {
+    // a provider gives its chunks one after the other: as long as they come, the later ones are only waiting their turn
+    const patienceMs = this.#components.patienceMs ?? NET_LIMITS.blobPatienceMs;
+    let impatient: NodeJS.Timeout;
+    const look = (): void => {
+      const leftMs = provider.heardMs + patienceMs - performance.now();
+      if (leftMs > 0) {
+        impatient = setTimeout(look, Math.ceil(leftMs));
+        return;
+      }
       this.#askersMax.set(id, this.#askers(id) + 1);
       this.#next();
-    }, this.#components.patienceMs ?? NET_LIMITS.blobPatienceMs);
+    };
+    impatient = setTimeout(look, patienceMs);
     try {
       const bytes = await this.#components.fetchChunk(peer, id, this.#over.signal);
+      provider.heardMs = performance.now();
       await this.#take(id, bytes);
     } catch (error) {
       if (error instanceof CodedError && error.code === 'E_BLOB_UNAVAILABLE') provider.missing.add(id);

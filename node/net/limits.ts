@@ -54,7 +54,7 @@ export const NET_LIMITS = {
   chunkRequestsQueuedMax: 16,
   /** Inbound streams for each protocol and connection. One is used; a second one while the first is being replaced. */
   streamsPerPeerMax: 2,
-  /** After which a chunk is asked of a second provider too, if that one has nothing else to do. */
+  /** A provider that gave no chunk for so long has its chunks asked of a second one too, if that has nothing else to do. */
   blobPatienceMs: 3_000,
   /** A provider that owes us a chunk and sends no byte for so long is dropped. */
   blobStallMs: 10_000,

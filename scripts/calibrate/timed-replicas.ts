@@ -21,12 +21,10 @@ export class Payloads {
   readonly #genesis: Genesis;
   readonly #made = new Map<string, Uint8Array>();
 
-  /** Makes them all before anything is measured. */
-  constructor(genesis: Genesis, peers: number) {
+  /** @param peer whose payloads are made now, before anything is measured */
+  constructor(genesis: Genesis, peer?: number) {
     this.#genesis = genesis;
-    for (let peer = 0; peer < peers; peer++) {
-      for (let round = 0; round < genesis.rounds!; round++) this.of(peer, round);
-    }
+    for (let round = 0; peer !== undefined && round < genesis.rounds!; round++) this.of(peer, round);
   }
 
   of(peer: number, round: number): Uint8Array {

@@ -1,21 +1,19 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { type ChildProcess, fork } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { loadText } from '../../node/data/sources.ts';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
-import { type Identity, identityFromBytes, Network } from '../../node/net/index.ts';
-import { ShapedLink } from '../../node/net/shaped-transport.ts';
-import { Peer } from '../../node/peer.ts';
-import { BlobStore } from '../../node/store/blob-store.ts';
-import { ChainLog } from '../../node/store/chain-log.ts';
 import { createSeed } from '../../node/store/identity.ts';
-import { RecordFile } from '../../node/store/record.ts';
 import type { CodecName } from '../../protocol/codecs/codec.ts';
-import { encodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts';
-import type { Entry } from '../../protocol/wire.ts';
+import { encodeGenesis, type Genesis } from '../../protocol/genesis.ts';
+import type { Signer } from '../../protocol/identity.ts';
+import { Identities } from '../../sim/identity.ts';
 import { makeScenario } from '../../sim/scenario.ts';
 import { Simulation } from '../../sim/simulation.ts';
-import { Payloads, TimedHost, TimedWorker, Times } from './timed-replicas.ts';
+import type { FromPeer, MachineTimes, PeerInit, ToPeer } from './real-peer.ts';
+import { Payloads, TimedHost } from './timed-replicas.ts';
 
 /** A swarm over equal links. */
 export interface WorldChoices {
@@ -30,163 +28,157 @@ export interface WorldChoices {
 }
 
 export interface Outcome {
-  /** from one round to the next, the first left out: joining is in it */
+  /** from one round to the next; the first, which has the joining in it, is left out */
   roundsMs: number[];
   /** sent by a peer in a round, on the wire */
   bytesARound: number;
 }
 
-export interface RealOutcome extends Outcome {
-  /** what the simulator is told of this machine */
-  stepMs: number;
-  encodeMs: number;
-  diskMs: number;
-  /** of this process, a round: what the measurement itself costs */
+/** The simulator is told the times of this machine. */
+export interface RealOutcome extends Outcome, MachineTimes {
+  /** of one peer in a round */
   cpuMs: number;
 }
 
 export interface World {
   choices: WorldChoices;
   genesis: Genesis;
-  identities: Identity[];
-  payloads: Payloads;
+  seeds: Uint8Array[];
 }
 
-export function makeWorld(choices: WorldChoices): World {
+/** @param seedOf of a peer's identity @default a new one */
+export function makeWorld(choices: WorldChoices, seedOf: (peer: number) => Uint8Array = () => createSeed()): World {
   const { peers, codec, rounds, innerSteps } = choices;
-  const identities = Array.from({ length: peers }, () => identityFromBytes(createSeed()));
+  const seeds = Array.from({ length: peers }, (_, peer) => seedOf(peer));
   const source = loadText();
   const run = { model: 'nano', codec, rounds, innerSteps, batch: 1, waitFor: peers } as const;
-  const genesis = buildGenesis(run, identities[0]!.self, source, tokenizerFor('char', source.bytes));
-  return { choices, genesis, identities, payloads: new Payloads(genesis, peers) };
+  const founder = signersOf(seeds)[0]!.self;
+  return { choices, seeds, genesis: buildGenesis(run, founder, source, tokenizerFor('char', source.bytes)) };
 }
 
-class TimedRecord extends RecordFile {
-  readonly #times: Times;
+function signersOf(seeds: readonly Uint8Array[]): Signer[] {
+  const identities = new Identities();
+  return seeds.map((seed) => identities.fromSeed(seed));
+}
 
-  constructor(path: string, times: Times) {
-    super(path);
-    this.#times = times;
+type Heard<T extends FromPeer['type']> = FromPeer & { type: T };
+
+/** A process with a real peer in it. */
+class RealPeer {
+  readonly rounds: Heard<'round'>[] = [];
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<FromPeer['type'], { resolve: (heard: FromPeer) => void; reject: (e: Error) => void }>();
+
+  /** @param slow see slow-clock.ts */
+  constructor(slow: number, epochMs: number) {
+    const program = fileURLToPath(new URL('./real-peer.ts', import.meta.url));
+    const clock = new URL('./slow-clock.ts', import.meta.url).href;
+    const env = { ...process.env, SLOW_CLOCK: String(slow), SLOW_CLOCK_EPOCH: String(epochMs) };
+    this.#child = fork(program, { execArgv: ['--import', 'tsx', '--import', clock], env });
+    this.#child.on('message', (heard: FromPeer) => {
+      if (heard.type === 'round') this.rounds.push(heard);
+      this.#waiting.get(heard.type)?.resolve(heard);
+    });
+    this.#child.on('exit', (code) => {
+      for (const { reject } of this.#waiting.values()) reject(new Error(`a peer ended with ${code}`));
+    });
   }
 
-  override async save(bytes: Uint8Array): Promise<void> {
-    const startedMs = performance.now();
-    await super.save(bytes);
-    this.#times.add('disk', performance.now() - startedMs);
+  tell(order: ToPeer): void {
+    this.#child.send(order);
+  }
+
+  hear<T extends FromPeer['type']>(type: T): Promise<Heard<T>> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(type, { resolve: (heard) => resolve(heard as Heard<T>), reject });
+    });
+  }
+
+  end(): void {
+    this.#child.removeAllListeners('exit');
+    this.#child.kill('SIGKILL');
   }
 }
 
-class TimedLog extends ChainLog {
-  readonly #times: Times;
+const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 
-  constructor(path: string, times: Times) {
-    super(path);
-    this.#times = times;
-  }
+/** Where the peers' folders are: in memory if there is any to write to, so that the network is measured and not the disk. */
+const MEMORY = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 
-  override append(entry: Entry): void {
-    const startedMs = performance.now();
-    super.append(entry);
-    this.#times.add('disk', performance.now() - startedMs);
-  }
-}
-
-interface RealPeer {
-  peer: Peer;
-  network: Network;
-  link: ShapedLink;
-  log: ChainLog;
-}
-
-/** Real peers in this process, on loopback behind shaped links; only their training is a timer. */
-export async function runReal(world: World): Promise<RealOutcome> {
-  const folder = mkdtempSync(join(tmpdir(), 'outerloop-calibrate-'));
-  const times = new Times();
-  const peers: RealPeer[] = [];
-  const marks: { atMs: number; bytes: number; cpuMs: number }[] = [];
-  const onRound = (round: number): void => {
-    if (round === marks.length + 1) marks.push(markOf(peers));
-  };
+/** Real peers in processes of their own, on loopback behind shaped links; only their training is a timer. */
+export async function runReal({ choices, genesis, seeds }: World, slow: number): Promise<RealOutcome> {
+  const folder = mkdtempSync(join(MEMORY, 'outerloop-calibrate-'));
+  const epochMs = Date.now();
+  const peers = seeds.map(() => new RealPeer(slow, epochMs));
   try {
-    for (const index of world.identities.keys()) {
-      peers.push(await startPeer(world, { folder: join(folder, String(index)), index, times, onRound }));
-      if (index > 0) await peers[index]!.network.dial(peers[0]!.network.addresses()[0]!);
+    await Promise.all(peers.map((peer) => peer.hear('up')));
+    const { oneWayMs, mbit, stepMs } = choices;
+    const common = { genesis: base64(encodeGenesis(genesis)), oneWayMs, mbit, stepMs };
+    const listening = peers.map((peer) => peer.hear('listening'));
+    for (const [index, peer] of peers.entries()) {
+      const init: PeerInit = { ...common, index, identity: base64(seeds[index]!), folder: join(folder, String(index)) };
+      peer.tell({ type: 'init', init });
     }
-    for (const { peer } of peers) peer.start(null);
-    await Promise.all(peers.map(({ peer }) => peer.run()));
+    const [founder] = await Promise.all(listening);
+    const dialed = peers.slice(1).map((peer) => peer.hear('dialed'));
+    for (const peer of peers.slice(1)) peer.tell({ type: 'dial', address: founder!.address });
+    await Promise.all(dialed);
+    const done = peers.map((peer) => peer.hear('done'));
+    for (const peer of peers) peer.tell({ type: 'start' });
+    await Promise.all(done);
+    return outcomeOf(peers);
   } finally {
-    for (const { peer } of peers) peer.stop();
-    await Promise.all(peers.map(({ network }) => network.stop()));
-    for (const { log } of peers) log.close();
+    for (const peer of peers) peer.end();
     rmSync(folder, { recursive: true, force: true });
   }
-  const [first, last] = [marks[0]!, marks.at(-1)!];
-  const rounds = marks.length - 1;
+}
+
+function outcomeOf(peers: readonly RealPeer[]): RealOutcome {
+  const last = peers.map(({ rounds }) => rounds.at(-1)!);
+  const count = Math.max(...peers.map(({ rounds }) => rounds.length));
+  const firstOf = (i: number) => Math.min(...peers.flatMap(({ rounds }) => rounds[i]?.atMs ?? []));
+  const perRound = (of: (round: Heard<'round'>) => number) => {
+    return mean(peers.map(({ rounds }) => (of(rounds.at(-1)!) - of(rounds[0]!)) / (rounds.length - 1)));
+  };
   return {
-    roundsMs: differences(marks.map(({ atMs }) => atMs)),
-    bytesARound: (last.bytes - first.bytes) / rounds / peers.length,
-    cpuMs: (last.cpuMs - first.cpuMs) / rounds,
-    stepMs: times.mean('step'),
-    encodeMs: times.mean('encode'),
-    diskMs: times.mean('disk'),
+    roundsMs: differences(Array.from({ length: count }, (_, i) => firstOf(i))),
+    bytesARound: perRound(({ bytesSent }) => bytesSent),
+    cpuMs: perRound(({ cpuMs }) => cpuMs),
+    stepMs: mean(last.map(({ stepMs }) => stepMs)),
+    encodeMs: mean(last.map(({ encodeMs }) => encodeMs)),
+    diskMs: mean(last.map(({ diskMs }) => diskMs)),
   };
 }
 
-function markOf(peers: readonly RealPeer[]): { atMs: number; bytes: number; cpuMs: number } {
-  const { user, system } = process.cpuUsage();
-  const bytes = peers.reduce((sum, { link }) => sum + link.counters.bytesSent, 0);
-  return { atMs: performance.now(), bytes, cpuMs: (user + system) / 1000 };
-}
-
-async function startPeer(
-  { choices, genesis, identities, payloads }: World,
-  init: { folder: string; index: number; times: Times; onRound: (round: number) => void },
-): Promise<RealPeer> {
-  const { folder, index, times, onRound } = init;
-  mkdirSync(folder);
-  const bits = 1e6 * choices.mbit;
-  const link = new ShapedLink({ oneWayMs: choices.oneWayMs, uploadBits: bits, downloadBits: bits });
-  const store = new BlobStore(join(folder, 'blobs'));
-  const identity = identities[index]!;
-  let peer: Peer | undefined;
-  const network = new Network(
-    {
-      identity,
-      blobSource: store,
-      validate: (bytes) => peer?.validate(bytes) ?? 'ignore',
-      onMessage: (bytes, from) => peer?.onMessage(bytes, from),
-      onPeer: (id, change) => peer?.onPeer(id, change === 'up'),
-      onRequest: (bytes) => peer!.onRequest(bytes),
-    },
-    { listen: ['/ip4/127.0.0.1/tcp/0'], transport: link.wrap },
-  );
-  await network.start({ runId: runIdOf(genesis), genesisBytes: encodeGenesis(genesis) });
-  const worker = new TimedWorker(store, { genesis, peer: index, stepMs: choices.stepMs, payloads, times });
-  const log = new TimedLog(join(folder, 'chain.log'), times);
-  const record = new TimedRecord(join(folder, 'record.bin'), times);
-  const onEvent = (event: { event: string; round?: unknown }): void => {
-    if (event.event === 'round') onRound(event.round as number);
-  };
-  peer = new Peer({ signer: identity, network, worker, store, chain: log, record, onEvent }, genesis);
-  return { peer, network, link, log };
-}
-
-/** The same in virtual time. */
-export async function runSimulated(world: World, real: RealOutcome): Promise<Outcome> {
-  const { choices, genesis, identities, payloads } = world;
-  const { stepMs, encodeMs, diskMs } = real;
+/**
+ * The same in virtual time.
+ * @param machine what computing and the disk take
+ */
+export async function runSimulated({ choices, genesis, seeds }: World, machine: MachineTimes): Promise<Outcome> {
+  const { stepMs, encodeMs, diskMs } = machine;
   const ms = (value: number) => `${value.toFixed(3)}ms`;
   const compute = { step: ms(stepMs), encode: ms(encodeMs), apply: '0ms', disk: ms(diskMs) };
-  const text = { latency: ms(choices.oneWayMs), bandwidth: `${choices.mbit}mbit`, ...compute };
-  const host = new TimedHost(genesis, payloads);
+  const text = { latency: ms(choices.oneWayMs), bandwidth: `100gbit/${choices.mbit}mbit`, ...compute };
+  const host = new TimedHost(genesis, new Payloads(genesis));
   const scenario = makeScenario(text, choices.peers);
-  const simulation = new Simulation({ genesis, signers: identities, scenario, seed: 1, host, evaluateEvery: 0 });
+  const signers = signersOf(seeds);
+  const simulation = new Simulation({ genesis, signers, scenario, seed: 1, host, evaluateEvery: 0 });
   const { rows } = await simulation.run();
   const [first, last] = [rows[0]!, rows.at(-1)!];
   return {
     roundsMs: differences(rows.map(({ virtualMs }) => virtualMs)),
     bytesARound: (last.bytes - first.bytes) / (rows.length - 1) / choices.peers,
   };
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
 }
 
 function differences(values: readonly number[]): number[] {

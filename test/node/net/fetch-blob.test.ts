@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { networkError } from '../../../node/net/errors.ts';
 import { fetchBlob } from '../../../node/net/fetch-blob.ts';
 import { blobManifest } from '../../../protocol/blob.ts';
@@ -60,6 +60,35 @@ describe('fetchBlob', () => {
   it('asks nobody twice for what comes in time', async () => {
     const { asked } = await fetchFrom(['honest', 'honest', 'honest']);
     expect(asked.length).toBe(1 + CHUNKS);
+  });
+
+  it('is patient with a provider as long as its chunks come, and asks another when they stop', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    for (const stops of [false, true]) {
+      const asked: string[] = [];
+      let freeMs = performance.now();
+      const fetchChunk = (peer: string, id: Hash, signal?: AbortSignal): Promise<Uint8Array> => {
+        asked.push(peer);
+        if (peer === 'idle') return Promise.resolve(STORE.get(id)!);
+        // one after the other, each in a little less than is waited for, all together in much more
+        freeMs = Math.max(freeMs, performance.now()) + 90;
+        if (stops && asked.length > 3) freeMs = performance.now() + 1e6;
+        return new Promise((resolve, reject) => {
+          setTimeout(() => resolve(STORE.get(id)!), freeMs - performance.now());
+          signal?.addEventListener('abort', () => reject(signal.reason));
+        });
+      };
+      const order = ['slow', 'idle'];
+      // the second one comes when all is asked for, and has nothing to do
+      const providers = () => (asked.length < 4 ? order.slice(0, 1) : order);
+      const { id, size, manifest } = blobManifest(BYTES.subarray(0, 4 * LIMITS.chunkBytes));
+      const sink = { has: (part: Hash) => part === id, read: async () => manifest!, write: () => undefined };
+      const fetching = fetchBlob({ fetchChunk, providers, patienceMs: 100, sink }, { id, size });
+      await vi.advanceTimersByTimeAsync(2000);
+      await fetching;
+      expect(asked.includes('idle')).toBe(stops);
+    }
   });
 
   it('asks a liar once, and who lacks a chunk not again for that chunk', async () => {
