@@ -108,7 +108,7 @@ export class Machine {
       case 'start':
         return this.#onStart(event.restart);
       case 'messages':
-        for (const [i, message] of event.messages.entries()) this.#post.deliver(event.from[i]!, message);
+        for (let i = 0; i < event.messages.length; i++) this.#post.deliver(event.from[i]!, event.messages[i]!);
         return;
       case 'peer':
         return this.#onPeer(event.peer, event.up);
@@ -247,6 +247,7 @@ export class Machine {
       this.#applyNext();
       if (this.#core.atTip && !this.#applying && !this.#sync.restoring) this.#advanceRound();
     } while (this.#present.agreement.hasOutbox && !this.#ending.done);
+    this.#sync.progress();
     this.#repeatWhenStuck();
     this.#ending.finishWhenHeard();
   }

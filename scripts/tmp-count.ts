@@ -49,8 +49,14 @@ const show = (what: string) => {
     JSON.stringify(d),
   );
 };
+import { Session } from 'node:inspector';
+import { writeFileSync } from 'node:fs';
+const session = new Session(); session.connect(); const [pf, pt] = (process.argv[4] ?? '-1,-1').split(',').map(Number); const post = (m: string, p?: any) => new Promise<any>((res, rej) => session.post(m, p, (e, r) => e ? rej(e) : res(r)));
+if (pf! >= 0) { await post('Profiler.enable'); await post('Profiler.setSamplingInterval', { interval: 500 }); }
+if (pf === 0) await post('Profiler.start');
+const mark = (r: number) => { if (r === pf) session.post('Profiler.start'); if (r === pt) session.post('Profiler.stop', (e: any, x: any) => writeFileSync('/tmp/p.cpuprofile', JSON.stringify(x.profile))); };
 const t = setInterval(() => 0, 1000);
 clearInterval(t);
 const orig = o.simulation.kernel.at.bind(o.simulation.kernel);
-const r = await o.simulation.run({ onRound: (row) => show(`round ${row.round} contributors ${row.contributors}`) });
+const r = await o.simulation.run({ onRound: (row) => (mark(row.round), show(`round ${row.round} contributors ${row.contributors}`)) });
 show('end ' + r.reason + ' ' + JSON.stringify(r.warnings) + ' ' + (process.memoryUsage().rss / 1e6).toFixed(0) + ' MB');

@@ -41,9 +41,6 @@ export interface NetworkInit {
   readMs: number;
 }
 
-/** What is sent at most so often is remembered for as long as gossipsub would. */
-const SEEN_SWEEP = 16_384;
-
 /** Everything between the peers: connections, gossip, direct messages, questions and blobs, each in its virtual time. */
 export class SimulatedNetwork {
   readonly #c: NetworkComponents;
@@ -235,8 +232,11 @@ export class SimulatedNetwork {
     const name = `${from}/${hash}`;
     const untilMs = this.#seen.get(name);
     if (untilMs !== undefined && nowMs < untilMs) return true;
-    if (this.#seen.size >= SEEN_SWEEP) {
-      for (const [old, endMs] of this.#seen) if (endMs <= nowMs) this.#seen.delete(old);
+    this.#seen.delete(name);
+    // the oldest come first
+    for (const [old, endMs] of this.#seen) {
+      if (endMs > nowMs) break;
+      this.#seen.delete(old);
     }
     // nobody to hear it: not marked as seen, so that it can be published again
     if (this.#overlay.neighbours(from).size > 0) this.#seen.set(name, nowMs + NETWORK_PARAMETERS.seenMs);

@@ -119,6 +119,7 @@ export class Simulation {
       trace: this.#trace,
       layout: modelLayout(genesis.model),
       payloads: new WeakMap(),
+      ids: signers.map(({ self }) => self),
       indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
       peers: this.peers,
       onReport: (peer, report) => this.#onReport(peer, report),

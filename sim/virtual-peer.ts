@@ -31,6 +31,8 @@ export interface World {
   genesis: Genesis;
   layout: Layout;
   indexOf: ReadonlyMap<PeerId, number>;
+  /** by index */
+  ids: readonly PeerId[];
   peers: readonly VirtualPeer[];
   /** what to apply for a block: looked up by the first peer that does */
   payloads: WeakMap<Block, ApplyRequest['updates']>;
@@ -151,10 +153,11 @@ export class VirtualPeer implements Endpoint {
   }
 
   onMessages({ messages, from, numbers }: Batch): void {
-    const { peers, trace, kernel } = this.#world;
+    const { ids, trace, kernel } = this.#world;
     trace.addRead(kernel.nowMs, this.index, numbers);
     const isPaused = kernel.nowMs < this.#pausedUntilMs;
-    const by = from.map((peer) => peers[peer]!.id);
+    const by: PeerId[] = [];
+    for (const peer of from) by.push(ids[peer]!);
     this.#give({ type: 'messages', messages: isPaused ? [...messages] : messages, from: by });
   }
 
