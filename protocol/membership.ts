@@ -39,8 +39,8 @@ export class Membership {
     if (!up) this.#members = [];
   }
 
-  /** A signed message of this author arrived. */
-  heard(author: PeerId): void {
+  /** A signed message of this author arrived. @returns its place among the members, if it has one */
+  heard(author: PeerId): number | undefined {
     if (this.absent.size > 0) this.absent.delete(author);
     const members = peersOf(this.#core.branch.head.roster);
     if (members !== this.#members) {
@@ -50,9 +50,11 @@ export class Membership {
     }
     // members of the roster only: anybody can sign with a key just made
     const place = this.#placeOf.get(author);
-    if (place === undefined || this.#heard[place] === 1) return;
-    this.#heard[place] = 1;
-    this.#reachable.add(author);
+    if (place !== undefined && this.#heard[place] === 0) {
+      this.#heard[place] = 1;
+      this.#reachable.add(author);
+    }
+    return place;
   }
 
   isLive(peer: PeerId): boolean {
@@ -159,6 +161,7 @@ export function isMember(head: Head, peer: PeerId): boolean {
 /** Who came and who went between two heads: all peers of a simulation ask it of the same two. */
 function changeBetween(before: Head, after: Head): { came: PeerId[]; went: PeerId[] } {
   let change = changes.get(after);
+  if (change?.before !== before && peersOf(before.roster) === peersOf(after.roster)) return UNCHANGED;
   if (change?.before !== before) {
     const came = peersOf(after.roster).filter((peer) => !isMember(before, peer));
     const went = peersOf(before.roster).filter((peer) => !isMember(after, peer));
@@ -167,4 +170,5 @@ function changeBetween(before: Head, after: Head): { came: PeerId[]; went: PeerI
   }
   return change;
 }
+const UNCHANGED = { came: [], went: [] };
 const changes = new WeakMap<Head, { before: Head; came: PeerId[]; went: PeerId[] }>();

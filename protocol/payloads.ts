@@ -11,6 +11,9 @@ const RETRY_MS = 500;
 /** On its way, here and checked, refused by the codec, or with nobody who was asked. */
 export type PayloadState = 'wanted' | 'held' | 'refused' | 'unavailable';
 
+/** Who may have a payload: listed only where one is missing. */
+export type Holders = () => readonly PeerId[];
+
 /** What a driver's answer says of a payload. What nobody had may turn up yet; what the codec refused never will be right. */
 export function stateAfter(error: string | null): PayloadState {
   return error === null ? 'held' : error === 'E_BLOB_UNAVAILABLE' ? 'unavailable' : 'refused';
@@ -71,7 +74,7 @@ export class Payloads {
   }
 
   /** The worst state among a block's updates, wanting those not asked for yet. */
-  require(block: Block, holders: readonly PeerId[]): PayloadState {
+  require(block: Block, holders: Holders): PayloadState {
     let worst: PayloadState = 'held';
     for (const update of block.updates) {
       let state = this.state(update);
@@ -87,16 +90,16 @@ export class Payloads {
   }
 
   /** Asks again for what nobody had. */
-  retry(block: Block, holders: readonly PeerId[]): void {
+  retry(block: Block, holders: Holders): void {
     for (const update of block.updates) {
       if (this.state(update) !== 'unavailable') continue;
-      if (this.#round?.stateOf(update)) this.#round.retry(update, holders);
+      if (this.#round?.stateOf(update)) this.#round.retry(update, holders());
       else this.#wantOther(update, block.round, holders);
     }
   }
 
-  #wantOther(update: Update, round: number, holders: readonly PeerId[]): void {
-    const state = this.ask(update, [update.author, ...holders]) ? 'wanted' : 'unavailable';
+  #wantOther(update: Update, round: number, holders: Holders): void {
+    const state = this.ask(update, [update.author, ...holders()]) ? 'wanted' : 'unavailable';
     this.#others.set(update.payload, { state, round });
   }
 }

@@ -4,7 +4,7 @@ import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Message, MessageOf } from './messages.ts';
-import type { PayloadState, Payloads } from './payloads.ts';
+import { type PayloadState, type Payloads, stateAfter } from './payloads.ts';
 import { placesIn } from './roster.ts';
 import { updateBytes } from './signing.ts';
 import type { Update } from './wire.ts';
@@ -31,6 +31,8 @@ export class Round {
   /** by place, as `#states` */
   readonly #updates: (Update | undefined)[];
   readonly #states: Uint8Array;
+  /** places of the authors whose headers were given to the driver, by the list that it was given */
+  readonly #takenPlaces = new Map<readonly MessageOf<'header'>[], number[]>();
   #held = 0;
   /** places whose payload is neither here nor refused nor impossible to get */
   #open: number;
@@ -53,10 +55,14 @@ export class Round {
     this.startedMs = core.nowMs;
   }
 
-  /** A header of this round; the first of an author counts. */
-  onHeader(header: MessageOf<'header'>, from: PeerId): void {
+  /**
+   * A header of this round; the first of an author counts.
+   * @param guess its author's place, as a rule
+   */
+  onHeader(header: MessageOf<'header'>, from: PeerId, guess?: number): void {
     const { update } = header;
-    const place = this.#placeOf.get(update.author);
+    const isRight = guess !== undefined && this.places[guess] === update.author;
+    const place = isRight ? guess : this.#placeOf.get(update.author);
     if (place === undefined) return;
     const known = this.#updates[place];
     if (known) {
@@ -104,6 +110,18 @@ export class Round {
   settle(update: Update, state: PayloadState): void {
     const place = this.#placeOf.get(update.author);
     if (place !== undefined && this.#updates[place]?.payload === update.payload) this.#set(place, state);
+  }
+
+  /** The payloads inside these headers are here, all but those refused. Headers of another round are none of ours. */
+  onTaken(headers: readonly MessageOf<'header'>[], refused: ReadonlyMap<MessageOf<'header'>, string>): void {
+    const places = this.#takenPlaces.get(headers);
+    if (!places) return;
+    this.#takenPlaces.delete(headers);
+    for (let i = 0; i < places.length; i++) {
+      const error = refused.size === 0 ? null : (refused.get(headers[i]!) ?? null);
+      if (error !== null) this.#core.warn(error, `payload ${headers[i]!.update.payload.slice(0, 12)} refused`);
+      this.#set(places[i]!, stateAfter(error));
+    }
   }
 
   /** Asks again for what nobody had. */
@@ -167,7 +185,13 @@ export class Round {
 
   #wantAnnounced(place: number, header: MessageOf<'header'>, from: PeerId): void {
     if (!header.inline) return this.#want(place, header.update, [header.update.author, from]);
-    this.#core.take(header);
+    const headers = this.#core.take(header);
+    let places = this.#takenPlaces.get(headers);
+    if (!places) {
+      places = [];
+      this.#takenPlaces.set(headers, places);
+    }
+    places.push(place);
     this.#set(place, 'wanted');
   }
 

@@ -73,11 +73,12 @@ export const wireBlock = z.strictObject({
 });
 export type Block = z.infer<typeof wireBlock>;
 
-export const VOTE_KINDS = ['notarize', 'nullify', 'finalize', 'endorse'] as const;
+const VOTE_KINDS = ['notarize', 'nullify', 'finalize', 'endorse'] as const;
 export type VoteKind = (typeof VOTE_KINDS)[number];
+export const wireVoteKind = z.enum(VOTE_KINDS).overwrite((kind) => interned(kind) as VoteKind);
 
 export const wireCertificate = z.strictObject({
-  kind: z.enum(VOTE_KINDS),
+  kind: wireVoteKind,
   height: wireRound,
   view: wireRound,
   /** null for a nullification */
