@@ -256,7 +256,7 @@ export class Peer {
   async #take(headers: readonly MessageOf<'header'>[]): Promise<void> {
     const refused = new Map<MessageOf<'header'>, string>();
     for (const header of headers) {
-      const error = await this.#obtain(header.update, () => this.#takeInline(header.update, header.inline!));
+      const error = await this.#obtain(header.update, () => this.#takeInline(header));
       if (error) refused.set(header, error);
     }
     this.#give({ type: 'taken', headers, refused });
@@ -275,8 +275,8 @@ export class Peer {
     }
   }
 
-  async #takeInline({ payload, size }: Update, inline: Uint8Array): Promise<void> {
-    if (inline.length !== size) throw new CodedError('E_PAYLOAD_SIZE', 'the payload is not as long as its header says');
+  async #takeInline({ update: { payload, size }, inline }: MessageOf<'header'>): Promise<void> {
+    if (inline?.length !== size) throw new CodedError('E_PAYLOAD_SIZE', 'the payload is not as long as its header says');
     const { id } = await writeBlob(this.#c.store, inline);
     if (id !== payload) throw new CodedError('E_PAYLOAD_FORMAT', 'the payload does not have the hash in its header');
   }

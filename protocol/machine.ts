@@ -10,7 +10,6 @@ import { type Genesis, runIdOf } from './genesis.ts';
 import type { Hash } from './hash.ts';
 import { branchFromLog } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
-import { LIMITS } from './limits.ts';
 import { isMember, Membership } from './membership.ts';
 import type { History, MessageOf } from './messages.ts';
 import { Payloads } from './payloads.ts';

@@ -45,6 +45,8 @@ export class Inboxes {
   /** by number; forgotten when the last one it is for has read it */
   readonly #underWay = new UnderWay();
   readonly #batch: Batch = { messages: [], from: [], numbers: [] };
+  /** messages read so far, by all peers */
+  read = 0;
 
   /** @param everyMs how much time passes between two reads of a peer at least */
   constructor(components: InboxComponents, init: { peers: number; everyMs: number }) {
@@ -92,6 +94,7 @@ export class Inboxes {
     inbox.readMs = this.#c.kernel.nowMs;
     const nextMs = this.#collect(peer, inbox);
     if (nextMs !== Number.POSITIVE_INFINITY) this.#plan(peer, inbox, nextMs);
+    this.read += batch.messages.length;
     if (batch.messages.length > 0) this.#c.onRead(peer, batch);
   }
 

@@ -88,6 +88,11 @@ export class SimulatedNetwork {
     return this.#messages;
   }
 
+  /** Messages read so far: one that reaches n peers counts n times. */
+  get deliveries(): number {
+    return this.#inboxes.read;
+  }
+
   neighbours(peer: number): ReadonlySet<number> {
     return this.#overlay.neighbours(peer);
   }

@@ -63,6 +63,8 @@ export interface SimulationResult {
   traceHash: string;
   virtualMs: number;
   events: number;
+  /** messages that peers have read */
+  deliveries: number;
   rows: RoundRow[];
   ledger: Ledger;
   /** rounds of which two certified roots were seen: a bug in the protocol */
@@ -153,6 +155,7 @@ export class Simulation {
       traceHash: this.#trace.digest(),
       virtualMs: this.#newestMs,
       events: this.kernel.events,
+      deliveries: this.#network.deliveries,
       rows: [...this.#rows.values()].sort((a, b) => a.round - b.round),
       ledger: this.ledger,
       diverged: [...this.#diverged],
