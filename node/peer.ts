@@ -276,7 +276,8 @@ export class Peer {
   }
 
   async #takeInline({ update: { payload, size }, inline }: MessageOf<'header'>): Promise<void> {
-    if (inline?.length !== size) throw new CodedError('E_PAYLOAD_SIZE', 'the payload is not as long as its header says');
+    if (inline?.length !== size)
+      throw new CodedError('E_PAYLOAD_SIZE', 'the payload is not as long as its header says');
     const { id } = await writeBlob(this.#c.store, inline);
     if (id !== payload) throw new CodedError('E_PAYLOAD_FORMAT', 'the payload does not have the hash in its header');
   }

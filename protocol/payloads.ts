@@ -2,7 +2,6 @@ import type { Core } from './core.ts';
 import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import type { Round } from './round.ts';
 import type { Block, Update } from './wire.ts';
 
 /** How long before a payload that nobody had is asked for again. */
@@ -10,6 +9,14 @@ const RETRY_MS = 500;
 
 /** On its way, here and checked, refused by the codec, or with nobody who was asked. */
 export type PayloadState = 'wanted' | 'held' | 'refused' | 'unavailable';
+
+/** What a round knows of the payloads that were announced in it. */
+export interface PayloadTable {
+  readonly round: number;
+  stateOf(update: Update): PayloadState | undefined;
+  settle(update: Update, state: PayloadState): void;
+  retry(update: Update, holders: readonly PeerId[]): void;
+}
 
 /** Who may have a payload: listed only where one is missing. */
 export type Holders = () => readonly PeerId[];
@@ -25,7 +32,7 @@ export function stateAfter(error: string | null): PayloadState {
  */
 export class Payloads {
   readonly #core: Core;
-  #round: Round | undefined;
+  #round: PayloadTable | undefined;
   readonly #others = new Map<Hash, { state: PayloadState; round: number }>();
   readonly #askedMs = new Map<Hash, number>();
 
@@ -34,7 +41,7 @@ export class Payloads {
   }
 
   /** The headers of another round are heard now. What belongs to rounds long past is forgotten. */
-  beginRound(round: Round): void {
+  beginRound(round: PayloadTable): void {
     this.#round = round;
     this.#askedMs.clear();
     for (const [payload, known] of this.#others) {

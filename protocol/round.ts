@@ -4,7 +4,7 @@ import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Message, MessageOf } from './messages.ts';
-import { type PayloadState, type Payloads, stateAfter } from './payloads.ts';
+import { type PayloadState, type Payloads, type PayloadTable, stateAfter } from './payloads.ts';
 import { placesIn } from './roster.ts';
 import { updateBytes } from './signing.ts';
 import type { Update } from './wire.ts';
@@ -16,7 +16,7 @@ const LATE_SHARE = 0.5;
  * One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. Every
  * peer hears every header, so what is asked at every event is counted as headers and payloads come, not looked for.
  */
-export class Round {
+export class Round implements PayloadTable {
   readonly round: number;
   readonly base: Hash;
   readonly places: readonly PeerId[];

@@ -3,7 +3,6 @@ import type { Report } from '../protocol/events.ts';
 import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
-import { modelLayout } from '../protocol/model.ts';
 import { BlobLibrary, payloadCheck } from './blob-library.ts';
 import { ComputeModel } from './compute.ts';
 import { typical } from './distribution.ts';
@@ -12,10 +11,11 @@ import { Kernel } from './kernel.ts';
 import { Ledger } from './ledger.ts';
 import { Links } from './links.ts';
 import { SimulatedNetwork } from './network.ts';
+import type { Inhabitant, World } from './process.ts';
 import type { ReplicaHost } from './replica-host.ts';
 import type { Scenario } from './scenario.ts';
 import { Trace } from './trace.ts';
-import { VirtualPeer, type World } from './virtual-peer.ts';
+import { VirtualPeer } from './virtual-peer.ts';
 
 export interface SimulationInit {
   genesis: Genesis;
@@ -119,7 +119,6 @@ export class Simulation {
       library,
       compute,
       trace: this.#trace,
-      layout: modelLayout(genesis.model),
       payloads: new WeakMap(),
       ids: signers.map(({ self }) => self),
       indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
@@ -163,7 +162,7 @@ export class Simulation {
     };
   }
 
-  #onReport(peer: VirtualPeer, report: Report): void {
+  #onReport(peer: Inhabitant, report: Report): void {
     if (report.kind === 'warning') this.#warnings[report.code] = (this.#warnings[report.code] ?? 0) + 1;
     if (report.kind !== 'round') return;
     const { round, root, final } = report;
@@ -176,7 +175,7 @@ export class Simulation {
     if (!known || (final && !known.final)) this.#addRow(peer, report, known === undefined);
   }
 
-  #addRow(peer: VirtualPeer, report: Report & { kind: 'round' }, isNew: boolean): void {
+  #addRow(peer: Inhabitant, report: Report & { kind: 'round' }, isNew: boolean): void {
     const { round, root, final, contributors, trainLoss, tokens } = report;
     const { nowMs } = this.kernel;
     const { evaluateEvery, genesis, host } = this.#init;

@@ -1,65 +1,18 @@
 import { factsAt, firstHead } from '../protocol/chain.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
-import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
 import { Machine } from '../protocol/machine.ts';
 import { decodeHistory, encodeHistory } from '../protocol/messages.ts';
-import type { Layout } from '../protocol/model.ts';
-import { encodeRecord, type PeerRecord } from '../protocol/record.ts';
-import type { AgreedState, Block, Entry } from '../protocol/wire.ts';
-import type { BlobLibrary } from './blob-library.ts';
-import type { ComputeModel } from './compute.ts';
+import { encodeRecord } from '../protocol/record.ts';
 import type { Batch } from './inbox.ts';
-import type { Kernel, Planned } from './kernel.ts';
-import type { Ledger } from './ledger.ts';
-import type { Endpoint, SimulatedNetwork } from './network.ts';
-import type { ApplyRequest, ReplicaHost } from './replica-host.ts';
-import type { Trace } from './trace.ts';
+import type { Planned } from './kernel.ts';
+import type { Endpoint } from './network.ts';
+import type { Disk, Process, WithoutClock, World } from './process.ts';
 import { VirtualStorage } from './virtual-storage.ts';
 import { VirtualTraining } from './virtual-training.ts';
 
-/** What all virtual peers share. */
-export interface World {
-  kernel: Kernel;
-  network: SimulatedNetwork;
-  library: BlobLibrary;
-  host: ReplicaHost;
-  compute: ComputeModel;
-  ledger: Ledger;
-  trace: Trace;
-  genesis: Genesis;
-  layout: Layout;
-  indexOf: ReadonlyMap<PeerId, number>;
-  /** by index */
-  ids: readonly PeerId[];
-  peers: readonly VirtualPeer[];
-  /** what to apply for a block: looked up by the first peer that does */
-  payloads: WeakMap<Block, ApplyRequest['updates']>;
-  onReport: (peer: VirtualPeer, report: Report) => void;
-}
-
-/** What is left of a peer when its process is gone. */
-interface Disk {
-  entries: Entry[];
-  record: PeerRecord | null;
-  applied: { block: Hash; state: AgreedState } | null;
-  /** snapshots kept for others, oldest first */
-  snapshots: Hash[];
-  /** of the replica's seat */
-  version: number;
-}
-
-type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
-
-/** One life of a peer, for the parts of it: what they belong to, and whether it is still there. */
-export interface Process {
-  readonly world: World;
-  readonly index: number;
-  readonly disk: Disk;
-  give: (event: WithoutClock<Event>) => void;
-  isAlive: () => boolean;
-}
+export type { World } from './process.ts';
 
 /** What there is only as long as the process runs. */
 interface Running {

@@ -3,8 +3,8 @@ import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { AgreedState, Block } from '../protocol/wire.ts';
+import type { Process } from './process.ts';
 import type { ApplyRequest, Settled } from './replica-host.ts';
-import type { Process } from './virtual-peer.ts';
 import type { VirtualTraining } from './virtual-training.ts';
 
 /** The block that a state follows, the state but for its snapshot, and what the machine waits to hear. */

@@ -2,8 +2,8 @@ import type { Effect } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { Planned } from './kernel.ts';
+import type { Process } from './process.ts';
 import type { Contribution } from './replica-host.ts';
-import type { Process } from './virtual-peer.ts';
 
 interface Training {
   base: Hash;
