@@ -2,6 +2,7 @@ import type { Agreement } from './agreement.ts';
 import { checkBlock } from './chain.ts';
 import type { Applied, Core } from './core.ts';
 import { isCoded } from './errors.ts';
+import type { PeerId } from './identity.ts';
 import { isMember, type Membership } from './membership.ts';
 import type { Payloads } from './payloads.ts';
 import { quorumOf } from './roster.ts';
@@ -118,9 +119,10 @@ export class Closing {
       if (!isCoded(error)) throw error;
       return; // not ours to judge if we are behind, and the view's time runs out if it is plain wrong
     }
-    const state = this.#payloads.require(proposal.block, [proposal.author]);
+    const holders = (): PeerId[] => [proposal.author];
+    const state = this.#payloads.require(proposal.block, holders);
     if (state === 'held') agreement.notarize();
-    else if (state === 'unavailable') this.#payloads.retry(proposal.block, [proposal.author]);
+    else if (state === 'unavailable') this.#payloads.retry(proposal.block, holders);
   }
 
   /** No quorum for the stated time, or none since the last unfinal round. */

@@ -47,13 +47,14 @@ export class Core {
     this.#effects.push(effect);
   }
 
-  /** The payload inside this header is to be stored and checked: one effect for all headers of a step. */
-  take(header: MessageOf<'header'>): void {
+  /** The payload inside this header is to be stored and checked: one effect for all headers of a step. @returns their list */
+  take(header: MessageOf<'header'>): readonly MessageOf<'header'>[] {
     if (!this.#taken) {
       this.#taken = [];
       this.emit({ type: 'take', headers: this.#taken });
     }
     this.#taken.push(header);
+    return this.#taken;
   }
 
   warn(code: string, message: string): void {

@@ -115,7 +115,7 @@ export class Machine {
       case 'start':
         return this.#onStart(event.restart);
       case 'messages':
-        for (const [i, message] of event.messages.entries()) this.#post.deliver(event.from[i]!, message);
+        for (let i = 0; i < event.messages.length; i++) this.#post.deliver(event.from[i]!, event.messages[i]!);
         return;
       case 'peer':
         return this.#onPeer(event.peer, event.up);
@@ -124,7 +124,7 @@ export class Machine {
       case 'payload':
         return this.#payloads.onPayload(event.update, event.error);
       case 'taken':
-        return this.#onTaken(event);
+        return this.#present.round?.onTaken(event.headers, event.refused);
       case 'applied':
         return this.#onApplied(event);
       case 'saved':
@@ -155,13 +155,6 @@ export class Machine {
       this.#sync.initialize();
     }
     if (self === context.genesis.founder) this.#sync.caughtUp = true;
-  }
-
-  #onTaken({ headers, refused }: Event & { type: 'taken' }): void {
-    for (const header of headers) {
-      const error = refused.size === 0 ? null : (refused.get(header) ?? null);
-      this.#payloads.onPayload(header.update, error);
-    }
   }
 
   #onPeer(peer: PeerId, up: boolean): void {
@@ -262,6 +255,7 @@ export class Machine {
       this.#applyNext();
       if (this.#core.atTip && !this.#applying && !this.#sync.restoring) this.#advanceRound();
     } while (this.#present.agreement.hasOutbox && !this.#ending.done);
+    this.#sync.progress();
     this.#repeatWhenStuck();
     this.#ending.finishWhenHeard();
   }
@@ -306,11 +300,11 @@ export class Machine {
   #applyRound(entry: Entry): void {
     const applied = this.#core.applied!;
     const { block } = entry;
-    const holders = this.#membership.reachable();
     if (block.base !== applied.root) {
       this.#core.warn('W_DIVERGED', `round ${block.round} builds on another root than ours: fetching the agreed state`);
       return this.#sync.askInTurn(true);
     }
+    const holders = (): PeerId[] => this.#membership.reachable();
     const payloads = this.#payloads.require(block, holders);
     if (payloads === 'unavailable' || payloads === 'refused') {
       this.#payloads.retry(block, holders);

@@ -2,7 +2,7 @@ import { type Head, REQUEST_AGE_MAX } from './chain.ts';
 import type { Core } from './core.ts';
 import { comparePeers, type PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import { peersOf, quorumOf } from './roster.ts';
+import { peersOf, placesIn, quorumOf } from './roster.ts';
 import { joinBytes, leaveBytes } from './signing.ts';
 import type { Block, Join, Leave } from './wire.ts';
 
@@ -14,6 +14,10 @@ export class Membership {
   /** peers with a connection, or heard from since they lost it */
   readonly #reachable = new Set<PeerId>();
   readonly #connected = new Set<PeerId>();
+  /** members who are noted as reachable, by place: asked at every message */
+  #members: readonly PeerId[] = [];
+  #placeOf: ReadonlyMap<PeerId, number> = new Map();
+  #heard = new Uint8Array(0);
   #turn = 0;
   /** counts what comes and goes, so that an answer holds until then */
   #changes = 0;
@@ -32,14 +36,25 @@ export class Membership {
       if (up) peers.add(peer);
       else peers.delete(peer);
     }
+    if (!up) this.#members = [];
   }
 
-  /** A signed message of this author arrived. */
-  heard(author: PeerId): void {
+  /** A signed message of this author arrived. @returns its place among the members, if it has one */
+  heard(author: PeerId): number | undefined {
     if (this.absent.size > 0) this.absent.delete(author);
-    if (this.#reachable.has(author)) return;
+    const members = peersOf(this.#core.branch.head.roster);
+    if (members !== this.#members) {
+      this.#members = members;
+      this.#placeOf = placesIn(members);
+      this.#heard = new Uint8Array(members.length);
+    }
     // members of the roster only: anybody can sign with a key just made
-    if (isMember(this.#core.branch.head, author)) this.#reachable.add(author);
+    const place = this.#placeOf.get(author);
+    if (place !== undefined && this.#heard[place] === 0) {
+      this.#heard[place] = 1;
+      this.#reachable.add(author);
+    }
+    return place;
   }
 
   isLive(peer: PeerId): boolean {
@@ -146,17 +161,13 @@ export class Membership {
 }
 
 export function isMember(head: Head, peer: PeerId): boolean {
-  let members = membersOf.get(head);
-  if (!members) {
-    members = new Set(peersOf(head.roster));
-    membersOf.set(head, members);
-  }
-  return members.has(peer);
+  return placesIn(peersOf(head.roster)).has(peer);
 }
 
 /** Who came and who went between two heads: all peers of a simulation ask it of the same two. */
 function changeBetween(before: Head, after: Head): { came: PeerId[]; went: PeerId[] } {
   let change = changes.get(after);
+  if (change?.before !== before && peersOf(before.roster) === peersOf(after.roster)) return UNCHANGED;
   if (change?.before !== before) {
     const came = peersOf(after.roster).filter((peer) => !isMember(before, peer));
     const went = peersOf(before.roster).filter((peer) => !isMember(after, peer));
@@ -165,7 +176,5 @@ function changeBetween(before: Head, after: Head): { came: PeerId[]; went: PeerI
   }
   return change;
 }
+const UNCHANGED = { came: [], went: [] };
 const changes = new WeakMap<Head, { before: Head; came: PeerId[]; went: PeerId[] }>();
-
-/** Asked for every peer at every event, and a head never changes. */
-const membersOf = new WeakMap<Head, Set<PeerId>>();

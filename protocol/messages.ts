@@ -15,7 +15,6 @@ import {
   voteBytes,
 } from './signing.ts';
 import {
-  VOTE_KINDS,
   wireBlock,
   wireCertificate,
   wireCount,
@@ -29,12 +28,15 @@ import {
   wireSignature,
   wireState,
   wireUpdate,
+  wireVoteKind,
 } from './wire.ts';
+
+const literal = <Type extends string>(type: Type) => z.literal(type).overwrite(() => type);
 
 /** Every gossiped message names its run; `decodeMessage` refuses those of another. */
 const messageSchema = z.discriminatedUnion('type', [
   z.strictObject({
-    type: z.literal('header'),
+    type: literal('header'),
     run: wireHash,
     round: wireRound,
     base: wireHash,
@@ -42,10 +44,10 @@ const messageSchema = z.discriminatedUnion('type', [
     /** the payload itself when it is small */
     inline: wireInline.nullable(),
   }),
-  z.strictObject({ type: z.literal('join'), run: wireHash, join: wireJoin }),
-  z.strictObject({ type: z.literal('leave'), run: wireHash, leave: wireLeave }),
+  z.strictObject({ type: literal('join'), run: wireHash, join: wireJoin }),
+  z.strictObject({ type: literal('leave'), run: wireHash, leave: wireLeave }),
   z.strictObject({
-    type: z.literal('proposal'),
+    type: literal('proposal'),
     run: wireHash,
     author: wirePeer,
     height: wireRound,
@@ -62,23 +64,23 @@ const messageSchema = z.discriminatedUnion('type', [
     signature: wireSignature,
   }),
   z.strictObject({
-    type: z.literal('vote'),
+    type: literal('vote'),
     run: wireHash,
     author: wirePeer,
-    kind: z.enum(VOTE_KINDS),
+    kind: wireVoteKind,
     height: wireRound,
     view: wireRound,
     block: wireHash.nullable(),
     signature: wireSignature,
   }),
   z.strictObject({
-    type: z.literal('certificate'),
+    type: literal('certificate'),
     run: wireHash,
     certificate: wireCertificate,
     block: wireBlock.nullable(),
   }),
   z.strictObject({
-    type: z.literal('status'),
+    type: literal('status'),
     run: wireHash,
     author: wirePeer,
     height: wireRound,

@@ -10,13 +10,8 @@ const RETRY_MS = 500;
 /** On its way, here and checked, refused by the codec, or with nobody who was asked. */
 export type PayloadState = 'wanted' | 'held' | 'refused' | 'unavailable';
 
-/** What a driver's answer says of a payload. What nobody had may turn up yet; what the codec refused never will be right. */
-function stateAfter(error: string | null): PayloadState {
-  return error === null ? 'held' : error === 'E_BLOB_UNAVAILABLE' ? 'unavailable' : 'refused';
-}
-
-/** What a round keeps of the payloads that were announced in it. */
-export interface AnnouncedPayloads {
+/** What a round knows of the payloads that were announced in it. */
+export interface PayloadTable {
   readonly round: number;
   /** undefined for an update that was not announced in it */
   stateOf(update: Update): PayloadState | undefined;
@@ -26,13 +21,21 @@ export interface AnnouncedPayloads {
   retry(update: Update, holders: readonly PeerId[]): void;
 }
 
+/** Who may have a payload: listed only where one is missing. */
+export type Holders = () => readonly PeerId[];
+
+/** What a driver's answer says of a payload. What nobody had may turn up yet; what the codec refused never will be right. */
+export function stateAfter(error: string | null): PayloadState {
+  return error === null ? 'held' : error === 'E_BLOB_UNAVAILABLE' ? 'unavailable' : 'refused';
+}
+
 /**
  * Payloads on their way and here. Those of the round under way are in its own table, by place; here are besides them
  * those that blocks name of which no header came, in rounds to be caught up with above all.
  */
 export class Payloads {
   readonly #core: Core;
-  #round: AnnouncedPayloads | undefined;
+  #round: PayloadTable | undefined;
   readonly #others = new Map<Hash, { state: PayloadState; round: number }>();
   readonly #askedMs = new Map<Hash, number>();
 
@@ -46,7 +49,7 @@ export class Payloads {
   }
 
   /** The headers of another round are heard now. What belongs to rounds long past is forgotten. */
-  beginRound(round: AnnouncedPayloads): void {
+  beginRound(round: PayloadTable): void {
     this.#round = round;
     this.#askedMs.clear();
     for (const [payload, known] of this.#others) {
@@ -86,7 +89,7 @@ export class Payloads {
   }
 
   /** The worst state among a block's updates, wanting those not asked for yet. */
-  require(block: Block, holders: readonly PeerId[]): PayloadState {
+  require(block: Block, holders: Holders): PayloadState {
     let worst: PayloadState = 'held';
     for (const update of block.updates) {
       let state = this.state(update);
@@ -102,16 +105,16 @@ export class Payloads {
   }
 
   /** Asks again for what nobody had. */
-  retry(block: Block, holders: readonly PeerId[]): void {
+  retry(block: Block, holders: Holders): void {
     for (const update of block.updates) {
       if (this.state(update) !== 'unavailable') continue;
-      if (this.#round?.stateOf(update)) this.#round.retry(update, holders);
+      if (this.#round?.stateOf(update)) this.#round.retry(update, holders());
       else this.#wantOther(update, block.round, holders);
     }
   }
 
-  #wantOther(update: Update, round: number, holders: readonly PeerId[]): void {
-    const state = this.ask(update, [update.author, ...holders]) ? 'wanted' : 'unavailable';
+  #wantOther(update: Update, round: number, holders: Holders): void {
+    const state = this.ask(update, [update.author, ...holders()]) ? 'wanted' : 'unavailable';
     this.#others.set(update.payload, { state, round });
   }
 }

@@ -43,8 +43,7 @@ export class Post {
     const { membership, sync, unfinal } = this.#c;
     switch (message.type) {
       case 'header':
-        membership.heard(message.update.author);
-        return this.#onHeader(from, message);
+        return this.#onHeader(from, message, membership.heard(message.update.author));
       case 'vote':
         membership.heard(message.author);
         if (message.kind === 'endorse') return unfinal.onVote(message);
@@ -77,11 +76,12 @@ export class Post {
     for (const { from, message } of kept) this.deliver(from, message);
   }
 
-  #onHeader(from: PeerId, message: MessageOf<'header'>): void {
+  /** @param member the author's place in the roster */
+  #onHeader(from: PeerId, message: MessageOf<'header'>, member: number | undefined): void {
     const { round } = this.#c.present;
     if (round !== undefined && message.base === round.base) {
       // signed for another round, it would make the block that lists it void
-      if (message.round === round.round) round.onHeader(message, from);
+      if (message.round === round.round) round.onHeader(message, from, member);
     } else if (message.round >= (this.#c.core.applied?.state.round ?? 0)) this.#keep(from, message);
   }
 

@@ -59,5 +59,9 @@ export function rosterAfter(roster: readonly Member[], block: Block, afterUnfina
   }
   const staying = new Set(next.map((member) => member.peer));
   for (const { author } of block.joins) if (!staying.has(author)) next.push({ peer: author, lastRound: block.round });
-  return next.sort((a, b) => comparePeers(a.peer, b.peer));
+  next.sort((a, b) => comparePeers(a.peer, b.peer));
+  // the same peers in the same list: what is known by their places in it stays known
+  const before = peersOf(roster);
+  if (next.length === before.length && next.every(({ peer }, i) => peer === before[i])) listed.set(next, before);
+  return next;
 }

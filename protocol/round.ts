@@ -4,7 +4,7 @@ import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { MessageOf } from './messages.ts';
-import type { AnnouncedPayloads, PayloadState, Payloads } from './payloads.ts';
+import { type PayloadState, type Payloads, type PayloadTable, stateAfter } from './payloads.ts';
 import { placesIn } from './roster.ts';
 import { updateBytes } from './signing.ts';
 import type { Update } from './wire.ts';
@@ -16,7 +16,7 @@ const LATE_SHARE = 0.5;
  * One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. Every
  * peer hears every header, so what is asked at every event is counted as headers and payloads come, not looked for.
  */
-export class Round implements AnnouncedPayloads {
+export class Round implements PayloadTable {
   readonly round: number;
   readonly base: Hash;
   readonly places: readonly PeerId[];
@@ -31,6 +31,8 @@ export class Round implements AnnouncedPayloads {
   /** by place, as `#states` */
   readonly #updates: (Update | undefined)[];
   readonly #states: Uint8Array;
+  /** places of the authors whose headers were given to the driver, by the list that it was given */
+  readonly #takenPlaces = new Map<readonly MessageOf<'header'>[], number[]>();
   #held = 0;
   /** places whose payload is neither here nor refused nor impossible to get */
   #open: number;
@@ -53,10 +55,14 @@ export class Round implements AnnouncedPayloads {
     this.startedMs = core.nowMs;
   }
 
-  /** A header of this round; the first of an author counts. */
-  onHeader(header: MessageOf<'header'>, from: PeerId): void {
+  /**
+   * A header of this round; the first of an author counts.
+   * @param guess its author's place, as a rule
+   */
+  onHeader(header: MessageOf<'header'>, from: PeerId, guess?: number): void {
     const { update } = header;
-    const place = this.#placeOf.get(update.author);
+    const isRight = guess !== undefined && this.places[guess] === update.author;
+    const place = isRight ? guess : this.#placeOf.get(update.author);
     if (place === undefined) return;
     const known = this.#updates[place];
     if (known) {
@@ -94,16 +100,35 @@ export class Round implements AnnouncedPayloads {
   }
 
   stateOf(update: Update): PayloadState | undefined {
-    const place = this.#placeOf.get(update.author);
-    if (place === undefined || this.#updates[place]?.payload !== update.payload) return undefined;
-    return NAMES[this.#states[place]!];
+    const place = this.#placeOfKnown(update);
+    return place === undefined ? undefined : NAMES[this.#states[place]!];
   }
 
   settle(update: Update, state: PayloadState): void {
-    const place = this.#placeOf.get(update.author);
-    if (place !== undefined && this.#updates[place]?.payload === update.payload) this.#set(place, state);
+    const place = this.#placeOfKnown(update);
+    if (place !== undefined) this.#set(place, state);
   }
 
+  #placeOfKnown({ author, payload }: Update): number | undefined {
+    const place = this.#placeOf.get(author);
+    return place !== undefined && this.#updates[place]?.payload === payload ? place : undefined;
+  }
+
+  /** The payloads inside these headers are here, all but those refused. Headers of another round are none of ours. */
+  onTaken(headers: readonly MessageOf<'header'>[], refused: ReadonlyMap<MessageOf<'header'>, string>): void {
+    // looked up once already where the driver gives the very list back
+    const places = this.#takenPlaces.get(headers);
+    this.#takenPlaces.delete(headers);
+    for (let i = 0; i < headers.length; i++) {
+      const place = places ? places[i] : this.#placeOfKnown(headers[i]!.update);
+      if (place === undefined) continue;
+      const error = refused.size === 0 ? null : (refused.get(headers[i]!) ?? null);
+      if (error !== null) this.#core.warn(error, `payload ${headers[i]!.update.payload.slice(0, 12)} refused`);
+      this.#set(place, stateAfter(error));
+    }
+  }
+
+  /** Asks again for what nobody had. */
   retry(update: Update, holders: readonly PeerId[]): void {
     const place = this.#placeOf.get(update.author)!;
     this.#want(place, update, [update.author, ...holders]);
@@ -164,7 +189,13 @@ export class Round implements AnnouncedPayloads {
 
   #wantAnnounced(place: number, header: MessageOf<'header'>, from: PeerId): void {
     if (!header.inline) return this.#want(place, header.update, [header.update.author, from]);
-    this.#core.take(header);
+    const headers = this.#core.take(header);
+    let places = this.#takenPlaces.get(headers);
+    if (!places) {
+      places = [];
+      this.#takenPlaces.set(headers, places);
+    }
+    places.push(place);
     this.#set(place, 'wanted');
   }
 

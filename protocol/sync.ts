@@ -14,6 +14,8 @@ import type { AgreedState, Entry } from './wire.ts';
 /** How long a peer may take to answer before another is asked. */
 const ANSWER_MS = 15_000;
 const ASK_EVERY_MS = 500;
+/** Who is one block ahead has just decided it, and most likely we do too before it is worth asking. */
+const PATIENCE_MS = 500;
 /** At most one status in this time to a peer that is behind. */
 const STATUS_EVERY_MS = 500;
 
@@ -28,6 +30,8 @@ export class Sync {
   /** the branch was heard to be as good as anybody's at least once, so that a joiner may ask to be let in */
   caughtUp = false;
   #asked: { peer: PeerId; atMs: number; fork: Branch | undefined; restore: boolean } | undefined;
+  /** a peer that was one block ahead of us */
+  #ahead: { peer: PeerId; height: number; atMs: number } | undefined;
   #turn = 0;
   #askedInTurnMs = Number.NEGATIVE_INFINITY;
   readonly #statusSent = new Map<PeerId, number>();
@@ -43,9 +47,26 @@ export class Sync {
   onStatus(status: MessageOf<'status'>): void {
     const from = status.author;
     const order = compareBranches(status, this.#core.standing());
-    if (order < 0) this.ask(from, false);
+    if (order < 0) this.#onBetter(from, status.height);
     else if (order === 0) this.caughtUp = true;
     else this.#tell(from);
+  }
+
+  #onBetter(peer: PeerId, height: number): void {
+    const { branch, nowMs, atTip } = this.#core;
+    if (height !== branch.head.height + 1 || !atTip) this.ask(peer, false);
+    else if (this.#ahead?.height !== height) this.#ahead = { peer, height, atMs: nowMs + PATIENCE_MS };
+  }
+
+  /** Asks a peer that was one block ahead, if we did not get there by ourselves. */
+  progress(): void {
+    if (!this.#ahead) return;
+    const { peer, height, atMs } = this.#ahead;
+    if (this.#core.branch.head.height < height) {
+      if (this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);
+      this.ask(peer, false);
+    }
+    this.#ahead = undefined;
   }
 
   /** Asks a peer for its history, one question at a time. */

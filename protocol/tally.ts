@@ -26,7 +26,9 @@ export class Tally {
 
   /** Who voted for a block: place and signature, places ascending, as a certificate has them. */
   signatures(block: Hash | null): [number, Uint8Array][] {
-    return this.#votes.flatMap((vote, place) => (vote?.block === block ? [signed(vote, place)] : []));
+    const signatures: [number, Uint8Array][] = [];
+    for (const [place, vote] of this.#votes.entries()) if (vote?.block === block) signatures.push(signed(vote, place));
+    return signatures;
   }
 
   /** Places that voted, for whatever. */

@@ -151,7 +151,7 @@ export class Unfinal {
     if (!block || block.previous !== branch.head.tip) return;
     const hash = blockHash(block);
     if (this.#endorsements.get(hash)?.has(context.signer.self)) return;
-    if (!this.#isSound(block) || this.#payloads.require(block, [this.#proposal!.author]) !== 'held') return;
+    if (!this.#isSound(block) || this.#payloads.require(block, () => [this.#proposal!.author]) !== 'held') return;
     const signature = context.signer.sign(voteBytes(context.run, 'endorse', block.height, 0, hash));
     const author = context.signer.self;
     const { run } = context;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { bytesToHex, type Hash, hexToBytes } from './hash.ts';
+import { interned } from './interned.ts';
 import { LIMITS } from './limits.ts';
 
 /** Field types of the wire format, each bounded. A hash is 32 raw bytes on the wire and hexadecimal in memory. */
@@ -11,11 +12,11 @@ const bytes = (min: number, max: number) =>
   );
 
 export const wireHash = z.codec(bytes(32, 32), z.string().length(64), {
-  decode: (raw) => bytesToHex(raw),
+  decode: (raw) => interned(bytesToHex(raw)),
   encode: (hex: Hash) => hexToBytes(hex),
 });
 export const wireSignature = bytes(64, 64);
-export const wirePeer = z.string().min(46).max(64);
+export const wirePeer = z.string().min(46).max(64).overwrite(interned);
 export const wireCount = (max: number) => z.number().int().min(0).max(max);
 export const wireRound = wireCount(2 ** 40);
 export const wireInline = bytes(0, LIMITS.inlinePayloadBytesMax);
@@ -72,11 +73,12 @@ export const wireBlock = z.strictObject({
 });
 export type Block = z.infer<typeof wireBlock>;
 
-export const VOTE_KINDS = ['notarize', 'nullify', 'finalize', 'endorse'] as const;
+const VOTE_KINDS = ['notarize', 'nullify', 'finalize', 'endorse'] as const;
 export type VoteKind = (typeof VOTE_KINDS)[number];
+export const wireVoteKind = z.enum(VOTE_KINDS).overwrite((kind) => interned(kind) as VoteKind);
 
 export const wireCertificate = z.strictObject({
-  kind: z.enum(VOTE_KINDS),
+  kind: wireVoteKind,
   height: wireRound,
   view: wireRound,
   /** null for a nullification */

@@ -1,11 +1,12 @@
 /**
- * What the simulator costs:
+ * What the simulator costs. Other work on the machine changes speed, so costs are CPU time and ratios inside one run:
  *
- *   node --import tsx scripts/bench-sim.ts                       events at 10, 30 and 100 peers, real peers, one thread and two
- *   node --import tsx scripts/bench-sim.ts --peers 100,1000      other swarms on the noisy quadratic
- *   node --import tsx scripts/bench-sim.ts --rounds 20 --no-real
+ *   npm run bench:sim                                   events of a swarm on the noisy quadratic, then real peers
+ *   npm run bench:sim -- --peers 100,1000 --rounds 20   other swarms; rounds by default fall with the size
+ *   npm run bench:sim -- --no-real                      without the real peers
+ *   npm run bench:sim -- --no-synthetic                 without the swarms
  *
- * Real peers are compared with the bare steps that they contain, in turn, for other work on the machine changes speed.
+ * A roster ends at 4096 peers (`rosterMax` in protocol/limits.ts), and so do the swarms here.
  */
 import { parseArgs } from 'node:util';
 import { openSimulation, type SimChoices } from '../node/cli/sim-run.ts';
@@ -14,76 +15,104 @@ import { loadText } from '../node/data/sources.ts';
 import { tokenizerFor } from '../node/defaults.ts';
 import { createEngine, Trainer } from '../node/train/index.ts';
 import type { Genesis } from '../protocol/genesis.ts';
+import { LIMITS } from '../protocol/limits.ts';
 import { initialParameters } from '../protocol/model.ts';
 
 const { values: options } = parseArgs({
   options: {
-    peers: { type: 'string', default: '10,30,100' },
-    rounds: { type: 'string', default: '10' },
+    peers: { type: 'string', default: `100,1000,${LIMITS.rosterMax}` },
+    rounds: { type: 'string' },
     real: { type: 'boolean', default: true },
+    synthetic: { type: 'boolean', default: true },
   },
   allowNegative: true,
 });
 
 const COMMON = { scenario: { latency: 'lognormal(40ms,0.3)' }, backend: 'auto', evaluateEvery: 0 } as const;
 
+/** Seconds that this process has computed, all threads together. */
+function cpuSeconds(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+}
+
 async function swarm(choices: Pick<SimChoices, 'run' | 'peers' | 'trainer' | 'workers'>) {
   const opened = await openSimulation({ ...COMMON, ...choices });
-  const startedMs = performance.now();
-  const roundsMs: number[] = [];
-  const result = await opened.simulation.run({ onRound: () => roundsMs.push(performance.now() - startedMs) });
+  const [startedMs, startedCpu] = [performance.now(), cpuSeconds()];
+  const roundsCpu: number[] = [];
+  const result = await opened.simulation.run({ onRound: () => roundsCpu.push(cpuSeconds() - startedCpu) });
+  const [wallMs, cpu] = [performance.now() - startedMs, cpuSeconds() - startedCpu];
   await opened.host.close();
-  return { genesis: opened.genesis, result, wallMs: performance.now() - startedMs, roundsMs };
+  return { genesis: opened.genesis, result, wallMs, cpu, roundsCpu };
 }
 
 /** All rounds after the first, which has the joining of everybody in it. */
 async function benchSynthetic(peers: number, rounds: number): Promise<void> {
-  const { result, wallMs, roundsMs } = await swarm({ run: { rounds }, peers, trainer: 'synthetic' });
-  const [firstMs = 0, lastMs = 0] = [roundsMs[0], roundsMs.at(-1)];
-  const deliveries = peers * peers; // headers alone
-  const roundMs = (lastMs - firstMs) / Math.max(1, rounds - 1);
+  const { result, cpu, wallMs, roundsCpu } = await swarm({ run: { rounds }, peers, trainer: 'synthetic' });
+  const [first = 0, last = 0] = [roundsCpu[0], roundsCpu.at(-1)];
+  const { events, deliveries, reason } = result;
+  const { maxRSS } = process.resourceUsage();
+  const ofMessage = `${(deliveries / events).toFixed(1)} messages each, ${((1e9 * cpu) / deliveries).toFixed(0)} ns a message`;
   console.log(
-    `${String(peers).padStart(5)} peers: joining and round 1 ${(firstMs / 1000).toFixed(1)} s, then ` +
-      `${roundMs.toFixed(0)} ms a round (${((1000 * roundMs) / deliveries).toFixed(0)} us a header delivered); ` +
-      `${result.events} events, ${((1000 * wallMs) / result.events).toFixed(0)} us each; ` +
-      `${(process.memoryUsage().rss / 1e6).toFixed(0)} MB, ended by ${result.reason}`,
+    `${String(peers).padStart(5)} peers: joining and round 1 ${first.toFixed(1)} s, ` +
+      `then ${((last - first) / Math.max(1, rounds - 1)).toFixed(2)} s a round; ` +
+      `${events} events of ${((1e6 * cpu) / events).toFixed(0)} us with ${ofMessage}; ` +
+      `${cpu.toFixed(0)} s of CPU time in ${(wallMs / 1000).toFixed(0)} s; ` +
+      `peak ${Math.round(maxRSS / 1e3)} MB; ended by ${reason}`,
   );
 }
 
-/** The inner steps of all peers and rounds, and nothing else. */
-async function bareSteps(
-  { model, inner, innerSteps, ...rest }: Genesis,
-  rounds: number,
-  peers: number,
-): Promise<number> {
+/** The inner steps of all peers and rounds, and nothing else. @returns seconds of CPU time */
+async function bareSteps(genesis: Genesis, rounds: number, peers: number): Promise<number> {
+  const { model, inner, innerSteps, data, seed } = genesis;
   const { bytes } = loadText();
-  const genesis = { model, inner, innerSteps, ...rest };
   const engine = await createEngine({ model, inner, backend: 'auto', deterministic: true });
-  await engine.writeParameters(initialParameters(model, genesis.seed));
-  const splits = makeDataset(bytes, tokenizerFor('char', bytes), genesis.data.validationFraction);
+  await engine.writeParameters(initialParameters(model, seed));
+  const splits = makeDataset(bytes, tokenizerFor('char', bytes), data.validationFraction);
   const trainer = new Trainer({ engine, splits, genesis });
-  await trainer.trainRound({ firstStep: 0, steps: 1, firstPosition: 0 });
-  const startedMs = performance.now();
+  await trainer.trainRound({ firstStep: 0, steps: innerSteps, firstPosition: 0 });
+  const startedCpu = cpuSeconds();
   await trainer.trainRound({ firstStep: 0, steps: innerSteps * rounds * peers, firstPosition: 0 });
-  const wallMs = performance.now() - startedMs;
+  const cpu = cpuSeconds() - startedCpu;
   engine.dispose();
-  return wallMs;
+  return cpu;
 }
 
-async function benchReal(): Promise<void> {
-  const [peers, rounds] = [8, 3];
-  const run = { model: 'nano', innerSteps: 10, rounds } as const;
-  const one = await swarm({ run, peers, trainer: 'real', workers: 1 });
-  const bareMs = await bareSteps(one.genesis, rounds, peers);
-  const two = await swarm({ run, peers, trainer: 'real', workers: 2 });
-  console.log(`${peers} real nano peers, ${rounds} rounds of ${run.innerSteps} steps, one thread:`);
+const REAL_PEERS = 8;
+const REPETITIONS = 2;
+
+/** Real peers against the bare steps that they contain, in turn, and two training threads against one. */
+async function benchReal(model: 'micro' | 'nano', innerSteps: number, rounds: number): Promise<void> {
+  const run = { model, innerSteps, rounds };
+  const sums = { bare: 0, one: 0, later: 0, two: 0, oneMs: 0, twoMs: 0 };
+  const traces = new Set<string>();
+  for (let i = 0; i < REPETITIONS; i++) {
+    const one = await swarm({ run, peers: REAL_PEERS, trainer: 'real', workers: 1 });
+    sums.bare += await bareSteps(one.genesis, rounds, REAL_PEERS);
+    const two = await swarm({ run, peers: REAL_PEERS, trainer: 'real', workers: 2 });
+    sums.one += one.cpu;
+    sums.later += (one.roundsCpu.at(-1) ?? 0) - (one.roundsCpu[0] ?? 0);
+    sums.two += two.cpu;
+    sums.oneMs += one.wallMs;
+    sums.twoMs += two.wallMs;
+    traces.add(one.result.traceHash).add(two.result.traceHash);
+  }
   console.log(
-    `  ${(one.wallMs / bareMs).toFixed(3)} of the bare steps; two threads ${(one.wallMs / two.wallMs).toFixed(2)} x one`,
-  );
-  console.log(
-    `  trace ${one.result.traceHash === two.result.traceHash ? 'equal' : 'DIFFERS'} with one and two threads`,
+    `${REAL_PEERS} real ${model} peers, ${rounds} rounds of ${innerSteps} steps: ` +
+      `${((rounds * sums.later) / ((rounds - 1) * sums.bare)).toFixed(3)} of the CPU time of the bare steps ` +
+      `(${(sums.one / sums.bare).toFixed(3)} with starting and joining); ` +
+      `two threads ${(sums.oneMs / sums.twoMs).toFixed(2)} x as fast as one, for ` +
+      `${(sums.two / sums.one).toFixed(2)} of its CPU time; traces ${traces.size === 1 ? 'equal' : 'DIFFER'}`,
   );
 }
 
-for (const peers of options.peers.split(',')) await benchSynthetic(Number(peers), Number(options.rounds));
-if (options.real) await benchReal();
+if (options.synthetic) {
+  for (const peers of options.peers.split(',').map(Number)) {
+    const rounds = Number(options.rounds ?? Math.round(Math.min(10, Math.max(2, 6000 / peers))));
+    await benchSynthetic(peers, rounds);
+  }
+}
+if (options.real) {
+  await benchReal('micro', 50, 6);
+  await benchReal('nano', 50, 3);
+}

@@ -43,8 +43,10 @@ export class Inboxes {
   readonly #everyMs: number;
   readonly #inboxes: Inbox[];
   /** by number; forgotten when the last one it is for has read it */
-  readonly #underWay = new Map<number, { message: Message; left: number }>();
+  readonly #underWay = new UnderWay();
   readonly #batch: Batch = { messages: [], from: [], numbers: [] };
+  /** messages read so far, by all peers */
+  read = 0;
 
   /** @param everyMs how much time passes between two reads of a peer at least */
   constructor(components: InboxComponents, init: { peers: number; everyMs: number }) {
@@ -57,7 +59,7 @@ export class Inboxes {
 
   /** To be called before the `put` of a message. @param count how many it is for */
   announce({ number, message }: Sending, count: number): void {
-    this.#underWay.set(number, { message, left: count });
+    this.#underWay.add(number, message, count);
   }
 
   /** @param direct it comes over the sender's own connection, and not if that breaks before */
@@ -75,7 +77,7 @@ export class Inboxes {
     const inbox = this.#inboxes[peer]!;
     this.#c.kernel.cancel(inbox.planned);
     inbox.planned = undefined;
-    for (let i = 0; i < inbox.count; i++) this.#take(Math.floor(inbox.items[2 * i + 1]! / CODE_STEP));
+    for (let i = 0; i < inbox.count; i++) this.#underWay.take(Math.floor(inbox.items[2 * i + 1]! / CODE_STEP));
     inbox.count = 0;
   }
 
@@ -92,6 +94,7 @@ export class Inboxes {
     inbox.readMs = this.#c.kernel.nowMs;
     const nextMs = this.#collect(peer, inbox);
     if (nextMs !== Number.POSITIVE_INFINITY) this.#plan(peer, inbox, nextMs);
+    this.read += batch.messages.length;
     if (batch.messages.length > 0) this.#c.onRead(peer, batch);
   }
 
@@ -116,7 +119,7 @@ export class Inboxes {
       }
       const number = Math.floor(code / CODE_STEP);
       const low = code - number * CODE_STEP;
-      const message = this.#take(number);
+      const message = this.#underWay.take(number);
       const by = low >> 1;
       if ((low & 1) === 1 && !this.#c.connected(by, peer)) continue;
       messages.push(message);
@@ -125,12 +128,6 @@ export class Inboxes {
     }
     inbox.count = kept / 2;
     return nextMs;
-  }
-
-  #take(number: number): Message {
-    const sending = this.#underWay.get(number)!;
-    if (--sending.left === 0) this.#underWay.delete(number);
-    return sending.message;
   }
 }
 
@@ -142,3 +139,42 @@ function grow(inbox: Inbox): void {
   larger.set(inbox.items);
   inbox.items = larger;
 }
+
+/** Messages by their numbers, for as long as somebody has not read them. Those with the smallest numbers go first. */
+class UnderWay {
+  #messages: (Message | undefined)[] = [];
+  #left: number[] = [];
+  /** number of the first in the lists */
+  #first = 0;
+
+  add(number: number, message: Message, count: number): void {
+    if (this.#messages.length === 0) this.#first = number;
+    // a message that nobody is there to receive has no entry
+    while (this.#first + this.#messages.length < number) this.#push(undefined, 0);
+    this.#push(message, count);
+    if (this.#messages.length >= SWEEP_LENGTH && this.#messages.length % SWEEP_LENGTH === 0) this.#sweep();
+  }
+
+  take(number: number): Message {
+    const at = number - this.#first;
+    const message = this.#messages[at]!;
+    if (--this.#left[at]! === 0) this.#messages[at] = undefined;
+    return message;
+  }
+
+  #push(message: Message | undefined, left: number): void {
+    this.#messages.push(message);
+    this.#left.push(left);
+  }
+
+  /** Forgets what lies before the first that is still under way. */
+  #sweep(): void {
+    let done = 0;
+    while (done < this.#messages.length && this.#messages[done] === undefined) done++;
+    this.#messages = this.#messages.slice(done);
+    this.#left = this.#left.slice(done);
+    this.#first += done;
+  }
+}
+
+const SWEEP_LENGTH = 1024;

@@ -44,9 +44,6 @@ export interface NetworkInit {
 /** What a virtual peer needs of a network; another one may stand in. */
 export type PeerNetwork = Pick<SimulatedNetwork, 'attach' | 'detach' | 'broadcast' | 'send' | 'request' | 'fetch'>;
 
-/** What is sent at most so often is remembered for as long as gossipsub would. */
-const SEEN_SWEEP = 16_384;
-
 /** Everything between the peers: connections, gossip, direct messages, questions and blobs, each in its virtual time. */
 export class SimulatedNetwork {
   readonly #c: NetworkComponents;
@@ -92,6 +89,11 @@ export class SimulatedNetwork {
   /** Messages published or sent so far. */
   get messages(): number {
     return this.#messages;
+  }
+
+  /** Messages read so far: one that reaches n peers counts n times. */
+  get deliveries(): number {
+    return this.#inboxes.read;
   }
 
   neighbours(peer: number): ReadonlySet<number> {
@@ -238,8 +240,11 @@ export class SimulatedNetwork {
     const name = `${from}/${hash}`;
     const untilMs = this.#seen.get(name);
     if (untilMs !== undefined && nowMs < untilMs) return true;
-    if (this.#seen.size >= SEEN_SWEEP) {
-      for (const [old, endMs] of this.#seen) if (endMs <= nowMs) this.#seen.delete(old);
+    this.#seen.delete(name);
+    // the oldest come first
+    for (const [old, endMs] of this.#seen) {
+      if (endMs > nowMs) break;
+      this.#seen.delete(old);
     }
     // nobody to hear it: not marked as seen, so that it can be published again
     if (this.#overlay.neighbours(from).size > 0) this.#seen.set(name, nowMs + NETWORK_PARAMETERS.seenMs);

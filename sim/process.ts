@@ -23,6 +23,8 @@ export interface Surroundings {
   trace: Trace;
   genesis: Genesis;
   indexOf: ReadonlyMap<PeerId, number>;
+  /** by index */
+  ids: readonly PeerId[];
   /** what to apply for a block: looked up by the first peer that does */
   payloads: WeakMap<Block, ApplyRequest['updates']>;
   /** payloads up to this size ride in their headers @default the protocol's limit */

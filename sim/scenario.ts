@@ -147,11 +147,11 @@ export function makeScenario(written: ScenarioText, count: number): Scenario {
 }
 
 /**
- * The more messages come, the more of them are there whenever an event loop comes back to its sockets: 20 us a peer, at
- * most 20 ms. It also keeps the simulator's events in a large swarm from growing with the square of it.
+ * The more messages come, the more of them are there whenever an event loop comes back to its sockets: 50 us a peer, at
+ * most 50 ms. It also keeps the simulator's events in a large swarm from growing with the square of it.
  */
 function usualReadMs(peers: number): number {
-  return Math.min(20, 0.02 * peers);
+  return Math.min(50, 0.05 * peers);
 }
 
 function parseSteps(field: string, value: string): Distribution {

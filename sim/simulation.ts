@@ -62,6 +62,8 @@ export interface SimulationResult {
   traceHash: string;
   virtualMs: number;
   events: number;
+  /** messages that peers have read */
+  deliveries: number;
   rows: RoundRow[];
   ledger: Ledger;
   /** rounds of which two certified roots were seen: a bug in the protocol */
@@ -117,6 +119,7 @@ export class Simulation {
       compute,
       trace: this.#trace,
       payloads: new WeakMap(),
+      ids: signers.map(({ self }) => self),
       indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
       peers: this.peers,
       onReport: (peer, report) => this.#onReport(peer, report),
@@ -150,6 +153,7 @@ export class Simulation {
       traceHash: this.#trace.digest(),
       virtualMs: this.#newestMs,
       events: this.kernel.events,
+      deliveries: this.#network.deliveries,
       rows: [...this.#rows.values()].sort((a, b) => a.round - b.round),
       ledger: this.ledger,
       diverged: [...this.#diverged],

@@ -67,6 +67,8 @@ export class QuadraticTrainer implements InnerTrainer<null> {
   readonly #tokensAStep: number;
   readonly curvatures: Float64Array;
   readonly center: Float64Array;
+  readonly #optima = new Map<number, Float64Array>();
+  #pace: Pace | undefined;
 
   constructor({ seed, model, batch, inner }: Genesis, quadratic: Quadratic) {
     const { length } = modelLayout(model);
@@ -83,10 +85,15 @@ export class QuadraticTrainer implements InnerTrainer<null> {
     return null;
   }
 
-  /** c_i: drawn anew for every use, so that a thousand peers need not be kept. */
+  /** c_i */
   optimum(peer: number): Float64Array {
-    const random = randomStream(this.#seed, 'optimum', peer);
-    return this.center.map((common) => common + this.#quadratic.spread * normal(random));
+    let optimum = this.#optima.get(peer);
+    if (!optimum) {
+      const random = randomStream(this.#seed, 'optimum', peer);
+      optimum = this.center.map((common) => common + this.#quadratic.spread * normal(random));
+      this.#optima.set(peer, optimum);
+    }
+    return optimum;
   }
 
   loss(parameters: ArrayLike<number>): number {
@@ -108,19 +115,41 @@ export class QuadraticTrainer implements InnerTrainer<null> {
   }
 
   #descend(peer: number, from: Float32Array, plan: RoundPlan, steps: number): Float32Array {
-    const { learningRate, spread, noise } = this.#quadratic;
+    const { spread, noise } = this.#quadratic;
+    const { contractions, deviations } = this.#paceOf(steps);
     const optimum = spread === 0 ? this.center : this.optimum(peer);
     const random = randomStream(this.#seed, 'gradient', peer, plan.firstStep);
     const local = new Float32Array(this.#length);
     for (let j = 0; j < this.#length; j++) {
-      const q = 1 - learningRate * this.curvatures[j]!;
-      const contraction = q ** steps;
-      const variance = (1 - contraction ** 2) / (1 - q ** 2);
-      const gaussian = noise === 0 ? 0 : noise * learningRate * Math.sqrt(variance) * normal(random);
-      local[j] = optimum[j]! + contraction * (from[j]! - optimum[j]!) + gaussian;
+      const gaussian = noise === 0 ? 0 : deviations[j]! * normal(random);
+      local[j] = optimum[j]! + contractions[j]! * (from[j]! - optimum[j]!) + gaussian;
     }
     return local;
   }
+
+  /** The same for all peers that take so many steps. */
+  #paceOf(steps: number): Pace {
+    if (this.#pace?.steps === steps) return this.#pace;
+    const { learningRate, noise } = this.#quadratic;
+    const contractions = new Float64Array(this.#length);
+    const deviations = new Float64Array(this.#length);
+    for (let j = 0; j < this.#length; j++) {
+      const q = 1 - learningRate * this.curvatures[j]!;
+      const contraction = q ** steps;
+      const variance = (1 - contraction ** 2) / (1 - q ** 2);
+      contractions[j] = contraction;
+      deviations[j] = noise * learningRate * Math.sqrt(variance);
+    }
+    this.#pace = { steps, contractions, deviations };
+    return this.#pace;
+  }
+}
+
+/** What so many steps do to each coordinate: q^H, and the standard deviation of the noise. */
+interface Pace {
+  steps: number;
+  contractions: Float64Array;
+  deviations: Float64Array;
 }
 
 /** All replicas in this thread, training in closed form. */

@@ -130,10 +130,11 @@ export class VirtualPeer implements Endpoint {
   }
 
   onMessages({ messages, from, numbers }: Batch): void {
-    const { peers, trace, kernel } = this.#world;
+    const { ids, trace, kernel } = this.#world;
     trace.addRead(kernel.nowMs, this.index, numbers);
     const isPaused = kernel.nowMs < this.#pausedUntilMs;
-    const by = from.map((peer) => peers[peer]!.id);
+    const by: PeerId[] = [];
+    for (const peer of from) by.push(ids[peer]!);
     this.#give({ type: 'messages', messages: isPaused ? [...messages] : messages, from: by });
   }
 

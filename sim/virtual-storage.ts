@@ -4,7 +4,6 @@ import type { Effect } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
-
 import type { AgreedState, Block, Update } from '../protocol/wire.ts';
 import type { Process } from './process.ts';
 import type { ApplyRequest, Settled } from './replica-host.ts';

@@ -328,6 +328,7 @@ export class Swarm {
       trace: this.#trace,
       genesis: this.#genesis,
       indexOf: new Map(this.#signers.map(({ self }, i) => [self, i])),
+      ids: this.#signers.map(({ self }) => self),
       peers: this.#peers,
       payloads: new WeakMap(),
       onReport: (peer, report) => this.#onReport(peer, report),

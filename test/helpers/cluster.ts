@@ -306,7 +306,7 @@ type DistributiveOmit<T, K extends keyof T> = T extends unknown ? Omit<T, K> : n
 
 const INITIAL = hashOf(new TextEncoder().encode('initial parameters'));
 
-function testGenesis(founder: PeerId, options: Partial<Genesis> = {}): Genesis {
+export function testGenesis(founder: PeerId, options: Partial<Genesis> = {}): Genesis {
   return checkGenesis({
     version: 1,
     founder,

@@ -156,3 +156,26 @@ test('a stopped run gives the rounds so far', async () => {
   expect(result.rows.length).toBeGreaterThanOrEqual(3);
   expect(result.rows.length).toBeLessThan(50);
 });
+
+test('how much a peer reads at once changes when things happen, not what is agreed on', async () => {
+  const roots = [];
+  for (const read of ['0ms', '1ms', '300ms']) {
+    const { simulation } = syntheticWorld({ peers: 6, rounds: 4, scenario: { latency: 'lognormal(50ms,0.5)', read } });
+    const result = await simulation.run();
+    expectWhole(result, 4);
+    expect(result.rows.every(({ contributors, final }) => final && contributors === 6)).toBe(true);
+    roots.push(result.rows.map(({ root }) => root));
+  }
+  expect(roots[1]).toEqual(roots[0]);
+  expect(roots[2]).toEqual(roots[0]);
+});
+
+test('a swarm with a committee joins within seconds, and all contribute to rounds that all certify', async () => {
+  const scenario = { latency: 'lognormal(40ms,0.3)' };
+  const { simulation } = syntheticWorld({ peers: 90, rounds: 2, innerSteps: 50, scenario });
+  const result = await simulation.run();
+  expectWhole(result, 2);
+  expect(result.rows.map(({ contributors }) => contributors)).toEqual([90, 90]);
+  expect(result.rows[0]!.virtualMs).toBeLessThan(20_000);
+  expect(result.warnings).toEqual({});
+});

@@ -132,6 +132,7 @@ class VirtualDriver implements DriverUnderTest {
       trace: new Trace(),
       indexOf: new Map(signers.map(({ self }, i) => [self, i])),
       payloads: new WeakMap(),
+      ids: signers.map(({ self }) => self),
       peers: this.#peers,
       onReport: () => undefined,
     };

@@ -1,0 +1,56 @@
+import { expect, test } from 'vitest';
+import { Agreement } from '../../protocol/agreement.ts';
+import { firstHead, stateAt } from '../../protocol/chain.ts';
+import { Chatter } from '../../protocol/chatter.ts';
+import { Core } from '../../protocol/core.ts';
+import { runIdOf } from '../../protocol/genesis.ts';
+import { Membership } from '../../protocol/membership.ts';
+import { encodeMessage } from '../../protocol/messages.ts';
+import { Sync } from '../../protocol/sync.ts';
+import { testGenesis } from '../helpers/cluster.ts';
+import { testSigner } from '../helpers/signers.ts';
+
+function chattering(connections: number) {
+  const signer = testSigner('peer 0');
+  const genesis = testGenesis(signer.self);
+  const run = runIdOf(genesis);
+  const core = new Core({ genesis, run, signer });
+  const membership = new Membership(core);
+  for (let i = 1; i <= connections; i++) membership.onPeer(testSigner(`peer ${i}`).self, true);
+  core.setApplied(0, stateAt(firstHead(genesis, run), { id: run, bytes: 1 }), true);
+  const chatter = new Chatter(core, membership, new Sync(core, membership));
+  const agreement = new Agreement({ run, seed: 1, height: 1, committee: [signer.self], signer });
+  /** times at which a status was sent, and to whom, while the peer waits until then */
+  const wait = (untilMs: number) => {
+    const told: { atMs: number; peers: string[] }[] = [];
+    for (; core.nowMs <= untilMs; core.nowMs += 100) {
+      chatter.repeatWhenStuck(true, agreement, undefined);
+      const peers = core.takeEffects().flatMap((effect) => (effect.type === 'send' ? [effect.peer] : []));
+      if (peers.length > 0) told.push({ atMs: core.nowMs, peers });
+    }
+    return told;
+  };
+  return { chatter, wait, membership };
+}
+
+test('a peer that just waits says itself again more and more rarely, until there is something new', () => {
+  const { chatter, wait } = chattering(2);
+  chatter.said();
+  expect(wait(24_000).map(({ atMs }) => atMs)).toEqual([1000, 3000, 7000, 15_000, 23_000]);
+  chatter.said();
+  expect(wait(26_000).map(({ atMs }) => atMs)).toEqual([25_100]);
+});
+
+test('in a large swarm a repetition tells sixteen peers its status, others each time', () => {
+  const { chatter, wait } = chattering(40);
+  chatter.said();
+  const told = wait(8000).map(({ peers }) => peers);
+  expect(told.map(({ length }) => length)).toEqual([16, 16, 16]);
+  expect(new Set(told.flat()).size).toBe(40);
+});
+
+test('a request to join is another message each time, so that gossip carries it again', () => {
+  const { membership } = chattering(1);
+  const [first, second] = [membership.joinMessage(0), membership.joinMessage(0)];
+  expect(encodeMessage(first)).not.toEqual(encodeMessage(second));
+});

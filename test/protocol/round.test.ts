@@ -1,0 +1,115 @@
+import { expect, test } from 'vitest';
+import { firstHead } from '../../protocol/chain.ts';
+import { type Applied, Core } from '../../protocol/core.ts';
+import type { Effect } from '../../protocol/events.ts';
+import { runIdOf } from '../../protocol/genesis.ts';
+import { hashOf } from '../../protocol/hash.ts';
+import { comparePeers } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import type { MessageOf } from '../../protocol/messages.ts';
+import { Payloads } from '../../protocol/payloads.ts';
+import { Round } from '../../protocol/round.ts';
+import { testGenesis } from '../helpers/cluster.ts';
+import { testSigner } from '../helpers/signers.ts';
+
+/** A round of so many places; `lastRound` says when the peer at a place last contributed. */
+function roundOf(count: number, lastRound: (place: number) => number = () => 0) {
+  const signer = testSigner('peer 0');
+  const places = [
+    signer.self,
+    ...Array.from({ length: count - 1 }, (_, i) => `12D3KooW${String(i).padStart(44, 'x')}`),
+  ];
+  places.sort(comparePeers);
+  const genesis = testGenesis(signer.self);
+  const run = runIdOf(genesis);
+  const core = new Core({ genesis, run, signer });
+  const roster = places.map((peer, place) => ({ peer, lastRound: lastRound(place) }));
+  const head = { ...firstHead(genesis, run), roster, places };
+  const state = { round: 0, snapshot: run, snapshotBytes: 1, roster, cursor: 0, tokens: 0 };
+  const applied: Applied = { position: 0, head, state, root: hashOf(new Uint8Array([7])) };
+  const payloads = new Payloads(core);
+  const round = new Round(core, payloads, applied);
+  payloads.beginRound(round);
+  const header = (place: number, inline: Uint8Array | null = new Uint8Array([place & 255])): MessageOf<'header'> => {
+    const payload = hashOf(new Uint8Array([place & 255, place >> 8]));
+    const work = { payload, size: 1, tokens: 8, steps: 1, loss: 1 };
+    const update = { author: places[place]!, ...work, signature: new Uint8Array(64) };
+    return { type: 'header', run, round: 0, base: applied.root, update, inline };
+  };
+  /** the payloads of these places come inside their headers */
+  const deliver = (from: number, to: number): void => {
+    for (let place = from; place < to; place++) round.onHeader(header(place), places[place]!, place);
+    for (const effect of core.takeEffects()) if (effect.type === 'take') round.onTaken(effect.headers, new Map());
+  };
+  return { core, round, payloads, places, header, deliver };
+}
+
+const everybody = (): boolean => true;
+const find = <Type extends Effect['type']>(effects: readonly Effect[], type: Type) =>
+  effects.filter((effect): effect is Effect & { type: Type } => effect.type === type);
+
+test('is complete once every place that can be reached has delivered, and not before', () => {
+  const { round, deliver, places } = roundOf(5);
+  expect(round.isComplete(everybody)).toBe(false);
+  deliver(0, 3);
+  expect(round.isComplete(everybody)).toBe(false);
+  const gone = new Set([places[3], places[4]]);
+  expect(round.isComplete((peer) => !gone.has(peer))).toBe(true);
+  gone.delete(places[3]);
+  expect(round.isComplete((peer) => !gone.has(peer))).toBe(false);
+  deliver(3, 4);
+  expect(round.isComplete((peer) => !gone.has(peer))).toBe(true);
+  deliver(4, 5);
+  expect(round.isComplete(everybody)).toBe(true);
+});
+
+test('headers of one step are taken together, and each is refused or held by itself', () => {
+  const { core, round, header, places } = roundOf(3);
+  const headers = [0, 1, 2].map((place) => header(place));
+  for (const [place, each] of headers.entries()) round.onHeader(each, places[place]!);
+  const [take, ...more] = find(core.takeEffects(), 'take');
+  expect(more).toEqual([]);
+  expect(take?.headers).toEqual(headers);
+  expect(headers.map(({ update }) => round.stateOf(update))).toEqual(['wanted', 'wanted', 'wanted']);
+  round.onTaken(take!.headers, new Map([[headers[1]!, 'E_PAYLOAD_FORMAT']]));
+  expect(headers.map(({ update }) => round.stateOf(update))).toEqual(['held', 'refused', 'held']);
+  expect(round.held().map(({ author }) => author)).toEqual([places[0], places[2]]);
+  expect(round.isComplete(everybody)).toBe(true);
+});
+
+test('the first header of an author counts', () => {
+  const { round, header, deliver } = roundOf(2);
+  deliver(0, 1);
+  const { update } = header(0);
+  const other = { ...header(0), update: { ...update, payload: hashOf(new Uint8Array([9])), tokens: 16 } };
+  round.onHeader(other, update.author);
+  expect(round.held()).toEqual([update]);
+  expect(round.stateOf(other.update)).toBeUndefined();
+});
+
+test('what nobody had is asked for again, but not at once', () => {
+  const { core, round, payloads, header, places } = roundOf(2);
+  const wanted = header(1, null);
+  round.onHeader(wanted, places[0]!);
+  expect(find(core.takeEffects(), 'fetch')[0]).toMatchObject({ update: wanted.update, holders: [places[1]] });
+  payloads.onPayload(wanted.update, 'E_BLOB_UNAVAILABLE');
+  round.onHeader(wanted, places[0]!);
+  expect(find(core.takeEffects(), 'fetch')).toEqual([]);
+  core.nowMs += 1000;
+  round.onHeader(wanted, places[0]!);
+  expect(find(core.takeEffects(), 'fetch')).toHaveLength(1);
+  payloads.onPayload(wanted.update, null);
+  expect(round.stateOf(wanted.update)).toBe('held');
+});
+
+test('where a block has no room for all, those come first who have waited longest', () => {
+  const count = LIMITS.blockUpdatesMax + 100;
+  // the last hundred were left out of the round before
+  const { round, deliver, places } = roundOf(count, (place) => (place < LIMITS.blockUpdatesMax ? 5 : 4));
+  deliver(0, count);
+  const authors = round.held().map(({ author }) => author);
+  expect(authors).toHaveLength(LIMITS.blockUpdatesMax);
+  expect(authors).toEqual([...authors].sort(comparePeers));
+  expect(authors.slice(-100)).toEqual(places.slice(-100));
+  expect(authors[0]).toBe(places[0]);
+});
