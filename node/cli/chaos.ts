@@ -112,7 +112,7 @@ async function chaos(flags: ChaosFlags): Promise<number> {
     return result.failures.length === 0 ? 0 : 1;
   } catch (error) {
     if (!abort.signal.aborted) throw error;
-    view.phase('');
+    view.stopped(folder.path);
     return KILLED_EXIT_CODE;
   } finally {
     removeHandlers();
@@ -205,6 +205,8 @@ function optionsOf(flags: ChaosFlags, options: Partial<Record<keyof ChaosFlags, 
 interface View extends CampaignView {
   /** @param folder where the peers' folders were kept */
   done(result: CampaignResult, folder: string | undefined): void;
+  /** before the end, by Ctrl+C */
+  stopped(folder: string): void;
   close(): void;
 }
 
@@ -214,6 +216,7 @@ function jsonView(): View {
     phase: () => undefined,
     fault: (report) => print({ event: 'fault', ...report }),
     done: (result, folder) => print({ event: 'chaos', passed: result.failures.length === 0, ...result, folder }),
+    stopped: (folder) => print({ event: 'stopped', folder }),
     close: () => undefined,
   };
 }
@@ -221,9 +224,7 @@ function jsonView(): View {
 function screenView(terminal: Terminal): View {
   const field = (name: string, text: string): void => terminal.line(`${terminal.paint('dim', name.padEnd(8))} ${text}`);
   return {
-    phase(text) {
-      if (text !== '') terminal.line(terminal.paint('dim', text));
-    },
+    phase: (text) => terminal.line(terminal.paint('dim', text)),
     fault: (report) => terminal.line(faultLine(report, terminal)),
     done(result, folder) {
       const { rounds, peers, compared, diverged, failures } = result;
@@ -239,6 +240,7 @@ function screenView(terminal: Terminal): View {
         field('look', `npx outerloop replay ${shellWord(join(folder, 'chaos', 'peer-0'))}`);
       }
     },
+    stopped: (folder) => terminal.line(`stopped; the folders of the peers are in ${folder}`),
     close: () => terminal.status(''),
   };
 }
