@@ -187,6 +187,8 @@ export class Sync {
     }
     const candidates = [...states, ...this.#core.states.values()].sort((a, b) => b.round - a.round);
     for (const state of candidates) {
+      // what came after it is replayed from payloads, and those are not kept for longer
+      if (fork.head.round - state.round > LIMITS.payloadRoundsKept) break;
       const start = roundStart(fork, state.round);
       if (start !== undefined && baseAfter(fork, start) === rootOf(state)) return { position: start, state };
     }

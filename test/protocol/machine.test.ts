@@ -1,10 +1,13 @@
 import { expect, test } from 'vitest';
+import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
 import { branchFromLog } from '../../protocol/history.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Block, Certificate } from '../../protocol/wire.ts';
-import { Cluster } from '../helpers/cluster.ts';
+import type { AgreedState, Block, Certificate } from '../../protocol/wire.ts';
+import { Cluster, type TestPeer } from '../helpers/cluster.ts';
+import { testSigner } from '../helpers/signers.ts';
 
 function started(cluster: Cluster): Cluster {
   for (const peer of cluster.peers) peer.start();
@@ -201,4 +204,38 @@ test('a driver that speaks before start is told so: state from the disk must com
   const [peer, other] = [cluster.peers[0]!, cluster.peers[1]!];
   const machine = new Machine({ signer: peer.signer }, { genesis: cluster.genesis });
   expect(() => machine.step({ type: 'peer', nowMs: 0, peer: other.id, up: true })).toThrow('start comes first');
+});
+
+/** A newcomer that is driven by hand, and the founder of a run that is some rounds old, with a state of each round. */
+function newcomerAfter(rounds: number) {
+  const cluster = started(new Cluster(31, 1));
+  const [founder] = cluster.peers as [TestPeer];
+  const states = new Map<number, AgreedState>();
+  for (let round = 1; round <= rounds; round++) {
+    expect(cluster.runUntil(() => founder.lastRound >= round, 60_000)).toBe(true);
+    for (const state of founder.machine!.history(0, 0).states) states.set(state.round, state);
+  }
+  const machine = new Machine({ signer: testSigner('newcomer') }, { genesis: cluster.genesis });
+  const history = { ...founder.machine!.history(0, 0), more: false };
+  let nowMs = 0;
+  const give = (event: WithoutClock<Event>): Effect[] => machine.step({ ...event, nowMs: ++nowMs } as Event);
+  const wait = (ms: number): Effect[] => {
+    nowMs += ms;
+    return give({ type: 'wake' });
+  };
+  give({ type: 'start', restart: null });
+  const asks = give({ type: 'peer', peer: founder.id, up: true });
+  expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, fromHeight: 0, skip: 0 });
+  const told = (round: number) =>
+    give({ type: 'history', peer: founder.id, history: { ...history, states: [states.get(round)!] } });
+  return { founder, states, give, wait, told };
+}
+
+type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
+
+test('a state from which the rest cannot be replayed, since payloads are not kept so long, is not taken', () => {
+  const { told } = newcomerAfter(30);
+  const effects = told(30 - 1 - LIMITS.payloadRoundsKept);
+  expect(effects.map(({ type }) => type)).not.toContain('restore');
+  expect(effects).toContainEqual({ type: 'report', report: expect.objectContaining({ code: 'W_NO_STATE' }) });
 });
