@@ -37,7 +37,8 @@ export class Chatter {
   repeatWhenStuck(waiting: boolean, agreement: Agreement, round: Round | undefined): void {
     const { applied, nowMs, self, atTip } = this.#core;
     const { leaving } = this.#membership;
-    const outside = applied && this.#sync.caughtUp && !isMember(applied.head, self) && !leaving;
+    // who is let in is counted on to vote, and cannot before it has the state that the others have
+    const outside = applied && atTip && this.#sync.caughtUp && !isMember(applied.head, self) && !leaving;
     if (applied && atTip && !outside && !waiting && !leaving) return;
     const atMs = this.#repeatedMs + REPEAT_MS;
     if (nowMs < atMs) return this.#core.wakeAt(atMs);

@@ -233,9 +233,29 @@ function newcomerAfter(rounds: number) {
 
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
 
+const saysJoin = (effects: Effect[]) =>
+  effects.some((each) => each.type === 'broadcast' && each.message.type === 'join');
+
 test('a state from which the rest cannot be replayed, since payloads are not kept so long, is not taken', () => {
   const { told } = newcomerAfter(30);
   const effects = told(30 - 1 - LIMITS.payloadRoundsKept);
   expect(effects.map(({ type }) => type)).not.toContain('restore');
   expect(effects).toContainEqual({ type: 'report', report: expect.objectContaining({ code: 'W_NO_STATE' }) });
+});
+
+test('a joiner asks to be let in when it has the newest state, not while it is still catching up', () => {
+  const { give, wait, told, states } = newcomerAfter(20);
+  const state = states.get(18)!;
+  expect(told(18)).toContainEqual(expect.objectContaining({ type: 'restore', state }));
+  const { snapshot, snapshotBytes } = state;
+  let effects = give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+  for (let round = 19; round <= 20; round++) {
+    const fetch = effects.find(({ type }) => type === 'fetch') as Effect & { type: 'fetch' };
+    expect([round, saysJoin(effects), saysJoin(wait(5000))]).toEqual([round, false, false]);
+    effects = give({ type: 'payload', payload: fetch.payload, error: null });
+    const { block } = effects.find(({ type }) => type === 'apply') as Effect & { type: 'apply' };
+    const next = states.get(round)!;
+    effects = give({ type: 'applied', block, snapshot: next.snapshot, snapshotBytes: 1, served: true });
+  }
+  expect(saysJoin([...effects, ...wait(5000)])).toBe(true);
 });
