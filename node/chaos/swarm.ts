@@ -42,11 +42,12 @@ export class Swarm {
   readonly #dismissed = new Set<PeerProcess>();
   readonly #watchers = new Set<() => void>();
 
-  /** @param signal ends all waiting; `stop` is still to be called */
+  /** @param signal ends all processes and all waiting */
   constructor(init: SwarmInit, signal: AbortSignal) {
     this.#init = init;
     this.#signal = signal;
     this.links = init.links && new Links(init.links);
+    signal.addEventListener('abort', () => void this.stop(), { once: true });
   }
 
   /** Resolves when all peers have ended the first round. @throws CodedError `E_PEER_ENDED`, `E_CHAOS_START` */
@@ -143,6 +144,7 @@ export class Swarm {
   }
 
   #spawn(peer: number, dir: string, options: readonly string[]): PeerProcess {
+    this.#signal.throwIfAborted();
     const process = new PeerProcess(dir, options);
     process.watch((line) => {
       if (line) this.observed.take(peer, line);

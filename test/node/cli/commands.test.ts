@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -223,6 +223,22 @@ describe('generate', () => {
     expect(damaged.stderr).toMatch(
       /\[E_CHECKPOINT_DAMAGED\]\nouterloop: .* has no model on disk yet; .*\[E_NO_MODEL\]\n$/,
     );
+  });
+});
+
+describe('chaos', () => {
+  it('ends all that it started when it is interrupted', async () => {
+    const folder = temporaryFolder();
+    const child = begin(['chaos', '--peers', '2', '--model', 'micro', '--no-baseline', '--dir', folder]);
+    let stdout = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (stdout === '') child.kill('SIGINT');
+      stdout += text;
+    });
+    expect(await once(child, 'close')).toEqual([130, null]);
+    expect(stdout).toMatch(/^starting 2 peers\nstopped; .*\n$/);
+    const processes = spawnSync('ps', ['-eo', 'args'], { encoding: 'utf8' }).stdout;
+    expect(processes).not.toContain(folder);
   });
 });
 
