@@ -56,6 +56,8 @@ export interface CampaignView {
 
 /** A killed peer's update must be in one of so many rounds after it is ready. */
 const ROUNDS_MAX = 2;
+/** Or be there so soon: rounds of small models may be shorter than it takes to connect and to hear what is new. */
+const RECOVERED_MS_MAX = 2000;
 /** How long a peer may take to contribute again. */
 const RECOVERY_MS = 120_000;
 
@@ -192,10 +194,10 @@ function failuresOf(
   fallen: readonly string[],
 ): string[] {
   const roots = diverged.map(({ round }) => `round ${round} has more than one root`);
-  const slow = faults.flatMap(({ kind, peer, rounds, error }) => {
+  const slow = faults.flatMap(({ kind, peer, rounds, recoveredMs, error }) => {
     if (error !== undefined) return [error];
-    if (rounds === null) return [`peer ${peer} did not contribute again after ${kind}`];
-    const late = kind === 'kill' && rounds > ROUNDS_MAX;
+    if (rounds === null || recoveredMs === null) return [`peer ${peer} did not contribute again after ${kind}`];
+    const late = kind === 'kill' && rounds > ROUNDS_MAX && recoveredMs > RECOVERED_MS_MAX;
     return late
       ? [`killed peer ${peer} contributed ${rounds} rounds after it was ready, ${ROUNDS_MAX} are allowed`]
       : [];

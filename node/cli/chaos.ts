@@ -63,7 +63,7 @@ Examples:
   $ outerloop chaos --peers 4 --faults 3 --kinds kill --no-baseline --model micro
 
 The exit status is 1 where peers ended a round with different roots, a killed peer's update was in neither of the two
-rounds after it was ready, or a peer did not come back. The folders are kept then, for outerloop replay.
+rounds after it was ready (nor there within two seconds), or a peer did not come back. The folders are kept then, for outerloop replay.
 `;
 
 export function addChaos(program: Command, finish: (code: number) => void): void {
