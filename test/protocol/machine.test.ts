@@ -219,8 +219,11 @@ function newcomerAfter(rounds: number) {
   const history = { ...founder.machine!.history(0, 0), more: false };
   let nowMs = 0;
   const give = (event: WithoutClock<Event>): Effect[] => machine.step({ ...event, nowMs: ++nowMs } as Event);
-  const wait = (ms: number): Effect[] => {
+  const pass = (ms: number): void => {
     nowMs += ms;
+  };
+  const wait = (ms: number): Effect[] => {
+    pass(ms);
     return give({ type: 'wake' });
   };
   give({ type: 'start', restart: null });
@@ -228,7 +231,7 @@ function newcomerAfter(rounds: number) {
   expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, fromHeight: 0, skip: 0 });
   const told = (round: number) =>
     give({ type: 'history', peer: founder.id, history: { ...history, states: [states.get(round)!] } });
-  return { founder, states, give, wait, told };
+  return { states, give, pass, wait, told };
 }
 
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
@@ -241,6 +244,31 @@ test('a state from which the rest cannot be replayed, since payloads are not kep
   const effects = told(30 - 1 - LIMITS.payloadRoundsKept);
   expect(effects.map(({ type }) => type)).not.toContain('restore');
   expect(effects).toContainEqual({ type: 'report', report: expect.objectContaining({ code: 'W_NO_STATE' }) });
+});
+
+test('a state that a peer has already is not fetched again while a payload after it cannot be had', () => {
+  const { give, pass, wait, told, states } = newcomerAfter(20);
+  const restored = (round: number): Effect[] => {
+    const { snapshot, snapshotBytes } = states.get(round)!;
+    return give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+  };
+  const asksFor = (effects: Effect[]) =>
+    effects.filter(({ type }) => type === 'fetch') as (Effect & { type: 'fetch' })[];
+  told(17);
+  const [fetch] = asksFor(restored(17));
+  told(17);
+  pass(1000);
+  const asks = give({ type: 'payload', payload: fetch!.payload, error: 'E_BLOB_UNAVAILABLE' });
+  expect(asks.map(({ type }) => type)).toContain('request-history');
+  const again = [...told(17), ...wait(1000)];
+  expect(again.map(({ type }) => type)).not.toContain('restore');
+  // it asks on, for the payload and for others' states
+  expect(asksFor(asks).map(({ payload }) => payload)).toContain(fetch!.payload);
+  expect(again.map(({ type }) => type)).toContain('request-history');
+  told(17);
+  pass(1000);
+  give({ type: 'payload', payload: fetch!.payload, error: 'E_BLOB_UNAVAILABLE' });
+  expect(told(19)).toContainEqual(expect.objectContaining({ type: 'restore', state: states.get(19) }));
 });
 
 test('a joiner asks to be let in when it has the newest state, not while it is still catching up', () => {
