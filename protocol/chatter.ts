@@ -1,5 +1,5 @@
 import type { Agreement } from './agreement.ts';
-import type { Core } from './core.ts';
+import type { Applied, Core } from './core.ts';
 import { isMember, type Membership } from './membership.ts';
 import type { Message } from './messages.ts';
 import type { Round } from './round.ts';
@@ -7,6 +7,9 @@ import type { Sync } from './sync.ts';
 
 /** How often a peer that waits says again what it said: more often than a view takes, rarely enough to be no load. */
 const REPEAT_MS = 1000;
+
+/** Rounds that a joiner may be behind when it asks to be let in: where rounds are short it is hardly ever less. */
+const JOIN_BEHIND_MAX = 1;
 
 /** Gossip loses messages and newcomers missed them: what must be heard is said again as long as it matters. */
 export class Chatter {
@@ -35,10 +38,9 @@ export class Chatter {
 
   /** @param waiting there is something that others must hear before this peer can go on */
   repeatWhenStuck(waiting: boolean, agreement: Agreement, round: Round | undefined): void {
-    const { applied, nowMs, self, atTip } = this.#core;
+    const { applied, nowMs, atTip } = this.#core;
     const { leaving } = this.#membership;
-    // who is let in is counted on to vote, and cannot before it has the state that the others have
-    const outside = applied && atTip && this.#sync.caughtUp && !isMember(applied.head, self) && !leaving;
+    const outside = applied && !leaving && this.#mayJoin(applied);
     if (applied && atTip && !outside && !waiting && !leaving) return;
     const atMs = this.#repeatedMs + REPEAT_MS;
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
@@ -49,6 +51,12 @@ export class Chatter {
     if (leaving) messages.push(this.#membership.leaveMessage());
     for (const message of messages) this.#core.emit({ type: 'broadcast', message });
     if (!applied || !atTip) this.#sync.askInTurn(false);
+  }
+
+  /** Who is let in is counted on to vote, and cannot before it has the state that the others have. */
+  #mayJoin({ head, state }: Applied): boolean {
+    const { branch, self } = this.#core;
+    return this.#sync.caughtUp && !isMember(head, self) && branch.head.round - state.round <= JOIN_BEHIND_MAX;
   }
 
   /** At the end of the run: the last certificate, for those who have not got that far. */
