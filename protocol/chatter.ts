@@ -1,5 +1,5 @@
 import type { Agreement } from './agreement.ts';
-import type { Core } from './core.ts';
+import type { Applied, Core } from './core.ts';
 import { isMember, type Membership } from './membership.ts';
 import type { Message } from './messages.ts';
 import type { Round } from './round.ts';
@@ -10,6 +10,9 @@ const REPEAT_MS = 1000;
 const REPEAT_MS_MAX = 8000;
 /** Peers that are told our status in a repetition: in a large swarm others the next time, not everybody every time. */
 const STATUS_PEERS = 16;
+
+/** Rounds that a joiner may be behind when it asks to be let in: where rounds are short it is hardly ever less. */
+const JOIN_BEHIND_MAX = 1;
 
 /** Gossip loses messages and newcomers missed them: what must be heard is said again as long as it matters. */
 export class Chatter {
@@ -46,9 +49,9 @@ export class Chatter {
 
   /** @param waiting there is something that others must hear before this peer can go on */
   repeatWhenStuck(waiting: boolean, agreement: Agreement, round: Round | undefined): void {
-    const { applied, nowMs, self, atTip } = this.#core;
+    const { applied, nowMs, atTip } = this.#core;
     const { leaving } = this.#membership;
-    const outside = applied && this.#sync.caughtUp && !isMember(applied.head, self) && !leaving;
+    const outside = applied && !leaving && this.#mayJoin(applied);
     const behind = !applied || !atTip;
     if (!behind && !outside && !waiting && !leaving) return;
     const atMs = this.#saidMs + this.#pauseMs;
@@ -69,6 +72,12 @@ export class Chatter {
   #tellSome(): void {
     const message = this.#core.status();
     for (const peer of this.#membership.someConnected(STATUS_PEERS)) this.#core.emit({ type: 'send', peer, message });
+  }
+
+  /** Who is let in is counted on to vote, and cannot before it has the state that the others have. */
+  #mayJoin({ head, state }: Applied): boolean {
+    const { branch, self } = this.#core;
+    return this.#sync.caughtUp && !isMember(head, self) && branch.head.round - state.round <= JOIN_BEHIND_MAX;
   }
 
   /** At the end of the run: where we are, so that those who have not got that far ask. */

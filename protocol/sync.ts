@@ -210,8 +210,14 @@ export class Sync {
     }
     const candidates = [...states, ...this.#core.states.values()].sort((a, b) => b.round - a.round);
     for (const state of candidates) {
+      // what came after it is replayed from payloads, and those are not kept for longer
+      if (fork.head.round - state.round > LIMITS.payloadRoundsKept) break;
       const start = roundStart(fork, state.round);
-      if (start !== undefined && baseAfter(fork, start) === rootOf(state)) return { position: start, state };
+      const root = rootOf(state);
+      if (start === undefined || baseAfter(fork, start) !== root) continue;
+      // nothing newer is on offer than what is here: what comes after it is still to be had from somebody
+      if (position >= 0 && applied?.root === root) return { position };
+      return { position: start, state };
     }
     return fork.head.round <= LIMITS.payloadRoundsKept ? { position: 0, initialize: true } : {};
   }

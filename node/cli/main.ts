@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { isCoded } from '../../protocol/errors.ts';
+import { addChaos } from './chaos.ts';
 import { addCompare } from './compare.ts';
 import { addDoctor } from './doctor.ts';
 import { printable } from './format.ts';
@@ -63,6 +64,7 @@ function createProgram(finish: (code: number) => void): Command {
   addGenerate(program, finish);
   addSim(program, finish);
   addCompare(program, finish);
+  addChaos(program, finish);
   addReplay(program, finish);
   addDoctor(program, finish);
   return program;

@@ -2,13 +2,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { finalRoots, PeerProcess } from '../../node/chaos/peer-process.ts';
 import { readChainLog } from '../../node/store/chain-log.ts';
 import { readGenesisFile, runPaths } from '../../node/store/directory.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
 import { branchFromLog } from '../../protocol/history.ts';
 import { leaderOf } from '../../protocol/roster.ts';
 import { testSigner } from '../helpers/signers.ts';
-import { finalRoots, PeerProcess } from './peer-process.ts';
 
 /** Real processes, real sockets on loopback, real training of the smallest model. */
 
@@ -26,7 +26,7 @@ afterEach(async () => {
 });
 
 function start(name: string, options: string[]): PeerProcess {
-  const peer = new PeerProcess(join(folder, name), options);
+  const peer = new PeerProcess(join(folder, name), ['--listen', '/ip4/127.0.0.1/tcp/0', ...options]);
   peers.push(peer);
   return peer;
 }
@@ -125,7 +125,7 @@ test.each([2, 3])(
     await killed.kill('SIGKILL');
     const rest = swarm.slice(0, -1);
     await Promise.all(rest.map((peer) => peer.until(() => peer.last?.final === false)));
-    expect(rest[0]!.lines.map(({ code }) => code)).toContain('W_UNFINAL');
+    expect(rest[0]!.lines).toContainEqual(expect.objectContaining({ event: 'warning', code: 'W_UNFINAL' }));
     // no --bootstrap: it remembers where the others were
     const back = start(`peer-${count - 1}`, []);
     await back.ready();

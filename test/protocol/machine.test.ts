@@ -1,10 +1,13 @@
 import { expect, test } from 'vitest';
+import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
 import { branchFromLog } from '../../protocol/history.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Block, Certificate } from '../../protocol/wire.ts';
-import { Cluster } from '../helpers/cluster.ts';
+import type { AgreedState, Block, Certificate } from '../../protocol/wire.ts';
+import { Cluster, type TestPeer } from '../helpers/cluster.ts';
+import { testSigner } from '../helpers/signers.ts';
 
 function started(cluster: Cluster): Cluster {
   for (const peer of cluster.peers) peer.start();
@@ -201,4 +204,86 @@ test('a driver that speaks before start is told so: state from the disk must com
   const [peer, other] = [cluster.peers[0]!, cluster.peers[1]!];
   const machine = new Machine({ signer: peer.signer }, { genesis: cluster.genesis });
   expect(() => machine.step({ type: 'peer', nowMs: 0, peer: other.id, up: true })).toThrow('start comes first');
+});
+
+/** A newcomer that is driven by hand, and the founder of a run that is some rounds old, with a state of each round. */
+function newcomerAfter(rounds: number) {
+  const cluster = started(new Cluster(31, 1));
+  const [founder] = cluster.peers as [TestPeer];
+  const states = new Map<number, AgreedState>();
+  for (let round = 1; round <= rounds; round++) {
+    expect(cluster.runUntil(() => founder.lastRound >= round, 60_000)).toBe(true);
+    for (const state of founder.machine!.history(0, 0).states) states.set(state.round, state);
+  }
+  const machine = new Machine({ signer: testSigner('newcomer') }, { genesis: cluster.genesis });
+  const history = { ...founder.machine!.history(0, 0), more: false };
+  let nowMs = 0;
+  const give = (event: WithoutClock<Event>): Effect[] => machine.step({ ...event, nowMs: ++nowMs } as Event);
+  const pass = (ms: number): void => {
+    nowMs += ms;
+  };
+  const wait = (ms: number): Effect[] => {
+    pass(ms);
+    return give({ type: 'wake' });
+  };
+  give({ type: 'start', restart: null });
+  const asks = give({ type: 'peer', peer: founder.id, up: true });
+  expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, fromHeight: 0, skip: 0 });
+  const told = (round: number) =>
+    give({ type: 'history', peer: founder.id, history: { ...history, states: [states.get(round)!] } });
+  return { states, give, pass, wait, told };
+}
+
+type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
+
+const saysJoin = (effects: Effect[]) =>
+  effects.some((each) => each.type === 'broadcast' && each.message.type === 'join');
+
+test('a state from which the rest cannot be replayed, since payloads are not kept so long, is not taken', () => {
+  const { told } = newcomerAfter(30);
+  const effects = told(30 - 1 - LIMITS.payloadRoundsKept);
+  expect(effects.map(({ type }) => type)).not.toContain('restore');
+  expect(effects).toContainEqual({ type: 'report', report: expect.objectContaining({ code: 'W_NO_STATE' }) });
+});
+
+test('a state that a peer has already is not fetched again while a payload after it cannot be had', () => {
+  const { give, pass, wait, told, states } = newcomerAfter(20);
+  const restored = (round: number): Effect[] => {
+    const { snapshot, snapshotBytes } = states.get(round)!;
+    return give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+  };
+  const asksFor = (effects: Effect[]) =>
+    effects.filter(({ type }) => type === 'fetch') as (Effect & { type: 'fetch' })[];
+  told(17);
+  const [fetch] = asksFor(restored(17));
+  told(17);
+  pass(1000);
+  const asks = give({ type: 'payload', payload: fetch!.payload, error: 'E_BLOB_UNAVAILABLE' });
+  expect(asks.map(({ type }) => type)).toContain('request-history');
+  const again = [...told(17), ...wait(1000)];
+  expect(again.map(({ type }) => type)).not.toContain('restore');
+  // it asks on, for the payload and for others' states
+  expect(asksFor(asks).map(({ payload }) => payload)).toContain(fetch!.payload);
+  expect(again.map(({ type }) => type)).toContain('request-history');
+  told(17);
+  pass(1000);
+  give({ type: 'payload', payload: fetch!.payload, error: 'E_BLOB_UNAVAILABLE' });
+  expect(told(19)).toContainEqual(expect.objectContaining({ type: 'restore', state: states.get(19) }));
+});
+
+test('a joiner asks to be let in when it is a round behind at most, not while it is still catching up', () => {
+  const { give, wait, told, states } = newcomerAfter(20);
+  const state = states.get(17)!;
+  expect(told(17)).toContainEqual(expect.objectContaining({ type: 'restore', state }));
+  const { snapshot, snapshotBytes } = state;
+  let effects = give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+  for (let round = 18; round <= 19; round++) {
+    const fetch = effects.find(({ type }) => type === 'fetch') as Effect & { type: 'fetch' };
+    expect([round, saysJoin(effects), saysJoin(wait(5000))]).toEqual([round, false, false]);
+    effects = give({ type: 'payload', payload: fetch.payload, error: null });
+    const { block } = effects.find(({ type }) => type === 'apply') as Effect & { type: 'apply' };
+    const next = states.get(round)!;
+    effects = give({ type: 'applied', block, snapshot: next.snapshot, snapshotBytes: 1, served: true });
+  }
+  expect(saysJoin([...effects, ...wait(5000)])).toBe(true);
 });

@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { PeerProcess, type RoundLine } from '../../node/chaos/peer-process.ts';
 import { loadText } from '../../node/data/sources.ts';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
@@ -16,7 +17,6 @@ import { Identities } from '../../sim/identity.ts';
 import { RealHost } from '../../sim/real-host.ts';
 import { makeScenario, type ScenarioText } from '../../sim/scenario.ts';
 import { type RoundRow, Simulation } from '../../sim/simulation.ts';
-import { PeerProcess, type RoundLine } from '../e2e/peer-process.ts';
 
 /** The simulator against real processes: same identities, genesis and data, so the same root at every round. */
 
@@ -39,7 +39,7 @@ const TOKENS_OF_ONE = INNER_STEPS * BATCH * 32;
 const GRACE_MS = 120_000;
 
 function start(name: string, options: string[]): PeerProcess {
-  const peer = new PeerProcess(join(folder, name), ['--deterministic', ...options]);
+  const peer = new PeerProcess(join(folder, name), ['--listen', '/ip4/127.0.0.1/tcp/0', '--deterministic', ...options]);
   peers.push(peer);
   return peer;
 }

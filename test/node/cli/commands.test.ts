@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -59,6 +59,9 @@ describe('a bad command line', () => {
     [['--dial-from', 'here'], 1, '--dial-from takes an IP address of this machine, not "here" [E_OPTION]'],
     [['--bootstrap', 'here'], 1, /^"here" is not an address .*\[E_MULTIADDR\]$/],
     [['train', '--data', missing], 1, /^no file, folder or built-in text is called .*\[E_DATA_NOT_FOUND\]$/],
+    [['chaos', '--kinds', 'flood'], 1, '--kinds takes kill, stop, restart or cut, not "flood" [E_OPTION]'],
+    [['chaos', '--every', 'now'], 1, /^--every takes a duration .*\[E_SCENARIO\]$/],
+    [['chaos', '--dir', new URL('.', import.meta.url).pathname], 1, /is not empty: .*\[E_DIR_NOT_EMPTY\]$/],
     [['replay'], 2, "missing required argument 'journal'; see outerloop replay --help [E_USAGE]"],
     [['replay', '/nowhere'], 1, /^no journal in \/nowhere: .*\[E_JOURNAL_NOT_FOUND\]$/],
     [['replay', START], 1, /^not a journal .*\[E_JOURNAL_FORMAT\]$/],
@@ -220,6 +223,22 @@ describe('generate', () => {
     expect(damaged.stderr).toMatch(
       /\[E_CHECKPOINT_DAMAGED\]\nouterloop: .* has no model on disk yet; .*\[E_NO_MODEL\]\n$/,
     );
+  });
+});
+
+describe('chaos', () => {
+  it('ends all that it started when it is interrupted', async () => {
+    const folder = temporaryFolder();
+    const child = begin(['chaos', '--peers', '2', '--model', 'micro', '--no-baseline', '--dir', folder]);
+    let stdout = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (stdout === '') child.kill('SIGINT');
+      stdout += text;
+    });
+    expect(await once(child, 'close')).toEqual([130, null]);
+    expect(stdout).toMatch(/^starting 2 peers\nstopped; .*\n$/);
+    const processes = spawnSync('ps', ['-eo', 'args'], { encoding: 'utf8' }).stdout;
+    expect(processes).not.toContain(folder);
   });
 });
 

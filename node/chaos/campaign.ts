@@ -1,0 +1,206 @@
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { isCoded } from '../../protocol/errors.ts';
+import { randomStream } from '../../protocol/random.ts';
+import { drawFault, type Fault, type FaultKind } from './faults.ts';
+import type { Divergence, Work } from './observed.ts';
+import { Swarm, type SwarmInit } from './swarm.ts';
+
+export interface CampaignInit extends SwarmInit {
+  seed: number;
+  kinds: readonly FaultKind[];
+  everyMs: number;
+  /** faults are made for so long */
+  durationMs: number;
+  /** or until there were so many @default without limit */
+  faultsMax?: number;
+  /** tokens of a run without faults: a number known from before, null for not comparing, undefined to measure */
+  baselineTokens?: number | null;
+}
+
+/** A fault and how the peer got over it. Times in milliseconds. */
+export interface FaultReport extends Fault {
+  id: string;
+  /** since the first round */
+  atMs: number;
+  /** from when its process was started again until it was ready; null where the process was not ended */
+  readyMs: number | null;
+  /** from when it was ready until a round with its update was over; null if that did not happen in time */
+  recoveredMs: number | null;
+  /** that round, counted from the last one that was over when it was ready */
+  rounds: number | null;
+  /** what failed, if something did */
+  error?: string;
+}
+
+export interface CampaignResult {
+  peers: number;
+  ms: number;
+  rounds: number;
+  /** of those rounds that ended in time */
+  tokens: number;
+  /** without faults, in as much time; null where that was not wanted */
+  baselineTokens: number | null;
+  compared: number;
+  diverged: Divergence[];
+  faults: FaultReport[];
+  work: Work;
+  /** why it is not passed; empty if it is */
+  failures: string[];
+}
+
+export interface CampaignView {
+  phase(text: string): void;
+  fault(report: FaultReport): void;
+}
+
+/** A killed peer's update must be in one of so many rounds after it is ready. */
+const ROUNDS_MAX = 2;
+/** Or be there so soon: rounds of small models may be shorter than it takes to connect and to hear what is new. */
+const RECOVERED_MS_MAX = 2000;
+/** How long a peer may take to contribute again. */
+const RECOVERY_MS = 120_000;
+
+/**
+ * Lets real peers train, and does something to one of them every so often. Faults may overlap, but nothing is done to a
+ * peer that has not got over the one before.
+ * @throws CodedError of `Swarm.start`; the signal's reason when it is aborted
+ */
+export async function runCampaign(
+  init: CampaignInit,
+  view: CampaignView,
+  signal: AbortSignal,
+): Promise<CampaignResult> {
+  const { peers, dir, durationMs } = init;
+  view.phase(`starting ${peers} peers`);
+  const chaos = await withSwarm({ ...init, dir: join(dir, 'chaos') }, signal, (swarm) =>
+    cause(init, swarm, view, signal),
+  );
+  let { baselineTokens } = init;
+  if (baselineTokens === undefined) {
+    view.phase(`the same without faults, for ${Math.round(chaos.ms / 1000)} s`);
+    baselineTokens = await withSwarm({ ...init, dir: join(dir, 'baseline') }, signal, async ({ observed }) => {
+      const before = observed.tokens;
+      await delay(Math.min(chaos.ms, durationMs), undefined, { signal });
+      return observed.tokens - before;
+    });
+  }
+  return { peers, baselineTokens, ...chaos };
+}
+
+async function withSwarm<T>(init: SwarmInit, signal: AbortSignal, use: (swarm: Swarm) => Promise<T>): Promise<T> {
+  const swarm = new Swarm(init, signal);
+  try {
+    await swarm.start();
+    return await use(swarm);
+  } finally {
+    await swarm.stop();
+  }
+}
+
+async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signal: AbortSignal) {
+  const { observed } = swarm;
+  const startMs = performance.now();
+  const tokensBefore = observed.tokens;
+  const faults = await causeFaults(init, swarm, view, signal, startMs);
+  const ms = Math.round(performance.now() - startMs);
+  const tokens = observed.tokens - tokensBefore;
+  view.phase('waiting until all peers have got over it');
+  const reports = await Promise.all(faults);
+  const last = observed.lastRound + 1;
+  const together = await swarm.until(() => swarm.reached(last), RECOVERY_MS);
+  const { rounds, compared, diverged } = observed.compareRoots();
+  const failures = failuresOf(reports, diverged, swarm.fallen);
+  if (!together && failures.length === 0) failures.push(`not all peers got to round ${last}`);
+  return { ms, rounds, tokens, compared, diverged, faults: reports, work: observed.work(), failures };
+}
+
+/** @returns reports to come, one for each fault made */
+async function causeFaults(
+  { seed, kinds, peers, everyMs, durationMs, faultsMax = Number.POSITIVE_INFINITY }: CampaignInit,
+  swarm: Swarm,
+  view: CampaignView,
+  signal: AbortSignal,
+  startMs: number,
+): Promise<Promise<FaultReport>[]> {
+  const random = randomStream(seed, 'chaos');
+  const busy = new Set<number>();
+  const reports: Promise<FaultReport>[] = [];
+  for (let n = 1; n * everyMs <= durationMs && reports.length < faultsMax && swarm.fallen.length === 0; n++) {
+    await delay(Math.max(0, startMs + n * everyMs - performance.now()), undefined, { signal });
+    const free = Array.from({ length: peers }, (_, peer) => peer).filter((peer) => !busy.has(peer));
+    if (free.length === 0) continue;
+    const fault = drawFault(random, kinds, free, everyMs);
+    busy.add(fault.peer);
+    const report = getOver(fault, swarm, signal, startMs).finally(() => busy.delete(fault.peer));
+    report.then((done) => view.fault(done)).catch(() => undefined); // awaited by the caller
+    reports.push(report);
+  }
+  if (reports.length >= faultsMax) await Promise.allSettled(reports);
+  else await delay(Math.max(0, startMs + durationMs - performance.now()), undefined, { signal });
+  return reports;
+}
+
+/** Does it, ends it, and waits until the peer contributes again. */
+async function getOver(fault: Fault, swarm: Swarm, signal: AbortSignal, startMs: number): Promise<FaultReport> {
+  const { peer } = fault;
+  const id = swarm.idOf(peer);
+  const atMs = Math.round(performance.now() - startMs);
+  const report = { ...fault, id, atMs, readyMs: null, recoveredMs: null, rounds: null };
+  try {
+    const readyMs = await inflict(fault, swarm, signal);
+    const sinceMs = performance.now();
+    const before = swarm.observed.lastRound;
+    const back = await swarm.until(() => swarm.observed.contribution(id, before) !== undefined, RECOVERY_MS);
+    const round = swarm.observed.contribution(id, before);
+    const recoveredMs = back ? Math.round(performance.now() - sinceMs) : null;
+    return { ...report, readyMs, recoveredMs, rounds: round === undefined ? null : round - before };
+  } catch (error) {
+    if (!isCoded(error)) throw error;
+    return { ...report, error: error.message };
+  }
+}
+
+/** @returns how long the peer took to be ready again, where it had been ended */
+async function inflict({ kind, peer, forMs }: Fault, swarm: Swarm, signal: AbortSignal): Promise<number | null> {
+  const wait = (): Promise<void> => delay(forMs, undefined, { signal });
+  switch (kind) {
+    case 'kill':
+    case 'restart': {
+      await (kind === 'kill' ? swarm.kill(peer) : swarm.leave(peer));
+      await wait();
+      const startedMs = performance.now();
+      await swarm.restart(peer);
+      return Math.round(performance.now() - startedMs);
+    }
+    case 'stop':
+      swarm.signal(peer, 'SIGSTOP');
+      await wait();
+      swarm.signal(peer, 'SIGCONT');
+      return null;
+    case 'cut':
+      swarm.links?.cut(peer);
+      await wait();
+      swarm.links?.heal(peer);
+      return null;
+    default:
+      return kind satisfies never;
+  }
+}
+
+function failuresOf(
+  faults: readonly FaultReport[],
+  diverged: readonly Divergence[],
+  fallen: readonly string[],
+): string[] {
+  const roots = diverged.map(({ round }) => `round ${round} has more than one root`);
+  const slow = faults.flatMap(({ kind, peer, rounds, recoveredMs, error }) => {
+    if (error !== undefined) return [error];
+    if (rounds === null || recoveredMs === null) return [`peer ${peer} did not contribute again after ${kind}`];
+    const late = kind === 'kill' && rounds > ROUNDS_MAX && recoveredMs > RECOVERED_MS_MAX;
+    return late
+      ? [`killed peer ${peer} contributed ${rounds} rounds after it was ready, ${ROUNDS_MAX} are allowed`]
+      : [];
+  });
+  return [...roots, ...fallen, ...slow];
+}

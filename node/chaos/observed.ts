@@ -1,0 +1,95 @@
+import type { Line } from './peer-process.ts';
+
+/** A round that certified blocks of different peers gave different roots. */
+export interface Divergence {
+  round: number;
+  /** peers by root */
+  roots: Record<string, number[]>;
+}
+
+/** What became of the work that peers told of in receipts. */
+export interface Work {
+  contributions: number;
+  /** in the round that they were made for */
+  accepted: number;
+  /** late or returned, and accepted with a later update */
+  carried: number;
+  /** late or returned and not told of again: in a residual at the end, or forgotten by a peer that was killed */
+  open: number;
+  refused: number;
+}
+
+/** What all peers of a swarm have said, over all of their lives. */
+export class Observed {
+  lastRound = 0;
+  readonly #rounds = new Map<number, { tokens: number; final: boolean; contributors: Set<string> }>();
+  /** final roots by round, then the peers that told them */
+  readonly #roots = new Map<number, Map<string, Set<number>>>();
+  readonly #work = new Map<string, Set<'accepted' | 'carried' | 'open' | 'refused'>>();
+
+  /** @param peer its place */
+  take(peer: number, line: Line): void {
+    if (line.event === 'round') this.#takeRound(peer, line);
+    if (line.event === 'receipt') this.#takeReceipt(peer, line);
+  }
+
+  /** Trained on, each round counted once. */
+  get tokens(): number {
+    let sum = 0;
+    for (const { tokens } of this.#rounds.values()) sum += tokens;
+    return sum;
+  }
+
+  /** @returns the first round after `after` with an update of this peer in it */
+  contribution(id: string, after: number): number | undefined {
+    const rounds = [...this.#rounds].filter(([round, { contributors }]) => round > after && contributors.has(id));
+    return rounds.length === 0 ? undefined : Math.min(...rounds.map(([round]) => round));
+  }
+
+  /** @returns `compared`: how many roots were told, by all peers together */
+  compareRoots(): { rounds: number; compared: number; diverged: Divergence[] } {
+    let compared = 0;
+    const diverged: Divergence[] = [];
+    for (const [round, roots] of this.#roots) {
+      for (const peers of roots.values()) compared += peers.size;
+      if (roots.size < 2) continue;
+      diverged.push({ round, roots: Object.fromEntries([...roots].map(([root, peers]) => [root, [...peers]])) });
+    }
+    return { rounds: this.#roots.size, compared, diverged };
+  }
+
+  work(): Work {
+    const all = [...this.#work.values()];
+    const count = (which: (states: Set<string>) => boolean): number => all.filter(which).length;
+    return {
+      contributions: all.length,
+      accepted: count((states) => states.has('accepted')),
+      carried: count((states) => states.has('carried') && !states.has('accepted')),
+      open: count((states) => states.has('open') && !states.has('carried') && !states.has('accepted')),
+      refused: count((states) => states.has('refused') && states.size === 1),
+    };
+  }
+
+  #takeRound(peer: number, { round, root, final, tokens, contributors }: Line<'round'>): void {
+    this.lastRound = Math.max(this.lastRound, round);
+    const known = this.#rounds.get(round);
+    if (!known || (final && !known.final)) {
+      this.#rounds.set(round, {
+        tokens,
+        final,
+        contributors: new Set([...(known?.contributors ?? []), ...contributors]),
+      });
+    }
+    if (!final) return;
+    const roots = this.#roots.get(round) ?? new Map<string, Set<number>>();
+    this.#roots.set(round, roots.set(root, (roots.get(root) ?? new Set()).add(peer)));
+  }
+
+  #takeReceipt(peer: number, { round, status, acceptedIn }: Line<'receipt'>): void {
+    const name = `${peer}/${round}`;
+    const states = this.#work.get(name) ?? new Set();
+    this.#work.set(name, states);
+    if (status === 'accepted') states.add(acceptedIn === round ? 'accepted' : 'carried');
+    else states.add(status === 'refused' ? 'refused' : 'open');
+  }
+}

@@ -1,0 +1,172 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { CodedError } from '../../protocol/errors.ts';
+import { type LinkShape, Links, loopbackOf } from './links.ts';
+import { Observed } from './observed.ts';
+import { PeerProcess } from './peer-process.ts';
+
+export interface SwarmInit {
+  peers: number;
+  /** each peer has a folder in it */
+  dir: string;
+  /** of `start`, for the founder: what the run is to be; and for all: what this machine is to do */
+  runOptions: readonly string[];
+  machineOptions: readonly string[];
+  /** null: peers reach each other without links that can be cut */
+  links: LinkShape | null;
+}
+
+/** How long a peer may take to begin, on a machine that is busy with many of them. */
+const START_MS = 120_000;
+/** How long one that was asked to leave may take. */
+const LEAVE_MS = 10_000;
+
+interface Seat {
+  dir: string;
+  /** of every start */
+  options: string[];
+  process: PeerProcess;
+}
+
+/** Real peers on this machine, each in a process of its own. */
+export class Swarm {
+  readonly observed = new Observed();
+  /** peers that ended without being told to, with their last words */
+  readonly fallen: string[] = [];
+  readonly links: Links | null;
+  readonly #init: SwarmInit;
+  readonly #signal: AbortSignal;
+  readonly #seats: Seat[] = [];
+  readonly #dismissed = new Set<PeerProcess>();
+  readonly #watchers = new Set<() => void>();
+
+  /** @param signal ends all processes and all waiting */
+  constructor(init: SwarmInit, signal: AbortSignal) {
+    this.#init = init;
+    this.#signal = signal;
+    this.links = init.links && new Links(init.links);
+    signal.addEventListener('abort', () => void this.stop(), { once: true });
+  }
+
+  /** Resolves when all peers have ended the first round. @throws CodedError `E_PEER_ENDED`, `E_CHAOS_START` */
+  async start(): Promise<void> {
+    const { peers, runOptions } = this.#init;
+    const founder = await this.#seat(0, ['--wait-for', String(peers), ...runOptions]);
+    await founder.ready();
+    const rest = Array.from({ length: peers - 1 }, (_, i) => this.#seat(i + 1, ['--bootstrap', founder.address]));
+    const all = [founder, ...(await Promise.all(rest))];
+    const begun = (): boolean => all.every((peer) => peer.last !== undefined);
+    if (await this.until(begun, START_MS)) return;
+    throw new CodedError('E_CHAOS_START', this.fallen[0] ?? `the peers did not begin within ${START_MS / 1000} s`);
+  }
+
+  idOf(peer: number): string {
+    return this.#at(peer).process.id;
+  }
+
+  signal(peer: number, signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#at(peer).process.signal(signal);
+  }
+
+  async kill(peer: number): Promise<void> {
+    const { process } = this.#at(peer);
+    this.#dismissed.add(process);
+    await process.kill('SIGKILL');
+  }
+
+  /** As by Ctrl+C. @throws CodedError `E_PEER_LEAVING` if it fails or takes too long */
+  async leave(peer: number): Promise<void> {
+    const { process } = this.#at(peer);
+    this.#dismissed.add(process);
+    const code = await Promise.race([process.kill('SIGINT'), delay(LEAVE_MS, 'late' as const, { ref: false })]);
+    if (code === 'late') await process.kill('SIGKILL');
+    if (code === 0) return;
+    const how = code === 'late' ? `did not end within ${LEAVE_MS / 1000} s` : `ended with ${code}: ${process.stderr}`;
+    throw new CodedError('E_PEER_LEAVING', `peer ${peer} was asked to leave and ${how}`);
+  }
+
+  /** In its folder, without an address: it remembers where the others were. @throws CodedError `E_PEER_ENDED` */
+  async restart(peer: number): Promise<void> {
+    const seat = this.#at(peer);
+    seat.process = this.#spawn(peer, seat.dir, seat.options);
+    await seat.process.ready();
+  }
+
+  /** All live peers have ended this round. */
+  reached(round: number): boolean {
+    return this.#seats.every(({ process }) => (process.last?.round ?? 0) >= round);
+  }
+
+  /** Looks again whenever a peer says something. @returns whether the condition came to hold in that time */
+  until(condition: () => boolean, limitMs: number): Promise<boolean> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => finish(() => resolve(false)), limitMs);
+      const look = (): void => {
+        if (this.#signal.aborted) finish(() => reject(this.#signal.reason));
+        else if (condition()) finish(() => resolve(true));
+        else if (this.fallen.length > 0) finish(() => resolve(false));
+      };
+      const finish = (settle: () => void): void => {
+        clearTimeout(timer);
+        this.#watchers.delete(look);
+        this.#signal.removeEventListener('abort', look);
+        settle();
+      };
+      this.#watchers.add(look);
+      this.#signal.addEventListener('abort', look);
+      look();
+    });
+  }
+
+  /** Ends all processes at once. */
+  async stop(): Promise<void> {
+    for (const { process } of this.#seats) this.#dismissed.add(process);
+    await Promise.all(this.#seats.map(({ process }) => process.kill('SIGKILL')));
+    this.links?.close();
+  }
+
+  async #seat(peer: number, first: readonly string[]): Promise<PeerProcess> {
+    const dir = join(this.#init.dir, `peer-${peer}`);
+    const options = [...(await this.#netOptions(peer)), ...this.#init.machineOptions];
+    const process = this.#spawn(peer, dir, [...options, ...first]);
+    this.#seats[peer] = { dir, options, process };
+    return process;
+  }
+
+  async #netOptions(peer: number): Promise<string[]> {
+    if (!this.links) return ['--listen', `/ip4/127.0.0.1/tcp/0`];
+    const host = loopbackOf(peer);
+    const port = await freePort(host);
+    const front = await this.links.front(peer, port);
+    return ['--listen', `/ip4/${host}/tcp/${port}`, '--announce', `/ip4/${host}/tcp/${front}`, '--dial-from', host];
+  }
+
+  #spawn(peer: number, dir: string, options: readonly string[]): PeerProcess {
+    this.#signal.throwIfAborted();
+    const process = new PeerProcess(dir, options);
+    process.watch((line) => {
+      if (line) this.observed.take(peer, line);
+      else if (!this.#dismissed.has(process))
+        this.fallen.push(`peer ${peer} ended by itself: ${process.stderr.trim()}`);
+      for (const look of [...this.#watchers]) look();
+    });
+    return process;
+  }
+
+  #at(peer: number): Seat {
+    const seat = this.#seats[peer];
+    if (!seat) throw new RangeError(`no peer ${peer}`);
+    return seat;
+  }
+}
+
+async function freePort(host: string): Promise<number> {
+  const server = createServer();
+  await once(server.listen(0, host), 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}

@@ -1,0 +1,282 @@
+import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import type { Command } from 'commander';
+import { CodedError } from '../../protocol/errors.ts';
+import { parseDuration } from '../../sim/distribution.ts';
+import { parseBandwidth } from '../../sim/scenario.ts';
+import {
+  type CampaignInit,
+  type CampaignResult,
+  type CampaignView,
+  type FaultReport,
+  runCampaign,
+} from '../chaos/campaign.ts';
+import { FAULTS, type FaultKind } from '../chaos/faults.ts';
+import type { LinkShape } from '../chaos/links.ts';
+import { DEFAULT_SEED } from '../defaults.ts';
+import { formatCount, formatDuration, printable, shellWord, shortPeer } from './format.ts';
+import {
+  addDebugOption,
+  addMachineOptions,
+  addRoundOptions,
+  addTrainingOptions,
+  decimal,
+  integer,
+  type MachineFlags,
+  oneOf,
+  type RunFlags,
+} from './options.ts';
+import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
+import { Terminal } from './terminal.ts';
+
+interface ChaosFlags extends Omit<RunFlags, 'waitFor' | 'rounds'>, MachineFlags {
+  peers: number;
+  minutes?: number;
+  faults?: number;
+  every: string;
+  kinds?: FaultKind[];
+  latency?: string;
+  bandwidth?: string;
+  /** false with --no-baseline */
+  baseline: boolean;
+  baselineTokens?: number;
+  dir?: string;
+  json?: boolean;
+}
+
+const PEERS = 4;
+const MINUTES = 10;
+const PEERS_MAX = 64;
+
+const EXAMPLES = `
+Starts real peers on this machine, each in a process of its own, and does something to one of them every so often:
+  kill     kill -9, and started again
+  stop     frozen for a while (SIGSTOP)
+  restart  asked to leave (Ctrl+C), and started again
+  cut      all its connections broken for a while (on Linux)
+Then the same once more without faults, to compare with.
+
+Examples:
+  $ outerloop chaos --peers 8 --minutes 10 --every 30s
+  $ outerloop chaos --peers 4 --minutes 1 --every 10s --model micro
+  $ outerloop chaos --peers 4 --faults 3 --kinds kill --no-baseline --model micro
+
+The exit status is 1 where peers ended a round with different roots, a killed peer's update was in neither of the two
+rounds after it was ready (nor there within two seconds), or a peer did not come back. The folders are kept then, for outerloop replay.
+`;
+
+export function addChaos(program: Command, finish: (code: number) => void): void {
+  const command = program.command('chaos').description('real peers on this machine, and faults on purpose');
+  command
+    .option('--peers <n>', 'processes', integer('--peers', 2, PEERS_MAX), PEERS)
+    .option('--minutes <n>', `of faults (default: ${MINUTES}, or until --faults)`, decimal('--minutes', 0.01, 10_000))
+    .option('--faults <n>', 'stop after so many, once all have got over them', integer('--faults', 1, 1_000_000))
+    .option('--every <time>', 'from one fault to the next', '30s')
+    .option('--kinds <list>', `of faults, with commas (default: ${FAULTS.join(',')})`, faultKinds)
+    .option('--latency <time>', 'of links, one-way, like 40ms (default: none)')
+    .option('--bandwidth <down/up>', 'of a connection in each direction, the slower of the two, like 50mbit')
+    .option(
+      '--baseline-tokens <n>',
+      'trained without faults, if known from before',
+      integer('--baseline-tokens', 1, 2 ** 52),
+    )
+    .option('--no-baseline', 'do not compare with a run without faults')
+    .option('--dir <path>', 'folder for the peers, kept (default: a temporary one)');
+  addTrainingOptions(command);
+  addRoundOptions(command);
+  addMachineOptions(command);
+  command.option('--json', 'one JSON object a line instead of the screen');
+  addDebugOption(command).addHelpText('after', EXAMPLES);
+  command.action(async (flags: ChaosFlags) => finish(await chaos(flags)));
+}
+
+function faultKinds(text: string): FaultKind[] {
+  return text.split(',').map(oneOf('--kinds', FAULTS));
+}
+
+async function chaos(flags: ChaosFlags): Promise<number> {
+  if (process.platform === 'win32') {
+    throw new CodedError('E_PLATFORM', 'chaos needs the signals of a POSIX system: run it in WSL or on Linux or macOS');
+  }
+  const view = flags.json ? jsonView() : screenView(new Terminal(process.stdout, process.env));
+  const asked = campaignOf(flags);
+  const folder = folderOf(flags.dir);
+  const abort = new AbortController();
+  const removeHandlers = onStopRequest({ stop: () => abort.abort(), kill: () => abort.abort() });
+  let keep = true;
+  try {
+    const result = await runCampaign({ ...asked, dir: folder.path }, view, abort.signal);
+    keep = result.failures.length > 0 || flags.dir !== undefined;
+    view.done(result, keep ? folder.path : undefined);
+    return result.failures.length === 0 ? 0 : 1;
+  } catch (error) {
+    if (!abort.signal.aborted) throw error;
+    view.stopped(folder.path);
+    return KILLED_EXIT_CODE;
+  } finally {
+    removeHandlers();
+    view.close();
+    if (!keep) folder.remove();
+  }
+}
+
+/** @throws CodedError `E_DIR_NOT_EMPTY` */
+function folderOf(dir: string | undefined): { path: string; remove: () => void } {
+  if (dir !== undefined) {
+    const path = resolve(dir);
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (readdirSync(path).length === 0) return { path, remove: () => undefined };
+    throw new CodedError(
+      'E_DIR_NOT_EMPTY',
+      `${path} is not empty: give a new folder, every run of chaos begins afresh`,
+    );
+  }
+  const path = mkdtempSync(join(tmpdir(), 'outerloop-chaos-'));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** @throws CodedError `E_OPTION`, `E_SCENARIO` for a time or rate that cannot be read */
+function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
+  const { peers, minutes, faults, seed = DEFAULT_SEED, baseline, baselineTokens } = flags;
+  const linked = process.platform === 'linux';
+  const kinds = flags.kinds ?? FAULTS.filter((kind) => linked || kind !== 'cut');
+  const shape = shapeOf(flags);
+  if (!linked && (kinds.includes('cut') || Object.keys(shape).length > 0)) {
+    throw new CodedError(
+      'E_OPTION',
+      'links can be cut and shaped on Linux alone: leave out cut, --latency, --bandwidth',
+    );
+  }
+  const everyMs = parseDuration('--every', flags.every);
+  if (everyMs < 1000) throw new CodedError('E_OPTION', '--every takes a second or more');
+  const durationMs =
+    minutes === undefined && faults !== undefined ? Number.POSITIVE_INFINITY : 60_000 * (minutes ?? MINUTES);
+  return {
+    peers,
+    seed,
+    kinds,
+    everyMs,
+    durationMs,
+    links: linked ? shape : null,
+    runOptions: optionsOf(flags, RUN_OPTIONS),
+    machineOptions: optionsOf(flags, MACHINE_OPTIONS),
+    ...(faults === undefined ? {} : { faultsMax: faults }),
+    ...(baselineTokens !== undefined ? { baselineTokens } : baseline ? {} : { baselineTokens: null }),
+  };
+}
+
+function shapeOf({ latency, bandwidth }: ChaosFlags): LinkShape {
+  const shape: LinkShape = {};
+  if (latency !== undefined) shape.latencyMs = parseDuration('--latency', latency);
+  if (bandwidth !== undefined) {
+    const { downloadBits, uploadBits } = parseBandwidth('--bandwidth', bandwidth);
+    shape.bytesPerSecond = Math.min(downloadBits, uploadBits) / 8;
+  }
+  return shape;
+}
+
+const RUN_OPTIONS = {
+  data: '--data',
+  model: '--model',
+  tokenizer: '--tokenizer',
+  batch: '--batch',
+  seed: '--seed',
+  innerSteps: '--inner-steps',
+  codec: '--codec',
+  outer: '--outer',
+} as const satisfies Partial<Record<keyof ChaosFlags, string>>;
+
+const MACHINE_OPTIONS = {
+  backend: '--backend',
+  deterministic: '--deterministic',
+  microBatch: '--micro-batch',
+} as const satisfies Partial<Record<keyof ChaosFlags, string>>;
+
+/** What was said here, as it is said to `start`. */
+function optionsOf(flags: ChaosFlags, options: Partial<Record<keyof ChaosFlags, string>>): string[] {
+  return Object.entries(options).flatMap(([name, option]) => {
+    const value = flags[name as keyof ChaosFlags];
+    if (value === undefined) return [];
+    return value === true ? [option] : [option, String(value)];
+  });
+}
+
+interface View extends CampaignView {
+  /** @param folder where the peers' folders were kept */
+  done(result: CampaignResult, folder: string | undefined): void;
+  /** before the end, by Ctrl+C */
+  stopped(folder: string): void;
+  close(): void;
+}
+
+function jsonView(): View {
+  const print = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
+  return {
+    phase: () => undefined,
+    fault: (report) => print({ event: 'fault', ...report }),
+    done: (result, folder) => print({ event: 'chaos', passed: result.failures.length === 0, ...result, folder }),
+    stopped: (folder) => print({ event: 'stopped', folder }),
+    close: () => undefined,
+  };
+}
+
+function screenView(terminal: Terminal): View {
+  const field = (name: string, text: string): void => terminal.line(`${terminal.paint('dim', name.padEnd(8))} ${text}`);
+  return {
+    phase: (text) => terminal.line(terminal.paint('dim', text)),
+    fault: (report) => terminal.line(faultLine(report, terminal)),
+    done(result, folder) {
+      const { rounds, peers, compared, diverged, failures } = result;
+      terminal.line();
+      const roots = diverged.length === 0 ? 'all equal' : terminal.paint('red', `${diverged.length} rounds differ`);
+      field('rounds', `${rounds} final; ${compared} roots told by ${peers} peers: ${roots}`);
+      field('tokens', tokensText(result));
+      field('work', workText(result));
+      for (const failure of failures) field('', terminal.paint('red', printable(failure)));
+      field('verdict', failures.length === 0 ? terminal.paint('green', 'passed') : terminal.paint('red', 'failed'));
+      if (folder !== undefined) field('folder', folder);
+      if (folder !== undefined && failures.length > 0) {
+        field('look', `npx outerloop replay ${shellWord(join(folder, 'chaos', 'peer-0'))}`);
+      }
+    },
+    stopped: (folder) => terminal.line(`stopped; the folders of the peers are in ${folder}`),
+    close: () => terminal.status(''),
+  };
+}
+
+function faultLine(
+  { kind, peer, id, atMs, forMs, readyMs, recoveredMs, rounds, error }: FaultReport,
+  terminal: Terminal,
+): string {
+  const at = `${(atMs / 1000).toFixed(1)}s`.padStart(8);
+  const what = `${at}  ${terminal.paint('bold', kind.padEnd(7))}  peer ${peer} ${shortPeer(id)}  for ${seconds(forMs)}`;
+  if (error !== undefined) return `${what}: ${terminal.paint('red', printable(error))}`;
+  const ready = readyMs === null ? '' : `ready in ${seconds(readyMs)}, `;
+  if (recoveredMs === null) return `${what}: ${ready}${terminal.paint('red', 'did not contribute again')}`;
+  return `${what}: ${ready}contributes again in ${seconds(recoveredMs)}, round ${rounds} from there`;
+}
+
+function tokensText({ tokens, ms, baselineTokens }: CampaignResult): string {
+  const trained = `${formatCount(tokens)} in ${formatDuration(ms)}`;
+  if (baselineTokens === null) return trained;
+  const share = ((100 * tokens) / Math.max(1, baselineTokens)).toFixed(0);
+  return `${trained}, ${share} % of the ${formatCount(baselineTokens)} (${baselineTokens}) without faults`;
+}
+
+function workText({ work, faults }: CampaignResult): string {
+  const { contributions, accepted, carried, open, refused } = work;
+  const kills = faults.filter(({ kind }) => kind === 'kill').length;
+  const parts = [
+    `${accepted} of ${contributions} contributions accepted in their round`,
+    `${carried} with a later update`,
+    `${open} not told of again`,
+    ...(refused > 0 ? [`${refused} refused`] : []),
+  ];
+  const lost = kills === 0 ? '' : `; ${kills} kills ended at most a round's training each`;
+  return `${parts.join(', ')}${lost}`;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}

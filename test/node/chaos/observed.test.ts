@@ -1,0 +1,81 @@
+import { expect, test } from 'vitest';
+import { drawFault, FAULTS } from '../../../node/chaos/faults.ts';
+import { Observed } from '../../../node/chaos/observed.ts';
+import type { RoundLine } from '../../../node/chaos/peer-process.ts';
+import { randomStream } from '../../../protocol/random.ts';
+
+function round(number: number, more: Partial<RoundLine> = {}): RoundLine {
+  return {
+    event: 'round',
+    round: number,
+    root: `root ${number}`,
+    final: true,
+    contributors: ['a', 'b'],
+    trainLoss: 1,
+    valLoss: null,
+    tokens: 100,
+    bytesSent: 0,
+    bytesReceived: 0,
+    computeFraction: 1,
+    ...more,
+  };
+}
+
+test('rounds are counted once, and the certified one where there was another before', () => {
+  const observed = new Observed();
+  for (const peer of [0, 1]) observed.take(peer, round(1));
+  observed.take(0, round(2, { final: false, root: 'left', tokens: 10, contributors: ['a'] }));
+  observed.take(1, round(2, { final: false, root: 'right', tokens: 20, contributors: ['b'] }));
+  observed.take(0, round(2, { tokens: 90 }));
+  expect(observed.tokens).toBe(190);
+  expect(observed.lastRound).toBe(2);
+  expect(observed.compareRoots()).toEqual({ rounds: 2, compared: 3, diverged: [] });
+  expect([observed.contribution('a', 0), observed.contribution('a', 1), observed.contribution('a', 2)]).toEqual([
+    1,
+    2,
+    undefined,
+  ]);
+});
+
+test('two certified roots of a round are a divergence, in another life of the same peer too', () => {
+  const observed = new Observed();
+  observed.take(0, round(3));
+  observed.take(1, round(3, { root: 'other' }));
+  observed.take(2, round(4));
+  observed.take(2, round(4, { root: 'changed' }));
+  expect(observed.compareRoots().diverged).toEqual([
+    { round: 3, roots: { 'root 3': [0], other: [1] } },
+    { round: 4, roots: { 'root 4': [2], changed: [2] } },
+  ]);
+});
+
+test('work is what became of it in the end', () => {
+  const observed = new Observed();
+  const receipt = (peer: number, of: number, status: 'accepted' | 'late' | 'refused', acceptedIn?: number) =>
+    observed.take(peer, {
+      event: 'receipt',
+      round: of,
+      payload: null,
+      status,
+      ...(acceptedIn === undefined ? {} : { acceptedIn }),
+    });
+  receipt(0, 1, 'accepted', 1);
+  receipt(1, 1, 'late');
+  receipt(1, 1, 'accepted', 2);
+  receipt(1, 2, 'accepted', 2);
+  receipt(0, 2, 'late');
+  receipt(0, 3, 'refused');
+  expect(observed.work()).toEqual({ contributions: 5, accepted: 2, carried: 1, open: 1, refused: 1 });
+});
+
+test('faults follow from the seed, hit free peers alone and end before half the time to the next', () => {
+  const drawn = (seed: number) => {
+    const random = randomStream(seed, 'chaos');
+    return Array.from({ length: 200 }, () => drawFault(random, FAULTS, [1, 3], 10_000));
+  };
+  expect(drawn(1)).toEqual(drawn(1));
+  expect(drawn(1)).not.toEqual(drawn(2));
+  expect(new Set(drawn(1).map(({ kind }) => kind))).toEqual(new Set(FAULTS));
+  expect(new Set(drawn(1).map(({ peer }) => peer))).toEqual(new Set([1, 3]));
+  for (const { forMs } of drawn(1)) expect(forMs >= 500 && forMs <= 5000).toBe(true);
+});
