@@ -218,11 +218,11 @@ function newcomerAfter(rounds: number) {
   const machine = new Machine({ signer: testSigner('newcomer') }, { genesis: cluster.genesis });
   const history = { ...founder.machine!.history(0, 0), more: false };
   let nowMs = 0;
-  const give = (event: WithoutClock<Event>): Effect[] => machine.step({ ...event, nowMs: ++nowMs } as Event);
+  const give = (event: WithoutClock<Event>): readonly Effect[] => machine.step({ ...event, nowMs: ++nowMs } as Event);
   const pass = (ms: number): void => {
     nowMs += ms;
   };
-  const wait = (ms: number): Effect[] => {
+  const wait = (ms: number): readonly Effect[] => {
     pass(ms);
     return give({ type: 'wake' });
   };
@@ -236,7 +236,7 @@ function newcomerAfter(rounds: number) {
 
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
 
-const saysJoin = (effects: Effect[]) =>
+const saysJoin = (effects: readonly Effect[]) =>
   effects.some((each) => each.type === 'broadcast' && each.message.type === 'join');
 
 test('a state from which the rest cannot be replayed, since payloads are not kept so long, is not taken', () => {
@@ -248,26 +248,26 @@ test('a state from which the rest cannot be replayed, since payloads are not kep
 
 test('a state that a peer has already is not fetched again while a payload after it cannot be had', () => {
   const { give, pass, wait, told, states } = newcomerAfter(20);
-  const restored = (round: number): Effect[] => {
+  const restored = (round: number): readonly Effect[] => {
     const { snapshot, snapshotBytes } = states.get(round)!;
-    return give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+    return give({ type: 'restored', snapshot, snapshotBytes, error: null });
   };
-  const asksFor = (effects: Effect[]) =>
+  const asksFor = (effects: readonly Effect[]) =>
     effects.filter(({ type }) => type === 'fetch') as (Effect & { type: 'fetch' })[];
   told(17);
   const [fetch] = asksFor(restored(17));
   told(17);
   pass(1000);
-  const asks = give({ type: 'payload', payload: fetch!.payload, error: 'E_BLOB_UNAVAILABLE' });
+  const asks = give({ type: 'payload', update: fetch!.update, error: 'E_BLOB_UNAVAILABLE' });
   expect(asks.map(({ type }) => type)).toContain('request-history');
   const again = [...told(17), ...wait(1000)];
   expect(again.map(({ type }) => type)).not.toContain('restore');
   // it asks on, for the payload and for others' states
-  expect(asksFor(asks).map(({ payload }) => payload)).toContain(fetch!.payload);
+  expect(asksFor(asks).map(({ update }) => update)).toContain(fetch!.update);
   expect(again.map(({ type }) => type)).toContain('request-history');
   told(17);
   pass(1000);
-  give({ type: 'payload', payload: fetch!.payload, error: 'E_BLOB_UNAVAILABLE' });
+  give({ type: 'payload', update: fetch!.update, error: 'E_BLOB_UNAVAILABLE' });
   expect(told(19)).toContainEqual(expect.objectContaining({ type: 'restore', state: states.get(19) }));
 });
 
@@ -276,14 +276,14 @@ test('a joiner asks to be let in when it is a round behind at most, not while it
   const state = states.get(17)!;
   expect(told(17)).toContainEqual(expect.objectContaining({ type: 'restore', state }));
   const { snapshot, snapshotBytes } = state;
-  let effects = give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+  let effects = give({ type: 'restored', snapshot, snapshotBytes, error: null });
   for (let round = 18; round <= 19; round++) {
     const fetch = effects.find(({ type }) => type === 'fetch') as Effect & { type: 'fetch' };
     expect([round, saysJoin(effects), saysJoin(wait(5000))]).toEqual([round, false, false]);
-    effects = give({ type: 'payload', payload: fetch.payload, error: null });
+    effects = give({ type: 'payload', update: fetch.update, error: null });
     const { block } = effects.find(({ type }) => type === 'apply') as Effect & { type: 'apply' };
     const next = states.get(round)!;
-    effects = give({ type: 'applied', block, snapshot: next.snapshot, snapshotBytes: 1, served: true });
+    effects = give({ type: 'applied', block, snapshot: next.snapshot, snapshotBytes: 1 });
   }
   expect(saysJoin([...effects, ...wait(5000)])).toBe(true);
 });
