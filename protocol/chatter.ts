@@ -44,7 +44,7 @@ export class Chatter {
     this.#repeatedMs = nowMs;
     this.#core.wakeAt(nowMs + REPEAT_MS);
     const messages = [this.#core.status(), ...this.standing(agreement, round)];
-    if (outside) messages.push(this.#membership.joinMessage(applied.state.round));
+    if (outside) messages.push(this.#membership.joinMessage());
     if (leaving) messages.push(this.#membership.leaveMessage());
     for (const message of messages) this.#core.emit({ type: 'broadcast', message });
     if (!applied || !atTip) this.#sync.askInTurn(false);

@@ -1,5 +1,5 @@
 import { Agreement } from './agreement.ts';
-import { stateAt } from './chain.ts';
+import { isCredible, stateAt } from './chain.ts';
 import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
 import { Core } from './core.ts';
@@ -320,6 +320,7 @@ export class Machine {
       // votes go out before a decision replaces the agreement that holds them
       this.#flushVotes();
       this.#commit();
+      this.#retreat();
       this.#applyNext();
       if (this.#core.atTip && !this.#applying && !this.#sync.restoring) this.#advanceRound();
     } while (this.#agreement.hasOutbox && !this.#done);
@@ -338,6 +339,22 @@ export class Machine {
     }
     const { decidedHash, decision } = this.#agreement;
     if (decidedHash && !decision) this.#sync.askInTurn(false);
+  }
+
+  /**
+   * A part of the swarm that went on with too few voters for others to follow (`isCredible`) comes back, once a quorum is
+   * in sight, to what they can believe; else each would wait for the others on a branch of its own.
+   */
+  #retreat(): void {
+    const { branch } = this.#core;
+    const { entries, heads } = branch;
+    if (this.#applying || this.#sync.restoring || !entries.at(-1)?.block.members) return;
+    if (!this.#membership.seesQuorum(branch.head.committee)) return;
+    let position = entries.length;
+    while (position > 0 && !isCredible(heads[position]!, entries[position - 1]!.block.members, true)) position--;
+    if (position === entries.length) return;
+    branch.truncate(position);
+    this.#changedHeight();
   }
 
   #applyNext(): void {

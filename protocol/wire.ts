@@ -38,8 +38,8 @@ export type Update = z.infer<typeof wireUpdate>;
 
 export const wireJoin = z.strictObject({
   author: wirePeer,
-  /** the joiner's round when it asked; an old request cannot be replayed */
-  round: wireRound,
+  /** the height at which the joiner asked; an old request cannot be replayed */
+  height: wireRound,
   signature: wireSignature,
 });
 export type Join = z.infer<typeof wireJoin>;
