@@ -214,6 +214,7 @@ export class Seat<Optimizer> {
     const { model, seed } = this.#genesis;
     const run = runIdOf(this.#genesis);
     this.#replica.adopt(initialParameters(model, seed), new Float32Array(this.#replica.outerState.length));
+    this.#updates.restored([]);
     return this.#settle(run);
   }
 

@@ -175,6 +175,7 @@ export class PeerWorker {
       initialParameters(this.#genesis.model, this.#genesis.seed),
       new Float32Array(this.#replica.outerState.length),
     );
+    this.#updates.restored([]);
     const run = runIdOf(this.#genesis);
     return this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run);
   }
