@@ -2,7 +2,7 @@ import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { Message } from '../../protocol/messages.ts';
 import { blockHash } from '../../protocol/signing.ts';
-import type { Certificate } from '../../protocol/wire.ts';
+import type { Certificate, Entry } from '../../protocol/wire.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
 
@@ -13,13 +13,18 @@ import { type Checker, Violation } from './checker.ts';
 export class AgreementChecker implements Checker {
   readonly #decided = new Map<number, Hash>();
   readonly #roots = new Map<number, Hash>();
+  /** who has a block in its history: what one peer alone had, and a crash took before it was durable, never was */
+  readonly #holders = new Map<Hash, Set<number>>();
   readonly #certified = new Map<string, Hash | null>();
 
-  onStep(peer: VirtualPeer, _event: Event, effects: readonly Effect[]): void {
+  onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
+    if (event.type === 'start') this.#onStart(peer.index, event.restart?.entries ?? []);
     for (const effect of effects) {
       if (effect.type === 'append' && effect.entry.block.members === null) {
         const { height } = effect.entry.block;
-        this.#once(this.#decided, height, blockHash(effect.entry.block), `height ${height}, peer ${peer.index}`);
+        const hash = blockHash(effect.entry.block);
+        this.#once(this.#decided, height, hash, `height ${height}, peer ${peer.index}`);
+        this.#holders.set(hash, (this.#holders.get(hash) ?? new Set()).add(peer.index));
       }
       if (effect.type === 'report' && effect.report.kind === 'round' && effect.report.final) {
         const { round, root } = effect.report;
@@ -31,6 +36,15 @@ export class AgreementChecker implements Checker {
   onSent(peer: VirtualPeer, message: Message): void {
     if (message.type === 'certificate') this.#note(peer, message.certificate);
     if (message.type === 'proposal') for (const each of message.justification) this.#note(peer, each);
+  }
+
+  #onStart(peer: number, entries: readonly Entry[]): void {
+    const durable = new Set(entries.map(({ block }) => blockHash(block)));
+    for (const [height, hash] of this.#decided) {
+      const holders = this.#holders.get(hash);
+      if (durable.has(hash) || !holders?.delete(peer) || holders.size > 0) continue;
+      this.#decided.delete(height);
+    }
   }
 
   #note(peer: VirtualPeer, { kind, height, view, block }: Certificate): void {

@@ -56,13 +56,16 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   const liars = peers >= 4 && random.unit() < 0.6 ? 1 + random.below(faultsTolerated(peers)) : 0;
   const safetyMs = Math.round(safetyMsMax * (0.4 + 0.6 * random.unit()));
   const honest = peers - liars;
+  const genesis = drawGenesis(random, honest);
+  const latencyMs = pick(random, [2, 20, 60, 150]);
   const plan: Plan = {
     seed,
     peers,
     liars,
-    genesis: drawGenesis(random, honest),
-    stepMs: 30 + random.below(200),
-    latencyMs: pick(random, [2, 20, 60, 150]),
+    genesis,
+    // rounds of fewer round trips than it takes to fetch a state leave every joiner behind: a limit that is known
+    stepMs: Math.max(30 + random.below(200), Math.ceil((ROUND_LATENCIES_MIN * latencyMs) / genesis.innerSteps)),
+    latencyMs,
     encodeMs: 1 + random.below(40),
     applyMs: 1 + random.below(80),
     diskMs: pick(random, [0, 1, 5, 40]),
@@ -114,6 +117,9 @@ function drawFaults(random: RandomStream, plan: Plan): Fault[] {
   }
   return faults.sort((a, b) => a.atMs - b.atMs);
 }
+
+/** A round's inner steps take at least so many one-way latencies. */
+const ROUND_LATENCIES_MIN = 10;
 
 const LENGTHS_MS = [300, 2000, 6000, 15_000];
 

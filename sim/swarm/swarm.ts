@@ -374,6 +374,7 @@ export class Swarm {
   }
 
   #onAnswer(index: number, answer: Uint8Array): void {
+    if (this.#seen.overrun) return;
     try {
       const history = decodeHistory(answer, runIdOf(this.#genesis));
       for (const checker of this.#checkers) checker.onAnswer?.(this.#peers[index]!, history);
