@@ -273,7 +273,7 @@ export class Peer {
   }
 
   async #apply(effect: Effect & { type: 'apply' }): Promise<void> {
-    const { entry, block, final, state } = effect;
+    const { entry, block, final, state, keep } = effect;
     const { self } = this.#c.signer;
     const updates = entry.block.updates.map(({ author, payload, size, tokens }) => {
       return { payload, size, tokens, own: author === self };
@@ -282,7 +282,8 @@ export class Peer {
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
     const evaluateAll = rounds !== null && state.round >= rounds;
-    const applied = await this.#c.worker.apply({ base: entry.block.base, block, updates, final, state, evaluateAll });
+    const { base } = entry.block;
+    const applied = await this.#c.worker.apply({ base, block, updates, final, keep, state, evaluateAll });
     this.#serve(applied.file);
     this.#telling.applied(applied.valLoss);
     const { snapshot, snapshotBytes, file, open } = applied;
@@ -291,13 +292,13 @@ export class Peer {
     await this.#dropOldPayloads(state.round);
   }
 
-  async #restore({ state, block, holders, included }: Effect & { type: 'restore' }): Promise<void> {
+  async #restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): Promise<void> {
     const startedMs = performance.now();
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     this.#telling.phase('fetching', state.round);
     try {
       await this.#fetchBlob(snapshot, holders);
-      const applied = await this.#c.worker.restore(state, block, included);
+      const applied = await this.#c.worker.restore(state, block, { included, keep });
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);

@@ -70,6 +70,7 @@ export class Machine {
     this.#chatter = new Chatter(this.#core, this.#membership, this.#sync);
     this.#closing = new Closing(this.#core, this.#membership, this.#payloads, this.#unfinal);
     this.#agreement = this.#newAgreement();
+    this.#core.candidates = () => this.#agreement.candidates();
   }
 
   step(event: Event): Effect[] {
@@ -390,7 +391,8 @@ export class Machine {
     const { round, roster, cursor, tokens } = next;
     const final = block.members === null;
     const target = { round, roster, cursor, tokens };
-    this.#core.emit({ type: 'apply', entry, block: this.#applying, final, state: target });
+    const keep = this.#core.keepNeeded();
+    this.#core.emit({ type: 'apply', entry, block: this.#applying, final, state: target, keep });
   }
 
   #startRound(): void {

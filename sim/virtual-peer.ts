@@ -68,6 +68,8 @@ interface Target {
   block: Hash;
   state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
   answer: 'applied' | 'restored';
+  /** snapshots that must stay, beside the newest */
+  keep: readonly Hash[];
 }
 
 /** What a crash does to the write that is under way: it may have got through before anybody was told. */
@@ -451,17 +453,17 @@ export class VirtualPeer implements Endpoint {
     });
   }
 
-  #apply({ entry, block, final, state }: Effect & { type: 'apply' }): void {
+  #apply({ entry, block, final, state, keep }: Effect & { type: 'apply' }): void {
     const { library, host, ledger, kernel } = this.#world;
     this.#stopTraining();
     ledger.turn(this.index, 'applying', kernel.nowMs);
     const updates = entry.block.updates.map(({ author, payload, tokens }) => {
       return { payload, tokens, bytes: library.bytes(payload)!, own: author === this.id };
     });
-    this.#settle(host.apply(this.index, { block, round: entry.block.round, updates, final }), { block, state, answer: 'applied' });
+    this.#settle(host.apply(this.index, { block, round: entry.block.round, updates, final }), { block, state, answer: 'applied', keep });
   }
 
-  #restore({ state, block, holders, included }: Effect & { type: 'restore' }): void {
+  #restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): void {
     const { library, host, ledger, kernel } = this.#world;
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     ledger.turn(this.index, 'fetching', kernel.nowMs);
@@ -479,14 +481,14 @@ export class VirtualPeer implements Endpoint {
       }
       this.#stopTraining();
       const settled = host.restore(this.index, { id: snapshot.id, bytes }, included);
-      this.#settle(settled, { block, state, answer: 'restored' });
+      this.#settle(settled, { block, state, answer: 'restored', keep });
     });
   }
 
   #initialTarget(): Target {
     const block = this.machine!.run;
     const state = stateAt(firstHead(this.#world.genesis, block), { id: '', bytes: 0 });
-    return { block, state, answer: 'restored' };
+    return { block, state, answer: 'restored', keep: [] };
   }
 
   #settle(settled: Promise<Settled>, target: Target): void {
@@ -498,14 +500,17 @@ export class VirtualPeer implements Endpoint {
     );
   }
 
-  #keepState({ snapshot, snapshotBytes, bytes, version }: Settled, { block, state }: Target): void {
+  #keepState({ snapshot, snapshotBytes, bytes, version }: Settled, { block, state, keep }: Target): void {
     const { library } = this.#world;
     const disk = this.#disk;
     if (bytes) library.put(this.index, snapshot, bytes);
     else library.hold(this.index, snapshot);
     disk.version = version;
     disk.snapshots = [...disk.snapshots.filter((other) => other !== snapshot), snapshot];
-    while (disk.snapshots.length > LIMITS.snapshotsKept) library.drop(this.index, disk.snapshots.shift()!);
+    const newest = disk.snapshots.slice(-LIMITS.snapshotsKept);
+    const kept = disk.snapshots.filter((each) => keep.includes(each) || newest.includes(each));
+    for (const each of disk.snapshots) if (!kept.includes(each)) library.drop(this.index, each);
+    disk.snapshots = kept;
     disk.applied = { block, state: { ...state, snapshot, snapshotBytes } };
   }
 

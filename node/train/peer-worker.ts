@@ -92,6 +92,8 @@ export interface ApplyRequest {
   /** `own`: this peer is the author */
   updates: { payload: Hash; size: number; tokens: number; own: boolean }[];
   final: boolean;
+  /** snapshots that must stay, beside the newest */
+  keep: readonly Hash[];
   state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
   /** measure on the whole validation split, as after the last round */
   evaluateAll: boolean;
@@ -182,10 +184,15 @@ export class PeerWorker {
 
   /**
    * Makes a fetched snapshot the agreed state.
-   * @param included own updates that are in it
+   * @param own.included own updates that are in it
+   * @param own.keep snapshots that must stay, beside the newest
    * @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
    */
-  async restore(state: AgreedState, block: Hash, included: readonly OwnIncluded[]): Promise<AppliedState> {
+  async restore(
+    state: AgreedState,
+    block: Hash,
+    { included, keep }: { included: readonly OwnIncluded[]; keep: readonly Hash[] },
+  ): Promise<AppliedState> {
     await this.#stopTraining();
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
@@ -198,7 +205,7 @@ export class PeerWorker {
       this.#updates.import(before);
       throw error;
     }
-    return this.#settle(state, block);
+    return this.#settle(state, block, keep);
   }
 
   /** A fetched payload is what the codec can decode. @throws CodedError<PayloadErrorCode> */
@@ -246,7 +253,7 @@ export class PeerWorker {
     const own = request.updates.find((update) => update.own)?.payload;
     this.#updates.applied({ own, round: this.#round, final: request.final });
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
-    const applied = await this.#settle(state, request.block);
+    const applied = await this.#settle(state, request.block, request.keep);
     return { ...applied, valLoss: await this.#evaluate(request.state.round, request.evaluateAll) };
   }
 
@@ -325,7 +332,7 @@ export class PeerWorker {
   }
 
   /** Hashes the agreed state, writes a checkpoint where one is due, and takes up own work saved for this very state. */
-  async #settle(target: AgreedState, block: Hash): Promise<AppliedState> {
+  async #settle(target: AgreedState, block: Hash, keep: readonly Hash[] = []): Promise<AppliedState> {
     const manifest = blobManifest(this.#replica.snapshotBytes(), nativeSha256);
     const { round } = target;
     if (target.snapshot) assert(target.snapshot === manifest.id, 'a restored snapshot hashes to its name');
@@ -342,7 +349,8 @@ export class PeerWorker {
       const vectors = checkpointVectors(this.#replica).set('m', m).set('v', v);
       const saved = saveCheckpoint(this.#checkpoints, { round, meta, vectors });
       if (manifest.manifest) await this.#store.write(manifest.id, manifest.manifest);
-      const removed = pruneCheckpoints(this.#checkpoints, round);
+      const kept = [...this.#manifests].filter(([, snapshot]) => keep.includes(snapshot)).map(([path]) => path);
+      const removed = pruneCheckpoints(this.#checkpoints, round, kept);
       this.#manifests.set(saved.path, manifest.id);
       for (const path of removed) this.#dropManifest(path);
       file = { path: saved.path, ranges: this.#ranges(manifest, saved), removed };
