@@ -91,8 +91,8 @@ export interface SeatObserver {
   onWork(peer: number, agreed: Float32Array, local: Float32Array): void;
   /** a training has come to its end, whether or not something of use was learned */
   onTrained(peer: number): void;
-  /** what the disk has from this version on */
-  onSave(peer: number, version: number, replica: Replica): void;
+  /** what the disk has from this version on; `pending` is the payload of the replica's pending update */
+  onSave(peer: number, version: number, replica: Replica, pending: Hash | undefined): void;
   onRestart(peer: number, version: number): void;
 }
 
@@ -305,7 +305,7 @@ export class Seat<Optimizer> {
     this.#agreed = agreed;
     const version = ++this.#version;
     const own = this.#replica.exportOwn();
-    this.#observer?.onSave(this.#peer, version, this.#replica);
+    this.#observer?.onSave(this.#peer, version, this.#replica, this.#updates.pending?.id);
     const updates = this.#updates.export();
     const kept = new Set([...updates.open, ...(updates.pending ? [updates.pending] : [])].map(({ id }) => id));
     for (const id of this.#payloads.keys()) if (!kept.has(id)) this.#payloads.delete(id);

@@ -75,7 +75,7 @@ export class WorkChecker implements Checker, SeatObserver {
     for (let i = 0; i < trained.length; i++) trained[i]! += agreed[i]! - local[i]!;
   }
 
-  onSave(peer: number, version: number, { residual, pending }: Replica): void {
+  onSave(peer: number, version: number, { residual, pending }: Replica, payload: Hash | undefined): void {
     const books = {
       trained: this.#trained[peer]!.slice(),
       residual: residual.slice(),
@@ -83,6 +83,7 @@ export class WorkChecker implements Checker, SeatObserver {
     };
     this.#books[peer]!.set(version, books);
     this.#last[peer] = books;
+    if (payload !== undefined && books.pending) this.#updates.set(payload, books.pending);
     this.#books[peer]!.delete(version - VERSIONS_KEPT);
   }
 
@@ -109,9 +110,7 @@ export class WorkChecker implements Checker, SeatObserver {
       const target = this.#target.get(index);
       if (target !== undefined) this.#came(index, target);
     }
-    if (event.type === 'trained') this.#name(event.update.payload, this.#last[index]?.pending);
-    const settled = event.type === 'applied' || event.type === 'trained' || (event.type === 'restored' && !event.error);
-    if (settled) this.#balance(peer, event.type);
+    if (event.type === 'applied' || (event.type === 'restored' && !event.error)) this.#balance(peer, event.type);
     for (const effect of effects) {
       if (effect.type === 'initialize') this.#target.set(index, this.#chronicle.run);
       if (effect.type === 'restore') this.#target.set(index, effect.block);
@@ -129,10 +128,6 @@ export class WorkChecker implements Checker, SeatObserver {
 
   #heightOf(hash: Hash | undefined): number {
     return hash === undefined ? 0 : (this.#chronicle.get(hash)?.after.height ?? 0);
-  }
-
-  #name(payload: string, decoded: Float32Array | undefined): void {
-    if (decoded) this.#updates.set(payload, decoded);
   }
 
   #balance(peer: VirtualPeer, when: string): void {
