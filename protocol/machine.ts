@@ -464,7 +464,7 @@ export class Machine {
     }
     this.#announced.set(header.base, header);
     for (const base of this.#announced.keys()) {
-      if (this.#announced.size <= LIMITS.payloadRoundsKept) break;
+      if (this.#announced.size <= ANNOUNCED_KEPT) break;
       this.#announced.delete(base);
     }
   }
@@ -491,5 +491,7 @@ export class Machine {
   }
 }
 
+/** Own headers remembered: those of a long stretch of unfinal rounds, which another history may send us back into. */
+const ANNOUNCED_KEPT = 64;
 /** How long a peer that is done stays, for others to fetch what they lack. */
 const LINGER_MS = 2000;
