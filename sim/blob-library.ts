@@ -119,12 +119,12 @@ export class BlobLibrary {
     blobs.add(blob);
   }
 
-  /** The peer's disk drops the payloads of a round. */
-  dropRound(peer: number, round: number): void {
+  /** The peer's disk drops the payloads of a round, but for those that it needs still. */
+  dropRound(peer: number, round: number, needed: ReadonlySet<Hash>): void {
     const blobs = this.#byRound.get(round);
     if (!blobs) return;
     for (const blob of blobs) {
-      this.drop(peer, blob);
+      if (!needed.has(blob)) this.drop(peer, blob);
       if (!this.#shelves.has(blob)) blobs.delete(blob);
     }
     if (blobs.size === 0) this.#byRound.delete(round);

@@ -311,6 +311,7 @@ export class Seat<Optimizer> {
     for (const id of this.#payloads.keys()) if (!kept.has(id)) this.#payloads.delete(id);
     this.#saved.push({ version, agreed, own, updates, payloads: new Map(this.#payloads) });
     if (this.#saved.length > SAVED_KEPT) this.#saved.shift();
-    return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes, version };
+    const open = updates.open.map(({ id }) => id);
+    return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes, version, open };
   }
 }

@@ -1,6 +1,6 @@
 import { firstHead, stateAt } from '../protocol/chain.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
-import { isCoded } from '../protocol/errors.ts';
+import { assert, isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
@@ -458,6 +458,7 @@ export class VirtualPeer implements Endpoint {
     this.#stopTraining();
     ledger.turn(this.index, 'applying', kernel.nowMs);
     const updates = entry.block.updates.map(({ author, payload, tokens }) => {
+      assert(library.has(this.index, payload), `peer ${this.index} applies a payload that it has`);
       return { payload, tokens, bytes: library.bytes(payload)!, own: author === this.id };
     });
     this.#settle(host.apply(this.index, { block, round: entry.block.round, updates, final }), { block, state, answer: 'applied', keep });
@@ -515,18 +516,21 @@ export class VirtualPeer implements Endpoint {
   }
 
   /** A new agreed state is durable. */
-  #settled({ snapshot, snapshotBytes }: Settled, { block, state, answer }: Target): void {
+  #settled({ snapshot, snapshotBytes, open }: Settled, { block, state, answer }: Target): void {
     const { ledger, kernel } = this.#world;
     ledger.turn(this.index, 'waiting', kernel.nowMs);
     if (answer === 'applied') this.#give({ type: 'applied', block, snapshot, snapshotBytes, served: true });
     else this.#give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
-    this.#dropOldPayloads(state.round);
+    this.#dropOldPayloads(state.round, open);
   }
 
-  #dropOldPayloads(round: number): void {
+  #dropOldPayloads(round: number, open: readonly Hash[]): void {
+    const { library } = this.#world;
+    const needed = new Set(open);
     while (this.#droppedBefore + LIMITS.payloadRoundsKept < round) {
-      this.#world.library.dropRound(this.index, this.#droppedBefore++);
+      library.dropRound(this.index, this.#droppedBefore++, needed);
     }
+    for (const payload of open) library.file(payload, round);
   }
 
   #ask({ peer, fromHeight, skip }: Effect & { type: 'request-history' }): void {
