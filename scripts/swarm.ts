@@ -81,7 +81,9 @@ function printSums(all: readonly Told[]): void {
       `${sum(({ lies }) => lies)} lies, ${sum(({ refusedMessages }) => refusedMessages)} messages refused`,
   );
   const [overrun, noQuorum] = [sum(({ overrun }) => Number(overrun)), sum(({ noQuorum }) => Number(noQuorum))];
-  console.log(`${overrun} came to have too many liars, ${noQuorum} ended without a quorum: there progress is not asked for`);
+  console.log(
+    `${overrun} came to have too many liars, ${noQuorum} ended without a quorum: there progress is not asked for`,
+  );
 }
 
 /** A failing seed: how to have it again, and what is needed for it to fail. */
@@ -117,7 +119,9 @@ async function main(): Promise<void> {
   });
   printSums(all);
   const failures = all.filter(({ failure }) => failure !== undefined);
-  console.log(`${failures.length} failed${failures.length > 0 ? `: ${failures.map(({ seed }) => seed).join(' ')}` : ''}`);
+  console.log(
+    `${failures.length} failed${failures.length > 0 ? `: ${failures.map(({ seed }) => seed).join(' ')}` : ''}`,
+  );
   if (failures.length === 0) return;
   process.exitCode = 1;
   if (!options.first) await explain(failures[0]!.seed);

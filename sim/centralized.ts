@@ -31,7 +31,13 @@ export async function* trainCentralized(
     const update = await host.contribute(PEER, part);
     done += part;
     // a training that fell apart stays where it was, and its loss says so
-    if (update) await host.apply(PEER, { block: `centralized ${done}`, round: 0, updates: [{ ...update, own: true }], final: true });
+    if (update)
+      await host.apply(PEER, {
+        block: `centralized ${done}`,
+        round: 0,
+        updates: [{ ...update, own: true }],
+        final: true,
+      });
     const last = done >= steps;
     const whole = last ? host.evaluate(PEER, true) : null;
     const loss = await host.evaluate(PEER, false);

@@ -29,10 +29,7 @@ export interface NetworkComponents {
 }
 
 /** What a virtual peer needs of a network; another one may stand in. */
-export type PeerNetwork = Pick<
-  SimulatedNetwork,
-  'attach' | 'detach' | 'broadcast' | 'send' | 'request' | 'fetch'
->;
+export type PeerNetwork = Pick<SimulatedNetwork, 'attach' | 'detach' | 'broadcast' | 'send' | 'request' | 'fetch'>;
 
 /** What is sent at most so often is remembered for as long as gossipsub would. */
 const SEEN_SWEEP = 16_384;

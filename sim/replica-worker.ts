@@ -106,7 +106,11 @@ export class ReplicaWorker {
     return shared(await this.#seat(peer).initialize());
   }
 
-  async restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
+  async restore(
+    peer: number,
+    snapshot: { id: Hash; bytes: Uint8Array },
+    included: readonly OwnIncluded[],
+  ): Promise<Settled> {
     return shared(await this.#seat(peer).restore(snapshot, included));
   }
 

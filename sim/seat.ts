@@ -123,7 +123,9 @@ export class Seat<Optimizer> {
   #updates = new OwnUpdates();
   /** payloads of own updates that may still come to count: on the disk for as long */
   #payloads = new Map<Hash, Uint8Array>();
-  #training: { plan: RoundPlan & { round: number }; stop: { steps: number }; done: Promise<Trained<Optimizer>> } | undefined;
+  #training:
+    | { plan: RoundPlan & { round: number }; stop: { steps: number }; done: Promise<Trained<Optimizer>> }
+    | undefined;
   #stop = { steps: 0 };
   #saved: Saved[] = [];
   #version = 0;

@@ -144,7 +144,11 @@ export class SyntheticHost implements ReplicaHost {
     return this.#seats[peer]!.initialize();
   }
 
-  restore(peer: number, snapshot: { id: string; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
+  restore(
+    peer: number,
+    snapshot: { id: string; bytes: Uint8Array },
+    included: readonly OwnIncluded[],
+  ): Promise<Settled> {
     return this.#seats[peer]!.restore(snapshot, included);
   }
 

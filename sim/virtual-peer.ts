@@ -461,7 +461,12 @@ export class VirtualPeer implements Endpoint {
       assert(library.has(this.index, payload), `peer ${this.index} applies a payload that it has`);
       return { payload, tokens, bytes: library.bytes(payload)!, own: author === this.id };
     });
-    this.#settle(host.apply(this.index, { block, round: entry.block.round, updates, final }), { block, state, answer: 'applied', keep });
+    this.#settle(host.apply(this.index, { block, round: entry.block.round, updates, final }), {
+      block,
+      state,
+      answer: 'applied',
+      keep,
+    });
   }
 
   #restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): void {

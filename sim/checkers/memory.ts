@@ -38,7 +38,10 @@ export class MemoryChecker implements Checker {
     };
     for (const name of Object.keys(bounds) as (keyof typeof load)[]) {
       if (load[name] <= bounds[name]) continue;
-      throw new Violation('memory', `peer ${peer.index} keeps ${load[name]} ${name}, at most ${bounds[name]} are right`);
+      throw new Violation(
+        'memory',
+        `peer ${peer.index} keeps ${load[name]} ${name}, at most ${bounds[name]} are right`,
+      );
     }
   }
 }

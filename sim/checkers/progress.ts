@@ -3,7 +3,7 @@ import type { VirtualPeer } from '../virtual-peer.ts';
 import { Violation } from './checker.ts';
 
 /** Final rounds that a healed swarm must get through. */
-export const ROUNDS_AFTER_HEALING = 3;
+const ROUNDS_AFTER_HEALING = 3;
 
 interface Standing {
   /** of the last final round that it reported */

@@ -57,7 +57,10 @@ export class SnapshotsChecker implements Checker {
   #came(peer: VirtualPeer, block: Hash, snapshot: Hash): void {
     const known = this.#snapshots.get(block);
     if (known !== undefined && known !== snapshot) {
-      throw new Violation('snapshots', `two states after block ${block}: ${known} and, on peer ${peer.index}, ${snapshot}`);
+      throw new Violation(
+        'snapshots',
+        `two states after block ${block}: ${known} and, on peer ${peer.index}, ${snapshot}`,
+      );
     }
     this.#snapshots.set(block, snapshot);
     this.#known.add(snapshot);

@@ -88,7 +88,8 @@ export class ValidityChecker implements Checker {
     for (const { hash, entry: past } of this.#chronicle.back(block.previous)) {
       if (past.block.kind !== 'round') continue;
       const root = this.#roots.get(hash);
-      if (root !== undefined && root !== block.base) throw fault(block, `builds on ${block.base}, the state is ${root}`);
+      if (root !== undefined && root !== block.base)
+        throw fault(block, `builds on ${block.base}, the state is ${root}`);
       return;
     }
   }

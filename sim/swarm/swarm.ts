@@ -226,8 +226,9 @@ export class Swarm {
       case 'cut': {
         const [a, b] = fault.groups as [number[], number[]];
         this.#block([...pairs(a, b), ...pairs(b, a)], fault.forMs);
-        const notice = () => pairs(a, b).forEach(([from, to]) => this.#network.noticeCut(from, to));
-        this.#kernel.after(fault.noticedMs, notice);
+        this.#kernel.after(fault.noticedMs, () => {
+          for (const [from, to] of pairs(a, b)) this.#network.noticeCut(from, to);
+        });
         return;
       }
       case 'one-way':

@@ -72,7 +72,15 @@ async function apply(worker: PeerWorker, state: AgreedState, { payload, size, to
   };
   const block = hashOf(new TextEncoder().encode(`block ${state.round}`));
   const updates = [{ payload, size, tokens, own: true }];
-  const applied = await worker.apply({ base: rootOf(state), block, updates, final, keep: [], state: next, evaluateAll: false });
+  const applied = await worker.apply({
+    base: rootOf(state),
+    block,
+    updates,
+    final,
+    keep: [],
+    state: next,
+    evaluateAll: false,
+  });
   return { ...next, snapshot: applied.snapshot, snapshotBytes: applied.snapshotBytes };
 }
 
