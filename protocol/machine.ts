@@ -1,5 +1,5 @@
 import { Agreement } from './agreement.ts';
-import { isCredible, stateAt } from './chain.ts';
+import { isCredible, rootOf, stateAt } from './chain.ts';
 import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
 import { Core } from './core.ts';
@@ -463,9 +463,11 @@ export class Machine {
       if (before.inline) this.#announced.set(base, { ...before, inline: null });
     }
     this.#announced.set(header.base, header);
+    if (this.#announced.size <= ANNOUNCED_KEPT) return;
+    const states = new Set([...this.#core.states.values()].map(rootOf));
     for (const base of this.#announced.keys()) {
       if (this.#announced.size <= ANNOUNCED_KEPT) break;
-      this.#announced.delete(base);
+      if (!states.has(base)) this.#announced.delete(base);
     }
   }
 
