@@ -306,14 +306,16 @@ export class Seat<Optimizer> {
   #save(agreed: Agreed, bytes: Uint8Array | null): Settled {
     this.#agreed = agreed;
     const version = ++this.#version;
-    const own = this.#replica.exportOwn();
+    const work = this.#replica.exportOwn();
     this.#observer?.onSave(this.#peer, version, this.#replica, this.#updates.pending?.id);
     const updates = this.#updates.export();
     const kept = new Set([...updates.open, ...(updates.pending ? [updates.pending] : [])].map(({ id }) => id));
     for (const id of this.#payloads.keys()) if (!kept.has(id)) this.#payloads.delete(id);
-    this.#saved.push({ version, agreed, own, updates, payloads: new Map(this.#payloads) });
+    this.#saved.push({ version, agreed, own: work, updates, payloads: new Map(this.#payloads) });
     if (this.#saved.length > SAVED_KEPT) this.#saved.shift();
     const open = updates.open.map(({ id }) => id);
-    return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes, version, open };
+    // watched: never leave it to another peer to have the bytes
+    const content = bytes ?? (this.#observer ? this.#replica.snapshotBytes() : null);
+    return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes: content, version, open };
   }
 }

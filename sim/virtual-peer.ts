@@ -524,8 +524,10 @@ export class VirtualPeer implements Endpoint {
   #settled({ snapshot, snapshotBytes, open }: Settled, { block, state, answer }: Target): void {
     const { ledger, kernel } = this.#world;
     ledger.turn(this.index, 'waiting', kernel.nowMs);
-    if (answer === 'applied') this.#give({ type: 'applied', block, snapshot, snapshotBytes, served: true });
-    else this.#give({ type: 'restored', snapshot, snapshotBytes, served: true, error: null });
+    // where states are computed once for all, the bytes may be gone with the last peer that had them
+    const served = this.#world.library.has(this.index, snapshot);
+    if (answer === 'applied') this.#give({ type: 'applied', block, snapshot, snapshotBytes, served });
+    else this.#give({ type: 'restored', snapshot, snapshotBytes, served, error: null });
     this.#dropOldPayloads(state.round, open);
   }
 

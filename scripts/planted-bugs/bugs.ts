@@ -14,7 +14,7 @@ export const BUGS: readonly Bug[] = [
     [
       'protocol/agreement.ts',
       '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      return;\n',
-      '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      votes.set(`${vote.author} again`, vote);\n',
+      '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      votes.set(vote.author.concat(" again"), vote);\n',
     ],
     [
       'protocol/agreement.ts',
@@ -30,6 +30,11 @@ export const BUGS: readonly Bug[] = [
       '    const locked = fresh ? undefined : this.lockedBlock();\n    const block = fresh ?? locked?.block;\n',
     ],
     ['protocol/agreement.ts', '      if (!this.#at(between).nullification) return false;\n', ''],
+    [
+      'protocol/closing.ts',
+      '    const wait = locked !== undefined && agreement.view <= LOCKED_VIEWS_PATIENT;\n',
+      '    const wait = LOCKED_VIEWS_PATIENT < 0;\n',
+    ],
   ),
   bug('votes are forgotten at a restart', [
     'protocol/machine.ts',

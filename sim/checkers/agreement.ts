@@ -8,7 +8,8 @@ import { type Checker, Violation } from './checker.ts';
 
 /**
  * No two certified blocks of a height, no two final roots of a round, on any peers, ever. And what that follows from: no
- * two notarized blocks of a view, and no view that is both nullified and finalized.
+ * two notarized blocks of a view, no view that is both nullified and finalized, and no block notarized after another one
+ * was finalized.
  */
 export class AgreementChecker implements Checker {
   readonly #decided = new Map<number, Hash>();
@@ -16,11 +17,14 @@ export class AgreementChecker implements Checker {
   /** who has a block in its history: what one peer alone had, and a crash took before it was durable, never was */
   readonly #holders = new Map<Hash, Set<number>>();
   readonly #certified = new Map<string, Hash | null>();
+  /** by height, then by view */
+  readonly #locks = new Map<number, { notarized: Map<number, Hash>; finalized: Map<number, Hash> }>();
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
     if (event.type === 'start') this.#onStart(peer.index, event.restart?.entries ?? []);
     for (const effect of effects) {
       if (effect.type === 'append' && effect.entry.block.members === null) {
+        this.#noteLock(effect.entry.certificate);
         const { height } = effect.entry.block;
         const hash = blockHash(effect.entry.block);
         this.#once(this.#decided, height, hash, `height ${height}, peer ${peer.index}`);
@@ -49,11 +53,29 @@ export class AgreementChecker implements Checker {
 
   #note(peer: VirtualPeer, { kind, height, view, block }: Certificate): void {
     if (kind === 'endorse') return;
+    this.#noteLock({ kind, height, view, block });
     const place = `height ${height}, view ${view}`;
     this.#once(this.#certified, `${kind} ${place}`, block, `${kind} of ${place}, peer ${peer.index}`);
     const other = kind === 'finalize' ? 'nullify' : kind === 'nullify' ? 'finalize' : undefined;
     if (other && this.#certified.has(`${other} ${place}`)) {
       throw new Violation('agreement', `${place} is both nullified and finalized`);
+    }
+  }
+
+  /** What is finalized in a view is all that later views can notarize. */
+  #noteLock({ kind, height, view, block }: Pick<Certificate, 'kind' | 'height' | 'view' | 'block'>): void {
+    if (block === null || kind === 'endorse') return;
+    const known = this.#locks.get(height) ?? { notarized: new Map(), finalized: new Map() };
+    this.#locks.set(height, known);
+    known[kind === 'finalize' ? 'finalized' : 'notarized'].set(view, block);
+    for (const [first, decided] of known.finalized) {
+      for (const [later, other] of known.notarized) {
+        if (later < first || other === decided) continue;
+        throw new Violation(
+          'agreement',
+          `height ${height}: finalized in view ${first}, another block in view ${later}`,
+        );
+      }
     }
   }
 

@@ -56,8 +56,8 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   const liars = peers >= 4 && random.unit() < 0.6 ? 1 + random.below(faultsTolerated(peers)) : 0;
   const safetyMs = Math.round(safetyMsMax * (0.4 + 0.6 * random.unit()));
   const honest = peers - liars;
-  const genesis = drawGenesis(random, honest);
   const latencyMs = pick(random, [2, 20, 60, 150]);
+  const genesis = drawGenesis(random, { honest, latencyMs });
   const plan: Plan = {
     seed,
     peers,
@@ -77,14 +77,18 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   return plan;
 }
 
-function drawGenesis(random: RandomStream, honest: number): Plan['genesis'] {
+function drawGenesis(
+  random: RandomStream,
+  { honest, latencyMs }: { honest: number; latencyMs: number },
+): Plan['genesis'] {
   const name = pick(random, ['fp32', 'fp32', 'int8', 'int8', 'fp16', 'topk', 'sparseloco'] as const);
   const codec: CodecConfig = { name, chunk: 64, k: 8, bits: 2 };
   const outer = pick(random, [
     { name: 'sgd', learningRate: 1, momentum: 0 },
     { name: 'nesterov', learningRate: 0.7, momentum: 0.9 },
   ] as const);
-  const viewMs = 400 + random.below(1600);
+  // a view is some messages one after the other, each with its latency, jitter and disk: shorter ones never decide
+  const viewMs = Math.max(400, VIEW_LATENCIES_MIN * latencyMs) + random.below(1600);
   const timing = {
     graceMs: 200 + random.below(2000),
     viewMs,
@@ -118,6 +122,8 @@ function drawFaults(random: RandomStream, plan: Plan): Fault[] {
   return faults.sort((a, b) => a.atMs - b.atMs);
 }
 
+/** A view takes at least so many one-way latencies. */
+const VIEW_LATENCIES_MIN = 6;
 /** A round's inner steps take at least so many one-way latencies. */
 const ROUND_LATENCIES_MIN = 10;
 

@@ -6,15 +6,20 @@ const TRIES_MAX = 120;
 
 /**
  * Takes faults away, by halves and then one by one, as long as the same checker still fails.
+ * @param run plays a plan
  * @returns the plan with those that are left, and how it failed
  */
-export async function shrink(plan: Plan, failed: Outcome): Promise<{ plan: Plan; outcome: Outcome }> {
+export async function shrink(
+  plan: Plan,
+  failed: Outcome,
+  run: (plan: Plan) => Promise<Outcome> = (each) => new Swarm(each).run(),
+): Promise<{ plan: Plan; outcome: Outcome }> {
   let [best, outcome] = [plan, failed];
   let tries = TRIES_MAX;
   const stillFails = async (faults: Fault[]): Promise<boolean> => {
     tries--;
     const smaller = { ...plan, faults };
-    const again = await new Swarm(smaller).run();
+    const again = await run(smaller);
     if (again.failure?.checker !== failed.failure?.checker) return false;
     [best, outcome] = [smaller, again];
     return true;
