@@ -281,22 +281,16 @@ export class Peer {
   }
 
   async #apply(effect: Effect & { type: 'apply' }): Promise<void> {
-    const { entry, block, final, state } = effect;
+    const { entry, block, final, state, keep } = effect;
     const updates = entry.block.updates.map(({ payload, size, tokens }) => ({ payload, size, tokens }));
     const place = entry.block.updates.findIndex(({ author }) => author === this.#c.signer.self);
     for (const { payload, size } of updates) this.#payloads.need(payload, size, state.round);
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
     const evaluateAll = rounds !== null && state.round >= rounds;
-    const applied = await this.#c.worker.apply({
-      base: entry.block.base,
-      block,
-      updates,
-      own: place < 0 ? undefined : place,
-      final,
-      state,
-      evaluateAll,
-    });
+    const own = place < 0 ? undefined : place;
+    const { base } = entry.block;
+    const applied = await this.#c.worker.apply({ base, block, updates, own, final, keep, state, evaluateAll });
     this.#telling.applied(applied.valLoss);
     const { snapshot, snapshotBytes, open } = applied;
     this.#give({ type: 'applied', block, snapshot, snapshotBytes });
@@ -305,13 +299,13 @@ export class Peer {
     await this.#payloads.dropOld(state.round);
   }
 
-  async #restore({ state, block, holders, included }: Effect & { type: 'restore' }): Promise<void> {
+  async #restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): Promise<void> {
     const startedMs = performance.now();
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     this.#telling.phase('fetching', state.round);
     try {
       await this.#payloads.fetchBlob(snapshot, holders);
-      const applied = await this.#c.worker.restore(state, block, included);
+      const applied = await this.#c.worker.restore(state, block, { included, keep });
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);

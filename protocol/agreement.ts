@@ -108,6 +108,13 @@ export class Agreement {
     return undefined;
   }
 
+  /** Blocks that may yet be decided: earlier views are nullified, or their block is the one that is locked. */
+  candidates(): Block[] {
+    const locked = this.lockedBlock();
+    const proposed = this.hasVoted('notarize') ? this.proposal : undefined;
+    return [...(locked ? [locked.block] : []), ...(proposed ? [proposed.block] : [])];
+  }
+
   /** As leader of the current view: proposes the locked block, or the fresh one where none is locked. */
   propose(fresh: Block | undefined): void {
     const self = this.#init.signer.self;

@@ -25,6 +25,8 @@ export interface Head {
   tokens: number;
   /** tokens in unfinal rounds since the last certified block: what decides between two unfinal branches */
   unfinalTokens: number;
+  /** heights of the blocks at which peers came or went, as far back as a request may be: older ones are done with */
+  changes: ReadonlyMap<PeerId, number>;
 }
 
 /** Up to this many peers all vote; above, a committee does. */
@@ -67,6 +69,7 @@ function makeFirstHead(genesis: Genesis, run: Hash): Head {
     cursor: 0,
     tokens: 0,
     unfinalTokens: 0,
+    changes: new Map(),
   };
 }
 
@@ -96,6 +99,7 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
     tip: blockHash(block),
     roster,
     committee: final ? committeeOf(genesis.seed, height, roster) : head.committee,
+    changes: changesAfter(head, block.height, roster),
   };
   if (block.kind === 'membership') {
     const started = head.places.length > 0;
@@ -111,6 +115,14 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
     tokens: head.tokens + tokens,
     unfinalTokens: final ? 0 : head.unfinalTokens + tokens,
   };
+}
+
+function changesAfter({ roster: before, changes }: Head, height: number, after: readonly Member[]): Head['changes'] {
+  const [old, now] = [new Set(peersOf(before)), new Set(peersOf(after))];
+  const changed = [...old, ...now].filter((peer) => old.has(peer) !== now.has(peer));
+  const kept = [...changes].filter(([, at]) => at + REQUEST_AGE_MAX >= height);
+  if (changed.length === 0 && kept.length === changes.size) return changes;
+  return new Map([...kept, ...changed.map((peer): [PeerId, number] => [peer, height])]);
 }
 
 /** What a head says of the agreed state there: all but its snapshot. */
@@ -222,19 +234,25 @@ export function isCredible(head: Head, members: readonly PeerId[] | null, quorum
   return voters.length > faultsTolerated(head.committee.length);
 }
 
-/** A join or leave request older than this many rounds or heights may be a replay. */
-export const REQUEST_AGE_MAX = 64;
+/** A join or leave request older than this many heights may be a replay. */
+const REQUEST_AGE_MAX = 64;
+
+/** Whether a request to come or go may take effect after a head: it is new, and newer than its author's last change. */
+export function isTimely(head: Head, { author, height }: { author: PeerId; height: number }): boolean {
+  const next = head.height + 1;
+  return height <= next && height + REQUEST_AGE_MAX >= next && height > (head.changes.get(author) ?? 0);
+}
 
 function checkRequests({ run, signer }: ChainContext, head: Head, block: Block): void {
   const roster = new Set(peersOf(head.roster));
   if (!ascending(block.joins.map((join) => join.author))) throw fault('joins out of order or repeated');
   for (const join of block.joins) {
-    const fresh = join.round + REQUEST_AGE_MAX >= block.round && !roster.has(join.author);
+    const fresh = isTimely(head, join) && !roster.has(join.author);
     if (!fresh || !signedBy(signer, join.author, joinBytes(run, join), join.signature)) throw fault('a void join');
   }
   if (!ascending(block.leaves.map((leave) => leave.author))) throw fault('leaves out of order or repeated');
   for (const leave of block.leaves) {
-    const fresh = leave.height + REQUEST_AGE_MAX >= block.height && roster.has(leave.author);
+    const fresh = isTimely(head, leave) && roster.has(leave.author);
     if (!fresh || !signedBy(signer, leave.author, leaveBytes(run, leave), leave.signature)) throw fault('a void leave');
   }
   if (block.leaves.length >= roster.size + block.joins.length) throw fault('nobody would be left');

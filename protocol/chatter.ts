@@ -62,7 +62,7 @@ export class Chatter {
     this.#core.wakeAt(nowMs + this.#pauseMs);
     this.#tellSome();
     const messages = this.standing(agreement, round);
-    if (outside) messages.push(this.#membership.joinMessage(applied.state.round));
+    if (outside) messages.push(this.#membership.joinMessage());
     if (leaving) messages.push(this.#membership.leaveMessage());
     for (const message of messages) this.#core.emit({ type: 'broadcast', message });
     if (behind) this.#sync.askInTurn(false);

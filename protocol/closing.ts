@@ -61,8 +61,10 @@ export class Closing {
       return undefined;
     }
     this.#readySinceMs ??= nowMs;
-    // a block notarized in an earlier view is most likely being finalized: repeating it at once would be noise
-    const proposeAtMs = locked ? this.#viewSinceMs + this.#viewMs(agreement) / 2 : this.#readySinceMs;
+    // a block notarized in an earlier view is most likely being finalized: repeating it at once would be noise; after some
+    // views it is not, and the whole view may be needed
+    const wait = locked !== undefined && agreement.view <= LOCKED_VIEWS_PATIENT;
+    const proposeAtMs = wait ? this.#viewSinceMs + this.#viewMs(agreement) / 2 : this.#readySinceMs;
     if (nowMs >= proposeAtMs) this.#propose(agreement, applied, kind, round);
     else this.#core.wakeAt(proposeAtMs);
     this.#notarizeIfSound(agreement, applied);
@@ -158,4 +160,6 @@ export class Closing {
 }
 
 const DOUBLINGS_MAX = 5;
+/** Views of a height in which a leader waits before it repeats a locked block. */
+const LOCKED_VIEWS_PATIENT = 3;
 const VIEW_MS_MAX = 60_000;

@@ -6,7 +6,7 @@ import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { type Message, type MessageOf, statusFields } from './messages.ts';
 import { statusBytes } from './signing.ts';
-import type { AgreedState } from './wire.ts';
+import type { AgreedState, Block } from './wire.ts';
 
 /** The agreed state that this peer holds, and where on its branch that is. */
 export interface Applied {
@@ -26,6 +26,10 @@ export class Core {
   readonly states = new Map<Hash, AgreedState>();
   nowMs = 0;
   #unsaved: { block: Hash; state: AgreedState } | undefined;
+  /** blocks that the next height may yet be decided with */
+  candidates: () => readonly Block[] = () => [];
+  /** tips of the states that the driver was told to keep */
+  #kept: ReadonlySet<Hash> = new Set();
   #effects: Effect[] = [];
   #status: { standing: string; message: Message } | undefined;
   #wakeAtMs = Number.POSITIVE_INFINITY;
@@ -100,10 +104,40 @@ export class Core {
     if (this.#unsaved?.block !== block) return;
     this.states.set(block, this.#unsaved.state);
     this.#unsaved = undefined;
+    const newest = [...this.states.keys()].slice(-LIMITS.snapshotsKept);
     for (const tip of this.states.keys()) {
-      if (this.states.size <= LIMITS.snapshotsKept) break;
-      this.states.delete(tip);
+      if (!newest.includes(tip) && !this.#kept.has(tip)) this.states.delete(tip);
     }
+  }
+
+  /**
+   * Snapshots that must stay when the next state comes, however old: those of states that this peer, or others, may have
+   * to come back to.
+   */
+  keepNeeded(): Hash[] {
+    this.#kept = this.#needed();
+    return [...this.#kept].map((tip) => this.states.get(tip)!.snapshot);
+  }
+
+  /**
+   * The newest state that is final, and those that blocks which may yet be decided build on: of such a block's voters,
+   * more than f are correct and were at that state when they voted. By tip, among `states`.
+   */
+  #needed(): Set<Hash> {
+    const { branch } = this;
+    const needed = new Set<Hash>();
+    const add = (below: number): void => {
+      for (let position = below; position >= 0; position--) {
+        const { tip } = branch.heads[position]!;
+        if (this.states.has(tip)) return void needed.add(tip);
+      }
+    };
+    add(branch.entries.findLastIndex((entry) => entry.block.members === null) + 1);
+    for (const { previous } of this.candidates()) {
+      if (this.states.has(previous)) needed.add(previous);
+      else add(branch.find(previous));
+    }
+    return needed;
   }
 
   /** The whole branch is in the state: nothing is left to apply. */

@@ -56,9 +56,16 @@ export type Effect =
   | { type: 'initialize' }
   /**
    * fetch this snapshot, make it the agreed state, answer `restored`; own work that is not in it returns to the residual.
-   * `included` are own updates that the history up to there has taken up
+   * `included` are own updates that the history up to there has taken up; `keep` as for `apply`
    */
-  | { type: 'restore'; state: AgreedState; block: Hash; holders: PeerId[]; included: OwnIncluded[] }
+  | {
+      type: 'restore';
+      state: AgreedState;
+      block: Hash;
+      holders: PeerId[];
+      included: OwnIncluded[];
+      keep: Hash[];
+    }
   /** train from the agreed state, encode, answer `trained` */
   | { type: 'train'; round: number; base: Hash; firstPosition: number; steps: number; firstStep: number }
   /** others wait: stop after the current inner step and contribute what is there */
@@ -71,8 +78,18 @@ export type Effect =
    * `payload`
    */
   | { type: 'take'; headers: readonly MessageOf<'header'>[] }
-  /** stop training if still at it (its change becomes residual), decode, average, take the outer step, answer `applied` */
-  | { type: 'apply'; entry: Entry; block: Hash; final: boolean; state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'> }
+  /**
+   * stop training if still at it (its change becomes residual), decode, average, take the outer step, answer `applied`;
+   * `keep` are snapshots to serve and restore from still, beside the newest `LIMITS.snapshotsKept`
+   */
+  | {
+      type: 'apply';
+      entry: Entry;
+      block: Hash;
+      final: boolean;
+      state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
+      keep: Hash[];
+    }
   | { type: 'request-history'; peer: PeerId; fromHeight: number; skip: number }
   /** send a `wake` event at this time or soon after; replaces the earlier one, which stands as long as none comes */
   | { type: 'wake'; atMs: number }

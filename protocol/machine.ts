@@ -1,6 +1,6 @@
 import { Agreement } from './agreement.ts';
 import { Announced } from './announced.ts';
-import { factsAt, stateAt } from './chain.ts';
+import { factsAt, rootOf, stateAt } from './chain.ts';
 import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
 import { Core } from './core.ts';
@@ -12,7 +12,7 @@ import type { Hash } from './hash.ts';
 import { branchFromLog } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { isMember, Membership } from './membership.ts';
-import type { History } from './messages.ts';
+import type { History, MessageOf } from './messages.ts';
 import { Payloads } from './payloads.ts';
 import { Post, type Present } from './post.ts';
 import { decodeRecord } from './record.ts';
@@ -72,6 +72,7 @@ export class Machine {
     this.#ending = new Ending(this.#core, this.#membership, this.#chatter);
     this.#closing = new Closing(this.#core, this.#membership, this.#payloads, this.#unfinal);
     this.#present = { agreement: this.#newAgreement(), round: undefined };
+    this.#core.candidates = () => this.#present.agreement.candidates();
     this.#post = new Post({
       core: this.#core,
       present: this.#present,
@@ -172,7 +173,7 @@ export class Machine {
     const { round } = this.#present;
     if (round?.base !== event.base || round.own) return;
     const header = round.announce(event.update, event.inline);
-    this.#announced.note(header);
+    this.#noteAnnounced(header);
     this.#persist();
     this.#chatter.said();
     this.#core.emit({ type: 'broadcast', message: header });
@@ -313,7 +314,8 @@ export class Machine {
     if (payloads !== 'held') return;
     this.#applying = blockHash(block);
     const state = factsAt(this.#core.branch.heads[applied.position + 1]!);
-    this.#core.emit({ type: 'apply', entry, block: this.#applying, final: block.members === null, state });
+    const [final, keep] = [block.members === null, this.#core.keepNeeded()];
+    this.#core.emit({ type: 'apply', entry, block: this.#applying, final, state, keep });
   }
 
   #startRound(): void {
@@ -376,9 +378,13 @@ export class Machine {
     this.#core.emit({ type: 'persist', record: { ...agreement.record(), headers: this.#announced.all() } });
   }
 
+  #noteAnnounced(header: MessageOf<'header'>): void {
+    this.#announced.note(header, new Set([...this.#core.states.values()].map(rootOf)));
+  }
+
   #restoreRecord(bytes: Uint8Array): void {
     const record = decodeRecord(bytes, this.run, this.#core.context.signer);
-    for (const header of record.headers) this.#announced.note(header);
+    for (const header of record.headers) this.#noteAnnounced(header);
     if (record.height === this.#present.agreement.height) this.#present.agreement.restore(record);
   }
 

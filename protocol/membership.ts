@@ -1,4 +1,4 @@
-import { type Head, REQUEST_AGE_MAX } from './chain.ts';
+import { type Head, isTimely } from './chain.ts';
 import type { Core } from './core.ts';
 import { comparePeers, type PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
@@ -86,18 +86,20 @@ export class Membership {
   }
 
   onJoin(join: Join): void {
+    if (join.height < (this.#joins.get(join.author)?.height ?? 0)) return;
     this.#changes++;
     if (this.#joins.size < LIMITS.pendingJoinsMax || this.#joins.has(join.author)) this.#joins.set(join.author, join);
   }
 
   onLeave(leave: Leave): void {
+    if (leave.height < (this.#leaves.get(leave.author)?.height ?? 0)) return;
     this.#changes++;
     if (isMember(this.#core.branch.head, leave.author)) this.#leaves.set(leave.author, leave);
   }
 
-  joinMessage(round: number) {
+  joinMessage() {
     const { run, signer } = this.#core.context;
-    const unsigned = { author: signer.self, round, attempt: this.#attempts++ };
+    const unsigned = { author: signer.self, height: this.#core.branch.head.height + 1, attempt: this.#attempts++ };
     const join = { ...unsigned, signature: signer.sign(joinBytes(run, unsigned)) };
     return { type: 'join', run, join } as const;
   }
@@ -121,12 +123,12 @@ export class Membership {
   #lookForRequests(head: Head, joins: boolean): boolean {
     let leaving = 0;
     for (const leave of this.#leaves.values()) {
-      if (isMember(head, leave.author) && leave.height + REQUEST_AGE_MAX > head.height) leaving++;
+      if (isMember(head, leave.author) && isTimely(head, leave)) leaving++;
     }
     if (leaving > 0 && leaving < head.roster.length) return true; // somebody has to stay
     if (!joins || head.roster.length >= LIMITS.rosterMax) return false;
     for (const join of this.#joins.values()) {
-      if (!isMember(head, join.author) && join.round + REQUEST_AGE_MAX >= head.round) return true;
+      if (!isMember(head, join.author) && isTimely(head, join)) return true;
     }
     return false;
   }
@@ -135,11 +137,11 @@ export class Membership {
   requests(head: Head): Pick<Block, 'joins' | 'leaves'> {
     const roster = new Set(peersOf(head.roster));
     const joins = [...this.#joins.values()]
-      .filter((join) => !roster.has(join.author) && join.round + REQUEST_AGE_MAX >= head.round)
+      .filter((join) => !roster.has(join.author) && isTimely(head, join))
       .sort((a, b) => comparePeers(a.author, b.author))
       .slice(0, Math.max(0, Math.min(LIMITS.blockJoinsMax, LIMITS.rosterMax - roster.size)));
     const leaves = [...this.#leaves.values()]
-      .filter((leave) => roster.has(leave.author) && leave.height + REQUEST_AGE_MAX > head.height)
+      .filter((leave) => roster.has(leave.author) && isTimely(head, leave))
       .sort((a, b) => comparePeers(a.author, b.author));
     if (leaves.length >= roster.size + joins.length) leaves.length = 0; // somebody has to stay
     return { joins, leaves };
@@ -151,8 +153,12 @@ export class Membership {
     for (const peer of came) this.#report(peer, 'joined');
     for (const peer of went) this.#report(peer, this.#leaves.has(peer) ? 'left' : 'evicted');
     this.#changes++;
-    for (const peer of this.#joins.keys()) if (isMember(after, peer)) this.#joins.delete(peer);
-    for (const peer of this.#leaves.keys()) if (!isMember(after, peer)) this.#leaves.delete(peer);
+    for (const [peer, join] of this.#joins) {
+      if (isMember(after, peer) || !isTimely(after, join)) this.#joins.delete(peer);
+    }
+    for (const [peer, leave] of this.#leaves) {
+      if (!isMember(after, peer) || !isTimely(after, leave)) this.#leaves.delete(peer);
+    }
   }
 
   #report(peer: PeerId, change: 'joined' | 'left' | 'evicted'): void {

@@ -169,12 +169,14 @@ const historyRequestSchema = z.strictObject({
   /** entries after that height's certified block that the asker already has */
   skip: wireCount(2 ** 40),
 });
+/** States that a peer keeps beside the newest: the last final one, and what two open blocks build on. */
+const STATES_NEEDED_MAX = 3;
 const historySchema = z.strictObject({
   run: wireHash,
   entries: z.array(wireEntry).max(LIMITS.historyEntriesMax),
   /** whether entries were left out for size: ask again from the last height */
   more: z.boolean(),
-  states: z.array(wireState).max(LIMITS.snapshotsKept + 1),
+  states: z.array(wireState).max(LIMITS.snapshotsKept + STATES_NEEDED_MAX),
 });
 export type History = z.infer<typeof historySchema>;
 

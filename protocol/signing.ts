@@ -26,7 +26,7 @@ export function updateBytes(run: Hash, round: number, base: Hash, update: Omit<U
 }
 
 export function joinBytes(run: Hash, join: Omit<Join, 'signature'>): Uint8Array {
-  return encodeCanonical(['outerloop/join', run, join.author, join.round, join.attempt]);
+  return encodeCanonical(['outerloop/join', run, join.author, join.height, join.attempt]);
 }
 
 export function leaveBytes(run: Hash, leave: Omit<Leave, 'signature'>): Uint8Array {

@@ -157,7 +157,7 @@ export class Sync {
       return own ? [{ payload: own.payload, final: i <= certified }] : [];
     });
     this.restoring = { block, state };
-    this.#core.emit({ type: 'restore', state, block, holders, included });
+    this.#core.emit({ type: 'restore', state, block, holders, included, keep: this.#core.keepNeeded() });
   }
 
   /** The branch that was told, checked, when there is something better in it. */

@@ -48,6 +48,8 @@ export class Unfinal {
     const members = block.members ?? [];
     if (block.previous !== this.#core.branch.head.tip) return;
     if (!members.includes(author) || !members.includes(this.#core.self)) return;
+    // the first one for a tip gives its leader time to bring it home, the next ones are part of that
+    if (this.#proposal?.block.previous !== block.previous) this.#waitingSinceMs = this.#core.nowMs;
     this.#proposal = proposal;
   }
 
@@ -93,15 +95,18 @@ export class Unfinal {
       this.#tip = branch.head.tip;
       this.#waitingSinceMs = nowMs;
       this.#attempt = undefined;
+      if (this.#proposal?.block.previous !== this.#tip) this.#proposal = undefined;
     }
     if (this.#attempt && nowMs >= this.#attempt.sinceMs + viewMs) this.#giveUpOnSilent(this.#attempt);
     const live = peersOf(branch.head.roster).filter((peer) => this.#membership.isLive(peer));
     const leader = live[round.round % live.length]!;
     if (leader === this.#core.self) {
       if (!this.#attempt && round.held().length > 0) this.#propose(round, live);
-    } else if (!this.#proposal && nowMs >= this.#waitingSinceMs + 2 * viewMs) {
+    } else if (nowMs >= this.#waitingSinceMs + 2 * viewMs) {
+      // silent, or gone with its proposal
       this.#membership.absent.add(leader);
       this.#waitingSinceMs = nowMs;
+      this.#proposal = undefined;
     }
     this.#core.wakeAt((this.#attempt?.sinceMs ?? this.#waitingSinceMs + viewMs) + viewMs);
     this.#endorse();

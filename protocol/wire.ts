@@ -39,8 +39,8 @@ export type Update = z.infer<typeof wireUpdate>;
 
 export const wireJoin = z.strictObject({
   author: wirePeer,
-  /** the joiner's round when it asked; an old request cannot be replayed */
-  round: wireRound,
+  /** the height at which the joiner asked; an old request cannot be replayed */
+  height: wireRound,
   /** how often it asked before: gossip carries the same bytes only once, so each time they are others */
   attempt: wireCount(1_000_000),
   signature: wireSignature,

@@ -181,6 +181,12 @@ export class BlobLibrary {
     if (shelf.holders.size === 0) this.#shelves.delete(blob);
   }
 
+  /** A payload that the peer has is needed as long as those of this round. */
+  refile(peer: number, blob: Hash, round: number): void {
+    const shelf = this.#shelves.get(blob);
+    if (shelf && this.#holds(peer, shelf)) this.#hold(peer, this.#file(shelf, round));
+  }
+
   /** The peer's disk drops the payloads of all rounds before this one. */
   dropPayloads(peer: number, before: number): void {
     this.#droppedBefore[peer] = before;

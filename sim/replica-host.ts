@@ -9,6 +9,8 @@ export interface Settled {
   /** the snapshot itself, from the first peer that comes to it */
   bytes: Uint8Array | null;
   version: number;
+  /** payloads of own updates that must stay on the disk */
+  open: Hash[];
 }
 
 export interface Contribution {

@@ -89,8 +89,8 @@ export interface SeatObserver {
   onWork(peer: number, agreed: Float32Array, local: Float32Array): void;
   /** a training has come to its end, whether or not something of use was learned */
   onTrained(peer: number): void;
-  /** what the disk has from this version on */
-  onSave(peer: number, version: number, replica: Replica): void;
+  /** what the disk has from this version on; `pending` is the payload of the replica's pending update */
+  onSave(peer: number, version: number, replica: Replica, pending: Hash | undefined): void;
   onRestart(peer: number, version: number): void;
 }
 
@@ -214,6 +214,7 @@ export class Seat<Optimizer> {
     const { model, seed } = this.#genesis;
     const run = runIdOf(this.#genesis);
     this.#replica.adopt(initialParameters(model, seed), new Float32Array(this.#replica.outerState.length));
+    this.#updates.restored([]);
     return this.#settle(run);
   }
 
@@ -306,13 +307,16 @@ export class Seat<Optimizer> {
   #save(agreed: Agreed, bytes: Uint8Array | null): Settled {
     this.#agreed = agreed;
     const version = ++this.#version;
-    const own = this.#replica.exportOwn();
-    this.#observer?.onSave(this.#peer, version, this.#replica);
+    const work = this.#replica.exportOwn();
+    this.#observer?.onSave(this.#peer, version, this.#replica, this.#updates.pending?.id);
     const updates = this.#updates.export();
     const kept = new Set([...updates.open, ...(updates.pending ? [updates.pending] : [])].map(({ id }) => id));
     for (const id of this.#payloads.keys()) if (!kept.has(id)) this.#payloads.delete(id);
-    this.#saved.push({ version, agreed, own, updates, payloads: new Map(this.#payloads) });
+    this.#saved.push({ version, agreed, own: work, updates, payloads: new Map(this.#payloads) });
     if (this.#saved.length > SAVED_KEPT) this.#saved.shift();
-    return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes, version };
+    const open = updates.open.map(({ id }) => id);
+    // watched: never leave it to another peer to have the bytes
+    const content = bytes ?? (this.#observer ? this.#replica.snapshotBytes() : null);
+    return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes: content, version, open };
   }
 }

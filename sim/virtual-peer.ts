@@ -256,7 +256,7 @@ export class VirtualPeer implements Endpoint {
     const { genesis, host } = this.#world;
     const { storage, machine } = this.#running!;
     const state = factsAt(firstHead(genesis, machine.run));
-    storage.settle(host.initialize(this.index), { block: machine.run, state, answer: 'restored' });
+    storage.settle(host.initialize(this.index), { block: machine.run, state, answer: 'restored', keep: [] });
   }
 
   /** One timer at most: a later wish moves it when it fires, an earlier one now. */

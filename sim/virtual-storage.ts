@@ -14,6 +14,8 @@ interface Target {
   block: Hash;
   state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
   answer: 'applied' | 'restored';
+  /** snapshots that must stay, beside the newest */
+  keep: readonly Hash[];
 }
 
 /** Payloads and agreed states of one process: fetched, checked, applied, kept on its disk. */
@@ -38,7 +40,7 @@ export class VirtualStorage {
     if (taken.length > 0) this.#process.give({ type: 'taken', headers: taken, refused });
   }
 
-  apply({ entry, block, final, state }: Effect & { type: 'apply' }): void {
+  apply({ entry, block, final, state, keep }: Effect & { type: 'apply' }): void {
     const { world, index, id } = this.#process;
     const { host, ledger, kernel } = world;
     this.#training.stop();
@@ -50,10 +52,11 @@ export class VirtualStorage {
       block,
       state,
       answer: 'applied',
+      keep,
     });
   }
 
-  restore({ state, block, holders, included }: Effect & { type: 'restore' }): void {
+  restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): void {
     const { world, index } = this.#process;
     const { library, host, ledger, kernel } = world;
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
@@ -66,7 +69,7 @@ export class VirtualStorage {
       if (!bytes) return failed('E_BLOB_UNAVAILABLE');
       this.#training.stop();
       const restored = host.restore(index, { id, bytes }, included).catch(refusalOf);
-      this.settle(restored, { block, state, answer: 'restored' }, failed);
+      this.settle(restored, { block, state, answer: 'restored', keep }, failed);
     });
   }
 
@@ -83,25 +86,31 @@ export class VirtualStorage {
     );
   }
 
-  #keep({ snapshot, snapshotBytes, bytes, version }: Settled, { block, state }: Target): void {
+  #keep({ snapshot, snapshotBytes, bytes, version }: Settled, { block, state, keep }: Target): void {
     const { world, index, disk } = this.#process;
     const { library } = world;
     if (bytes) library.put(index, snapshot, bytes);
     else library.hold(index, snapshot);
     disk.version = version;
     disk.snapshots = [...disk.snapshots.filter((other) => other !== snapshot), snapshot];
-    while (disk.snapshots.length > LIMITS.snapshotsKept) library.drop(index, disk.snapshots.shift()!);
+    const newest = disk.snapshots.slice(-LIMITS.snapshotsKept);
+    const kept = disk.snapshots.filter((each) => keep.includes(each) || newest.includes(each));
+    for (const each of disk.snapshots) if (!kept.includes(each)) library.drop(index, each);
+    disk.snapshots = kept;
     disk.applied = { block, state: { ...state, snapshot, snapshotBytes } };
   }
 
-  #tell({ snapshot, snapshotBytes }: Settled, { block, state, answer }: Target): void {
+  #tell({ snapshot, snapshotBytes, open }: Settled, { block, state, answer }: Target): void {
     const { world, index } = this.#process;
     world.ledger.turn(index, 'waiting', world.kernel.nowMs);
     if (answer === 'restored') this.#process.give({ type: 'restored', snapshot, snapshotBytes, error: null });
     else {
       this.#process.give({ type: 'applied', block, snapshot, snapshotBytes });
-      this.#process.give({ type: 'saved', block });
+      // where states are computed once for all, the bytes may be gone with the last peer that had them
+      if (world.library.has(index, snapshot)) this.#process.give({ type: 'saved', block });
     }
+    // those that may still count move on to the newest round, which is dropped last
+    for (const payload of open) world.library.refile(index, payload, state.round);
     world.library.dropPayloads(index, state.round - LIMITS.payloadRoundsKept);
   }
 

@@ -75,7 +75,7 @@ function describeMessage(message: Message): string {
     case 'header':
       return `header ${message.round} ${short(message.base)} ${short(message.update.payload)}`;
     case 'join':
-      return `join ${short(message.join.author)} ${message.join.round}`;
+      return `join ${short(message.join.author)} ${message.join.height}`;
     case 'leave':
       return `leave ${short(message.leave.author)} ${message.leave.height}`;
     case 'proposal':

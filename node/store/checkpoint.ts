@@ -107,13 +107,16 @@ function* withHash(parts: readonly Uint8Array[]): Generator<Uint8Array> {
 }
 
 /**
- * Removes all but the newest `keep` up to `round`, and those of later rounds: they are of a history that was given up
- * when this peer adopted another, and must not be what it wakes up with. To be called after saving `round`.
+ * Removes all but the newest up to `round`, those named, and those of later rounds: they are of a history that was given
+ * up when this peer adopted another, and must not be what it wakes up with. To be called after saving `round`.
+ * @param also paths that stay, if they are not of later rounds
  * @returns the files that went
  */
-export function pruneCheckpoints(folder: string, round: number, keep: number = LIMITS.snapshotsKept): string[] {
+export function pruneCheckpoints(folder: string, round: number, also: readonly string[] = []): string[] {
   const rounds = checkpointRounds(folder);
-  const kept = new Set(rounds.filter((other) => other <= round).slice(0, keep));
+  const past = rounds.filter((other) => other <= round);
+  const named = past.filter((other) => also.includes(checkpointPath(folder, other)));
+  const kept = new Set([...past.slice(0, LIMITS.snapshotsKept), ...named]);
   const files = rounds.filter((other) => !kept.has(other)).map((other) => checkpointPath(folder, other));
   for (const file of files) rmSync(file, { force: true });
   return files;

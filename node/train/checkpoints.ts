@@ -8,7 +8,13 @@ import type { Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { type BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
 import { nativeSha256 } from '../store/blobs.ts';
-import { loadNewestCheckpoint, pruneCheckpoints, type SavedCheckpoint, saveCheckpoint } from '../store/checkpoint.ts';
+import {
+  type Checkpoint,
+  loadNewestCheckpoint,
+  pruneCheckpoints,
+  type SavedCheckpoint,
+  saveCheckpoint,
+} from '../store/checkpoint.ts';
 import type { Engine } from './engine.ts';
 import { bytesOf, ownBytes } from './own-work.ts';
 
@@ -45,6 +51,13 @@ export interface CheckpointComponents {
   updates: OwnUpdates;
 }
 
+interface Begun {
+  block: Hash;
+  state: AgreedState;
+  manifest: BlobManifest;
+  keep: readonly Hash[];
+}
+
 const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
 
 /**
@@ -78,8 +91,11 @@ export class Checkpoints {
     this.#saving = Promise.resolve(null);
   }
 
-  /** Begins to write the replica as it is; `saved` tells of the end. */
-  async begin(block: Hash, state: AgreedState, manifest: BlobManifest): Promise<void> {
+  /**
+   * Begins to write the replica as it is; `saved` tells of the end.
+   * @param keep snapshots that must stay, beside the newest
+   */
+  async begin({ block, state, manifest, keep }: Begun): Promise<void> {
     const { engine, replica } = this.#c;
     const { m, v } = this.#moments;
     const updates = await engine.readOptimizer({ m, v });
@@ -94,7 +110,8 @@ export class Checkpoints {
     vectors.set('m', m).set('v', v);
     const own = this.#c.updates.export();
     const meta = encodeCanonical({ block, state, own, updates } satisfies SavedMeta);
-    this.#saving = this.#save(state.round, meta, vectors, manifest);
+    const kept = [...this.#manifests].filter(([, snapshot]) => keep.includes(snapshot)).map(([path]) => path);
+    this.#saving = this.#save({ round: state.round, meta, vectors }, manifest, kept);
     this.#saving.catch(() => undefined); // told to whoever asks for it
   }
 
@@ -119,15 +136,10 @@ export class Checkpoints {
     return { applied: { block, state }, snapshot, warnings };
   }
 
-  async #save(
-    round: number,
-    meta: Uint8Array,
-    vectors: Map<string, Float32Array>,
-    manifest: BlobManifest,
-  ): Promise<SnapshotFile> {
+  async #save(checkpoint: Checkpoint, manifest: BlobManifest, kept: readonly string[]): Promise<SnapshotFile> {
     const { folder } = this.#c;
-    const saved = await saveCheckpoint(folder, { round, meta, vectors });
-    return this.#serve(saved, manifest, pruneCheckpoints(folder, round));
+    const saved = await saveCheckpoint(folder, checkpoint);
+    return this.#serve(saved, manifest, pruneCheckpoints(folder, checkpoint.round, kept));
   }
 
   /** For this thread too: it may have to go back to a state that it has left. */

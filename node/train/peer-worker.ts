@@ -72,6 +72,8 @@ export interface ApplyRequest {
   /** place of this peer's update among them: another author may have named the same payload */
   own: number | undefined;
   final: boolean;
+  /** snapshots that must stay, beside the newest */
+  keep: readonly Hash[];
   state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
   /** measure on the whole validation split, as after the last round */
   evaluateAll: boolean;
@@ -147,18 +149,27 @@ export class PeerWorker {
       initialParameters(this.#genesis.model, this.#genesis.seed),
       new Float32Array(this.#replica.outerState.length),
     );
+    this.#updates.restored([]);
     const run = runIdOf(this.#genesis);
-    const settled = await this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run, true);
+    const settled = await this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run, {
+      due: true,
+      keep: [],
+    });
     await this.#checkpoints.saved;
     return settled;
   }
 
   /**
    * Makes a fetched snapshot the agreed state.
-   * @param included own updates that are in it
+   * @param own.included own updates that are in it
+   * @param own.keep snapshots that must stay, beside the newest
    * @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
    */
-  async restore(state: AgreedState, block: Hash, included: readonly OwnIncluded[]): Promise<AppliedState> {
+  async restore(
+    state: AgreedState,
+    block: Hash,
+    { included, keep }: { included: readonly OwnIncluded[]; keep: readonly Hash[] },
+  ): Promise<AppliedState> {
     await this.#quiet();
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
@@ -172,7 +183,7 @@ export class PeerWorker {
       throw error;
     }
     this.#payload = null;
-    const settled = await this.#settle(state, block, true);
+    const settled = await this.#settle(state, block, { due: true, keep });
     await this.#checkpoints.saved;
     return settled;
   }
@@ -229,7 +240,7 @@ export class PeerWorker {
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
     const { round } = state;
     const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
-    const applied = await this.#settle(state, request.block, due);
+    const applied = await this.#settle(state, request.block, { due, keep: request.keep });
     return { ...applied, valLoss: await this.#evaluate(request.state.round, request.evaluateAll) };
   }
 
@@ -316,14 +327,18 @@ export class PeerWorker {
   }
 
   /** Hashes the agreed state, begins a checkpoint where one is due, and takes up own work saved for this very state. */
-  async #settle(target: AgreedState, block: Hash, due: boolean): Promise<AppliedState> {
+  async #settle(
+    target: AgreedState,
+    block: Hash,
+    { due, keep }: { due: boolean; keep: readonly Hash[] },
+  ): Promise<AppliedState> {
     const manifest = blobManifest(this.#replica.snapshotBytes(), nativeSha256);
     if (target.snapshot) assert(target.snapshot === manifest.id, 'a restored snapshot hashes to its name');
     const state = { ...target, snapshot: manifest.id, snapshotBytes: manifest.size };
     this.#root = rootOf(state);
     this.#round = state.round;
     if (this.#ownLater?.base === this.#root) await this.#takeOwn(this.#ownLater);
-    if (due) await this.#checkpoints.begin(block, state, manifest);
+    if (due) await this.#checkpoints.begin({ block, state, manifest, keep });
     else this.#checkpoints.skip();
     const { open } = this.#updates;
     return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, open };

@@ -2,24 +2,33 @@ import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { Message } from '../../protocol/messages.ts';
 import { blockHash } from '../../protocol/signing.ts';
-import type { Certificate } from '../../protocol/wire.ts';
+import type { Certificate, Entry } from '../../protocol/wire.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
 
 /**
  * No two certified blocks of a height, no two final roots of a round, on any peers, ever. And what that follows from: no
- * two notarized blocks of a view, and no view that is both nullified and finalized.
+ * two notarized blocks of a view, no view that is both nullified and finalized, and no block notarized after another one
+ * was finalized.
  */
 export class AgreementChecker implements Checker {
   readonly #decided = new Map<number, Hash>();
   readonly #roots = new Map<number, Hash>();
+  /** who has a block in its history: what one peer alone had, and a crash took before it was durable, never was */
+  readonly #holders = new Map<Hash, Set<number>>();
   readonly #certified = new Map<string, Hash | null>();
+  /** by height, then by view */
+  readonly #locks = new Map<number, { notarized: Map<number, Hash>; finalized: Map<number, Hash> }>();
 
-  onStep(peer: VirtualPeer, _event: Event, effects: readonly Effect[]): void {
+  onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
+    if (event.type === 'start') this.#onStart(peer.index, event.restart?.entries ?? []);
     for (const effect of effects) {
       if (effect.type === 'append' && effect.entry.block.members === null) {
+        this.#noteLock(effect.entry.certificate);
         const { height } = effect.entry.block;
-        this.#once(this.#decided, height, blockHash(effect.entry.block), `height ${height}, peer ${peer.index}`);
+        const hash = blockHash(effect.entry.block);
+        this.#once(this.#decided, height, hash, `height ${height}, peer ${peer.index}`);
+        this.#holders.set(hash, (this.#holders.get(hash) ?? new Set()).add(peer.index));
       }
       if (effect.type === 'report' && effect.report.kind === 'round' && effect.report.final) {
         const { round, root } = effect.report;
@@ -33,13 +42,40 @@ export class AgreementChecker implements Checker {
     if (message.type === 'proposal') for (const each of message.justification) this.#note(peer, each);
   }
 
+  #onStart(peer: number, entries: readonly Entry[]): void {
+    const durable = new Set(entries.map(({ block }) => blockHash(block)));
+    for (const [height, hash] of this.#decided) {
+      const holders = this.#holders.get(hash);
+      if (durable.has(hash) || !holders?.delete(peer) || holders.size > 0) continue;
+      this.#decided.delete(height);
+    }
+  }
+
   #note(peer: VirtualPeer, { kind, height, view, block }: Certificate): void {
     if (kind === 'endorse') return;
+    this.#noteLock({ kind, height, view, block });
     const place = `height ${height}, view ${view}`;
     this.#once(this.#certified, `${kind} ${place}`, block, `${kind} of ${place}, peer ${peer.index}`);
     const other = kind === 'finalize' ? 'nullify' : kind === 'nullify' ? 'finalize' : undefined;
     if (other && this.#certified.has(`${other} ${place}`)) {
       throw new Violation('agreement', `${place} is both nullified and finalized`);
+    }
+  }
+
+  /** What is finalized in a view is all that later views can notarize. */
+  #noteLock({ kind, height, view, block }: Pick<Certificate, 'kind' | 'height' | 'view' | 'block'>): void {
+    if (block === null || kind === 'endorse') return;
+    const known = this.#locks.get(height) ?? { notarized: new Map(), finalized: new Map() };
+    this.#locks.set(height, known);
+    known[kind === 'finalize' ? 'finalized' : 'notarized'].set(view, block);
+    for (const [first, decided] of known.finalized) {
+      for (const [later, other] of known.notarized) {
+        if (later < first || other === decided) continue;
+        throw new Violation(
+          'agreement',
+          `height ${height}: finalized in view ${first}, another block in view ${later}`,
+        );
+      }
     }
   }
 

@@ -20,7 +20,7 @@ interface Books {
  *
  *   own pseudo-gradients so far = own updates in the blocks that led to the state + pending + residual
  *
- * A crash sets "so far" back to what the disk has. And whatever codec: a training that was begun ends as an update or in
+ * (in a state behind what the peer has applied for good, on its way back there: in the blocks up to that). A crash sets "so far" back to what the disk has. And whatever codec: a training that was begun ends as an update or in
  * the residual, unless the peer is killed.
  */
 export class WorkChecker implements Checker, SeatObserver {
@@ -37,6 +37,8 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #target = new Map<number, Hash>();
   /** the block whose state the peer is at */
   readonly #at = new Map<number, Hash>();
+  /** the last block that this peer applied for good: what is in it is in the state that it will come back to */
+  readonly #settled = new Map<number, Hash>();
   readonly #sums = new Map<string, Float64Array>();
 
   /** @param init.exact the codec lets nothing decay, so that the sums must come out even */
@@ -73,7 +75,7 @@ export class WorkChecker implements Checker, SeatObserver {
     for (let i = 0; i < trained.length; i++) trained[i]! += agreed[i]! - local[i]!;
   }
 
-  onSave(peer: number, version: number, { residual, pending }: Replica): void {
+  onSave(peer: number, version: number, { residual, pending }: Replica, payload: Hash | undefined): void {
     const books = {
       trained: this.#trained[peer]!.slice(),
       residual: residual.slice(),
@@ -81,6 +83,7 @@ export class WorkChecker implements Checker, SeatObserver {
     };
     this.#books[peer]!.set(version, books);
     this.#last[peer] = books;
+    if (payload !== undefined && books.pending) this.#updates.set(payload, books.pending);
     this.#books[peer]!.delete(version - VERSIONS_KEPT);
   }
 
@@ -99,30 +102,40 @@ export class WorkChecker implements Checker, SeatObserver {
     if (event.type === 'start') {
       this.#at.delete(index);
       this.#target.delete(index);
-      if (event.restart?.applied) this.#at.set(index, event.restart.applied.block);
+      this.#settled.delete(index);
+      if (event.restart?.applied) this.#came(index, event.restart.applied.block);
     }
-    if (event.type === 'applied') this.#at.set(index, event.block);
+    if (event.type === 'applied') this.#came(index, event.block);
     if (event.type === 'restored' && event.error === null) {
       const target = this.#target.get(index);
-      if (target !== undefined) this.#at.set(index, target);
+      if (target !== undefined) this.#came(index, target);
     }
-    if (event.type === 'trained') this.#name(event.update.payload, this.#last[index]?.pending);
-    const settled = event.type === 'applied' || event.type === 'trained' || (event.type === 'restored' && !event.error);
-    if (settled) this.#balance(peer, event.type);
+    if (event.type === 'applied' || (event.type === 'restored' && !event.error)) this.#balance(peer, event.type);
     for (const effect of effects) {
       if (effect.type === 'initialize') this.#target.set(index, this.#chronicle.run);
       if (effect.type === 'restore') this.#target.set(index, effect.block);
     }
   }
 
-  #name(payload: string, decoded: Float32Array | undefined): void {
-    if (decoded) this.#updates.set(payload, decoded);
+  #came(index: number, at: Hash): void {
+    this.#at.set(index, at);
+    for (const { hash, entry } of this.#chronicle.back(at)) {
+      if (entry.block.members !== null) continue;
+      if (this.#heightOf(hash) > this.#heightOf(this.#settled.get(index))) this.#settled.set(index, hash);
+      return;
+    }
+  }
+
+  #heightOf(hash: Hash | undefined): number {
+    return hash === undefined ? 0 : (this.#chronicle.get(hash)?.after.height ?? 0);
   }
 
   #balance(peer: VirtualPeer, when: string): void {
     const [at, books] = [this.#at.get(peer.index), this.#last[peer.index]];
     if (at === undefined || !books) return;
-    const included = this.#included(at, peer.id);
+    const settled = this.#settled.get(peer.index);
+    const behind = settled !== undefined && this.#heightOf(at) < this.#heightOf(settled);
+    const included = this.#included(behind ? settled : at, peer.id);
     let worst = 0;
     for (let i = 0; i < included.length; i++) {
       const owned = included[i]! + (books.pending?.[i] ?? 0) + books.residual[i]!;

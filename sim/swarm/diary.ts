@@ -2,7 +2,7 @@ import type { Effect, Event, Report } from '../../protocol/events.ts';
 import type { Message } from '../../protocol/messages.ts';
 
 /** Lines kept. */
-const KEPT = 20_000;
+const KEPT = 4000;
 
 /** The last things that happened in a swarm, as lines for a person; written out only when they are asked for. */
 export class Diary {

@@ -322,7 +322,7 @@ export class Liar {
     const height = (this.#about?.height ?? 1) + pick(random, [0, 0, 1, 2 ** 30]);
     // a fresh join would be let in: that identities cost nothing is a limit of the protocol, and said
     const view = pick(random, [0, 1, 15, 16, random.below(2 ** 20)]);
-    const join = { author: this.#c.signer.self, round, attempt: this.#minted };
+    const join = { author: this.#c.signer.self, height, attempt: this.#minted };
     const certificate: Certificate = { kind: 'nullify', height, view, block: null, signatures: [] };
     const update = { ...this.#update(round, about, about) };
     return [

@@ -56,13 +56,16 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   const liars = peers >= 4 && random.unit() < 0.6 ? 1 + random.below(faultsTolerated(peers)) : 0;
   const safetyMs = Math.round(safetyMsMax * (0.4 + 0.6 * random.unit()));
   const honest = peers - liars;
+  const latencyMs = pick(random, [2, 20, 60, 150]);
+  const genesis = drawGenesis(random, { honest, latencyMs });
   const plan: Plan = {
     seed,
     peers,
     liars,
-    genesis: drawGenesis(random, honest),
-    stepMs: 30 + random.below(200),
-    latencyMs: pick(random, [2, 20, 60, 150]),
+    genesis,
+    // rounds of fewer round trips than it takes to fetch a state leave every joiner behind: a limit that is known
+    stepMs: Math.max(30 + random.below(200), Math.ceil((ROUND_LATENCIES_MIN * latencyMs) / genesis.innerSteps)),
+    latencyMs,
     encodeMs: 1 + random.below(40),
     applyMs: 1 + random.below(80),
     diskMs: pick(random, [0, 1, 5, 40]),
@@ -74,14 +77,18 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   return plan;
 }
 
-function drawGenesis(random: RandomStream, honest: number): Plan['genesis'] {
+function drawGenesis(
+  random: RandomStream,
+  { honest, latencyMs }: { honest: number; latencyMs: number },
+): Plan['genesis'] {
   const name = pick(random, ['fp32', 'fp32', 'int8', 'int8', 'fp16', 'topk', 'sparseloco'] as const);
   const codec: CodecConfig = { name, chunk: 64, k: 8, bits: 2 };
   const outer = pick(random, [
     { name: 'sgd', learningRate: 1, momentum: 0 },
     { name: 'nesterov', learningRate: 0.7, momentum: 0.9 },
   ] as const);
-  const viewMs = 400 + random.below(1600);
+  // a view is some messages one after the other, each with its latency, jitter and disk: shorter ones never decide
+  const viewMs = Math.max(400, VIEW_LATENCIES_MIN * latencyMs) + random.below(1600);
   const timing = {
     graceMs: 200 + random.below(2000),
     viewMs,
@@ -114,6 +121,11 @@ function drawFaults(random: RandomStream, plan: Plan): Fault[] {
   }
   return faults.sort((a, b) => a.atMs - b.atMs);
 }
+
+/** A view takes at least so many one-way latencies. */
+const VIEW_LATENCIES_MIN = 6;
+/** A round's inner steps take at least so many one-way latencies. */
+const ROUND_LATENCIES_MIN = 10;
 
 const LENGTHS_MS = [300, 2000, 6000, 15_000];
 

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import type { Head } from '../../protocol/chain.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { isCoded } from '../../protocol/errors.ts';
 import type { Effect, Event, Report } from '../../protocol/events.ts';
@@ -7,6 +8,7 @@ import type { PeerId, Signer } from '../../protocol/identity.ts';
 import { decodeHistory, type Message } from '../../protocol/messages.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { randomStream } from '../../protocol/random.ts';
+import { blockHash } from '../../protocol/signing.ts';
 import { BlobLibrary, payloadCheck } from '../blob-library.ts';
 import { AgreementChecker } from '../checkers/agreement.ts';
 import { type Checker, Violation } from '../checkers/checker.ts';
@@ -57,6 +59,8 @@ export interface Seen {
   warnings: Record<string, number>;
   /** the liars came to be more than the protocol tolerates, so that only what concerns one peer was checked from there */
   overrun: boolean;
+  /** after healing no quorum of the committee was left, so that nobody promises progress */
+  noQuorum: boolean;
 }
 
 /** How often a liar speaks without being asked. */
@@ -92,7 +96,10 @@ export class Swarm {
     refusedMessages: 0,
     warnings: {},
     overrun: false,
+    noQuorum: false,
   };
+  /** where the longest certified history stands */
+  #newest: Head | undefined;
   #liarsWait = true;
   #healing = false;
 
@@ -194,12 +201,20 @@ export class Swarm {
       return this.#progress.behind(this.#judged()).length === 0;
     };
     await this.#kernel.run({ until: there });
-    if (!this.#seen.overrun) this.#progress.check(this.#judged());
+    this.#seen.noQuorum = !this.#quorumIsUp();
+    if (!this.#seen.overrun && !this.#seen.noQuorum) this.#progress.check(this.#judged());
   }
 
   /** Correct peers that are to be members of the healed run. */
   #judged(): VirtualPeer[] {
     return this.#peers.filter(({ index }) => this.#wanted.has(index) && !this.#liars.has(index));
+  }
+
+  /** Of the committee that decides next there are enough correct peers; who left without its certificate is not. */
+  #quorumIsUp(): boolean {
+    const voters = this.#newest?.committee ?? [this.#genesis.founder];
+    const up = new Set(this.#judged().map(({ id }) => id));
+    return voters.filter((peer) => up.has(peer)).length >= voters.length - Math.floor((voters.length - 1) / 3);
   }
 
   // --- faults ---------------------------------------------------------------------------------------------------------
@@ -341,16 +356,16 @@ export class Swarm {
   #onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
     this.#diary.onStep(this.#kernel.nowMs, peer.index, event, effects);
     if (this.#liars.has(peer.index)) return;
+    if (!this.#seen.overrun) for (const checker of this.#checkers) checker.onStep?.(peer, event, effects);
     for (const effect of effects) if (effect.type === 'append') this.#onAppend(effect);
-    if (this.#seen.overrun) return;
-    for (const checker of this.#checkers) checker.onStep?.(peer, event, effects);
   }
 
   #onAppend({ entry: { block, certificate } }: Effect & { type: 'append' }): void {
     if (block.kind === 'membership') this.#seen.membershipBlocks++;
     if (certificate.view > 0) this.#seen.laterViews++;
-    const recorded = this.#chronicle.get(block.previous);
-    const roster = recorded?.after.roster ?? [];
+    const after = this.#chronicle.get(blockHash(block))?.after;
+    if (after && after.height > (this.#newest?.height ?? 0)) this.#newest = after;
+    const roster = after?.roster ?? [];
     const lying = roster.filter(({ peer }) => !this.#isCorrect(peer)).length;
     if (lying > 0 && roster.length < 3 * lying + 1) this.#seen.overrun = true;
   }
@@ -361,6 +376,7 @@ export class Swarm {
   }
 
   #onAnswer(index: number, answer: Uint8Array): void {
+    if (this.#seen.overrun) return;
     try {
       const history = decodeHistory(answer, runIdOf(this.#genesis));
       for (const checker of this.#checkers) checker.onAnswer?.(this.#peers[index]!, history);

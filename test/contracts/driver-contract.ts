@@ -43,11 +43,11 @@ const neighbour = testSigner('peer 1');
 
 /** Every number gives another message, validly signed. */
 function message(number: number): Message {
-  const unsigned = { author: neighbour.self, round: number, attempt: 0 };
+  const unsigned = { author: neighbour.self, height: number, attempt: 0 };
   return { type: 'join', run, join: { ...unsigned, signature: neighbour.sign(joinBytes(run, unsigned)) } };
 }
 
-const numberOf = (sent: Message): number => (sent.type === 'join' ? sent.join.round : -1);
+const numberOf = (sent: Message): number => (sent.type === 'join' ? sent.join.height : -1);
 const record = (height: number): PeerRecord => {
   return { height, votes: [], certificates: [], proposal: null, headers: [] };
 };
@@ -72,13 +72,13 @@ const effects = {
   train: (steps = 3): Effect => {
     return { type: 'train', round: 0, base: firstEntry.block.base, firstPosition: 0, steps, firstStep: 0 };
   },
-  apply: (entry: Entry, block: Hash): Effect => ({ type: 'apply', entry, block, final: true, state: target }),
+  apply: (entry: Entry, block: Hash): Effect => ({ type: 'apply', entry, block, final: true, state: target, keep: [] }),
   fetch: (bytes: Uint8Array, size = bytes.length): Effect => {
     return { type: 'fetch', update: { ...headerOf(bytes, null).update, size }, holders: [neighbour.self] };
   },
   restore: (bytes: Uint8Array): Effect => {
     const named = { ...state, snapshot: idOf(bytes), snapshotBytes: bytes.length };
-    return { type: 'restore', state: named, block: BLOCK, holders: [neighbour.self], included: [] };
+    return { type: 'restore', state: named, block: BLOCK, holders: [neighbour.self], included: [], keep: [] };
   },
   say: (number: number): Effect => ({ type: 'broadcast', message: message(number) }),
   send: (number: number): Effect => ({ type: 'send', peer: neighbour.self, message: message(number) }),

@@ -102,7 +102,7 @@ function vectors(): Record<string, string> {
     joins: [],
     leaves: [],
   };
-  const join = { author: b.self, round: 7, attempt: 0 };
+  const join = { author: b.self, height: 7, attempt: 0 };
   const stream = randomStream(1337, 'leader', 1);
   const order = dataOrder(1337, 1_000_000, 64);
   return {

@@ -29,7 +29,7 @@ function vote(): Message {
 }
 
 function join(): Message {
-  const unsigned = { author: signer.self, round: 3, attempt: 0 };
+  const unsigned = { author: signer.self, height: 3, attempt: 0 };
   return { type: 'join', run, join: { ...unsigned, signature: signer.sign(joinBytes(run, unsigned)) } };
 }
 

@@ -196,6 +196,33 @@ describe('no work is lost', () => {
     expect(sameBits(replica.residual, change)).toBe(true);
   });
 
+  it('an own update that was given back counts once when a later history has it after all', () => {
+    const replica = replicaOf('fp32');
+    const local = trained(replica, 3);
+    const change = replica.parameters.map((value, i) => value - local[i]!);
+    const { payload } = replica.contribute(local);
+    replica.apply([nothing('fp32')], { final: false });
+    expect(sameBits(replica.residual, change)).toBe(true);
+    replica.apply([{ payload, tokens: 10, own: 'returned' }], { final: true });
+    expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
+  });
+
+  it('an unfinal own update that the adopted history has too is not given back, and stays on the books', () => {
+    const replica = replicaOf('fp32');
+    const before = replica.parameters.slice();
+    const { payload } = replica.contribute(trained(replica, 3));
+    replica.apply([own(payload)], { final: false });
+    const unfinalOwn = replica.unfinalOwn!.slice();
+    replica.adopt(replica.parameters.slice(), new Float32Array(0), { final: [], unfinal: [payload] });
+    expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
+    expect(sameBits(replica.unfinalOwn!, unfinalOwn)).toBe(true);
+    replica.adopt(replica.parameters.slice(), new Float32Array(0), { final: [payload], unfinal: [] });
+    expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
+    expect(replica.unfinalOwn).toBeUndefined();
+    replica.adopt(before, new Float32Array(0));
+    expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
+  });
+
   it('a final round confirms unfinal ones: adopting later gives nothing back', () => {
     const replica = replicaOf('fp32');
     replica.apply([own(replica.contribute(trained(replica, 3)).payload)], { final: false });

@@ -14,7 +14,7 @@ const run = runIdOf(new Cluster(1, 1).genesis);
 const signer = testSigner('peer 0');
 
 function join(round: number): Message {
-  const unsigned = { author: signer.self, round, attempt: 0 };
+  const unsigned = { author: signer.self, height: round, attempt: 0 };
   return { type: 'join', run, join: { ...unsigned, signature: signer.sign(joinBytes(run, unsigned)) } };
 }
 
@@ -30,7 +30,7 @@ async function swarm(peers: number) {
   for (let peer = 0; peer < peers; peer++) {
     network.attach(peer, {
       onMessages: ({ messages }) => {
-        for (const message of messages) heard[peer]!.push(message.type === 'join' ? message.join.round : -1);
+        for (const message of messages) heard[peer]!.push(message.type === 'join' ? message.join.height : -1);
       },
       onConnection: () => undefined,
       hasPart: () => false,

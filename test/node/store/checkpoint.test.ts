@@ -114,12 +114,13 @@ describe('checkpoint', () => {
 
   it('keeps the newest and gives up those of an abandoned history', async () => {
     const folder = temporaryFolder();
-    for (const round of [8, 9, 10, 11, 12]) await saveCheckpoint(folder, checkpoint(round));
+    for (const round of [7, 8, 9, 10, 11, 12]) await saveCheckpoint(folder, checkpoint(round));
     writeFileSync(`${folder}/checkpoint-9.bin.12-0-1.tmp`, 'another kind of file');
     // the peer adopted a certified history that is shorter than its own unfinal one
     await saveCheckpoint(folder, checkpoint(11));
-    expect(pruneCheckpoints(folder, 11, 2)).toEqual([12, 9, 8].map((round) => checkpointPath(folder, round)));
-    expect(checkpointRounds(folder)).toEqual([11, 10]);
+    const [final, ...gone] = [7, 12, 8].map((round) => checkpointPath(folder, round));
+    expect(pruneCheckpoints(folder, 11, [final!])).toEqual(gone);
+    expect(checkpointRounds(folder)).toEqual([11, 10, 9, 7]);
     expect(readdirSync(folder)).toContain('checkpoint-9.bin.12-0-1.tmp');
   });
 });

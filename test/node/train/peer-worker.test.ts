@@ -72,7 +72,7 @@ async function apply(worker: PeerWorker, state: AgreedState, { payload, size, to
   };
   const block = hashOf(new TextEncoder().encode(`block ${state.round}`));
   const updates = [{ payload, size, tokens }];
-  const request = { base: rootOf(state), block, updates, own: 0, final, state: next, evaluateAll: false };
+  const request = { base: rootOf(state), block, updates, own: 0, final, keep: [], state: next, evaluateAll: false };
   const applied = await worker.apply(request);
   await worker.saved();
   return { ...next, snapshot: applied.snapshot, snapshotBytes: applied.snapshotBytes };
@@ -138,7 +138,7 @@ test('an own update is known by its place, though another author names the same 
   ];
   const next = { round: 1, roster: begun.roster, cursor: 2, tokens: 2 * tokens };
   const block = hashOf(new TextEncoder().encode('a block with a copy'));
-  const common = { base: rootOf(begun), block, final: true, state: next, evaluateAll: false };
+  const common = { base: rootOf(begun), block, final: true, keep: [], state: next, evaluateAll: false };
   await worker.apply({ ...common, updates: [copy, own], own: 1 });
   await worker.saved();
   // counted once: what the codec left out stays, no more and no less

@@ -1,0 +1,147 @@
+/** A mistake that somebody could make: pieces of source, each there exactly once, and what stands in their place. */
+export interface Bug {
+  name: string;
+  edits: { file: string; find: string; replace: string }[];
+}
+
+function bug(name: string, ...edits: [file: string, find: string, replace: string][]): Bug {
+  return { name, edits: edits.map(([file, find, replace]) => ({ file, find, replace })) };
+}
+
+export const BUGS: readonly Bug[] = [
+  bug(
+    'a vote said twice counts twice',
+    [
+      'protocol/agreement.ts',
+      '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      return;\n',
+      '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      votes.set(vote.author.concat(" again"), vote);\n',
+    ],
+    [
+      'protocol/agreement.ts',
+      '    votes.set(vote.author, vote);\n',
+      '    if (!earlier) votes.set(vote.author, vote);\n',
+    ],
+  ),
+  bug(
+    'a leader proposes anew after a notarization, and voters let it',
+    [
+      'protocol/agreement.ts',
+      '    const locked = this.lockedBlock();\n    const block = locked?.block ?? fresh;\n',
+      '    const locked = fresh ? undefined : this.lockedBlock();\n    const block = fresh ?? locked?.block;\n',
+    ],
+    ['protocol/agreement.ts', '      if (!this.#at(between).nullification) return false;\n', ''],
+    [
+      'protocol/closing.ts',
+      '    const wait = locked !== undefined && agreement.view <= LOCKED_VIEWS_PATIENT;\n',
+      '    const wait = LOCKED_VIEWS_PATIENT < 0;\n',
+    ],
+  ),
+  bug('votes are forgotten at a restart', [
+    'protocol/machine.ts',
+    '    if (record.height === this.#agreement.height) this.#agreement.restore(record);\n',
+    '',
+  ]),
+  bug('a view is finalized that was nullified', [
+    'protocol/agreement.ts',
+    "certificate.block && !state.mine.has('nullify') && !state.mine.has('finalize')",
+    "certificate.block && !state.mine.has('finalize')",
+  ]),
+  bug('a quorum is one vote less', [
+    'protocol/roster.ts',
+    '  return voters - faultsTolerated(voters);\n',
+    '  return Math.max(1, voters - faultsTolerated(voters) - 1);\n',
+  ]),
+  bug('a block on an old state is accepted', [
+    'protocol/chain.ts',
+    "  if (base !== undefined && block.base !== base) throw fault('it builds on another root');\n",
+    '',
+  ]),
+  bug(
+    'updates are listed as they arrive',
+    [
+      'protocol/round.ts',
+      '    const held = this.places.flatMap((peer) => {\n',
+      '    const held = [...this.#updates.keys()].flatMap((peer) => {\n',
+    ],
+    [
+      'protocol/chain.ts',
+      "  if (!ascending(block.updates.map((update) => update.author))) throw fault('updates out of order or repeated');\n",
+      '',
+    ],
+  ),
+  bug('the signatures of updates in a block are not checked', [
+    'protocol/chain.ts',
+    "    if (!signedBy(signer, update.author, bytes, update.signature)) throw fault('an update not signed by its author');\n",
+    '',
+  ]),
+  bug('the residual is dropped at a restart', [
+    'protocol/replica.ts',
+    '    this.#residual = vectors[0]!;\n',
+    '    this.#residual = new Float32Array(length);\n',
+  ]),
+  bug('an update that is in the round returns to the residual too', [
+    'protocol/replica.ts',
+    '    if (!included) addTo(this.#residual, this.#pending);\n    else if',
+    '    addTo(this.#residual, this.#pending);\n    if (included) if',
+  ]),
+  bug('an update that misses its round is dropped', [
+    'protocol/replica.ts',
+    '    if (!included) addTo(this.#residual, this.#pending);\n    else if',
+    '    if (!included) this.#pending = undefined;\n    else if',
+  ]),
+  bug('own work in unfinal rounds is not given back when they are undone', [
+    'protocol/replica.ts',
+    '    addTo(this.#residual, this.#unfinalOwn);\n    this.#pending',
+    '    this.#pending',
+  ]),
+  bug('training that is overtaken is thrown away', [
+    'sim/virtual-peer.ts',
+    '    host.abandon(this.index, steps).catch(() => undefined);\n',
+    '    void steps;\n',
+  ]),
+  bug('votes leave before they are on the disk', [
+    'sim/virtual-peer.ts',
+    '          return this.#later(diskMs, () => {\n            this.#writing.delete(write);\n            write();\n            this.#drain();\n          });\n',
+    '          next = -1;\n          this.#later(diskMs, () => {\n            this.#writing.delete(write);\n            write();\n          });\n          continue;\n',
+  ]),
+  bug('a snapshot is taken that no history names', [
+    'protocol/sync.ts',
+    'if (start !== undefined && baseAfter(fork, start) === rootOf(state)) return',
+    'if (start !== undefined && rootOf(state)) return',
+  ]),
+  bug('an old request to come or go takes effect again', [
+    'protocol/chain.ts',
+    '  return height <= next && height + REQUEST_AGE_MAX >= next && height > (head.changes.get(author) ?? 0);\n',
+    '  return height <= next && height + REQUEST_AGE_MAX >= next && author.length > 0;\n',
+  ]),
+  bug('more unfinal tokens win over more certified blocks', [
+    'protocol/history.ts',
+    '  if (a.height !== b.height) return b.height - a.height;\n  if (a.unfinalTokens !== b.unfinalTokens) return b.unfinalTokens - a.unfinalTokens;\n',
+    '  if (a.unfinalTokens !== b.unfinalTokens) return b.unfinalTokens - a.unfinalTokens;\n  if (a.height !== b.height) return b.height - a.height;\n',
+  ]),
+  bug('messages for later are kept without bound', [
+    'protocol/machine.ts',
+    '    if (this.#future.length >= LIMITS.futureMessagesMax) this.#future.shift();\n',
+    '',
+  ]),
+  bug('who endorses is not looked at', [
+    'protocol/unfinal.ts',
+    ' || !isMember(head, vote.author)) return;\n',
+    ') return;\n',
+  ]),
+  bug('states that all may have to come back to are thrown away', [
+    'protocol/core.ts',
+    'if (!newest.includes(tip) && !this.#kept.has(tip)) this.states.delete(tip);',
+    'if (!newest.includes(tip)) this.states.delete(tip);',
+  ]),
+  bug('nobody comes back from a branch that nobody follows', [
+    'protocol/machine.ts',
+    '      this.#commit();\n      this.#retreat();\n',
+    '      this.#commit();\n',
+  ]),
+  bug('a payload in a header is believed to be what the header names', [
+    'sim/blob-library.ts',
+    '    if (!same || bytes.length !== size) return false;\n',
+    '    void [same, size];\n',
+  ]),
+];

@@ -1,0 +1,131 @@
+/**
+ * Simulated swarms under drawn faults and lies, each checked against what correct peers must keep (docs/testing.md):
+ *
+ *   npm run swarm -- --seeds 200              seeds 0 to 199, two at a time
+ *   npm run swarm -- --seed 17                one seed; when it fails, with the faults that are needed and the last events
+ *   npm run swarm -- --seeds 50 --from 1000 --workers 1
+ *
+ * Exits with 1 when a seed fails, after printing how to run it again.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { describeFault, drawPlan } from '../sim/swarm/plan.ts';
+import { shrink } from '../sim/swarm/shrink.ts';
+import { type Outcome, type Seen, Swarm } from '../sim/swarm/swarm.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '200' },
+    from: { type: 'string', default: '0' },
+    seed: { type: 'string' },
+    workers: { type: 'string', default: '2' },
+    events: { type: 'string', default: '40' },
+    /** stop at the first failure, without looking for a smaller schedule: for `swarm:bugs` */
+    first: { type: 'boolean', default: false },
+  },
+});
+
+/** What a worker tells of a seed. */
+type Told = Pick<Outcome, 'seed' | 'failure' | 'seen'>;
+
+async function runSeed(seed: number): Promise<Told> {
+  const { failure, seen } = await new Swarm(drawPlan(seed)).run();
+  return { seed, failure, seen };
+}
+
+/** In a child process: one seed at a time, as they are sent. */
+function serve(): void {
+  process.on('message', async (seed: number) => {
+    process.send?.(await runSeed(seed));
+  });
+}
+
+/** Hands out seeds to processes and gathers what they tell; ends early when `enough` says so. */
+async function runAll(seeds: number[], workers: number, enough: (told: Told) => boolean): Promise<Told[]> {
+  const all: Told[] = [];
+  const waiting = [...seeds];
+  let over = false;
+  const work = (child: ChildProcess): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const next = (): void => {
+        const seed = over ? undefined : waiting.shift();
+        if (seed !== undefined) child.send(seed);
+        else {
+          child.kill();
+          resolve();
+        }
+      };
+      child.on('message', (told: Told) => {
+        all.push(told);
+        over ||= enough(told);
+        next();
+      });
+      child.on('exit', (code) => code !== null && reject(new Error(`a worker ended with ${code}`)));
+      next();
+    });
+  const script = fileURLToPath(import.meta.url);
+  const children = Array.from({ length: Math.min(workers, seeds.length) }, () => fork(script, ['--seed', 'served']));
+  await Promise.all(children.map(work));
+  return all.sort((a, b) => a.seed - b.seed);
+}
+
+function printSums(all: readonly Told[]): void {
+  const sum = (pick: (seen: Seen) => number) => all.reduce((total, { seen }) => total + pick(seen), 0);
+  console.log(
+    `${all.length} swarms: ${sum(({ finalRounds }) => finalRounds)} final and ` +
+      `${sum(({ unfinalRounds }) => unfinalRounds)} unfinal rounds applied, ` +
+      `${sum(({ membershipBlocks }) => membershipBlocks)} membership blocks, ` +
+      `${sum(({ laterViews }) => laterViews)} blocks certified after the first view, ` +
+      `${sum(({ restored }) => restored)} states restored, ${sum(({ crashes }) => crashes)} crashes, ` +
+      `${sum(({ lies }) => lies)} lies, ${sum(({ refusedMessages }) => refusedMessages)} messages refused`,
+  );
+  const [overrun, noQuorum] = [sum(({ overrun }) => Number(overrun)), sum(({ noQuorum }) => Number(noQuorum))];
+  console.log(
+    `${overrun} came to have too many liars, ${noQuorum} ended without a quorum: there progress is not asked for`,
+  );
+}
+
+/** A failing seed: how to have it again, and what is needed for it to fail. */
+async function explain(seed: number): Promise<boolean> {
+  const plan = drawPlan(seed);
+  const failed = await new Swarm(plan).run();
+  if (!failed.failure) return false;
+  console.log(`\nseed ${seed} fails: ${failed.failure.checker}: ${failed.failure.message}`);
+  console.log(`again: npm run swarm -- --seed ${seed}`);
+  const { plan: small, outcome } = await shrink(plan, failed);
+  const { peers, liars, genesis } = small;
+  console.log(`${peers} peers, ${liars} of them may lie, ${genesis.codec.name}, wait for ${genesis.waitFor}`);
+  console.log(`${plan.faults.length} faults, of which it needs ${small.faults.length}:`);
+  for (const fault of small.faults) console.log(`  ${describeFault(fault)}`);
+  console.log(`then ${outcome.failure?.checker}: ${outcome.failure?.message}\nlast events:`);
+  for (const line of outcome.diary.slice(-Number(options.events))) console.log(`  ${line}`);
+  return true;
+}
+
+async function main(): Promise<void> {
+  if (options.seed !== undefined) {
+    if (await explain(Number(options.seed))) process.exitCode = 1;
+    else console.log(`seed ${options.seed} holds`);
+    return;
+  }
+  const from = Number(options.from);
+  const seeds = Array.from({ length: Number(options.seeds) }, (_, i) => from + i);
+  let done = 0;
+  const all = await runAll(seeds, Number(options.workers), ({ failure, seed }) => {
+    if (++done % 100 === 0) console.log(`${done} of ${seeds.length}`);
+    if (failure && options.first) console.log(`FOUND ${JSON.stringify({ seed, ...failure })}`);
+    return failure !== undefined && options.first;
+  });
+  printSums(all);
+  const failures = all.filter(({ failure }) => failure !== undefined);
+  console.log(
+    `${failures.length} failed${failures.length > 0 ? `: ${failures.map(({ seed }) => seed).join(' ')}` : ''}`,
+  );
+  if (failures.length === 0) return;
+  process.exitCode = 1;
+  if (!options.first) await explain(failures[0]!.seed);
+}
+
+if (options.seed === 'served') serve();
+else await main();

@@ -1,0 +1,82 @@
+import { expect, test } from 'vitest';
+import { drawPlan, type Fault, type Plan } from '../../../sim/swarm/plan.ts';
+import { shrink } from '../../../sim/swarm/shrink.ts';
+import { type Outcome, type Seen, Swarm } from '../../../sim/swarm/swarm.ts';
+
+const SMALL = { peersMax: 7, safetyMsMax: 20_000 };
+const SEEDS = 30;
+
+async function holds(plan: Plan): Promise<Outcome> {
+  const outcome = await new Swarm(plan).run();
+  const { seed, failure, diary } = outcome;
+  // what to look at, for who reads the test's output
+  expect([seed, failure, failure ? diary.slice(-20) : []]).toEqual([seed, undefined, []]);
+  return outcome;
+}
+
+test(`${SEEDS} small swarms keep every invariant under faults and lies, and go on when healed`, async () => {
+  const sums: Partial<Record<keyof Seen, number>> = {};
+  for (let seed = 0; seed < SEEDS; seed++) {
+    const { seen } = await holds(drawPlan(seed, SMALL));
+    for (const [name, count] of Object.entries(seen)) {
+      if (typeof count === 'number') sums[name as keyof Seen] = (sums[name as keyof Seen] ?? 0) + count;
+    }
+  }
+  // a swarm that goes through nothing finds nothing
+  for (const name of ['finalRounds', 'unfinalRounds', 'laterViews', 'crashes', 'lies', 'refusedMessages'] as const) {
+    expect([name, sums[name]! > 0]).toEqual([name, true]);
+  }
+}, 240_000);
+
+test('the same seed plays the same swarm', async () => {
+  const [first, again, other] = [drawPlan(3, SMALL), drawPlan(3, SMALL), drawPlan(4, SMALL)];
+  expect(again).toEqual(first);
+  const hashes = [];
+  for (const plan of [first, again, other]) hashes.push((await new Swarm(plan).run()).traceHash);
+  expect(hashes[1]).toBe(hashes[0]);
+  expect(hashes[2]).not.toBe(hashes[0]);
+}, 60_000);
+
+/** Four correct peers, and nothing that goes wrong but these. */
+function calm(faults: Fault[], options: Partial<Plan> = {}): Plan {
+  const plan = drawPlan(1);
+  const timing = { graceMs: 500, viewMs: 500, quorumWaitMs: 2000 };
+  const codec = { name: 'fp32', chunk: 64, k: 8, bits: 2 } as const;
+  const outer = { name: 'sgd', learningRate: 1, momentum: 0 } as const;
+  const genesis = { innerSteps: 4, codec, outer, waitFor: 4, timing };
+  const costs = { stepMs: 60, latencyMs: 20, encodeMs: 5, applyMs: 5, diskMs: 1, inlineBytesMax: 0 };
+  return { ...plan, ...costs, seed: 5, peers: 4, liars: 0, genesis, safetyMs: 30_000, faults, ...options };
+}
+
+const cut = (groups: number[][], atMs: number, forMs: number): Fault => {
+  return { kind: 'cut', groups, atMs, forMs, noticedMs: 300 };
+};
+
+test('peers that each went on alone, and whom nobody would follow, come together again', async () => {
+  const apart = [
+    [[0], [1, 2, 3]],
+    [[1], [2, 3]],
+    [[2], [3]],
+  ].map((groups) => cut(groups, 4000, 20_000));
+  const { seen } = await holds(calm(apart));
+  expect(seen.unfinalRounds).toBeGreaterThan(20);
+});
+
+test('a payload put into the header of another peer keeps nobody from getting the right one', async () => {
+  const lies: Fault[] = [{ kind: 'lie', peer: 3, atMs: 0, habit: 'poisons' }];
+  const { seen } = await holds(calm(lies, { liars: 1, genesis: { ...calm([]).genesis, waitFor: 3 } }));
+  expect(seen.lies).toBeGreaterThan(0);
+  expect(seen.warnings.E_PAYLOAD_FORMAT).toBeUndefined();
+});
+
+test('what fails is shrunk to the faults that it takes', async () => {
+  const faults: Fault[] = Array.from({ length: 9 }, (_, i) => ({ kind: 'jump', peer: 0, atMs: i, byMs: 1 }));
+  const plan = calm(faults);
+  const play = async (each: Plan): Promise<Outcome> => {
+    const times = each.faults.map(({ atMs }) => atMs);
+    const failure = times.includes(2) && times.includes(7) ? { checker: 'agreement', message: 'two' } : undefined;
+    return { seed: 0, failure, diary: [], virtualMs: 0, events: 0, traceHash: '', seen: {} as Seen };
+  };
+  const { plan: small } = await shrink(plan, await play(plan), play);
+  expect(small.faults.map(({ atMs }) => atMs)).toEqual([2, 7]);
+});
