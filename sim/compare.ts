@@ -32,6 +32,8 @@ export interface ComparisonInit {
    * lowest is its rate with all seeds: a batch as large as those of all peers together wants a rate of its own.
    */
   baselineRates: readonly number[];
+  /** of the same comparison, stopped before its end: runs that are whole are taken over instead of made again */
+  before?: Compared;
   /** what all runs with this seed have in common */
   base(request: BaseRequest): Genesis;
   open(genesis: Genesis, use: HostUse): Promise<ReplicaHost>;
@@ -103,7 +105,7 @@ export async function compare(init: ComparisonInit, options: ComparisonOptions =
   const { strategies, seeds, workers, baselineRates } = init;
   const { signal, onProgress, onRun } = options;
   const { steps, tokensAStep } = planSteps(init);
-  let timeline: Timeline | null = null;
+  let timeline = init.before?.timeline ?? null;
   let done = 0;
   const withRounds = strategies.filter(({ exchange }) => exchange !== 'steps');
   const all = (seeds.length * (2 + withRounds.length) + baselineRates.length - 1) * steps * tokensAStep;
@@ -115,47 +117,83 @@ export async function compare(init: ComparisonInit, options: ComparisonOptions =
     timeline = kept;
   };
   const work: Work = { init, options, steps, tokensAStep, advance, keepTimeline };
-  const tried: { rate: number; runs: RunRecord[] }[] = [];
-  const results: RunRecord[][] = [];
+  const [first = 0] = seeds;
+  const tried: Trial[] = triedBefore(init);
+  const results: RunRecord[] = runsBefore(init);
+  for (const _ of tried) advance(steps * tokensAStep);
+  const charged = strategies.filter(({ exchange }) => exchange === 'steps').map(({ name }) => name);
+  for (const { series, tokens } of results) if (!charged.includes(series)) advance(tokens);
   const soFar = (): Compared => {
-    const runs = inOrder([...(bestOf(tried)?.runs ?? []), ...results.flat()], strategies);
-    const rates = tried.flatMap(({ rate, runs }) => {
-      const loss = runs[0]?.loss ?? null;
-      return loss === null ? [] : [{ rate, loss }];
-    });
+    const runs = inOrder([...(bestOf(tried)?.runs ?? []), ...results], strategies);
+    const rates = tried
+      .flatMap(({ rate, loss }) => (loss === null ? [] : [{ rate, loss }]))
+      .sort((a, b) => a.rate - b.rate);
     return { runs, timeline, steps, tokens: steps * tokensAStep, rates };
   };
-  const [first = 0, ...others] = seeds;
-  const sweep = baselineRates.map((rate, i) => async () => {
-    tried[i] = { rate, runs: await runCentralized(work, first, rate) };
+  const rates = baselineRates.filter((rate) => !tried.some((trial) => trial.rate === rate));
+  const sweep = rates.map((rate) => async () => {
+    const runs = await runCentralized(work, first, rate);
+    tried.push({ rate, loss: runs[0]?.loss ?? null, runs });
+    for (const run of runs) onRun?.(run, soFar());
   });
   await inParallel(sweep, workers, signal);
-  const best = bestOf(tried);
-  for (const run of best?.runs ?? []) onRun?.(run, soFar());
+  const rate = bestOf(tried)?.rate ?? 1;
+  const isDone = (series: string, seed: number) => results.some((run) => run.series === series && run.seed === seed);
   // one seed after the other, so that what was done when somebody stops it can be compared
-  const jobs = [first, ...others].flatMap((seed) => [
-    ...(seed === first ? [] : [() => runCentralized(work, seed, best?.rate ?? 1)]),
-    () => runAlone(work, seed),
-    ...withRounds.map((strategy) => async () => [await runStrategy(work, strategy, seed)]),
+  const jobs = seeds.flatMap((seed) => [
+    { series: CENTRALIZED, seed, run: () => runCentralized(work, seed, rate) },
+    { series: ALONE, seed, run: () => runAlone(work, seed) },
+    ...withRounds.map((strategy) => {
+      return { series: strategy.name, seed, run: async () => [await runStrategy(work, strategy, seed)] };
+    }),
   ]);
-  const told = jobs.map((job, i) => async () => {
-    const runs = await job();
-    results[i] = runs;
-    for (const run of runs) onRun?.(run, soFar());
+  const due = jobs.filter(({ series, seed }) => !isDone(series, seed) && (series !== CENTRALIZED || seed !== first));
+  const told = due.map(({ run }) => async () => {
+    for (const record of await run()) {
+      results.push(record);
+      onRun?.(record, soFar());
+    }
   });
   await inParallel(told, workers, signal);
   return soFar();
 }
 
-/** Of the rates that were tried to the end, the one with the lowest loss; of none, the one that got furthest. */
-function bestOf(
-  tried: readonly { rate: number; runs: RunRecord[] }[],
-): { rate: number; runs: RunRecord[] } | undefined {
-  const loss = ({ runs }: { runs: RunRecord[] }) => runs[0]?.loss ?? Number.POSITIVE_INFINITY;
-  return tried.reduce<(typeof tried)[number] | undefined>(
-    (best, each) => (each && (!best || loss(each) < loss(best)) ? each : best),
-    undefined,
-  );
+/** The centralized baseline at one rate, with the first seed. */
+interface Trial {
+  /** of the inner learning rate */
+  rate: number;
+  /** null when it was stopped */
+  loss: number | null;
+  /** with those of `ddp`; none for one that was made before and is not the best */
+  runs: RunRecord[];
+}
+
+/** Of the rates that were tried to the end, the one with the lowest loss; of none, any. */
+function bestOf(tried: readonly Trial[]): Trial | undefined {
+  const loss = (trial: Trial) => trial.loss ?? Number.POSITIVE_INFINITY;
+  return tried.reduce<Trial | undefined>((best, each) => (!best || loss(each) < loss(best) ? each : best), undefined);
+}
+
+/** Made by one trainer on everybody's data. */
+function isPooled({ series }: RunRecord, strategies: readonly Strategy[]): boolean {
+  return series === CENTRALIZED || strategies.some(({ name, exchange }) => name === series && exchange === 'steps');
+}
+
+function isWhole({ reason }: RunRecord): boolean {
+  return reason !== 'stopped';
+}
+
+function triedBefore({ before, seeds, strategies }: ComparisonInit): Trial[] {
+  const runs = before?.runs.filter((run) => isPooled(run, strategies) && run.seed === seeds[0] && isWhole(run)) ?? [];
+  const trials = before?.rates.map((trial): Trial => ({ ...trial, runs: [] })) ?? [];
+  const best = bestOf(trials);
+  if (best) best.runs = runs;
+  return trials;
+}
+
+/** All but those of the baseline's first seed, which belong to the rates that were tried. */
+function runsBefore({ before, seeds, strategies }: ComparisonInit): RunRecord[] {
+  return before?.runs.filter((run) => isWhole(run) && !(isPooled(run, strategies) && run.seed === seeds[0])) ?? [];
 }
 
 /** So many jobs at once, begun in order; after the signal none is begun. */

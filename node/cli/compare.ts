@@ -5,6 +5,7 @@ import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { type Compared, compare, planSteps } from '../../sim/compare.ts';
 import type { RunRecord } from '../../sim/comparison.ts';
+import { comparedIn, readReport } from '../../sim/report/read.ts';
 import { makeReport, type Report } from '../../sim/report/report.ts';
 import { TABLE_COLUMNS } from '../../sim/report/words.ts';
 import { writeReport } from '../../sim/report/write.ts';
@@ -125,12 +126,11 @@ async function runCompare(flags: CompareFlags): Promise<number> {
   try {
     const strategies = await strategiesOf(flags);
     const startedMs = performance.now();
-    const { init, title, configuration } = openComparison({
+    const { init, title, ...opened } = openComparison({
       ...flags,
       run: choicesOf(flags),
       scenario: scenarioOf(flags),
     });
-    const commit = commitOf();
     const command = ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' ');
     const given = {
       tokens: tokensAsked,
@@ -140,15 +140,21 @@ async function runCompare(flags: CompareFlags): Promise<number> {
       ...(timeline === undefined ? {} : { timeline }),
     };
     const comparison = { ...init, ...given };
+    const configuration = { ...opened.configuration, points: evaluations, baselineRates };
     const seeds = [...init.seeds];
     const { steps, tokensAStep } = planSteps(comparison);
+    const named = strategies.map(({ name, about }) => ({ name, about }));
+    const identity = { title, peers, seeds, tokens: steps * tokensAStep, strategies: named, configuration };
+    const before = readReport(out, identity);
+    const commit = [...new Set([before?.commit, commitOf()].flatMap((each) => each ?? []))].join(', ') || null;
     view.begin(
       `${title}, ${peers} peers, ${formatCount(steps * tokensAStep)} tokens, seeds ${seeds.join(', ')}`,
       strategies,
     );
+    if (before) view.goOn(before, out);
     // after every run, so that hours of work outlive whatever comes
     const write = (compared: Compared, complete: boolean): Report => {
-      const wallSeconds = (performance.now() - startedMs) / 1000;
+      const wallSeconds = (before?.wallSeconds ?? 0) + (performance.now() - startedMs) / 1000;
       const facts = {
         title,
         command,
@@ -165,15 +171,19 @@ async function runCompare(flags: CompareFlags): Promise<number> {
       writeReport(out, report);
       return report;
     };
-    const compared = await compare(comparison, {
-      signal: abort.signal,
-      turn: () => nextTurn(),
-      onProgress: (done, all) => view.progress(done, all),
-      onRun(run, soFar) {
-        view.run(run);
-        write(soFar, false);
+    const known = before ? { before: comparedIn(before) } : {};
+    const compared = await compare(
+      { ...comparison, ...known },
+      {
+        signal: abort.signal,
+        turn: () => nextTurn(),
+        onProgress: (done, all) => view.progress(done, all),
+        onRun(run, soFar) {
+          view.run(run);
+          write(soFar, false);
+        },
       },
-    });
+    );
     const report = write(compared, !abort.signal.aborted);
     view.done(report, out);
     return compared.runs.some(({ reason }) => reason === 'stuck') ? 1 : 0;
@@ -185,6 +195,8 @@ async function runCompare(flags: CompareFlags): Promise<number> {
 
 interface CompareView {
   begin(what: string, strategies: readonly Strategy[]): void;
+  /** some of it is in the folder already */
+  goOn(before: Report, folder: string): void;
   progress(done: number, all: number): void;
   run(run: RunRecord): void;
   done(report: Report, folder: string): void;
@@ -197,6 +209,7 @@ function jsonView(): CompareView {
   };
   return {
     begin: (what, strategies) => print({ event: 'config', what, strategies }),
+    goOn: ({ runs }) => print({ event: 'resumed', runs: runs.length }),
     progress: () => undefined,
     run: ({ points: _, ...run }) => print({ event: 'run', ...run }),
     done: ({ complete, wallSeconds, summary }) => print({ event: 'done', complete, wallSeconds, summary }),
@@ -218,6 +231,11 @@ class CompareScreen implements CompareView {
     for (const { name, about } of strategies) this.#terminal.line(`  ${name.padEnd(20)} ${about}`);
     this.#terminal.line();
     this.progress(0, 1);
+  }
+
+  goOn({ runs }: Report, folder: string): void {
+    const whole = runs.filter(({ reason }) => reason !== 'stopped').length;
+    this.#terminal.line(`going on from ${folder}: ${whole} runs are there already`);
   }
 
   progress(done: number, all: number): void {

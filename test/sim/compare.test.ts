@@ -72,6 +72,29 @@ describe('compare', () => {
     ]);
   });
 
+  it('goes on where it was stopped, to the same results', async () => {
+    const init = comparisonInit({ seeds: [1, 2], baselineRates: [0.5, 1], strategies: parseStrategies('ddp,diloco') });
+    const whole = await compare(init);
+    for (const runsBefore of [1, 3, 5, 7]) {
+      const abort = new AbortController();
+      let runs = 0;
+      const onRun = () => ++runs === runsBefore && abort.abort();
+      const before = await compare(init, { signal: abort.signal, onRun });
+      const made: string[] = [];
+      let told = [0, 0];
+      const rest = await compare(
+        { ...init, before: JSON.parse(JSON.stringify(before)) },
+        { onRun: ({ series, seed }) => made.push(`${series} ${seed}`), onProgress: (...progress) => (told = progress) },
+      );
+      expect(rest).toEqual(whole);
+      expect(told).toEqual([7 * 1600, 7 * 1600]);
+      const known = before.runs
+        .filter(({ reason }) => reason === 'rounds')
+        .map(({ series, seed }) => `${series} ${seed}`);
+      expect(made.filter((name) => known.includes(name) && !/centralized 1|ddp 1/.test(name))).toEqual([]);
+    }
+  });
+
   it('ends a run under way when it is stopped', async () => {
     const abort = new AbortController();
     const strategies = parseStrategies('diloco:H=1');

@@ -80,6 +80,27 @@ describe('outerloop compare', () => {
     expect(runs.some(({ series, loss }) => series === 'diloco:H=1' && loss !== null)).toBe(true);
   });
 
+  it('goes on from what is in the folder, and does not overwrite another comparison', async () => {
+    const out = temporaryFolder();
+    const run = [...SYNTHETIC, '--strategies', 'diloco:H=10', '--json', '--out', out];
+    expect((await begin(run).ended).code).toBe(0);
+    const again = await begin(run).ended;
+    expect(again.code).toBe(0);
+    const events = again.stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line).event);
+    expect(events).toEqual(['config', 'resumed', 'done']);
+    const more = [...run, '--seeds', '2', '--strategies', 'fedavg:H=10,diloco:H=10'];
+    expect((await begin(more).ended).code).toBe(0);
+    const names = ['centralized', 'one-peer', 'fedavg:H=10', 'diloco:H=10'];
+    expect(readReport(out).runs.map(({ series }) => series)).toEqual(names.flatMap((name) => [name, name]));
+    const other = await begin([...more, '--peers', '3']).ended;
+    expect(other.code).toBe(1);
+    expect(other.stderr).toMatch(/another comparison \(with other peers.*E_COMPARISON/);
+    expect(readReport(out).complete).toBe(true);
+  });
+
   it('really trains', async () => {
     const [out, text] = [temporaryFolder(), join(temporaryFolder(), 'text.txt')];
     writeFileSync(text, 'The quick brown fox jumps over the lazy dog.\n'.repeat(200));
