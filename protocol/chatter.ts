@@ -57,7 +57,8 @@ export class Chatter {
     const atMs = this.#saidMs + this.#pauseMs;
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
     // who is behind goes on asking; the others may just have to wait for a slow round
-    this.#pauseMs = behind || this.#saidMs < 0 ? REPEAT_MS : Math.min(2 * this.#pauseMs, REPEAT_MS_MAX);
+    const isFirst = this.#saidMs === Number.NEGATIVE_INFINITY;
+    this.#pauseMs = behind || isFirst ? REPEAT_MS : Math.min(2 * this.#pauseMs, REPEAT_MS_MAX);
     this.#saidMs = nowMs;
     this.#core.wakeAt(nowMs + this.#pauseMs);
     this.#tellSome();

@@ -6,6 +6,9 @@ import { peersOf, placesIn, quorumOf } from './roster.ts';
 import { joinBytes, leaveBytes } from './signing.ts';
 import type { Block, Join, Leave } from './wire.ts';
 
+/** Attempts to join are counted up to here, then anew: gossip has forgotten the first by then. */
+const ATTEMPTS = 1_000_000;
+
 /** Who wants in or out, and who can be reached. Only certificates change the roster; this is what leads to them. */
 export class Membership {
   readonly #core: Core;
@@ -99,7 +102,8 @@ export class Membership {
 
   joinMessage() {
     const { run, signer } = this.#core.context;
-    const unsigned = { author: signer.self, height: this.#core.branch.head.height + 1, attempt: this.#attempts++ };
+    const { height } = this.#core.branch.head;
+    const unsigned = { author: signer.self, height: height + 1, attempt: this.#attempts++ % ATTEMPTS };
     const join = { ...unsigned, signature: signer.sign(joinBytes(run, unsigned)) };
     return { type: 'join', run, join } as const;
   }
