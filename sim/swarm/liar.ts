@@ -55,6 +55,7 @@ export class Liar {
   readonly #half: boolean[];
   readonly #heard: Message[] = [];
   readonly #twins = new Map<Hash, Block>();
+  readonly #lies = new WeakMap<Proposal, Proposal>();
   #header: MessageOf<'header'> | undefined;
   #about: { height: number; view: number; block: Hash } | undefined;
   #minted = 0;
@@ -92,8 +93,11 @@ export class Liar {
     const said: Message[] = [message];
     if (this.#does('equivocates')) said.splice(0, 1, this.#twisted(to, message));
     if (this.#does('poisons') && message.type === 'header' && random.unit() < OFTEN) said[0] = this.#poisoned(message);
-    if (this.#does('looks back') && message.type === 'proposal' && random.unit() < OFTEN) {
-      said[0] = this.#lookingBack(message);
+    if (this.#does('looks back') && message.type === 'proposal') {
+      // the same to all, for only then a quorum could fall for it
+      const lie = this.#lies.get(message) ?? (random.unit() < OFTEN ? this.#lookingBack(message) : message);
+      this.#lies.set(message, lie);
+      said[0] = lie;
     }
     return said.map(encodeMessage);
   }
