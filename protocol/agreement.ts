@@ -201,11 +201,13 @@ export class Agreement {
     const { kind, height, view } = certificate;
     const { run, committee, signer } = this.#init;
     if (kind === 'endorse' || height !== this.height) return false;
+    // nothing is kept, not even an empty view, before the signatures are found to hold
+    const known = this.#views.get(view)?.[CERTIFIED[kind]];
+    const same = known !== undefined && known.block === certificate.block;
+    if (!same && !certificateHolds(signer, run, committee, certificate)) return false;
     if (block && blockHash(block) === certificate.block) this.#blocks.set(certificate.block, block);
-    const known = this.#at(view);
-    if (known[CERTIFIED[kind]] && (kind !== 'finalize' || this.decision)) return true;
-    if (!certificateHolds(signer, run, committee, certificate)) return false;
-    this.#adopt(certificate);
+    if (known && (kind !== 'finalize' || this.decision)) return true;
+    this.#adopt(known ?? certificate);
     return true;
   }
 

@@ -119,11 +119,6 @@ export const BUGS: readonly Bug[] = [
     '  if (a.height !== b.height) return b.height - a.height;\n  if (a.unfinalTokens !== b.unfinalTokens) return b.unfinalTokens - a.unfinalTokens;\n',
     '  if (a.unfinalTokens !== b.unfinalTokens) return b.unfinalTokens - a.unfinalTokens;\n  if (a.height !== b.height) return b.height - a.height;\n',
   ]),
-  bug('messages for later are kept without bound', [
-    'protocol/machine.ts',
-    '    if (this.#future.length >= LIMITS.futureMessagesMax) this.#future.shift();\n',
-    '',
-  ]),
   bug('who endorses is not looked at', [
     'protocol/unfinal.ts',
     ' || !isMember(head, vote.author)) return;\n',

@@ -34,7 +34,8 @@ export class MemoryChecker implements Checker {
       blocks: 2 * views,
       endorsedBlocks: 16,
       endorsements: this.#peers,
-      queuedEffects: 512,
+      // they wait for the disk, and after a pause for all that came meanwhile
+      queuedEffects: 4096,
     };
     for (const name of Object.keys(bounds) as (keyof typeof load)[]) {
       if (load[name] <= bounds[name]) continue;

@@ -30,6 +30,7 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #length: number;
   readonly #trained: Float64Array[];
   readonly #open: boolean[];
+  #lost: Violation | undefined;
   readonly #books: Map<number, Books>[];
   readonly #last: (Books | undefined)[];
   /** decoded updates by payload */
@@ -60,8 +61,9 @@ export class WorkChecker implements Checker, SeatObserver {
   // --- what the replicas' seats tell ----------------------------------------------------------------------------------
 
   onTrain(peer: number): void {
+    // said at the next step: what is thrown here would only end this replica's work
     if (this.#open[peer] && this.#correct(peer)) {
-      throw new Violation('work', `peer ${peer} trains again, and what it trained before is nowhere`);
+      this.#lost ??= new Violation('work', `peer ${peer} trains again, and what it trained before is nowhere`);
     }
     this.#open[peer] = true;
   }
@@ -97,6 +99,7 @@ export class WorkChecker implements Checker, SeatObserver {
   // --- what the machines tell -----------------------------------------------------------------------------------------
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
+    if (this.#lost) throw this.#lost;
     if (!this.#exact) return;
     const { index } = peer;
     if (event.type === 'start') {

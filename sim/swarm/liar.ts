@@ -55,6 +55,7 @@ export class Liar {
   readonly #half: boolean[];
   readonly #heard: Message[] = [];
   readonly #twins = new Map<Hash, Block>();
+  readonly #lies = new WeakMap<Proposal, Proposal>();
   #header: MessageOf<'header'> | undefined;
   #about: { height: number; view: number; block: Hash } | undefined;
   #minted = 0;
@@ -92,8 +93,11 @@ export class Liar {
     const said: Message[] = [message];
     if (this.#does('equivocates')) said.splice(0, 1, this.#twisted(to, message));
     if (this.#does('poisons') && message.type === 'header' && random.unit() < OFTEN) said[0] = this.#poisoned(message);
-    if (this.#does('looks back') && message.type === 'proposal' && random.unit() < OFTEN) {
-      said[0] = this.#lookingBack(message);
+    if (this.#does('looks back') && message.type === 'proposal') {
+      // the same to all, for only then a quorum could fall for it
+      const lie = this.#lies.get(message) ?? (random.unit() < OFTEN ? this.#lookingBack(message) : message);
+      this.#lies.set(message, lie);
+      said[0] = lie;
     }
     return said.map(encodeMessage);
   }
@@ -189,7 +193,7 @@ export class Liar {
     ];
   }
 
-  /** A block on the state of a round before, with what the liar itself has for it. */
+  /** A block on the state or the block of a round before, or with updates that are not as their authors signed them. */
   #lookingBack(message: Proposal): Proposal {
     const past = this.#heard.findLast((each): each is Proposal => {
       return each.type === 'proposal' && each.block.kind === 'round' && each.block.round < message.block.round;
@@ -197,10 +201,21 @@ export class Liar {
     if (!past) return message;
     this.#count('looks back');
     const { base, updates, previous } = past.block;
-    const { random } = this.#c;
-    const mine = this.#update(message.block.round, base, updates[0]?.payload ?? base);
-    const block = random.below(2) === 0 ? { ...message.block, base, updates: [mine] } : { ...message.block, previous };
-    return this.#proposal({ ...message, block });
+    const { round, updates: present } = message.block;
+    switch (this.#c.random.below(3)) {
+      case 0: {
+        const { payload, size } = updates[0]!;
+        const block = { ...message.block, base, updates: [this.#update(round, base, payload, size)] };
+        return this.#proposal({ ...message, block });
+      }
+      case 1:
+        return this.#proposal({ ...message, block: { ...message.block, previous } });
+      default: {
+        // what others said, but for a word
+        const changed = present.map((update) => ({ ...update, loss: update.loss / 2 }));
+        return this.#proposal({ ...message, block: { ...message.block, updates: changed } });
+      }
+    }
   }
 
   #seceded(): Message[] {

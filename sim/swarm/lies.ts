@@ -16,7 +16,7 @@ export const HABITS = [
   'falsifies',
   /** announces updates that nobody can fetch or decode, two in a round, or others' with another payload inside */
   'poisons',
-  /** proposes blocks on a state or a block of the past */
+  /** proposes blocks on a state or a block of the past, or with updates that their authors did not sign so */
   'looks back',
   /** goes on alone in unfinal rounds */
   'secedes',
