@@ -88,7 +88,7 @@ export interface StepNotice {
 }
 
 /** Validation takes about this share of the time spent in training; the last round measures on everything. */
-const EVALUATION_SHARE = 0.01;
+const EVALUATION_SHARE = 0.005;
 const EVALUATION_SEQUENCES = 64;
 /** Above so many parameters a checkpoint is not written at every round; the payloads since are kept. */
 const CHECKPOINT_ALWAYS_PARAMETERS = 50_000_000;
@@ -230,8 +230,10 @@ export class PeerWorker {
     const updates = [];
     const { own } = request;
     for (const [place, { payload, size, tokens }] of request.updates.entries()) {
-      const bytes = await readBlob(this.#store, { id: payload, size });
-      updates.push({ payload: bytes, tokens, own: place === own ? this.#updates.kindOf(payload) : undefined });
+      const kind = place === own ? this.#updates.kindOf(payload) : undefined;
+      const known = kind === 'pending' ? this.#payload : null;
+      const bytes = known ?? (await readBlob(this.#store, { id: payload, size }));
+      updates.push({ payload: bytes, tokens, own: kind });
     }
     this.#replica.apply(updates, { final: request.final });
     const ownPayload = own === undefined ? undefined : request.updates[own]?.payload;

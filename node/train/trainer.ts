@@ -30,7 +30,7 @@ export interface RoundResult {
   /** over the steps that were not skipped, in nats; NaN if there were none */
   meanLoss: number;
   skipped: number;
-  /** spent in the steps, without what the thread did between them */
+  /** from the first step to the end of the last, with the turns that the event loop gets between them */
   computeMs: number;
   /** the parameters are of no use (not finite, or step after step skipped) and must be fetched from the agreed state */
   badParameters: boolean;
@@ -79,14 +79,13 @@ export class Trainer {
   /** Runs the planned inner steps on the engine's parameters. Gives the event loop a turn after each, so aborts arrive. */
   async trainRound(plan: RoundPlan, { signal, onStep }: RoundOptions = {}): Promise<RoundResult> {
     const { batch: sequences, inner, model } = this.#genesis;
-    let [steps, skipped, skipsInARow, lossSum, computeMs] = [0, 0, 0, 0, 0];
+    let [steps, skipped, skipsInARow, lossSum] = [0, 0, 0, 0];
+    const startedMs = performance.now();
     let badParameters = !(await this.engine.parametersFinite());
     while (steps < plan.steps && !badParameters && !signal?.aborted) {
-      const startedMs = performance.now();
       const learningRate = innerLearningRate(inner, plan.firstStep + steps);
       const batch = this.#trainBatch(plan.firstPosition + steps * sequences, sequences);
       const result = await this.engine.step(batch, { learningRate });
-      computeMs += performance.now() - startedMs;
       onStep?.({ ...result, step: steps, learningRate });
       steps++;
       skipped += Number(result.skipped);
@@ -96,6 +95,7 @@ export class Trainer {
       await nextTurn();
     }
     badParameters ||= !(await this.engine.parametersFinite());
+    const computeMs = performance.now() - startedMs;
     const done = steps - skipped;
     const [tokens, meanLoss] = [done * sequences * model.context, lossSum / done];
     return { steps, tokens, meanLoss, skipped, computeMs, badParameters };
