@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { encodeGenesis, type Genesis } from '../../protocol/genesis.ts';
 import { peerIdOf } from '../../protocol/identity.ts';
-import type { BaseRequest, ComparisonInit, HostUse } from '../../sim/compare.ts';
+import type { BaseRequest, ComparisonInit, HostUse } from '../../sim/comparison-runs.ts';
 import { RealHost } from '../../sim/real-host.ts';
 import type { ReplicaHost } from '../../sim/replica-host.ts';
 import { DEFAULT_SCENARIO, makeScenario, type ScenarioText } from '../../sim/scenario.ts';

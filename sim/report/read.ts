@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
-import type { Compared } from '../compare.ts';
+import type { Compared } from '../comparison-runs.ts';
 import { comparisonError } from '../errors.ts';
 import type { Report } from './report.ts';
 

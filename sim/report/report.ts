@@ -1,5 +1,5 @@
-import type { Compared, Timeline } from '../compare.ts';
 import { defaultTarget, type RunPoint, type RunRecord, type SummaryRow, summarize } from '../comparison.ts';
+import type { Compared, Timeline } from '../comparison-runs.ts';
 import type { Strategy } from '../strategy.ts';
 
 /** Everything that the files of a comparison are made from; `results.json` is this. */

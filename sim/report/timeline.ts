@@ -1,4 +1,4 @@
-import type { Timeline } from '../compare.ts';
+import type { Timeline } from '../comparison-runs.ts';
 import type { Activity } from '../ledger.ts';
 import { timeText } from './format.ts';
 import { timeTicks } from './ticks.ts';

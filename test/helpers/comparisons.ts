@@ -1,4 +1,4 @@
-import type { ComparisonInit } from '../../sim/compare.ts';
+import type { ComparisonInit } from '../../sim/comparison-runs.ts';
 import { makeScenario } from '../../sim/scenario.ts';
 import { parseStrategies } from '../../sim/strategy.ts';
 import { pooledQuadratic, SyntheticHost, syntheticGenesis } from '../../sim/synthetic.ts';

@@ -1,8 +1,8 @@
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import type { Report } from '../../../sim/report/report.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
@@ -10,11 +10,20 @@ import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 const ROOT = new URL('../../../', import.meta.url).pathname;
 const PROGRAM = join(ROOT, 'node/cli/outerloop.js');
 
+let children: ChildProcess[] = [];
+
+// a test that runs out of time must not leave its processes behind
+afterEach(() => {
+  for (const child of children) child.kill('SIGKILL');
+  children = [];
+});
+
 function begin(argv: string[]) {
   const child = spawn(process.execPath, [PROGRAM, 'compare', ...argv], {
     cwd: ROOT,
     env: { ...process.env, NO_COLOR: '1' },
   });
+  children.push(child);
   const said = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr'] as const) {
     child[stream].setEncoding('utf8').on('data', (text: string) => {
