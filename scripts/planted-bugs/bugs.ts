@@ -9,19 +9,11 @@ function bug(name: string, ...edits: [file: string, find: string, replace: strin
 }
 
 export const BUGS: readonly Bug[] = [
-  bug(
-    'a vote said twice counts twice',
-    [
-      'protocol/agreement.ts',
-      '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      return;\n',
-      '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      votes.set(vote.author.concat(" again"), vote);\n',
-    ],
-    [
-      'protocol/agreement.ts',
-      '    votes.set(vote.author, vote);\n',
-      '    if (!earlier) votes.set(vote.author, vote);\n',
-    ],
-  ),
+  bug('a vote said twice counts twice', [
+    'protocol/agreement.ts',
+    '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      return;\n',
+    '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n',
+  ]),
   bug(
     'a leader proposes anew after a notarization, and voters let it',
     [
@@ -38,7 +30,7 @@ export const BUGS: readonly Bug[] = [
   ),
   bug('votes are forgotten at a restart', [
     'protocol/machine.ts',
-    '    if (record.height === this.#agreement.height) this.#agreement.restore(record);\n',
+    '    if (record.height === this.#present.agreement.height) this.#present.agreement.restore(record);\n',
     '',
   ]),
   bug('a view is finalized that was nullified', [
@@ -57,11 +49,11 @@ export const BUGS: readonly Bug[] = [
     '',
   ]),
   bug(
-    'updates are listed as they arrive',
+    'updates are listed by their payloads',
     [
       'protocol/round.ts',
-      '    const held = this.places.flatMap((peer) => {\n',
-      '    const held = [...this.#updates.keys()].flatMap((peer) => {\n',
+      '    return places.map((place) => this.#updates[place]!);\n',
+      '    return places.map((place) => this.#updates[place]!).sort((a, b) => (a.payload < b.payload ? -1 : 1));\n',
     ],
     [
       'protocol/chain.ts',
@@ -95,8 +87,8 @@ export const BUGS: readonly Bug[] = [
     '    this.#pending',
   ]),
   bug('training that is overtaken is thrown away', [
-    'sim/virtual-peer.ts',
-    '    host.abandon(this.index, steps).catch(() => undefined);\n',
+    'sim/virtual-training.ts',
+    '    world.host.abandon(index, steps).catch(() => undefined);\n',
     '    void steps;\n',
   ]),
   bug('votes leave before they are on the disk', [
@@ -106,8 +98,8 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('a snapshot is taken that no history names', [
     'protocol/sync.ts',
-    'if (start !== undefined && baseAfter(fork, start) === rootOf(state)) return',
-    'if (start !== undefined && rootOf(state)) return',
+    'if (start === undefined || baseAfter(fork, start) !== root) continue;',
+    'if (start === undefined) continue;',
   ]),
   bug('an old request to come or go takes effect again', [
     'protocol/chain.ts',
@@ -136,7 +128,7 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('a payload in a header is believed to be what the header names', [
     'sim/blob-library.ts',
-    '    if (!same || bytes.length !== size) return false;\n',
-    '    void [same, size];\n',
+    '    const isNamed = message.inline.length === size && blobIdOf(message.inline, nativeSha256) === payload;\n',
+    '    const isNamed = size > 0;\n',
   ]),
 ];
