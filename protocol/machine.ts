@@ -125,7 +125,7 @@ export class Machine {
       case 'payload':
         return this.#payloads.onPayload(event.update, event.error);
       case 'taken':
-        return this.#present.round?.onTaken(event.headers, event.refused);
+        return this.#payloads.onTaken(event.headers, event.refused);
       case 'applied':
         return this.#onApplied(event);
       case 'saved':

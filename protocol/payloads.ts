@@ -2,6 +2,7 @@ import type { Core } from './core.ts';
 import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
+import type { MessageOf } from './messages.ts';
 import type { Block, Update } from './wire.ts';
 
 /** How long before a payload that nobody had is asked for again. */
@@ -17,6 +18,8 @@ export interface PayloadTable {
   stateOf(update: Update): PayloadState | undefined;
   /** What became of a payload that was asked for. */
   settle(update: Update, state: PayloadState): void;
+  /** What became of the payloads inside these headers. */
+  onTaken(headers: readonly MessageOf<'header'>[], refused: ReadonlyMap<MessageOf<'header'>, string>): void;
   /** Asks again for what nobody had. */
   retry(update: Update, holders: readonly PeerId[]): void;
 }
@@ -78,6 +81,11 @@ export class Payloads {
     const others = [...new Set(holders)].filter((peer) => peer !== self);
     this.#core.emit({ type: 'fetch', update, holders: others });
     return true;
+  }
+
+  /** The answer may come when its round is given up: what it says of the payloads holds all the same. */
+  onTaken(headers: readonly MessageOf<'header'>[], refused: ReadonlyMap<MessageOf<'header'>, string>): void {
+    this.#round?.onTaken(headers, refused);
   }
 
   onPayload(update: Update, error: string | null): void {
