@@ -10,7 +10,7 @@ import type { Activity, Carried, Ledger } from './ledger.ts';
 import type { ReplicaHost } from './replica-host.ts';
 import type { Scenario } from './scenario.ts';
 import { Simulation, type SimulationResult } from './simulation.ts';
-import { type Strategy, strategyGenesis } from './strategy.ts';
+import { atRate, type Strategy, strategyGenesis } from './strategy.ts';
 
 export interface ComparisonInit {
   peers: number;
@@ -143,9 +143,12 @@ async function runPooled(
   const [first] = new Identities().swarm(seed, 1);
   const plain = base({ seed, founder: first!.self, steps, batches });
   const outer = { name: 'sgd', learningRate: 1, momentum: 0 } as const;
-  const { learningRate, learningRateMin } = plain.inner;
-  const inner = { ...plain.inner, learningRate: rate * learningRate, learningRateMin: rate * learningRateMin };
-  const genesis = { ...plain, inner, codec: { ...plain.codec, name: 'fp32' as const }, outer };
+  const genesis = {
+    ...plain,
+    inner: atRate(plain.inner, rate),
+    codec: { ...plain.codec, name: 'fp32' as const },
+    outer,
+  };
   const ends = new ComputeModel({ ...scenario.compute, stragglers: null }, { peers: 1, seed }).stepEnds(0, steps);
   const host = await open(genesis, { replicas: 1, pooled: batches });
   const record: RunRecord = { ...emptyRecord(series, seed), reason: 'stopped', computeFraction: 1 };

@@ -73,7 +73,16 @@ const PARAMETERS: Readonly<Record<string, (strategy: Strategy, value: number) =>
       name: momentum > 0 ? 'nesterov' : 'sgd',
     },
   }),
+  rate: (strategy, rate) => ({
+    ...strategy,
+    inner: (inner, steps) => atRate(strategy.inner?.(inner, steps) ?? inner, rate),
+  }),
 };
+
+/** The same optimizer and schedule at so many times the learning rate. */
+export function atRate(inner: Genesis['inner'], rate: number): Genesis['inner'] {
+  return { ...inner, learningRate: rate * inner.learningRate, learningRateMin: rate * inner.learningRateMin };
+}
 
 /**
  * Reads what follows `--strategies`: names with parameters, like `ddp,diloco:H=20,topk:k=128:bits=1`.

@@ -47,7 +47,8 @@ const STATUS_INTERVAL_MS = 100;
 
 const EXAMPLES = `
 Strategies: ${STRATEGIES.map(({ name }) => name).join(', ')}.
-Parameters follow with colons: diloco:H=20, topk:k=128:bits=1, diloco-int8:outer=0.5:momentum=0.8.
+Parameters follow with colons: diloco:H=20, topk:k=128:bits=1, diloco-int8:outer=0.5:momentum=0.8, diloco:rate=2 (times the
+inner learning rate).
 Two baselines are always there: centralized (the batches of all peers in one step) and one-peer.
 
 Examples:

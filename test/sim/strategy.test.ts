@@ -51,9 +51,12 @@ describe('strategyGenesis', () => {
       rounds: 10,
       outer: { name: 'sgd', learningRate: 0.5, momentum: 0 },
     });
+    const { inner } = genesisOf('diloco:rate=2');
+    const doubled = { learningRate: 2 * base.inner.learningRate, learningRateMin: 2 * base.inner.learningRateMin };
+    expect(inner).toEqual({ ...base.inner, ...doubled });
   });
 
-  it.each(['diloco:H=0', 'topk:bits=3', 'topk:k=5000', 'diloco:momentum=1'])('refuses %s', (text) => {
+  it.each(['diloco:H=0', 'topk:bits=3', 'topk:k=5000', 'diloco:momentum=1', 'diloco:rate=0'])('refuses %s', (text) => {
     expect(() => genesisOf(text)).toThrow(expect.objectContaining({ code: 'E_STRATEGY' }));
   });
 });
