@@ -5,6 +5,7 @@
  *   npm run bench:sim -- --peers 300,4096 --rounds 2    other swarms; rounds by default fall with the size
  *   npm run bench:sim -- --no-real                      without the real peers
  *   npm run bench:sim -- --no-synthetic                 without the swarms
+ *   npm run bench:sim -- --repetitions 3                real peers and bare steps in turn, so many times
  *
  * A roster ends at 4096 peers (`rosterMax` in protocol/limits.ts), and so do the swarms here. A round costs with the square
  * of the peers: what grows is the number of messages; what each costs grows as a swarm leaves the processor's caches.
@@ -24,6 +25,7 @@ const { values: options } = parseArgs({
     rounds: { type: 'string' },
     real: { type: 'boolean', default: true },
     synthetic: { type: 'boolean', default: true },
+    repetitions: { type: 'string', default: '1' },
   },
   allowNegative: true,
 });
@@ -79,14 +81,13 @@ async function bareSteps(genesis: Genesis, rounds: number, peers: number): Promi
 }
 
 const REAL_PEERS = 8;
-const REPETITIONS = 2;
 
 /** Real peers against the bare steps that they contain, in turn, and two training threads against one. */
 async function benchReal(model: 'micro' | 'nano', innerSteps: number, rounds: number): Promise<void> {
   const run = { model, innerSteps, rounds };
   const sums = { bare: 0, one: 0, later: 0, two: 0, oneMs: 0, twoMs: 0 };
   const traces = new Set<string>();
-  for (let i = 0; i < REPETITIONS; i++) {
+  for (let i = 0; i < Number(options.repetitions); i++) {
     const one = await swarm({ run, peers: REAL_PEERS, trainer: 'real', workers: 1 });
     sums.bare += await bareSteps(one.genesis, rounds, REAL_PEERS);
     const two = await swarm({ run, peers: REAL_PEERS, trainer: 'real', workers: 2 });
@@ -114,5 +115,5 @@ if (options.synthetic) {
 }
 if (options.real) {
   await benchReal('micro', 50, 6);
-  await benchReal('nano', 50, 3);
+  await benchReal('nano', 20, 4);
 }
