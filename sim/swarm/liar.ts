@@ -323,7 +323,9 @@ export class Liar {
   #garbled(bytes: Uint8Array): Uint8Array {
     const { random } = this.#c;
     this.#count('babbles');
-    const garbled = bytes.slice(0, random.below(3) === 0 ? random.below(bytes.length + 1) : bytes.length);
+    const length = random.below(3) === 0 ? random.below(bytes.length + 1) : bytes.length;
+    // a copy also of a Buffer, whose slice is not: the encoding is everybody's
+    const garbled = new Uint8Array(bytes.subarray(0, length));
     if (garbled.length > 0) garbled[random.below(garbled.length)]! ^= 1 << random.below(8);
     return random.below(4) === 0 ? Uint8Array.from({ length: random.below(99) }, () => random.below(256)) : garbled;
   }
