@@ -20,6 +20,8 @@ export interface World extends Surroundings {
   onReport: (peer: VirtualPeer, report: Report) => void;
   /** by index: clocks that run in their own way @default the kernel's for all */
   clocks?: readonly Clock[];
+  /** who has gone may come back, to a disk as it was left @default false, and the payloads on it are dropped */
+  leaversReturn?: boolean;
   /** hears every step of every machine, before its effects are carried out: for checkers */
   onStep?: (peer: VirtualPeer, event: Event, effects: readonly Effect[]) => void;
 }
@@ -285,7 +287,7 @@ export class VirtualPeer implements Endpoint {
     onReport(this, report);
     if (report.kind !== 'done') return;
     this.finished = true;
-    this.#world.library.dropPayloads(this.index, Number.POSITIVE_INFINITY);
+    if (!this.#world.leaversReturn) this.#world.library.dropPayloads(this.index, Number.POSITIVE_INFINITY);
     this.crash();
   }
 

@@ -28,7 +28,12 @@ export class SnapshotsChecker implements Checker {
   }
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
-    if (event.type === 'start') this.#target.delete(peer.index);
+    if (event.type === 'start') {
+      this.#target.delete(peer.index);
+      // the disk may have finished a state just when the process went
+      const applied = event.restart?.applied;
+      if (applied) this.#came(peer, applied.block, applied.state.snapshot);
+    }
     if (event.type === 'applied') this.#came(peer, event.block, event.snapshot);
     if (event.type === 'restored' && event.error === null) {
       const target = this.#target.get(peer.index);

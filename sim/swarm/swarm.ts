@@ -348,6 +348,7 @@ export class Swarm {
       payloads: new WeakMap(),
       onReport: (peer, report) => this.#onReport(peer, report),
       clocks: this.#clocks,
+      leaversReturn: true,
       inlineBytesMax,
       onStep: (peer, event, effects) => this.#onStep(peer, event, effects),
     };
