@@ -126,9 +126,9 @@ export const BUGS: readonly Bug[] = [
     '      this.#commit();\n      this.#retreat();\n',
     '      this.#commit();\n',
   ]),
-  bug('a payload in a header is believed to be what the header names', [
-    'sim/blob-library.ts',
-    '    const isNamed = message.inline.length === size && blobIdOf(message.inline, nativeSha256) === payload;\n',
-    '    const isNamed = size > 0;\n',
+  bug('what is not in a header is not fetched instead', [
+    'sim/virtual-storage.ts',
+    '    for (const { update } of misnamed) this.#fetch(update, [update.author]);\n',
+    '    void misnamed;\n',
   ]),
 ];

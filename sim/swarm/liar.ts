@@ -41,6 +41,10 @@ export interface LiarInit {
 
 /** Messages that a liar remembers, to say them again. */
 const REMEMBERED = 300;
+/** Requests to come and to go that a liar remembers. */
+const REQUESTS_REMEMBERED = 100;
+/** Strangers in whose names a flood endorses the same block. */
+const ENDORSERS = 6;
 /** Chance that a habit shows when it could. */
 const OFTEN = 0.5;
 
@@ -54,6 +58,7 @@ export class Liar {
   /** whom it treats as the one half */
   readonly #half: boolean[];
   readonly #heard: Message[] = [];
+  readonly #requests: MessageOf<'join' | 'leave'>[] = [];
   readonly #twins = new Map<Hash, Block>();
   readonly #lies = new WeakMap<Proposal, Proposal>();
   #header: MessageOf<'header'> | undefined;
@@ -193,8 +198,16 @@ export class Liar {
     ];
   }
 
-  /** A block on the state or the block of a round before, or with updates that are not as their authors signed them. */
+  /**
+   * A block on the state or the block of a round before, with updates that are not as their authors signed them, or with a
+   * request to come or go that was taken up before.
+   */
   #lookingBack(message: Proposal): Proposal {
+    const request = this.#oldRequest();
+    if (request && this.#c.random.unit() < OFTEN) {
+      this.#count('looks back');
+      return this.#proposal({ ...message, block: { ...message.block, ...request } });
+    }
     const past = this.#heard.findLast((each): each is Proposal => {
       return each.type === 'proposal' && each.block.kind === 'round' && each.block.round < message.block.round;
     });
@@ -216,6 +229,18 @@ export class Liar {
         return this.#proposal({ ...message, block: { ...message.block, updates: changed } });
       }
     }
+  }
+
+  /** Somebody who has left comes back, or who has come back leaves, without having asked again. */
+  #oldRequest(): Pick<Block, 'joins' | 'leaves'> | undefined {
+    const roster = this.#c.machine()?.standing.roster ?? [];
+    for (const request of this.#requests) {
+      if (request.type === 'join' && !roster.includes(request.join.author))
+        return { joins: [request.join], leaves: [] };
+      if (request.type === 'leave' && roster.includes(request.leave.author))
+        return { joins: [], leaves: [request.leave] };
+    }
+    return undefined;
   }
 
   #seceded(): Message[] {
@@ -333,18 +358,22 @@ export class Liar {
   #flood(): Message[] {
     const { random, mint } = this.#c;
     const { run } = this.#init;
-    const stranger = mint(`stranger ${this.#init.index} ${this.#minted++ % 500}`);
+    const strangers = Array.from({ length: ENDORSERS }, () =>
+      mint(`stranger ${this.#init.index} ${this.#minted++ % 500}`),
+    );
+    const stranger = strangers[0]!;
     const { round, root } = this.#c.machine()!.standing;
     const about = createHash('sha256').update(`${random.uint32()}`).digest('hex');
     const height = (this.#about?.height ?? 1) + pick(random, [0, 0, 1, 2 ** 30]);
     // a fresh join would be let in: that identities cost nothing is a limit of the protocol, and said
+    const endorsed = pick(random, [about, root ?? about]);
     const view = pick(random, [0, 1, 15, 16, random.below(2 ** 20)]);
     const join = { author: this.#c.signer.self, height, attempt: this.#minted };
     const certificate: Certificate = { kind: 'nullify', height, view, block: null, signatures: [] };
     const update = { ...this.#update(round, about, about) };
     return [
       { type: 'join', run, join: { ...join, signature: this.#c.signer.sign(joinBytes(run, join)) } },
-      this.#vote('endorse', height, 0, pick(random, [about, root ?? about]), stranger),
+      ...strangers.map((each) => this.#vote('endorse', height, 0, endorsed, each)),
       this.#vote('notarize', height, view, about),
       { type: 'certificate', run, certificate, block: null },
       { type: 'header', run, round: round + random.below(3), base: about, update, inline: null },
@@ -367,6 +396,8 @@ export class Liar {
   }
 
   #remember(message: Message): void {
+    const isRequest = message.type === 'join' || message.type === 'leave';
+    if (isRequest && this.#requests.length < REQUESTS_REMEMBERED) this.#requests.push(message);
     if (this.#heard.length < REMEMBERED) this.#heard.push(message);
     else this.#heard[this.#c.random.below(REMEMBERED)] = message;
   }

@@ -116,7 +116,7 @@ function drawFaults(random: RandomStream, plan: Plan): Fault[] {
   const count = random.below(14);
   for (let i = 0; i < count; i++) {
     const fault = drawFault(random, plan, mayGo > 0);
-    if (fault?.kind === 'leave') mayGo--;
+    if (fault?.kind === 'leave' && fault.backAfterMs === null) mayGo--;
     if (fault) faults.push(fault);
   }
   return faults.sort((a, b) => a.atMs - b.atMs);
@@ -135,7 +135,7 @@ function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | un
   const forMs = Math.min(1 + random.below(pick(random, LENGTHS_MS)), safetyMs - atMs);
   const peer = random.below(peers);
   const common = { atMs, forMs };
-  switch (random.below(10)) {
+  switch (random.below(11)) {
     case 0:
     case 1: {
       const groups = split(random, peers);
@@ -155,8 +155,11 @@ function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | un
     case 6:
       return { kind: 'jump', atMs, peer, byMs: 1 + random.below(pick(random, LENGTHS_MS)) };
     case 7:
-      if (!mayGo || peer >= peers - liars) return undefined;
-      return { kind: 'leave', atMs, peer, backAfterMs: random.unit() < 0.5 ? null : random.below(8000) };
+    case 8: {
+      if (peer >= peers - liars) return undefined;
+      const forGood = mayGo && random.unit() < 0.5;
+      return { kind: 'leave', atMs, peer, backAfterMs: forGood ? null : random.below(8000) };
+    }
     default:
       return { ...common, kind: 'crash', peer, lastWrite: pick(random, ['lost', 'kept']) };
   }

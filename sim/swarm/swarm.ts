@@ -98,8 +98,8 @@ export class Swarm {
     overrun: false,
     noQuorum: false,
   };
-  /** where the longest certified history stands */
-  #newest: Head | undefined;
+  /** by index: where the longest certified history stands that a correct peer had */
+  readonly #newest = new Map<number, Head>();
   #liarsWait = true;
   #healing = false;
 
@@ -210,9 +210,14 @@ export class Swarm {
     return this.#peers.filter(({ index }) => this.#wanted.has(index) && !this.#liars.has(index));
   }
 
-  /** Of the committee that decides next there are enough correct peers; who left without its certificate is not. */
+  /**
+   * Of the committee that decides next there are enough correct peers; who left without its certificate is not. A block that
+   * is gone with the last peer that knew it decided is not, for those who are left.
+   */
   #quorumIsUp(): boolean {
-    const voters = this.#newest?.committee ?? [this.#genesis.founder];
+    const heads = this.#judged().flatMap(({ index }) => this.#newest.get(index) ?? []);
+    const newest = heads.sort((a, b) => b.height - a.height)[0];
+    const voters = newest?.committee ?? [this.#genesis.founder];
     const up = new Set(this.#judged().map(({ id }) => id));
     return voters.filter((peer) => up.has(peer)).length >= voters.length - Math.floor((voters.length - 1) / 3);
   }
@@ -358,14 +363,14 @@ export class Swarm {
     this.#diary.onStep(this.#kernel.nowMs, peer.index, event, effects);
     if (this.#liars.has(peer.index)) return;
     if (!this.#seen.overrun) for (const checker of this.#checkers) checker.onStep?.(peer, event, effects);
-    for (const effect of effects) if (effect.type === 'append') this.#onAppend(effect);
+    for (const effect of effects) if (effect.type === 'append') this.#onAppend(peer.index, effect);
   }
 
-  #onAppend({ entry: { block, certificate } }: Effect & { type: 'append' }): void {
+  #onAppend(peer: number, { entry: { block, certificate } }: Effect & { type: 'append' }): void {
     if (block.kind === 'membership') this.#seen.membershipBlocks++;
     if (certificate.view > 0) this.#seen.laterViews++;
     const after = this.#chronicle.get(blockHash(block))?.after;
-    if (after && after.height > (this.#newest?.height ?? 0)) this.#newest = after;
+    if (after && after.height > (this.#newest.get(peer)?.height ?? 0)) this.#newest.set(peer, after);
     const roster = after?.roster ?? [];
     const lying = roster.filter(({ peer }) => !this.#isCorrect(peer)).length;
     if (lying > 0 && roster.length < 3 * lying + 1) this.#seen.overrun = true;
