@@ -1,5 +1,6 @@
 import type { Agreement } from './agreement.ts';
 import type { Applied, Core } from './core.ts';
+import type { Hash } from './hash.ts';
 import { isMember, type Membership } from './membership.ts';
 import type { Message } from './messages.ts';
 import type { Round } from './round.ts';
@@ -14,30 +15,72 @@ const STATUS_PEERS = 16;
 /** Rounds that a joiner may be behind when it asks to be let in: where rounds are short it is hardly ever less. */
 const JOIN_BEHIND_MAX = 1;
 
+/** When something is due again. */
+class Repetition {
+  readonly #core: Core;
+  #lastMs = Number.NEGATIVE_INFINITY;
+  #pauseMs = REPEAT_MS;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** It is due now. */
+  hurry(): void {
+    this.#lastMs = Number.NEGATIVE_INFINITY;
+    this.#pauseMs = REPEAT_MS;
+  }
+
+  /** It was done just now, and there is something new in it. */
+  restart(): void {
+    this.#lastMs = this.#core.nowMs;
+    this.#pauseMs = REPEAT_MS;
+  }
+
+  /** Whether it is due, and is now done; else the machine is woken when it is. @param often it becomes no rarer */
+  isDue(often: boolean): boolean {
+    const { nowMs } = this.#core;
+    const atMs = this.#lastMs + this.#pauseMs;
+    if (nowMs < atMs) {
+      this.#core.wakeAt(atMs);
+      return false;
+    }
+    const isFirst = this.#lastMs === Number.NEGATIVE_INFINITY;
+    this.#pauseMs = often || isFirst ? REPEAT_MS : Math.min(2 * this.#pauseMs, REPEAT_MS_MAX);
+    this.#lastMs = nowMs;
+    this.#core.wakeAt(nowMs + this.#pauseMs);
+    return true;
+  }
+}
+
 /** Gossip loses messages and newcomers missed them: what must be heard is said again as long as it matters. */
 export class Chatter {
   readonly #core: Core;
   readonly #membership: Membership;
   readonly #sync: Sync;
-  #saidMs = Number.NEGATIVE_INFINITY;
-  #pauseMs = REPEAT_MS;
+  readonly #words: Repetition;
+  /** apart from the words: views may go by for ever among peers that do not know that they are on different branches */
+  readonly #standing: Repetition;
+  #toldTip: Hash | undefined;
 
   constructor(core: Core, membership: Membership, sync: Sync) {
     this.#core = core;
     this.#membership = membership;
     this.#sync = sync;
+    this.#words = new Repetition(core);
+    this.#standing = new Repetition(core);
   }
 
   /** The next repetition is due now. */
   hurry(): void {
-    this.#saidMs = Number.NEGATIVE_INFINITY;
-    this.#pauseMs = REPEAT_MS;
+    this.#words.hurry();
+    this.#standing.hurry();
+    this.#toldTip = this.#core.branch.head.tip;
   }
 
   /** Something new was said just now, so that there is nothing to repeat for a while. */
   said(): void {
-    this.#saidMs = this.#core.nowMs;
-    this.#pauseMs = REPEAT_MS;
+    this.#words.restart();
   }
 
   /** What a peer that just came, or has not heard, should know of us. */
@@ -49,19 +92,18 @@ export class Chatter {
 
   /** @param waiting there is something that others must hear before this peer can go on */
   repeatWhenStuck(waiting: boolean, agreement: Agreement, round: Round | undefined): void {
-    const { applied, nowMs, atTip } = this.#core;
+    const { applied, atTip, branch } = this.#core;
     const { leaving } = this.#membership;
     const outside = applied && !leaving && this.#mayJoin(applied);
     const behind = !applied || !atTip;
     if (!behind && !outside && !waiting && !leaving) return;
-    const atMs = this.#saidMs + this.#pauseMs;
-    if (nowMs < atMs) return this.#core.wakeAt(atMs);
+    if (this.#toldTip !== branch.head.tip) {
+      this.#standing.restart();
+      this.#toldTip = branch.head.tip;
+    }
     // who is behind goes on asking; the others may just have to wait for a slow round
-    const isFirst = this.#saidMs === Number.NEGATIVE_INFINITY;
-    this.#pauseMs = behind || isFirst ? REPEAT_MS : Math.min(2 * this.#pauseMs, REPEAT_MS_MAX);
-    this.#saidMs = nowMs;
-    this.#core.wakeAt(nowMs + this.#pauseMs);
-    this.#tellSome();
+    if (this.#standing.isDue(behind)) this.#tellSome();
+    if (!this.#words.isDue(behind)) return;
     const messages = this.standing(agreement, round);
     if (outside) messages.push(this.#membership.joinMessage());
     if (leaving) messages.push(this.#membership.leaveMessage());

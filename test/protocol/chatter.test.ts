@@ -20,15 +20,20 @@ function chattering(connections: number) {
   core.setApplied(0, stateAt(firstHead(genesis, run), { id: run, bytes: 1 }), true);
   const chatter = new Chatter(core, membership, new Sync(core, membership));
   const agreement = new Agreement({ run, seed: 1, height: 1, committee: [signer.self], signer });
-  /** times at which a status was sent, and to whom, while the peer waits until then */
-  const wait = (untilMs: number) => {
+  agreement.nullify();
+  /** times at which a status was sent, and to whom, and at which votes were repeated, while the peer waits until then */
+  const wait = (untilMs: number, meanwhile = (): void => undefined) => {
     const told: { atMs: number; peers: string[] }[] = [];
+    const repeated: number[] = [];
     for (; core.nowMs <= untilMs; core.nowMs += 100) {
       chatter.repeatWhenStuck(true, agreement, undefined);
-      const peers = core.takeEffects().flatMap((effect) => (effect.type === 'send' ? [effect.peer] : []));
+      const effects = core.takeEffects();
+      const peers = effects.flatMap((effect) => (effect.type === 'send' ? [effect.peer] : []));
       if (peers.length > 0) told.push({ atMs: core.nowMs, peers });
+      if (effects.some(({ type }) => type === 'broadcast')) repeated.push(core.nowMs);
+      meanwhile();
     }
-    return told;
+    return { told, repeated };
   };
   return { chatter, wait, membership };
 }
@@ -36,15 +41,24 @@ function chattering(connections: number) {
 test('a peer that just waits says itself again more and more rarely, until there is something new', () => {
   const { chatter, wait } = chattering(2);
   chatter.said();
-  expect(wait(24_000).map(({ atMs }) => atMs)).toEqual([1000, 3000, 7000, 15_000, 23_000]);
+  const { told, repeated } = wait(24_000);
+  expect(repeated).toEqual([1000, 3000, 7000, 15_000, 23_000]);
+  expect(told.map(({ atMs }) => atMs)).toEqual(repeated);
   chatter.said();
-  expect(wait(26_000).map(({ atMs }) => atMs)).toEqual([25_100]);
+  expect(wait(26_000).repeated).toEqual([25_100]);
+});
+
+test('where it stands it tells also while it has much to say: others may be on another branch, and not know', () => {
+  const { chatter, wait } = chattering(2);
+  const { told, repeated } = wait(24_000, () => chatter.said());
+  expect(repeated).toEqual([0]);
+  expect(told.map(({ atMs }) => atMs)).toEqual([1000, 3000, 7000, 15_000, 23_000]);
 });
 
 test('in a large swarm a repetition tells sixteen peers its status, others each time', () => {
   const { chatter, wait } = chattering(40);
   chatter.said();
-  const told = wait(8000).map(({ peers }) => peers);
+  const told = wait(8000).told.map(({ peers }) => peers);
   expect(told.map(({ length }) => length)).toEqual([16, 16, 16]);
   expect(new Set(told.flat()).size).toBe(40);
 });
