@@ -284,13 +284,14 @@ export class Peer {
     const { entry, block, final, state, keep } = effect;
     const updates = entry.block.updates.map(({ payload, size, tokens }) => ({ payload, size, tokens }));
     const place = entry.block.updates.findIndex(({ author }) => author === this.#c.signer.self);
-    for (const { payload, size } of updates) this.#payloads.need(payload, size, state.round);
+    for (const { payload, size } of [...updates, ...keep.payloads]) this.#payloads.need(payload, size, state.round);
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
     const evaluateAll = rounds !== null && state.round >= rounds;
     const own = place < 0 ? undefined : place;
     const { base } = entry.block;
-    const applied = await this.#c.worker.apply({ base, block, updates, own, final, keep, state, evaluateAll });
+    const { snapshots: kept } = keep;
+    const applied = await this.#c.worker.apply({ base, block, updates, own, final, keep: kept, state, evaluateAll });
     this.#telling.applied(applied.valLoss);
     const { snapshot, snapshotBytes, open } = applied;
     this.#give({ type: 'applied', block, snapshot, snapshotBytes });
@@ -305,7 +306,7 @@ export class Peer {
     this.#telling.phase('fetching', state.round);
     try {
       await this.#payloads.fetchBlob(snapshot, holders);
-      const applied = await this.#c.worker.restore(state, block, { included, keep });
+      const applied = await this.#c.worker.restore(state, block, { included, keep: keep.snapshots });
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);

@@ -289,7 +289,7 @@ function tellReady(ready: {
 
 /** Hands the machine what the disk kept, after clearing the disk of what nothing refers to any more. */
 export async function begin({ peer, opened, chain, record, store, genesis, identity }: Kept): Promise<void> {
-  const { snapshot, applied } = opened;
+  const { states } = opened;
   const { entries } = chain;
   const saved = record.load() ?? null;
   const headers = saved ? decodeRecord(saved, runIdOf(genesis), identity).headers : [];
@@ -299,17 +299,18 @@ export async function begin({ peer, opened, chain, record, store, genesis, ident
   updates.push(...headers.map(({ update }) => update));
   const blobs = [genesis.data.blob, ...opened.open, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
   if (genesis.tokenizer.kind === 'char') blobs.push(genesis.tokenizer.blob);
-  const kept = new Set<string>(applied ? [applied.state.snapshot] : []);
+  const kept = new Set<string>(states.map(({ state }) => state.snapshot));
   for (const blob of blobs) for (const part of (await blobParts(store, blob)) ?? []) kept.add(part);
   store.retain(kept);
-  if (snapshot) store.register(snapshot.path, snapshot.ranges);
-  const known = applied !== null || entries.length > 0 || saved !== null;
-  peer.start(known ? { entries, record: saved, applied } : null);
+  for (const { file } of states) store.register(file.path, file.ranges);
+  const known = states.length > 0 || entries.length > 0 || saved !== null;
+  const onDisk = states.map(({ block, state }) => ({ block, state }));
+  peer.start(known ? { entries, record: saved, states: onDisk } : null);
 }
 
 interface Kept {
   peer: Peer;
-  opened: Pick<Opened, 'applied' | 'snapshot' | 'open'>;
+  opened: Pick<Opened, 'states' | 'open'>;
   chain: ChainLog;
   record: RecordFile;
   store: BlobStore;

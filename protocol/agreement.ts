@@ -115,6 +115,15 @@ export class Agreement {
     return [...(locked ? [locked.block] : []), ...(proposed ? [proposed.block] : [])];
   }
 
+  /** Blocks that this peer has helped on in any view: one of them may come back as the one that is locked. */
+  supported(): Block[] {
+    const hashes = new Set<Hash>();
+    for (const { mine, notarization } of this.#views.values()) {
+      for (const hash of [mine.get('notarize')?.block, notarization?.block]) if (hash) hashes.add(hash);
+    }
+    return [...hashes].flatMap((hash) => this.#blocks.get(hash) ?? []);
+  }
+
   /** As leader of the current view: proposes the locked block, or the fresh one where none is locked. */
   propose(fresh: Block | undefined): void {
     const self = this.#init.signer.self;

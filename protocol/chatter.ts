@@ -94,7 +94,8 @@ export class Chatter {
   repeatWhenStuck(waiting: boolean, agreement: Agreement, round: Round | undefined): void {
     const { applied, atTip, branch } = this.#core;
     const { leaving } = this.#membership;
-    const outside = applied && !leaving && this.#mayJoin(applied);
+    // also who may not ask to be let in yet: others must hear of it to say how far they are
+    const outside = applied && !leaving && !isMember(applied.head, this.#core.self);
     const behind = !applied || !atTip;
     if (!behind && !outside && !waiting && !leaving) return;
     if (this.#toldTip !== branch.head.tip) {
@@ -105,7 +106,7 @@ export class Chatter {
     if (this.#standing.isDue(behind)) this.#tellSome();
     if (!this.#words.isDue(behind)) return;
     const messages = this.standing(agreement, round);
-    if (outside) messages.push(this.#membership.joinMessage());
+    if (outside && this.#mayJoin(applied)) messages.push(this.#membership.joinMessage());
     if (leaving) messages.push(this.#membership.leaveMessage());
     for (const message of messages) this.#core.emit({ type: 'broadcast', message });
     if (behind) this.#sync.askInTurn(false);
@@ -118,9 +119,8 @@ export class Chatter {
   }
 
   /** Who is let in is counted on to vote, and cannot before it has the state that the others have. */
-  #mayJoin({ head, state }: Applied): boolean {
-    const { branch, self } = this.#core;
-    return this.#sync.caughtUp && !isMember(head, self) && branch.head.round - state.round <= JOIN_BEHIND_MAX;
+  #mayJoin({ state }: Applied): boolean {
+    return this.#sync.caughtUp && this.#core.branch.head.round - state.round <= JOIN_BEHIND_MAX;
   }
 
   /** At the end of the run: where we are, so that those who have not got that far ask. */

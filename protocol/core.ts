@@ -1,5 +1,5 @@
 import { type ChainContext, type Head, rootOf } from './chain.ts';
-import type { Effect } from './events.ts';
+import type { Effect, Keep, StateOnDisk } from './events.ts';
 import type { Hash } from './hash.ts';
 import { Branch, type BranchStanding } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
@@ -17,6 +17,12 @@ export interface Applied {
   root: Hash;
 }
 
+/** The blocks of an agreement; see there. */
+interface OpenBlocks {
+  candidates(): readonly Block[];
+  supported(): readonly Block[];
+}
+
 /** What the parts of the machine share: the branch followed, the state reached, the clock and the effects to be. */
 export class Core {
   readonly context: ChainContext;
@@ -26,8 +32,8 @@ export class Core {
   readonly states = new Map<Hash, AgreedState>();
   nowMs = 0;
   #unsaved: { block: Hash; state: AgreedState } | undefined;
-  /** blocks that the next height may yet be decided with */
-  candidates: () => readonly Block[] = () => [];
+  /** what the next height may yet be decided with */
+  open: () => OpenBlocks = () => NONE_OPEN;
   /** tips of the states that the driver was told to keep */
   #kept: ReadonlySet<Hash> = new Set();
   #effects: Effect[] = [];
@@ -89,13 +95,25 @@ export class Core {
     return effects;
   }
 
+  /** Takes up what is on disk: the newest is the one that is applied, if it is of this branch. */
+  resume(saved: readonly StateOnDisk[]): void {
+    for (const { block, state } of saved) this.states.set(block, state);
+    const newest = saved.at(-1);
+    const position = newest ? this.branch.find(newest.block) : -1;
+    if (newest && position >= 0) this.#setApplied(position, newest.state);
+  }
+
   /** @param saved the state is on disk, and can be fetched from this peer */
   setApplied(position: number, state: AgreedState, saved: boolean): Applied {
-    const head = this.branch.heads[position]!;
-    this.applied = { position, head, state, root: rootOf(state) };
-    this.states.delete(head.tip);
-    this.#unsaved = { block: head.tip, state };
-    if (saved) this.markSaved(head.tip);
+    const { tip } = this.branch.heads[position]!;
+    this.states.delete(tip);
+    this.#unsaved = { block: tip, state };
+    if (saved) this.markSaved(tip);
+    return this.#setApplied(position, state);
+  }
+
+  #setApplied(position: number, state: AgreedState): Applied {
+    this.applied = { position, head: this.branch.heads[position]!, state, root: rootOf(state) };
     return this.applied;
   }
 
@@ -110,13 +128,16 @@ export class Core {
     }
   }
 
-  /**
-   * Snapshots that must stay when the next state comes, however old: those of states that this peer, or others, may have
-   * to come back to.
-   */
-  keepNeeded(): Hash[] {
+  /** For states that this peer, or others, may have to come back to, and for blocks that may yet be decided. */
+  keepNeeded(): Keep {
     this.#kept = this.#needed();
-    return [...this.#kept].map((tip) => this.states.get(tip)!.snapshot);
+    const snapshots = [...this.#kept].map((tip) => this.states.get(tip)!.snapshot);
+    return {
+      snapshots,
+      payloads: this.open()
+        .supported()
+        .flatMap(({ updates }) => updates),
+    };
   }
 
   /**
@@ -133,7 +154,7 @@ export class Core {
       }
     };
     add(branch.entries.findLastIndex((entry) => entry.block.members === null) + 1);
-    for (const { previous } of this.candidates()) {
+    for (const { previous } of this.open().candidates()) {
       if (this.states.has(previous)) needed.add(previous);
       else add(branch.find(previous));
     }
@@ -169,3 +190,4 @@ export class Core {
 
 const WAKE_MS_MIN = 20;
 const NO_EFFECTS: readonly Effect[] = [];
+const NONE_OPEN: OpenBlocks = { candidates: () => [], supported: () => [] };

@@ -40,8 +40,22 @@ export interface Restart {
   entries: Entry[];
   /** the last `persist`, encoded */
   record: Uint8Array | null;
-  /** the newest agreed state on disk and the block that led to it (the run id for the initial one) */
-  applied: { block: Hash; state: AgreedState } | null;
+  /** the agreed states on disk, the newest last: that is the one to go on from, the others can be served and gone back to */
+  states: StateOnDisk[];
+}
+
+/** An agreed state and the block that led to it (the run id for the initial one). */
+export interface StateOnDisk {
+  block: Hash;
+  state: AgreedState;
+}
+
+/** What must stay on the disk when the next state comes, however old: this peer or others may have to come back to it. */
+export interface Keep {
+  /** to serve and to restore from, beside the newest `LIMITS.snapshotsKept` */
+  snapshots: readonly Hash[];
+  /** beside those of the last `LIMITS.payloadRoundsKept` rounds */
+  payloads: readonly Pick<Update, 'payload' | 'size'>[];
 }
 
 /** What a peer wants done. Effects of one step are carried out in order. */
@@ -64,7 +78,7 @@ export type Effect =
       block: Hash;
       holders: PeerId[];
       included: OwnIncluded[];
-      keep: Hash[];
+      keep: Keep;
     }
   /** train from the agreed state, encode, answer `trained` */
   | { type: 'train'; round: number; base: Hash; firstPosition: number; steps: number; firstStep: number }
@@ -80,7 +94,7 @@ export type Effect =
   | { type: 'take'; headers: readonly MessageOf<'header'>[] }
   /**
    * stop training if still at it (its change becomes residual), decode, average, take the outer step, answer `applied`;
-   * `keep` are snapshots to serve and restore from still, beside the newest `LIMITS.snapshotsKept`
+   * `keep` is what must stay, however old
    */
   | {
       type: 'apply';
@@ -88,7 +102,7 @@ export type Effect =
       block: Hash;
       final: boolean;
       state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
-      keep: Hash[];
+      keep: Keep;
     }
   | { type: 'request-history'; peer: PeerId; fromHeight: number; skip: number }
   /** send a `wake` event at this time or soon after; replaces the earlier one, which stands as long as none comes */

@@ -72,7 +72,7 @@ export class Machine {
     this.#ending = new Ending(this.#core, this.#membership, this.#chatter);
     this.#closing = new Closing(this.#core, this.#membership, this.#payloads, this.#unfinal);
     this.#present = { agreement: this.#newAgreement(), round: undefined };
-    this.#core.candidates = () => this.#present.agreement.candidates();
+    this.#core.open = () => this.#present.agreement;
     this.#post = new Post({
       core: this.#core,
       present: this.#present,
@@ -147,8 +147,7 @@ export class Machine {
     const { context, self } = this.#core;
     if (restart) {
       this.#core.branch = branchFromLog(context, restart.entries);
-      const position = restart.applied ? this.#core.branch.find(restart.applied.block) : -1;
-      if (restart.applied && position >= 0) this.#core.setApplied(position, restart.applied.state, true);
+      this.#core.resume(restart.states);
       this.#present.agreement = this.#newAgreement();
       if (restart.record) this.#restoreRecord(restart.record);
     }

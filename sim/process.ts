@@ -1,9 +1,8 @@
-import type { Event } from '../protocol/events.ts';
+import type { Event, StateOnDisk } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
-import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import type { PeerRecord } from '../protocol/record.ts';
-import type { AgreedState, Block, Entry } from '../protocol/wire.ts';
+import type { Block, Entry } from '../protocol/wire.ts';
 import type { BlobLibrary } from './blob-library.ts';
 import type { ComputeModel } from './compute.ts';
 import type { Kernel } from './kernel.ts';
@@ -35,9 +34,8 @@ export interface Surroundings {
 export interface Disk {
   entries: Entry[];
   record: PeerRecord | null;
-  applied: { block: Hash; state: AgreedState } | null;
-  /** snapshots kept for others, oldest first */
-  snapshots: Hash[];
+  /** agreed states, oldest first */
+  states: StateOnDisk[];
   /** of the replica's seat */
   version: number;
 }

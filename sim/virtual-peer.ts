@@ -46,7 +46,7 @@ export class VirtualPeer implements Endpoint {
   finished = false;
   readonly #world: World;
   readonly #signer: Signer;
-  readonly #disk: Disk = { entries: [], record: null, applied: null, snapshots: [], version: 0 };
+  readonly #disk: Disk = { entries: [], record: null, states: [], version: 0 };
   /** counts processes, so that what an earlier one began does not reach a later one */
   #life = 0;
   #running: Running | undefined;
@@ -75,6 +75,10 @@ export class VirtualPeer implements Endpoint {
     return this.#running !== undefined;
   }
 
+  get isPaused(): boolean {
+    return this.#world.kernel.nowMs < this.#pausedUntilMs;
+  }
+
   /** Effects that wait for the disk. */
   get queuedEffects(): number {
     return this.#queue.length;
@@ -83,13 +87,13 @@ export class VirtualPeer implements Endpoint {
   /** A new process, with what the disk has. */
   start(): void {
     const { host, ledger, kernel, network, trace } = this.#world;
-    const { entries, record, applied, version } = this.#disk;
+    const { entries, record, states, version } = this.#disk;
     if (this.#running || this.finished) return;
     if (this.#life++ > 0) host.restart(this.index, version);
     this.#running = this.#newProcess();
-    const known = applied !== null || entries.length > 0 || record !== null;
+    const known = states.length > 0 || entries.length > 0 || record !== null;
     const saved = record && encodeRecord(record);
-    const restart: Restart | null = known ? { entries: [...entries], record: saved, applied } : null;
+    const restart: Restart | null = known ? { entries: [...entries], record: saved, states } : null;
     trace.add(kernel.nowMs, this.index, 'start', this.#life);
     ledger.turn(this.index, 'waiting', kernel.nowMs);
     this.#give({ type: 'start', restart });
@@ -134,7 +138,7 @@ export class VirtualPeer implements Endpoint {
   onMessages({ messages, from, numbers }: Batch): void {
     const { ids, trace, kernel } = this.#world;
     trace.addRead(kernel.nowMs, this.index, numbers);
-    const isPaused = kernel.nowMs < this.#pausedUntilMs;
+    const { isPaused } = this;
     const by: PeerId[] = [];
     for (const peer of from) by.push(ids[peer]!);
     this.#give({ type: 'messages', messages: isPaused ? [...messages] : messages, from: by });
@@ -258,7 +262,12 @@ export class VirtualPeer implements Endpoint {
     const { genesis, host } = this.#world;
     const { storage, machine } = this.#running!;
     const state = factsAt(firstHead(genesis, machine.run));
-    storage.settle(host.initialize(this.index), { block: machine.run, state, answer: 'restored', keep: [] });
+    storage.settle(host.initialize(this.index), {
+      block: machine.run,
+      state,
+      answer: 'restored',
+      keep: { snapshots: [], payloads: [] },
+    });
   }
 
   /** One timer at most: a later wish moves it when it fires, an earlier one now. */
@@ -297,8 +306,8 @@ export class VirtualPeer implements Endpoint {
     if (to === undefined) return this.#later(0, () => this.#give({ type: 'history', peer, history: null }));
     const life = this.#life;
     const answer = (): Uint8Array | undefined => {
-      const machine = peers[to]!.machine;
-      return machine && encodeHistory(machine.history(fromHeight, skip));
+      const { machine, isPaused } = peers[to]!;
+      return machine && !isPaused ? encodeHistory(machine.history(fromHeight, skip)) : undefined;
     };
     network.request(this.index, to, answer, (bytes) => {
       if (this.#life !== life || !this.#running) return;

@@ -1,6 +1,6 @@
 import { assert, isCoded } from '../protocol/errors.ts';
 
-import type { Effect } from '../protocol/events.ts';
+import type { Effect, Keep } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
@@ -14,8 +14,7 @@ interface Target {
   block: Hash;
   state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
   answer: 'applied' | 'restored';
-  /** snapshots that must stay, beside the newest */
-  keep: readonly Hash[];
+  keep: Keep;
 }
 
 /** Payloads and agreed states of one process: fetched, checked, applied, kept on its disk. */
@@ -92,15 +91,15 @@ export class VirtualStorage {
     if (bytes) library.put(index, snapshot, bytes);
     else library.hold(index, snapshot);
     disk.version = version;
-    disk.snapshots = [...disk.snapshots.filter((other) => other !== snapshot), snapshot];
-    const newest = disk.snapshots.slice(-LIMITS.snapshotsKept);
-    const kept = disk.snapshots.filter((each) => keep.includes(each) || newest.includes(each));
-    for (const each of disk.snapshots) if (!kept.includes(each)) library.drop(index, each);
-    disk.snapshots = kept;
-    disk.applied = { block, state: { ...state, snapshot, snapshotBytes } };
+    const before = disk.states.filter((other) => other.block !== block);
+    const states = [...before, { block, state: { ...state, snapshot, snapshotBytes } }];
+    const newest = states.slice(-LIMITS.snapshotsKept);
+    disk.states = states.filter((each) => keep.snapshots.includes(each.state.snapshot) || newest.includes(each));
+    const kept = new Set(disk.states.map((each) => each.state.snapshot));
+    for (const each of before) if (!kept.has(each.state.snapshot)) library.drop(index, each.state.snapshot);
   }
 
-  #tell({ snapshot, snapshotBytes, open }: Settled, { block, state, answer }: Target): void {
+  #tell({ snapshot, snapshotBytes, open }: Settled, { block, state, answer, keep }: Target): void {
     const { world, index } = this.#process;
     world.ledger.turn(index, 'waiting', world.kernel.nowMs);
     if (answer === 'restored') this.#process.give({ type: 'restored', snapshot, snapshotBytes, error: null });
@@ -110,7 +109,8 @@ export class VirtualStorage {
       if (world.library.has(index, snapshot)) this.#process.give({ type: 'saved', block });
     }
     // those that may still count move on to the newest round, which is dropped last
-    for (const payload of open) world.library.refile(index, payload, state.round);
+    const needed = [...open, ...keep.payloads.map(({ payload }) => payload)];
+    for (const payload of needed) world.library.refile(index, payload, state.round);
     world.library.dropPayloads(index, state.round - LIMITS.payloadRoundsKept);
   }
 

@@ -1,6 +1,6 @@
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { CodedError } from '../../protocol/errors.ts';
-import type { Event, Restart } from '../../protocol/events.ts';
+import type { Event, Restart, StateOnDisk } from '../../protocol/events.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import {
   decodeHistory,
@@ -10,7 +10,6 @@ import {
   type Message,
   type MessageOf,
 } from '../../protocol/messages.ts';
-import type { AgreedState } from '../../protocol/wire.ts';
 import { chainEntries } from '../store/chain-log.ts';
 
 /**
@@ -19,7 +18,7 @@ import { chainEntries } from '../store/chain-log.ts';
  * key is not.
  */
 
-export const JOURNAL_FORMAT = 2;
+export const JOURNAL_FORMAT = 3;
 
 export interface Head {
   format: typeof JOURNAL_FORMAT;
@@ -37,7 +36,7 @@ interface StoredRestart {
   /** `chain.log` as it was */
   chain: Uint8Array;
   record: Uint8Array | null;
-  applied: { block: string; state: AgreedState } | null;
+  states: StateOnDisk[];
 }
 
 /** A signature that the machine asked for: of bytes with this SHA-256 (its first half, hexadecimal). */

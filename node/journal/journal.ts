@@ -97,7 +97,7 @@ export class Journal {
     if (event.type === 'start') {
       const { restart } = event;
       this.#record = restart?.record ?? null;
-      this.#beginFile(false, restart && { record: restart.record, applied: restart.applied });
+      this.#beginFile(false, restart && { record: restart.record, states: restart.states });
     }
     const outcome = effects instanceof Error ? [describeFailure(effects)] : effects.map(describeEffect);
     this.#write({ event, signed, outcome }, bytes);
@@ -141,7 +141,7 @@ export class Journal {
     if (this.#applying?.block !== block || this.#tip !== block) return;
     const state = { ...this.#applying.state, snapshot, snapshotBytes };
     const record = this.#record && (this.#record instanceof Uint8Array ? this.#record : encodeRecord(this.#record));
-    this.#beginFile(true, { record, applied: { block, state } });
+    this.#beginFile(true, { record, states: [{ block, state }] });
     const given = (event: Event, bytes?: Uint8Array[]): void =>
       this.#write({ event, signed: [], outcome: null }, bytes);
     given({ nowMs, type: 'start', restart: null });
@@ -152,7 +152,7 @@ export class Journal {
     if (messages.length > 0) given({ nowMs, type: 'messages', messages, from }, bytesOf);
   }
 
-  #beginFile(continued: boolean, restart: Pick<NonNullable<Head['restart']>, 'record' | 'applied'> | null): void {
+  #beginFile(continued: boolean, restart: Pick<NonNullable<Head['restart']>, 'record' | 'states'> | null): void {
     const { genesisBytes: genesis, chain, signer } = this.#c;
     const chainBytes = chain.bytes; // it grows while the file is being opened
     this.#fileBytes = 0;

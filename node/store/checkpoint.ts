@@ -87,10 +87,10 @@ export async function saveCheckpoint(folder: string, checkpoint: Checkpoint): Pr
   const header = encodeHeader({
     round: checkpoint.round,
     meta: checkpoint.meta,
-    vectors: vectors.map(([name, values]) => [name, values.length]),
+    vectors: lengthsOf(checkpoint),
   });
   await writeFileAtomic(path, withHash([header, ...vectors.map(([, values]) => bytesOf(values))]));
-  return { path, segments: segmentsOf(header.length, checkpoint) };
+  return { path, segments: segmentsOf(header.length, lengthsOf(checkpoint)) };
 }
 
 /** The parts in slices, each hashed when it is asked for, and then their hash. */
@@ -120,6 +120,39 @@ export function pruneCheckpoints(folder: string, round: number, also: readonly s
   const files = rounds.filter((other) => !kept.has(other)).map((other) => checkpointPath(folder, other));
   for (const file of files) rmSync(file, { force: true });
   return files;
+}
+
+/** What a file says of itself, without its vectors. */
+export interface DescribedCheckpoint extends SavedCheckpoint {
+  round: number;
+  meta: Uint8Array;
+}
+
+/**
+ * The checkpoints of earlier rounds, oldest first. Their vectors are not read and so not verified: whoever reads a chunk
+ * of one does that. Files that do not begin as they should are left out.
+ */
+export function describeCheckpoints(folder: string, before: number): DescribedCheckpoint[] {
+  const rounds = checkpointRounds(folder).filter((round) => round < before);
+  return rounds.reverse().flatMap((round) => {
+    const path = checkpointPath(folder, round);
+    try {
+      return [describeCheckpoint(path)];
+    } catch (error) {
+      if (!(error instanceof CodedError)) throw error;
+      return [];
+    }
+  });
+}
+
+function describeCheckpoint(path: string): DescribedCheckpoint {
+  const file = openSync(path, 'r');
+  try {
+    const { content, length } = readHeader(file, fstatSync(file).size, undefined, path);
+    return { path, round: content.round, meta: content.meta, segments: segmentsOf(length, content.vectors) };
+  } finally {
+    closeSync(file);
+  }
 }
 
 export interface LoadedCheckpoint extends SavedCheckpoint {
@@ -165,7 +198,7 @@ function loadCheckpoint(path: string, round: number, allocate: (length: number) 
     readExactly(file, trailer, undefined, path);
     if (!equalBytes(digest.digest(), trailer)) throw damaged(path, 'its content does not have its hash');
     const checkpoint = { round, meta: header.content.meta, vectors };
-    return { path, checkpoint, segments: segmentsOf(header.length, checkpoint) };
+    return { path, checkpoint, segments: segmentsOf(header.length, header.content.vectors) };
   } finally {
     closeSync(file);
   }
@@ -181,7 +214,12 @@ function encodeHeader(content: Header): Uint8Array {
 }
 
 /** Reads and checks the header, so that what it claims is what the file has before anything is allocated for it. */
-function readHeader(file: number, size: number, digest: Digest, path: string): { content: Header; length: number } {
+function readHeader(
+  file: number,
+  size: number,
+  digest: Digest | undefined,
+  path: string,
+): { content: Header; length: number } {
   const prefix = new Uint8Array(PREFIX_BYTES);
   readExactly(file, prefix, digest, path);
   if (!equalBytes(prefix.subarray(0, MAGIC.length), MAGIC)) throw damaged(path, 'it does not begin like a checkpoint');
@@ -198,12 +236,17 @@ function readHeader(file: number, size: number, digest: Digest, path: string): {
   return { content: parsed.data, length };
 }
 
-function segmentsOf(headerLength: number, checkpoint: Checkpoint): Map<string, Segment> {
+function lengthsOf({ vectors }: Checkpoint): Header['vectors'] {
+  return [...vectors].map(([name, values]) => [name, values.length]);
+}
+
+function segmentsOf(headerLength: number, vectors: Header['vectors']): Map<string, Segment> {
   let offset = headerLength;
   const segments = new Map<string, Segment>();
-  for (const [name, values] of checkpoint.vectors) {
-    segments.set(name, { offset, length: values.byteLength });
-    offset += values.byteLength;
+  for (const [name, count] of vectors) {
+    const length = count * Float32Array.BYTES_PER_ELEMENT;
+    segments.set(name, { offset, length });
+    offset += length;
   }
   return segments;
 }

@@ -1,15 +1,17 @@
-import { type BlobManifest, blobManifest } from '../../protocol/blob.ts';
+import { type BlobManifest, blobManifest, hasManifest } from '../../protocol/blob.ts';
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { assert } from '../../protocol/errors.ts';
+import type { StateOnDisk } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { OwnUpdates, SavedOwnUpdates } from '../../protocol/own-updates.ts';
 import type { Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { type BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
-import { nativeSha256 } from '../store/blobs.ts';
+import { blobParts, nativeSha256 } from '../store/blobs.ts';
 import {
   type Checkpoint,
+  describeCheckpoints,
   loadNewestCheckpoint,
   pruneCheckpoints,
   type SavedCheckpoint,
@@ -36,9 +38,14 @@ interface SavedMeta {
   updates: number;
 }
 
+/** An agreed state in a checkpoint, and how to serve it. */
+export interface SavedState extends StateOnDisk {
+  file: SnapshotFile;
+}
+
 export interface LoadedState {
-  applied: { block: Hash; state: AgreedState } | null;
-  snapshot: SnapshotFile | null;
+  /** the newest is last, and is what was loaded */
+  states: SavedState[];
   /** damaged files that were passed over */
   warnings: { code: string; message: string }[];
 }
@@ -120,7 +127,7 @@ export class Checkpoints {
     const { folder, replica, engine } = this.#c;
     const { loaded, skipped } = loadNewestCheckpoint(folder);
     const warnings = skipped.map(({ code, reason }) => ({ code, message: reason }));
-    if (!loaded) return { applied: null, snapshot: null, warnings };
+    if (!loaded) return { states: [], warnings };
     const { vectors, meta } = loaded.checkpoint;
     replica.parameters.set(vectors.get('parameters')!);
     replica.outerState.set(vectors.get('outer')!);
@@ -128,12 +135,29 @@ export class Checkpoints {
     const own = { residual: bytesOf(vectors.get('residual')!), unfinalOwn: unfinalOwn ? bytesOf(unfinalOwn) : null };
     replica.importOwn(ownBytes({ ...own, pending: null }));
     const manifest = blobManifest(replica.snapshotBytes(), nativeSha256);
-    const snapshot = await this.#serve(loaded, manifest, []);
-    const { block, state, own: saved, updates } = decodeCanonical(meta, META_BYTES_MAX) as SavedMeta;
+    const file = await this.#serve(loaded, manifest, []);
+    const { block, state, own: saved, updates } = decodeMeta(meta);
     this.#c.updates.import(saved);
     assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
     await engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
-    return { applied: { block, state }, snapshot, warnings };
+    return { states: [...(await this.#earlier(loaded.checkpoint.round)), { block, state, file }], warnings };
+  }
+
+  /** States that others may still be fetching, or that a peer may have to come back to. */
+  async #earlier(before: number): Promise<SavedState[]> {
+    const states: SavedState[] = [];
+    for (const { path, meta, segments } of describeCheckpoints(this.#c.folder, before)) {
+      const { block, state } = decodeMeta(meta);
+      const { snapshot: id, snapshotBytes: size } = state;
+      const parts = await blobParts(this.#c.store, { id, size });
+      if (!parts) continue;
+      const chunks = hasManifest(size) ? parts.slice(1) : parts;
+      const ranges = rangesOf({ chunks, size }, segments.get('parameters')!.offset);
+      this.#manifests.set(path, id);
+      this.#c.store.register(path, ranges);
+      states.push({ block, state, file: { path, ranges, removed: [] } });
+    }
+    return states;
   }
 
   async #save(checkpoint: Checkpoint, manifest: BlobManifest, kept: readonly string[]): Promise<SnapshotFile> {
@@ -161,4 +185,8 @@ export class Checkpoints {
     this.#manifests.delete(path);
     if (id && ![...this.#manifests.values()].includes(id)) this.#c.store.remove(id);
   }
+}
+
+function decodeMeta(meta: Uint8Array): SavedMeta {
+  return decodeCanonical(meta, META_BYTES_MAX) as SavedMeta;
 }

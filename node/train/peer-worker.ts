@@ -138,7 +138,8 @@ export class PeerWorker {
     const [replica, store] = [this.#replica, this.#store];
     this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine, updates: this.#updates });
     const loaded = await this.#checkpoints.load();
-    const open = loaded.applied ? await this.#loadOwn(loaded.applied.state) : [];
+    const newest = loaded.states.at(-1);
+    const open = newest ? await this.#loadOwn(newest.state) : [];
     return { backend: `${engine.backend} (${engine.detail})`, parameters: this.#layout.length, ...loaded, open };
   }
 

@@ -31,8 +31,7 @@ export class SnapshotsChecker implements Checker {
     if (event.type === 'start') {
       this.#target.delete(peer.index);
       // the disk may have finished a state just when the process went
-      const applied = event.restart?.applied;
-      if (applied) this.#came(peer, applied.block, applied.state.snapshot);
+      for (const { block, state } of event.restart?.states ?? []) this.#came(peer, block, state.snapshot);
     }
     if (event.type === 'applied') this.#came(peer, event.block, event.snapshot);
     if (event.type === 'restored' && event.error === null) {

@@ -106,7 +106,8 @@ export class WorkChecker implements Checker, SeatObserver {
       this.#at.delete(index);
       this.#target.delete(index);
       this.#settled.delete(index);
-      if (event.restart?.applied) this.#came(index, event.restart.applied.block);
+      const newest = event.restart?.states.at(-1);
+      if (newest) this.#came(index, newest.block);
     }
     if (event.type === 'applied') this.#came(index, event.block);
     if (event.type === 'restored' && event.error === null) {

@@ -191,6 +191,7 @@ export class Swarm {
     this.#kernel.at(safetyMs, () => undefined);
     await this.#kernel.run({ until: () => this.#kernel.nowMs >= safetyMs });
     this.#heal();
+    const hadQuorum = this.#quorumIsUp(); // else it is for the liars to say when there is one
     const endMs = this.#kernel.nowMs + PATIENCE_MS;
     this.#kernel.at(endMs, () => undefined);
     let untilLook = 0;
@@ -201,7 +202,7 @@ export class Swarm {
       return this.#progress.behind(this.#judged()).length === 0;
     };
     await this.#kernel.run({ until: there });
-    this.#seen.noQuorum = !this.#quorumIsUp();
+    this.#seen.noQuorum = !hadQuorum || !this.#quorumIsUp();
     if (!this.#seen.overrun && !this.#seen.noQuorum) this.#progress.check(this.#judged());
   }
 

@@ -72,18 +72,26 @@ const effects = {
   train: (steps = 3): Effect => {
     return { type: 'train', round: 0, base: firstEntry.block.base, firstPosition: 0, steps, firstStep: 0 };
   },
-  apply: (entry: Entry, block: Hash): Effect => ({ type: 'apply', entry, block, final: true, state: target, keep: [] }),
+  apply: (entry: Entry, block: Hash): Effect => ({
+    type: 'apply',
+    entry,
+    block,
+    final: true,
+    state: target,
+    keep: NOTHING,
+  }),
   fetch: (bytes: Uint8Array, size = bytes.length): Effect => {
     return { type: 'fetch', update: { ...headerOf(bytes, null).update, size }, holders: [neighbour.self] };
   },
   restore: (bytes: Uint8Array): Effect => {
     const named = { ...state, snapshot: idOf(bytes), snapshotBytes: bytes.length };
-    return { type: 'restore', state: named, block: BLOCK, holders: [neighbour.self], included: [], keep: [] };
+    return { type: 'restore', state: named, block: BLOCK, holders: [neighbour.self], included: [], keep: NOTHING };
   },
   say: (number: number): Effect => ({ type: 'broadcast', message: message(number) }),
   send: (number: number): Effect => ({ type: 'send', peer: neighbour.self, message: message(number) }),
   ask: (peer: PeerId): Effect => ({ type: 'request-history', peer, fromHeight: 0, skip: 0 }),
 };
+const NOTHING = { snapshots: [], payloads: [] };
 const BLOCK = 'b'.repeat(64);
 
 /** The script that stands in for the machine of the driver under test; other machines do nothing. */
@@ -317,11 +325,11 @@ export function describeDriver(title: string, make: MakeDriver): void {
         const { say, send } = effects;
         // what another event wants said while the disk is at work must wait too
         const first = await dieAt(1, [keep(1), say(1), keep(2), log(firstEntry), say(2)], [say(3)]);
-        expect(first).toEqual({ entries: [], record: encodeRecord(record(1)), applied: null });
+        expect(first).toEqual({ entries: [], record: encodeRecord(record(1)), states: [] });
         const second = await dieAt(4, [log(firstEntry), send(4), keep(2)]);
-        expect(second).toEqual({ entries: [firstEntry], record: encodeRecord(record(1)), applied: null });
+        expect(second).toEqual({ entries: [firstEntry], record: encodeRecord(record(1)), states: [] });
         const third = await dieAt(6, [keep(3), send(5), log(secondEntry), keep(4)], [send(6), keep(5)]);
-        expect(third).toEqual({ entries: [firstEntry, secondEntry], record: encodeRecord(record(4)), applied: null });
+        expect(third).toEqual({ entries: [firstEntry, secondEntry], record: encodeRecord(record(4)), states: [] });
         expect(left).toEqual([1, 4, 5, 6]);
       });
 
@@ -332,10 +340,8 @@ export function describeDriver(title: string, make: MakeDriver): void {
         await driver.start();
         const [first] = script.of('start');
         expect(first!.restart).toMatchObject({ entries: [], record: null });
-        expect(first!.restart!.applied).toMatchObject({
-          block: run,
-          state: { snapshot: restored!.snapshot, round: 0 },
-        });
+        const initial = { block: run, state: { snapshot: restored!.snapshot, round: 0 } };
+        expect(first!.restart!.states).toMatchObject([initial]);
         const payload = validPayload(genesis);
         const entry = entryWith(payload);
         const headers = await receive(headerOf(payload, payload));
@@ -347,9 +353,10 @@ export function describeDriver(title: string, make: MakeDriver): void {
         await driver.start();
         const { snapshot, snapshotBytes } = applied!;
         const newest = { block: BLOCK, state: { ...target, snapshot, snapshotBytes } };
-        const restart = { entries: [entry], record: encodeRecord(record(8)), applied: newest };
+        const restart = { entries: [entry], record: encodeRecord(record(8)), states: [initial, newest] };
         expect(script.of('start')[0]).toMatchObject({ type: 'start', restart });
         expect(await driver.serves(snapshot)).toBe(true);
+        expect(await driver.serves(restored!.snapshot)).toBe(true);
       });
     }
 

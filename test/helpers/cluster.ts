@@ -139,7 +139,7 @@ export class TestPeer {
     this.machine = new Machine({ signer: this.watcher?.signer ?? this.signer }, { genesis: this.#cluster.genesis });
     const restart: Restart | null =
       this.#applied || this.#entries.length > 0
-        ? { entries: this.#entries, record: this.#record, applied: this.#applied }
+        ? { entries: this.#entries, record: this.#record, states: this.#applied ? [this.#applied] : [] }
         : null;
     this.give({ nowMs: this.#cluster.nowMs, type: 'start', restart });
     for (const [other, peer] of this.#cluster.peers.entries()) {

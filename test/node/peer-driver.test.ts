@@ -14,6 +14,7 @@ import type { AppliedState, Contribution, Opened, PeerWorker, Remote, SnapshotFi
 import { firstHead, stateAt } from '../../protocol/chain.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { CodedError } from '../../protocol/errors.ts';
+import type { StateOnDisk } from '../../protocol/events.ts';
 import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId } from '../../protocol/identity.ts';
@@ -105,10 +106,8 @@ class NamedWorker implements Remote<PeerWorker> {
   }
 
   async open(): Promise<Opened> {
-    const path = join(this.#folder, 'newest.json');
-    const applied = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Opened['applied']) : null;
-    const snapshot = applied && this.#fileOf(applied.state);
-    return { backend: 'none', parameters: 1, applied, snapshot, warnings: [], open: [] };
+    const states = this.#onDisk().map((each) => ({ ...each, file: this.#fileOf(each.state) }));
+    return { backend: 'none', parameters: 1, states, warnings: [], open: [] };
   }
 
   async initialize(): Promise<AppliedState> {
@@ -174,12 +173,17 @@ class NamedWorker implements Remote<PeerWorker> {
     return { snapshot, snapshotBytes, valLoss: null, open: [] };
   }
 
-  async #save(bytes: Uint8Array, applied: NonNullable<Opened['applied']>): Promise<SnapshotFile> {
-    const file = this.#fileOf(applied.state);
+  async #save(bytes: Uint8Array, saved: StateOnDisk): Promise<SnapshotFile> {
+    const file = this.#fileOf(saved.state);
     await setImmediate();
     writeFileSync(file.path, bytes);
-    writeFileSync(join(this.#folder, 'newest.json'), JSON.stringify(applied));
+    writeFileSync(join(this.#folder, 'states.json'), JSON.stringify([...this.#onDisk(), saved]));
     return file;
+  }
+
+  #onDisk(): StateOnDisk[] {
+    const path = join(this.#folder, 'states.json');
+    return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as StateOnDisk[]) : [];
   }
 
   #fileOf({ snapshot, snapshotBytes }: AgreedState): SnapshotFile {

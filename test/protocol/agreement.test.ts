@@ -72,6 +72,22 @@ test('with everybody there the first leader decides', () => {
   for (const agreement of agreements) expect(blockHash(agreement.decision!.block)).toBe(blockHash(block(1)));
 });
 
+test('a block that this peer voted for stays supported when its view is given up: others may hold its notarization', () => {
+  const { committee, make } = swarm(4);
+  const leader = committee.indexOf(leaderOf(seed, height, 0, committee));
+  const [first, second, other] = [make(leader), make((leader + 1) % 4), make((leader + 2) % 4)];
+  first.propose(block(1));
+  for (const message of first.takeOutbox()) give(second, message);
+  second.nullify();
+  first.nullify();
+  other.nullify();
+  for (const from of [first, other]) for (const message of from.takeOutbox()) second.onVote(message as Vote);
+  expect(second.view).toBe(1);
+  expect(second.candidates()).toEqual([]);
+  expect(second.supported()).toEqual([block(1)]);
+  expect(other.supported()).toEqual([]);
+});
+
 test('a silent leader is nullified and the next one decides', () => {
   const { committee, make } = swarm(4);
   const agreements = committee.map((_, i) => make(i));

@@ -10,9 +10,9 @@ import { Sync } from '../../protocol/sync.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
 
-function chattering(connections: number) {
+function chattering(connections: number, founder = 'peer 0') {
   const signer = testSigner('peer 0');
-  const genesis = testGenesis(signer.self);
+  const genesis = testGenesis(testSigner(founder).self);
   const run = runIdOf(genesis);
   const core = new Core({ genesis, run, signer });
   const membership = new Membership(core);
@@ -25,15 +25,17 @@ function chattering(connections: number) {
   const wait = (untilMs: number, meanwhile = (): void => undefined) => {
     const told: { atMs: number; peers: string[] }[] = [];
     const repeated: number[] = [];
+    let joined = false;
     for (; core.nowMs <= untilMs; core.nowMs += 100) {
-      chatter.repeatWhenStuck(true, agreement, undefined);
+      chatter.repeatWhenStuck(founder === 'peer 0', agreement, undefined);
       const effects = core.takeEffects();
       const peers = effects.flatMap((effect) => (effect.type === 'send' ? [effect.peer] : []));
       if (peers.length > 0) told.push({ atMs: core.nowMs, peers });
       if (effects.some(({ type }) => type === 'broadcast')) repeated.push(core.nowMs);
+      joined ||= effects.some((effect) => effect.type === 'broadcast' && effect.message.type === 'join');
       meanwhile();
     }
-    return { told, repeated };
+    return { told, repeated, joined };
   };
   return { chatter, wait, membership };
 }
@@ -61,6 +63,13 @@ test('in a large swarm a repetition tells sixteen peers its status, others each 
   const told = wait(8000).told.map(({ peers }) => peers);
   expect(told.map(({ length }) => length)).toEqual([16, 16, 16]);
   expect(new Set(told.flat()).size).toBe(40);
+});
+
+test('who is no member and does not know how far others are says where it stands, and does not ask to be let in', () => {
+  const { wait } = chattering(2, 'somebody else');
+  const { told, joined } = wait(8000);
+  expect(told.map(({ atMs }) => atMs)).toEqual([1000, 3000, 7000]);
+  expect(joined).toBe(false);
 });
 
 test('a request to join is another message each time, so that gossip carries it again', () => {

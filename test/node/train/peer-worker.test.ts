@@ -5,11 +5,13 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { charTokenizer } from '../../../node/data/tokenizer.ts';
 import { buildGenesis } from '../../../node/defaults.ts';
 import { BlobStore } from '../../../node/store/blob-store.ts';
-import { blobParts, writeBlob } from '../../../node/store/blobs.ts';
+import { blobParts, readBlob, writeBlob } from '../../../node/store/blobs.ts';
 import { checkpointPath, loadNewestCheckpoint } from '../../../node/store/checkpoint.ts';
 import { openDirectory, type RunDirectory } from '../../../node/store/directory.ts';
+import type { SavedState } from '../../../node/train/checkpoints.ts';
 import { type AppliedState, type Contribution, PeerWorker } from '../../../node/train/peer-worker.ts';
 import { firstHead, rootOf, stateAt } from '../../../protocol/chain.ts';
+import type { StateOnDisk } from '../../../protocol/events.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../../../protocol/genesis.ts';
 import { hashOf } from '../../../protocol/hash.ts';
 import { LIMITS } from '../../../protocol/limits.ts';
@@ -39,11 +41,11 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function open(): Promise<{ worker: PeerWorker; applied: { block: string; state: AgreedState } | null }> {
+async function open(): Promise<{ worker: PeerWorker; applied: StateOnDisk | undefined; states: SavedState[] }> {
   const worker = new PeerWorker();
   const genesisBytes = encodeGenesis(genesis);
   const opened = await worker.open({ genesisBytes, directory: directory.path, backend: 'wasm', deterministic: true });
-  return { worker, applied: opened.applied };
+  return { worker, applied: opened.states.at(-1), states: opened.states };
 }
 
 function initialState({ snapshot, snapshotBytes }: AppliedState): AgreedState {
@@ -109,6 +111,20 @@ test('a restart goes on from the checkpoint with the same own work, as if it had
     await apply(second.worker, begun, contribution, true),
   ];
   expect(restarted).toEqual(uninterrupted);
+});
+
+test('a restart can serve the states before the newest as well', async () => {
+  const { worker } = await open();
+  const made = [initialState(await worker.initialize())];
+  for (let i = 0; i < 2; i++) made.push(await round(worker, made[i]!));
+  await worker.close();
+  const { states } = await open();
+  expect(states.map(({ state }) => state)).toEqual(made);
+  const store = new BlobStore(directory.paths.blobs);
+  for (const { state, file } of states) {
+    store.register(file.path, file.ranges);
+    expect(await readBlob(store, { id: state.snapshot, size: state.snapshotBytes })).toHaveLength(state.snapshotBytes);
+  }
 });
 
 test('an update that was announced before the restart is not counted twice when a block has it', async () => {
