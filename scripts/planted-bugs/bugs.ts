@@ -126,9 +126,4 @@ export const BUGS: readonly Bug[] = [
     '      this.#commit();\n      this.#retreat();\n',
     '      this.#commit();\n',
   ]),
-  bug('what is not in a header is not fetched instead', [
-    'sim/virtual-storage.ts',
-    '    for (const { update } of misnamed) this.#fetch(update, [update.author]);\n',
-    '    void misnamed;\n',
-  ]),
 ];

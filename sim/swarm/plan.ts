@@ -92,7 +92,7 @@ function drawGenesis(
   const timing = {
     graceMs: 200 + random.below(2000),
     viewMs,
-    quorumWaitMs: random.unit() < 0.25 ? null : 2 * viewMs + random.below(6000),
+    quorumWaitMs: random.unit() < 0.2 ? null : 2 * viewMs + random.below(pick(random, [500, 6000])),
   };
   return { innerSteps: 2 + random.below(6), codec, outer, waitFor: 1 + random.below(honest), timing };
 }
@@ -127,7 +127,7 @@ const VIEW_LATENCIES_MIN = 6;
 /** A round's inner steps take at least so many one-way latencies. */
 const ROUND_LATENCIES_MIN = 10;
 
-const LENGTHS_MS = [300, 2000, 6000, 15_000];
+const LENGTHS_MS = [300, 2000, 6000, 15_000, 25_000];
 
 function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | undefined {
   const { peers, liars, safetyMs } = plan;
