@@ -1,3 +1,4 @@
+import { assert } from './errors.ts';
 import { sha256 } from './hash.ts';
 
 /**
@@ -34,6 +35,7 @@ export function randomStream(seed: number | string, ...labels: (number | string)
     return result;
   };
   const below = (bound: number): number => {
+    assert(bound > 0, 'nothing is drawn from nothing');
     const limit = 4294967296 - (4294967296 % bound);
     for (;;) {
       const draw = uint32();

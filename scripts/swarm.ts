@@ -5,12 +5,15 @@
  *   npm run swarm -- --seed 17                one seed; when it fails, with the faults that are needed and the last events
  *   npm run swarm -- --seeds 50 --from 1000 --workers 1
  *
+ *   npm run swarm -- --fuzz 1000000           until liars have sent so many messages of which a piece is another
+ *   npm run swarm -- --fuzz 1 --seed 17       one of those again
+ *
  * Exits with 1 when a seed fails, after printing how to run it again.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { describeFault, drawPlan } from '../sim/swarm/plan.ts';
+import { describeFault, drawPlan, fuzzing, type Plan } from '../sim/swarm/plan.ts';
 import { shrink } from '../sim/swarm/shrink.ts';
 import { type Outcome, type Seen, Swarm } from '../sim/swarm/swarm.ts';
 
@@ -21,6 +24,7 @@ const { values: options } = parseArgs({
     seed: { type: 'string' },
     workers: { type: 'string', default: '2' },
     events: { type: 'string', default: '40' },
+    fuzz: { type: 'string' },
     /** stop at the first failure, without looking for a smaller schedule: for `swarm:bugs` */
     first: { type: 'boolean', default: false },
   },
@@ -29,8 +33,13 @@ const { values: options } = parseArgs({
 /** What a worker tells of a seed. */
 type Told = Pick<Outcome, 'seed' | 'failure' | 'seen'>;
 
+function planOf(seed: number): Plan {
+  const plan = drawPlan(seed);
+  return options.fuzz === undefined ? plan : fuzzing(plan);
+}
+
 async function runSeed(seed: number): Promise<Told> {
-  const { failure, seen } = await new Swarm(drawPlan(seed)).run();
+  const { failure, seen } = await new Swarm(planOf(seed)).run();
   return { seed, failure, seen };
 }
 
@@ -65,7 +74,8 @@ async function runAll(seeds: number[], workers: number, enough: (told: Told) => 
       next();
     });
   const script = fileURLToPath(import.meta.url);
-  const children = Array.from({ length: Math.min(workers, seeds.length) }, () => fork(script, ['--seed', 'served']));
+  const serving = ['--seed', 'served', ...(options.fuzz === undefined ? [] : ['--fuzz', options.fuzz])];
+  const children = Array.from({ length: Math.min(workers, seeds.length) }, () => fork(script, serving));
   await Promise.all(children.map(work));
   return all.sort((a, b) => a.seed - b.seed);
 }
@@ -78,7 +88,7 @@ function printSums(all: readonly Told[]): void {
       `${sum(({ membershipBlocks }) => membershipBlocks)} membership blocks, ` +
       `${sum(({ laterViews }) => laterViews)} blocks certified after the first view, ` +
       `${sum(({ restored }) => restored)} states restored, ${sum(({ crashes }) => crashes)} crashes, ` +
-      `${sum(({ lies }) => lies)} lies, ${sum(({ refusedMessages }) => refusedMessages)} messages refused`,
+      `${sum(({ lies }) => lies)} lies, ${sum(({ fuzzed }) => fuzzed)} of them fuzzed, ${sum(({ refusedMessages }) => refusedMessages)} messages refused`,
   );
   const [overrun, noQuorum] = [sum(({ overrun }) => Number(overrun)), sum(({ noQuorum }) => Number(noQuorum))];
   console.log(
@@ -88,11 +98,11 @@ function printSums(all: readonly Told[]): void {
 
 /** A failing seed: how to have it again, and what is needed for it to fail. */
 async function explain(seed: number): Promise<boolean> {
-  const plan = drawPlan(seed);
+  const plan = planOf(seed);
   const failed = await new Swarm(plan).run();
   if (!failed.failure) return false;
   console.log(`\nseed ${seed} fails: ${failed.failure.checker}: ${failed.failure.message}`);
-  console.log(`again: npm run swarm -- --seed ${seed}`);
+  console.log(`again: npm run swarm --${options.fuzz === undefined ? '' : ' --fuzz 1'} --seed ${seed}`);
   const { plan: small, outcome } = await shrink(plan, failed);
   const { peers, liars, genesis } = small;
   console.log(`${peers} peers, ${liars} of them may lie, ${genesis.codec.name}, wait for ${genesis.waitFor}`);
@@ -103,17 +113,25 @@ async function explain(seed: number): Promise<boolean> {
   return true;
 }
 
+/** Each is some ten thousand messages. */
+const FUZZED_SEEDS_MAX = 2000;
+
 async function main(): Promise<void> {
   if (options.seed !== undefined) {
     if (await explain(Number(options.seed))) process.exitCode = 1;
     else console.log(`seed ${options.seed} holds`);
     return;
   }
-  const from = Number(options.from);
-  const seeds = Array.from({ length: Number(options.seeds) }, (_, i) => from + i);
-  let done = 0;
-  const all = await runAll(seeds, Number(options.workers), ({ failure, seed }) => {
-    if (++done % 100 === 0) console.log(`${done} of ${seeds.length}`);
+  const [from, toFuzz] = [Number(options.from), Number(options.fuzz ?? 0)];
+  // with fuzzing it ends when there was enough of it, and only swarms with liars do any
+  const count = toFuzz > 0 ? FUZZED_SEEDS_MAX : Number(options.seeds);
+  const drawn = Array.from({ length: count }, (_, i) => from + i);
+  const seeds = toFuzz > 0 ? drawn.filter((seed) => drawPlan(seed).liars > 0) : drawn;
+  let [done, fuzzed] = [0, 0];
+  const all = await runAll(seeds, Number(options.workers), ({ failure, seed, seen }) => {
+    fuzzed += seen.fuzzed;
+    if (++done % (toFuzz > 0 ? 5 : 100) === 0) console.log(`${done} of ${seeds.length}`);
+    if (toFuzz > 0 && fuzzed >= toFuzz) return true;
     if (failure && options.first) console.log(`FOUND ${JSON.stringify({ seed, ...failure })}`);
     return failure !== undefined && options.first;
   });

@@ -8,7 +8,8 @@ import type { Report } from './report.ts';
 type Identity = Pick<Report, 'title' | 'peers' | 'seeds' | 'tokens' | 'strategies' | 'configuration'>;
 
 /**
- * What a folder holds of this very comparison, so that it can go on. Seeds and strategies may have been added since.
+ * What a folder holds of this very comparison, so that it can go on. Seeds and strategies may have been added since, and
+ * strategies left out of which no run is whole.
  * @returns undefined where there is none
  * @throws CodedError `E_COMPARISON` when the folder holds another one, which would be overwritten
  */
@@ -17,12 +18,14 @@ export function readReport(folder: string, asked: Identity): Report | undefined 
   if (!report) return undefined;
   // as it will read in the file: without what JSON leaves out
   const plain = JSON.parse(JSON.stringify(asked)) as Identity;
-  const isWithin = (key: 'seeds' | 'strategies') => {
-    return report[key].every((known) => plain[key].some((each) => isDeepStrictEqual(each, known)));
-  };
+  const isAmong = (known: unknown, all: readonly unknown[]) => all.some((each) => isDeepStrictEqual(each, known));
+  const isRun = ({ name }: { name: string }) =>
+    report.runs.some(({ series, reason }) => series === name && reason !== 'stopped');
   const differing = (Object.keys(plain) as (keyof Identity)[]).filter((key) => {
-    if (key === 'seeds') return report.seeds[0] !== plain.seeds[0] || !isWithin(key);
-    return key === 'strategies' ? !isWithin(key) : !isDeepStrictEqual(report[key], plain[key]);
+    if (key === 'seeds')
+      return report.seeds[0] !== plain.seeds[0] || !report.seeds.every((each) => isAmong(each, plain.seeds));
+    if (key === 'strategies') return !report.strategies.filter(isRun).every((each) => isAmong(each, plain.strategies));
+    return !isDeepStrictEqual(report[key], plain[key]);
   });
   if (differing.length === 0) return report;
   const ways = 'give another --out, or remove the folder';

@@ -7,7 +7,6 @@ import {
   decodeHistory,
   encodeHistory,
   encodeMessage,
-  type History,
   type Message,
   type MessageOf,
   type Proposal,
@@ -18,6 +17,8 @@ import type { RandomStream } from '../../protocol/random.ts';
 import { blockHash, joinBytes, proposalBytes, statusBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import type { Block, Certificate, Update, VoteKind } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
+import { falsified } from './falsified.ts';
+import { Fuzzer } from './fuzzer.ts';
 import type { Habit } from './lies.ts';
 import { pick } from './plan.ts';
 
@@ -45,6 +46,8 @@ const REMEMBERED = 300;
 const REQUESTS_REMEMBERED = 100;
 /** Strangers in whose names a flood endorses the same block. */
 const ENDORSERS = 6;
+/** Messages that a liar which fuzzes says at once. */
+const FUZZED = 8;
 /** Chance that a habit shows when it could. */
 const OFTEN = 0.5;
 
@@ -57,6 +60,7 @@ export class Liar {
   readonly #init: LiarInit;
   /** whom it treats as the one half */
   readonly #half: boolean[];
+  readonly #fuzzer: Fuzzer;
   readonly #heard: Message[] = [];
   readonly #requests: MessageOf<'join' | 'leave'>[] = [];
   readonly #twins = new Map<Hash, Block>();
@@ -70,6 +74,7 @@ export class Liar {
   constructor(components: LiarComponents, init: LiarInit) {
     this.#c = components;
     this.#init = init;
+    this.#fuzzer = new Fuzzer(components, init.run);
     this.#half = Array.from({ length: init.peers }, () => components.random.below(2) === 0);
   }
 
@@ -112,11 +117,15 @@ export class Liar {
     const { random } = this.#c;
     if (this.#does('boasts') && random.unit() < OFTEN) return undefined;
     if (this.#does('babbles') && random.unit() < OFTEN) return this.#garbled(honest);
-    if (!this.#does('falsifies')) return honest;
     try {
+      if (this.#does('fuzzes') && random.unit() < OFTEN) {
+        this.#count('fuzzes');
+        return this.#fuzzer.history(honest);
+      }
+      if (!this.#does('falsifies')) return honest;
       const history = decodeHistory(honest, this.#init.run);
       this.#count('falsifies');
-      return encodeHistory(this.#falsified(history));
+      return encodeHistory(falsified(history, { random, library: this.#c.library, index: this.#init.index }));
     } catch (error) {
       if (!isCoded(error)) throw error;
       return honest;
@@ -145,6 +154,9 @@ export class Liar {
         return this.#heard.length === 0 ? [] : [encodeMessage(pick(this.#c.random, this.#heard))];
       case 'babbles':
         return this.#heard.length === 0 ? [] : [this.#garbled(encodeMessage(pick(this.#c.random, this.#heard)))];
+      case 'fuzzes':
+        if (this.#heard.length === 0) return [];
+        return Array.from({ length: FUZZED }, () => this.#fuzzer.message(this.#heard));
       case 'boasts':
         return [encodeMessage(this.#boast())];
       case 'poisons':
@@ -318,29 +330,6 @@ export class Liar {
     const { run } = this.#init;
     const fields = statusFields({ author: signer.self, ...standing });
     return { type: 'status', run, ...fields, signature: signer.sign(statusBytes(run, fields)) };
-  }
-
-  #falsified(history: History): History {
-    const { random, library } = this.#c;
-    const { entries, states } = history;
-    switch (random.below(5)) {
-      case 0:
-        return { ...history, entries: entries.slice(random.below(entries.length + 1)) };
-      case 1:
-        return { ...history, entries: entries.slice(0, random.below(entries.length + 1)) };
-      case 2: {
-        const changed = entries.map((entry) => ({ ...entry, block: { ...entry.block, joins: [], leaves: [] } }));
-        return { ...history, entries: changed };
-      }
-      case 3:
-        return { ...history, more: true, entries: entries.slice(0, 1) };
-      default: {
-        const other = Uint8Array.from({ length: states[0]?.snapshotBytes ?? 4 }, (_, i) => (i % 4 === 3 ? 0x3f : 1));
-        const snapshot = createHash('sha256').update(other).digest('hex');
-        library.put(this.#init.index, snapshot, other);
-        return { ...history, states: states.map((state) => ({ ...state, snapshot })) };
-      }
-    }
   }
 
   // --- noise ----------------------------------------------------------------------------------------------------------

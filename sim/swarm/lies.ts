@@ -10,6 +10,8 @@ export const HABITS = [
   'replays',
   /** bytes that mean nothing, and messages with a bit turned */
   'babbles',
+  /** messages and histories of which a piece is another, signed again: what a program would say that has gone wrong */
+  'fuzzes',
   /** claims to be far ahead, and answers no question */
   'boasts',
   /** tells histories that are cut, changed or made up, and offers states that no history names */

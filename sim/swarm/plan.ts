@@ -40,6 +40,8 @@ export interface Plan {
   /** faults begin and end before this time; then the swarm is healed */
   safetyMs: number;
   faults: Fault[];
+  /** how often a liar speaks without being asked @default 400 */
+  babbleMs?: number;
 }
 
 export interface PlanLimits {
@@ -75,6 +77,14 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   };
   plan.faults = drawFaults(random, plan);
   return plan;
+}
+
+/** The same swarm, whose liars all fuzz, ten times as often as liars speak. */
+export function fuzzing(plan: Plan): Plan {
+  const honest = plan.peers - plan.liars;
+  const liars = Array.from({ length: plan.liars }, (_, i) => honest + i);
+  const lies = liars.map((peer): Fault => ({ kind: 'lie', atMs: 0, peer, habit: 'fuzzes' }));
+  return { ...plan, faults: [...lies, ...plan.faults], babbleMs: 40 };
 }
 
 function drawGenesis(

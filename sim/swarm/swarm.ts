@@ -55,6 +55,8 @@ export interface Seen {
   restored: number;
   crashes: number;
   lies: number;
+  /** messages and histories of liars that fuzz, among the lies */
+  fuzzed: number;
   refusedMessages: number;
   warnings: Record<string, number>;
   /** the liars came to be more than the protocol tolerates, so that only what concerns one peer was checked from there */
@@ -63,7 +65,7 @@ export interface Seen {
   noQuorum: boolean;
 }
 
-/** How often a liar speaks without being asked. */
+/** How often a liar speaks without being asked, where the plan does not say. */
 const BABBLE_MS = 400;
 /** After healing: time for sync to give up on who does not answer, for long views to end, and for the rounds themselves. */
 const PATIENCE_MS = 180_000;
@@ -93,6 +95,7 @@ export class Swarm {
     restored: 0,
     crashes: 0,
     lies: 0,
+    fuzzed: 0,
     refusedMessages: 0,
     warnings: {},
     overrun: false,
@@ -177,6 +180,7 @@ export class Swarm {
     this.#seen.refusedMessages = this.#network.refused;
     for (const { told } of this.#liars.values()) {
       for (const count of Object.values(told)) this.#seen.lies += count;
+      this.#seen.fuzzed += told.fuzzes ?? 0;
     }
     const common = { virtualMs: nowMs, events, traceHash: this.#trace.digest(), seen: this.#seen };
     return { seed: this.#plan.seed, failure, diary: this.#diary.lines(), ...common };
@@ -330,7 +334,7 @@ export class Swarm {
 
   #babble(liar: Liar): void {
     liar.babble();
-    this.#kernel.after(BABBLE_MS, () => this.#babble(liar));
+    this.#kernel.after(this.#plan.babbleMs ?? BABBLE_MS, () => this.#babble(liar));
   }
 
   // --- what the checkers see ------------------------------------------------------------------------------------------

@@ -104,10 +104,23 @@ describe('outerloop compare', () => {
     expect((await begin(more).ended).code).toBe(0);
     const names = ['centralized', 'one-peer', 'fedavg:H=10', 'diloco:H=10'];
     expect(readReport(out).runs.map(({ series }) => series)).toEqual(names.flatMap((name) => [name, name]));
+    const left = await begin([...more, '--strategies', 'fedavg:H=10']).ended;
+    expect(left.stderr).toMatch(/another comparison \(with other strategies.*E_COMPARISON/);
     const other = await begin([...more, '--peers', '3']).ended;
     expect(other.code).toBe(1);
     expect(other.stderr).toMatch(/another comparison \(with other peers.*E_COMPARISON/);
     expect(readReport(out).complete).toBe(true);
+  });
+
+  it('may go on without a strategy of which no run was finished', async () => {
+    const out = temporaryFolder();
+    const run = [...SYNTHETIC, '--json', '--out', out, '--strategies'];
+    expect((await begin([...run, 'diloco:H=10']).ended).code).toBe(0);
+    const report = readReport(out);
+    const runs = report.runs.map((each) => (each.series === 'diloco:H=10' ? { ...each, reason: 'stopped' } : each));
+    writeFileSync(join(out, 'results.json'), JSON.stringify({ ...report, runs }));
+    expect((await begin([...run, 'fedavg:H=10']).ended).code).toBe(0);
+    expect(readReport(out).runs.map(({ series }) => series)).toEqual(['centralized', 'one-peer', 'fedavg:H=10']);
   });
 
   it('really trains', async () => {
