@@ -28,6 +28,8 @@ export interface SimulationInit {
   evaluateEvery: number;
   /** virtual time at which the run ends whatever happens @default no end */
   virtualMsMax?: number;
+  /** hears every step of every machine, for measurements */
+  onStep?: World['onStep'];
 }
 
 export interface SimulationOptions {
@@ -96,7 +98,7 @@ export class Simulation {
   #onRound: (row: RoundRow) => void = () => undefined;
 
   constructor(init: SimulationInit) {
-    const { genesis, signers, scenario, seed, host } = init;
+    const { genesis, signers, scenario, seed, host, onStep } = init;
     const count = signers.length;
     const run = runIdOf(genesis);
     this.#init = init;
@@ -123,6 +125,7 @@ export class Simulation {
       indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
       peers: this.peers,
       onReport: (peer, report) => this.#onReport(peer, report),
+      ...(onStep ? { onStep } : {}),
     };
     for (const [i, signer] of signers.entries()) this.peers.push(new VirtualPeer(world, i, signer));
     const { peers } = this;

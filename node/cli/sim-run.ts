@@ -8,7 +8,7 @@ import { Identities } from '../../sim/identity.ts';
 import { RealHost } from '../../sim/real-host.ts';
 import type { ReplicaHost } from '../../sim/replica-host.ts';
 import { DEFAULT_SCENARIO, makeScenario, type Scenario, type ScenarioText } from '../../sim/scenario.ts';
-import { Simulation } from '../../sim/simulation.ts';
+import { Simulation, type SimulationInit } from '../../sim/simulation.ts';
 import { SyntheticHost, syntheticGenesis } from '../../sim/synthetic.ts';
 import { loadText } from '../data/sources.ts';
 import { buildGenesis, DEFAULT_SEED, type RunChoices, tokenizerFor } from '../defaults.ts';
@@ -28,6 +28,7 @@ export interface SimChoices {
   backend: BackendName | 'auto';
   microBatch?: number;
   evaluateEvery: number;
+  onStep?: SimulationInit['onStep'];
 }
 
 export interface OpenedSimulation {
@@ -47,12 +48,20 @@ export interface OpenedSimulation {
  * @throws CodedError of `loadText`, `buildGenesis`, `makeScenario`, `createEngine`
  */
 export async function openSimulation(choices: SimChoices): Promise<OpenedSimulation> {
-  const { run, peers, trainer, evaluateEvery } = choices;
+  const { run, peers, trainer, evaluateEvery, onStep } = choices;
   const { seed = DEFAULT_SEED } = run;
   const scenario = makeScenario(choices.scenario, peers);
   const signers = new Identities().swarm(seed, peers);
   const { genesis, host, backend } = await openHost(choices, signers, scenario, seed);
-  const simulation = new Simulation({ genesis, signers, scenario, seed, host, evaluateEvery });
+  const simulation = new Simulation({
+    genesis,
+    signers,
+    scenario,
+    seed,
+    host,
+    evaluateEvery,
+    ...(onStep ? { onStep } : {}),
+  });
   const written = { ...DEFAULT_SCENARIO, ...choices.scenario };
   const configuration = { peers, trainer, backend, evaluateEvery, scenario: written, genesis };
   return { simulation, genesis, signers, host, backend, seed, configuration };

@@ -1,0 +1,106 @@
+/**
+ * What agreeing on a round costs, in virtual time: messages, bytes and latency at 100 ms of round trip.
+ *
+ *   npm run agreement                          16, 64, 200 and 1000 peers, 4 rounds each
+ *   npm run agreement -- --peers 32 --rounds 10
+ *
+ * The table is that of docs/protocol.md. The first round, with everybody joining, is left out.
+ */
+import { parseArgs } from 'node:util';
+import { openSimulation } from '../node/cli/sim-run.ts';
+import type { Hash } from '../protocol/hash.ts';
+import { encodeMessage, type Message } from '../protocol/messages.ts';
+import { blockHash } from '../protocol/signing.ts';
+
+const { values: options } = parseArgs({
+  options: {
+    peers: { type: 'string', default: '16,64,200,1000' },
+    rounds: { type: 'string', default: '4' },
+    latency: { type: 'string', default: '50ms' },
+  },
+});
+
+interface Said {
+  messages: number;
+  bytes: number;
+}
+
+/** One block: when it was proposed first, and when each peer had it decided. */
+interface Decision {
+  proposedMs: number;
+  decidedMs: number[];
+  voters: number;
+  /** by what it is about: 'proposal', 'notarize', 'finalize', and what else came up */
+  said: Map<string, Said>;
+}
+
+function kindOf(message: Message): string {
+  return message.type === 'vote' ? message.kind : message.type;
+}
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+async function costs(peers: number, rounds: number): Promise<void> {
+  const blocks = new Map<Hash, Decision>();
+  const decisionOf = (hash: Hash): Decision => {
+    const known = blocks.get(hash) ?? { proposedMs: Number.NaN, decidedMs: [], voters: 0, said: new Map() };
+    blocks.set(hash, known);
+    return known;
+  };
+  const roundBlocks: Hash[] = [];
+  const opened = await openSimulation({
+    run: { rounds },
+    peers,
+    trainer: 'synthetic',
+    backend: 'auto',
+    evaluateEvery: 0,
+    scenario: { latency: options.latency },
+    onStep: ({ id }, { nowMs }, effects) => {
+      for (const effect of effects) {
+        if (effect.type === 'append') {
+          const hash = blockHash(effect.entry.block);
+          const decision = decisionOf(hash);
+          if (decision.decidedMs.push(nowMs) === 1 && effect.entry.block.kind === 'round') roundBlocks.push(hash);
+          decision.voters = effect.entry.certificate.signatures.length;
+        }
+        if (effect.type !== 'broadcast') continue;
+        const { message } = effect;
+        const about = message.type === 'proposal' ? blockHash(message.block) : message.type === 'vote' && message.block;
+        if (!about || (message.type === 'vote' && message.author !== id)) continue;
+        const decision = decisionOf(about);
+        if (message.type === 'proposal' && Number.isNaN(decision.proposedMs)) decision.proposedMs = nowMs;
+        const kind = kindOf(message);
+        const before = decision.said.get(kind) ?? { messages: 0, bytes: 0 };
+        const bytes = before.bytes + encodeMessage(message).length;
+        decision.said.set(kind, { messages: before.messages + 1, bytes });
+      }
+    },
+  });
+  const result = await opened.simulation.run();
+  await opened.host.close();
+  const decisions = roundBlocks.slice(1).map(decisionOf);
+  const each = (pick: (decision: Decision) => number) => median(decisions.map(pick));
+  const said = (kind: string, what: keyof Said) => each((decision) => decision.said.get(kind)?.[what] ?? 0);
+  const votes = said('notarize', 'messages') + said('finalize', 'messages');
+  const voteBytes = said('notarize', 'bytes') + said('finalize', 'bytes');
+  const proposal = said('proposal', 'bytes') / Math.max(1, said('proposal', 'messages'));
+  const latency = (pick: (times: readonly number[]) => number) =>
+    each(({ proposedMs, decidedMs }) => pick(decidedMs) - proposedMs).toFixed(0);
+  const row = [
+    peers,
+    Math.min(peers, peers > 64 ? 200 : peers),
+    `${votes} + ${said('proposal', 'messages')}`,
+    `${(voteBytes / votes).toFixed(0)} B`,
+    `${(proposal / 1e3).toFixed(1)} kB`,
+    `${((voteBytes + proposal) / 1e3).toFixed(0)} kB`,
+    `${latency(median)} ms`,
+    `${latency((times) => Math.max(...times))} ms`,
+  ];
+  console.log(`| ${row.join(' | ')} |${result.reason === 'rounds' ? '' : ` (${result.reason})`}`);
+}
+
+console.log('| peers | voters | votes + proposals | a vote | a proposal | said in all | decided, median | the last |');
+console.log('|---|---|---|---|---|---|---|---|');
+for (const peers of options.peers.split(',').map(Number)) await costs(peers, Number(options.rounds));
