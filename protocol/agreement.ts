@@ -1,3 +1,4 @@
+import { contradict, evidenceOf } from './evidence.ts';
 import type { Hash } from './hash.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
@@ -5,7 +6,7 @@ import type { Message, MessageOf, Proposal, Vote } from './messages.ts';
 import { faultsTolerated, leaderOf, placesIn, quorumOf } from './roster.ts';
 import { blockHash, certificateHolds, proposalBytes, voteBytes } from './signing.ts';
 import { Tally } from './tally.ts';
-import type { Block, Certificate, Entry, VoteKind } from './wire.ts';
+import type { Block, Certificate, Entry, Evidence, VoteKind } from './wire.ts';
 
 /**
  * Agreement on one block: Simplex consensus (Chan and Pass 2023, "Simplex Consensus: A Simple and Fast Consensus
@@ -30,8 +31,8 @@ export class Agreement {
   decision: Entry | undefined;
   /** a finalization whose block never reached us; its history must be asked for */
   decidedHash: Hash | undefined;
-  /** the same voter signed two blocks in one view: portable evidence */
-  readonly evidence: [Vote, Vote][] = [];
+  /** voters that contradicted themselves in a view */
+  readonly evidence: Evidence[] = [];
   /** whether this peer votes at this height */
   readonly isVoter: boolean;
 
@@ -193,10 +194,8 @@ export class Agreement {
     if (place === undefined || vote.view > this.view + LIMITS.viewsAheadMax) return;
     const tally = this.#tally(vote.view, vote.kind);
     const earlier = tally.at(place);
-    if (earlier) {
-      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);
-      return;
-    }
+    this.#lookForContradiction(vote, place);
+    if (earlier) return;
     const agreeing = tally.add(place, vote);
     if (agreeing >= this.#quorum) this.#certify(vote, tally);
     else if (vote.kind === 'nullify') this.#followNullify(vote.view, agreeing);
@@ -215,9 +214,22 @@ export class Agreement {
     const same = known !== undefined && known.block === certificate.block;
     if (!same && !certificateHolds(signer, run, committee, certificate)) return false;
     if (block && blockHash(block) === certificate.block) this.#blocks.set(certificate.block, block);
+    for (const [place, signature] of same ? [] : certificate.signatures) {
+      const vote = { author: committee[place]!, kind, view, height, block: certificate.block, signature };
+      this.#lookForContradiction({ ...vote, type: 'vote', run }, place);
+    }
     if (known && (kind !== 'finalize' || this.decision)) return true;
     this.#adopt(known ?? certificate);
     return true;
+  }
+
+  /** Whoever said otherwise in the same view: what gossip brings to all, and what only a certificate shows. */
+  #lookForContradiction(vote: Vote, place: number): void {
+    const tallies = this.#views.get(vote.view)?.tallies;
+    for (const kind of tallies ? CONTRADICTED_BY[vote.kind as SimplexKind] : []) {
+      const other = tallies?.get(kind)?.at(place);
+      if (other && contradict(vote, other)) this.evidence.push(evidenceOf(other, vote));
+    }
   }
 
   /** This peer's votes in the current view, its proposal, and the certificates that opened it: sent again when stuck. */
@@ -333,6 +345,11 @@ export class Agreement {
   }
 }
 
+const CONTRADICTED_BY = {
+  notarize: ['notarize'],
+  nullify: ['finalize'],
+  finalize: ['finalize', 'nullify'],
+} as const;
 const CERTIFIED = { notarize: 'notarization', nullify: 'nullification', finalize: 'finalization' } as const;
 type SimplexKind = keyof typeof CERTIFIED;
 

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { encodeCanonical } from './encoding.ts';
 import { CodedError } from './errors.ts';
+import { evidenceHolds } from './evidence.ts';
 import type { Genesis } from './genesis.ts';
 import { type Hash, hashOf } from './hash.ts';
 import { comparePeers, type PeerId, type Signer } from './identity.ts';
@@ -194,9 +195,11 @@ export function checkBlock(context: ChainContext, head: Head, block: Block, base
 /** The head that a block was found to follow: it is looked at again at every event until it is voted on. */
 const checkedOn = new WeakMap<Block, Head>();
 
-function checkMembers({ timing }: Genesis, head: Head, { members, kind, updates, joins, leaves }: Block): void {
+function checkMembers({ timing }: Genesis, head: Head, block: Block): void {
+  const { members, kind, updates, joins, leaves, evictions } = block;
   if (kind === 'membership' && updates.length > 0) throw fault('a membership block lists updates');
-  if (kind === 'membership' && joins.length + leaves.length === 0) throw fault('a membership block changes nothing');
+  const changes = joins.length + leaves.length + evictions.length;
+  if (kind === 'membership' && changes === 0) throw fault('a membership block changes nothing');
   if (kind === 'round' && updates.length === 0) throw fault('a round without updates');
   if (kind === 'round' && head.places.length === 0) throw fault('the first round has not begun');
   if (members === null) return;
@@ -237,7 +240,10 @@ export function isCredible(head: Head, members: readonly PeerId[] | null, quorum
 /** A join or leave request older than this many heights may be a replay. */
 const REQUEST_AGE_MAX = 64;
 
-/** Whether a request to come or go may take effect after a head: it is new, and newer than its author's last change. */
+/**
+ * Whether a request to come or go, or the proof of a contradiction, may take effect after a head: it is new, and newer than
+ * its author's last change.
+ */
 export function isTimely(head: Head, { author, height }: { author: PeerId; height: number }): boolean {
   const next = head.height + 1;
   return height <= next && height + REQUEST_AGE_MAX >= next && height > (head.changes.get(author) ?? 0);
@@ -255,7 +261,13 @@ function checkRequests({ run, signer }: ChainContext, head: Head, block: Block):
     const fresh = isTimely(head, leave) && roster.has(leave.author);
     if (!fresh || !signedBy(signer, leave.author, leaveBytes(run, leave), leave.signature)) throw fault('a void leave');
   }
-  if (block.leaves.length >= roster.size + block.joins.length) throw fault('nobody would be left');
+  if (!ascending(block.evictions.map(({ author }) => author))) throw fault('evictions out of order or repeated');
+  for (const evidence of block.evictions) {
+    const fresh = isTimely(head, evidence) && roster.has(evidence.author);
+    if (!fresh || !evidenceHolds(signer, run, evidence)) throw fault('a void eviction');
+  }
+  const gone = new Set([...block.leaves, ...block.evictions].map(({ author }) => author));
+  if (gone.size >= roster.size + block.joins.length) throw fault('nobody would be left');
 }
 
 function ascending(peers: readonly PeerId[]): boolean {

@@ -107,7 +107,7 @@ export class Closing {
     const requests = this.#membership.requests(head);
     if (kind === 'round') return { ...common, kind, updates: round?.held() ?? [], ...requests };
     const joins = head.places.length > 0 ? [] : requests.joins;
-    return { ...common, kind, updates: [], joins, leaves: requests.leaves };
+    return { ...common, kind, updates: [], ...requests, joins };
   }
 
   #notarizeIfSound(agreement: Agreement, { root }: Applied): void {

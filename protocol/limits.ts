@@ -23,6 +23,8 @@ export const LIMITS = {
   blockUpdatesMax: 768,
   /** Joins in one block: at some 150 bytes each, with `blockUpdatesMax` updates they fit in a gossiped message. */
   blockJoinsMax: 256,
+  /** Evictions in one block, at some 400 bytes each. */
+  blockEvictionsMax: 32,
   /** Peers that ask to join and wait for a certificate; a stranger can mint identities for nothing. */
   pendingJoinsMax: 1024,
   /** Messages for the next heights that are kept until this peer gets there. */

@@ -362,8 +362,10 @@ export class Machine {
   #flushVotes(): void {
     const { agreement } = this.#present;
     if (!agreement.hasOutbox && agreement.evidence.length === 0) return;
-    for (const [earlier] of agreement.evidence.splice(0)) {
-      this.#core.warn('W_EQUIVOCATION', `peer ${earlier.author} voted for two blocks at height ${earlier.height}`);
+    for (const evidence of agreement.evidence.splice(0)) {
+      const { author, height } = evidence;
+      if (!this.#membership.onEvidence(evidence)) continue;
+      this.#core.warn('W_EQUIVOCATION', `peer ${author} contradicted itself at height ${height}: it is to be evicted`);
     }
     const messages = agreement.takeOutbox();
     if (messages.length === 0) return;

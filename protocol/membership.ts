@@ -4,7 +4,7 @@ import { comparePeers, type PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { peersOf, placesIn, quorumOf } from './roster.ts';
 import { joinBytes, leaveBytes } from './signing.ts';
-import type { Block, Join, Leave } from './wire.ts';
+import type { Block, Evidence, Join, Leave } from './wire.ts';
 
 /** Attempts to join are counted up to here, then anew: gossip has forgotten the first by then. */
 const ATTEMPTS = 1_000_000;
@@ -14,6 +14,7 @@ export class Membership {
   readonly #core: Core;
   readonly #joins = new Map<PeerId, Join>();
   readonly #leaves = new Map<PeerId, Leave>();
+  readonly #evidence = new Map<PeerId, Evidence>();
   /** peers with a connection, or heard from since they lost it */
   readonly #reachable = new Set<PeerId>();
   readonly #connected = new Set<PeerId>();
@@ -70,9 +71,9 @@ export class Membership {
   }
 
   /** Entries in the maps that others' messages fill, for a watcher. */
-  get load(): { joins: number; leaves: number; absent: number; reachable: number } {
-    const [joins, leaves] = [this.#joins.size, this.#leaves.size];
-    return { joins, leaves, absent: this.absent.size, reachable: this.#reachable.size };
+  get load(): { joins: number; leaves: number; evidence: number; absent: number; reachable: number } {
+    const [joins, leaves, evidence] = [this.#joins.size, this.#leaves.size, this.#evidence.size];
+    return { joins, leaves, evidence, absent: this.absent.size, reachable: this.#reachable.size };
   }
 
   reachable(): PeerId[] {
@@ -100,6 +101,18 @@ export class Membership {
     if (isMember(this.#core.branch.head, leave.author)) this.#leaves.set(leave.author, leave);
   }
 
+  /** A member contradicted itself: the next block may put it out. @returns whether that is news */
+  onEvidence(evidence: Evidence): boolean {
+    const { author } = evidence;
+    const { head } = this.#core.branch;
+    const known = this.#evidence.get(author);
+    if (known && isTimely(head, known)) return false;
+    if (author === this.#core.self || !isMember(head, author)) return false;
+    this.#changes++;
+    this.#evidence.set(author, evidence);
+    return true;
+  }
+
   joinMessage() {
     const { run, signer } = this.#core.context;
     const { height } = this.#core.branch.head;
@@ -125,11 +138,11 @@ export class Membership {
   }
 
   #lookForRequests(head: Head, joins: boolean): boolean {
-    let leaving = 0;
-    for (const leave of this.#leaves.values()) {
-      if (isMember(head, leave.author) && isTimely(head, leave)) leaving++;
+    const going = new Set<PeerId>();
+    for (const each of [...this.#leaves.values(), ...this.#evidence.values()]) {
+      if (isMember(head, each.author) && isTimely(head, each)) going.add(each.author);
     }
-    if (leaving > 0 && leaving < head.roster.length) return true; // somebody has to stay
+    if (going.size > 0 && going.size < head.roster.length) return true; // somebody has to stay
     if (!joins || head.roster.length >= LIMITS.rosterMax) return false;
     for (const join of this.#joins.values()) {
       if (!isMember(head, join.author) && isTimely(head, join)) return true;
@@ -138,17 +151,21 @@ export class Membership {
   }
 
   /** Requests that a block on this head may carry, in canonical order. */
-  requests(head: Head): Pick<Block, 'joins' | 'leaves'> {
+  requests(head: Head): Pick<Block, 'joins' | 'leaves' | 'evictions'> {
     const roster = new Set(peersOf(head.roster));
     const joins = [...this.#joins.values()]
       .filter((join) => !roster.has(join.author) && isTimely(head, join))
       .sort((a, b) => comparePeers(a.author, b.author))
       .slice(0, Math.max(0, Math.min(LIMITS.blockJoinsMax, LIMITS.rosterMax - roster.size)));
-    const leaves = [...this.#leaves.values()]
-      .filter((leave) => roster.has(leave.author) && isTimely(head, leave))
-      .sort((a, b) => comparePeers(a.author, b.author));
-    if (leaves.length >= roster.size + joins.length) leaves.length = 0; // somebody has to stay
-    return { joins, leaves };
+    const going = <Request extends Leave | Evidence>(all: Iterable<Request>): Request[] =>
+      [...all]
+        .filter((each) => roster.has(each.author) && isTimely(head, each))
+        .sort((a, b) => comparePeers(a.author, b.author));
+    const evictions = going(this.#evidence.values()).slice(0, LIMITS.blockEvictionsMax);
+    const put = new Set(evictions.map(({ author }) => author));
+    const leaves = going(this.#leaves.values()).filter(({ author }) => !put.has(author));
+    if (leaves.length + put.size >= roster.size + joins.length) leaves.length = 0; // somebody has to stay
+    return { joins, leaves, evictions };
   }
 
   /** A block has taken effect: its requests are done with, and who came and went is told. */
@@ -160,8 +177,8 @@ export class Membership {
     for (const [peer, join] of this.#joins) {
       if (isMember(after, peer) || !isTimely(after, join)) this.#joins.delete(peer);
     }
-    for (const [peer, leave] of this.#leaves) {
-      if (!isMember(after, peer) || !isTimely(after, leave)) this.#leaves.delete(peer);
+    for (const requests of [this.#leaves, this.#evidence]) {
+      for (const [peer, each] of requests) if (!isMember(after, peer) || !isTimely(after, each)) requests.delete(peer);
     }
   }
 

@@ -42,13 +42,13 @@ export function peersOf(roster: readonly Member[]): readonly PeerId[] {
 const listed = new WeakMap<readonly Member[], readonly PeerId[]>();
 
 /**
- * The roster after a block: contributors are marked, leavers go, joiners come, and who has had no update in a round for
+ * The roster after a block: contributors are marked, leavers and those who contradicted themselves go, joiners come, and who has had no update in a round for
  * `evictAfterRounds` is evicted. Nobody is evicted while rounds are unfinal, and the certificate that ends such a
  * stretch gives everybody a fresh start: they may have been cut off, not dead.
  */
 export function rosterAfter(roster: readonly Member[], block: Block, afterUnfinal: boolean): Member[] {
   const contributors = new Set(block.updates.map((update) => update.author));
-  const leavers = new Set(block.leaves.map((leave) => leave.author));
+  const leavers = new Set([...block.leaves, ...block.evictions].map(({ author }) => author));
   const next: Member[] = [];
   for (const member of roster) {
     if (leavers.has(member.peer)) continue;

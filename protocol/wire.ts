@@ -55,6 +55,21 @@ export const wireLeave = z.strictObject({
 });
 export type Leave = z.infer<typeof wireLeave>;
 
+const VOTE_KINDS = ['notarize', 'nullify', 'finalize', 'endorse'] as const;
+export type VoteKind = (typeof VOTE_KINDS)[number];
+export const wireVoteKind = z.enum(VOTE_KINDS).overwrite((kind) => interned(kind) as VoteKind);
+
+/** Two contradicting votes of one voter; see `evidence.ts`. */
+export const wireEvidence = z.strictObject({
+  author: wirePeer,
+  height: wireRound,
+  view: wireRound,
+  votes: z
+    .array(z.strictObject({ kind: wireVoteKind, block: wireHash.nullable(), signature: wireSignature }))
+    .length(2),
+});
+export type Evidence = z.infer<typeof wireEvidence>;
+
 export const wireBlock = z.strictObject({
   /** number of certified blocks before this one, plus one; an unfinal block has the height that it could not certify */
   height: wireRound.min(1),
@@ -70,12 +85,10 @@ export const wireBlock = z.strictObject({
   updates: z.array(wireUpdate).max(LIMITS.blockUpdatesMax),
   joins: z.array(wireJoin).max(LIMITS.blockJoinsMax),
   leaves: z.array(wireLeave).max(LIMITS.rosterMax),
+  /** members that are put out for having contradicted themselves */
+  evictions: z.array(wireEvidence).max(LIMITS.blockEvictionsMax),
 });
 export type Block = z.infer<typeof wireBlock>;
-
-const VOTE_KINDS = ['notarize', 'nullify', 'finalize', 'endorse'] as const;
-export type VoteKind = (typeof VOTE_KINDS)[number];
-export const wireVoteKind = z.enum(VOTE_KINDS).overwrite((kind) => interned(kind) as VoteKind);
 
 export const wireCertificate = z.strictObject({
   kind: wireVoteKind,

@@ -85,7 +85,7 @@ function printSums(all: readonly Told[]): void {
   console.log(
     `${all.length} swarms: ${sum(({ finalRounds }) => finalRounds)} final and ` +
       `${sum(({ unfinalRounds }) => unfinalRounds)} unfinal rounds applied, ` +
-      `${sum(({ membershipBlocks }) => membershipBlocks)} membership blocks, ` +
+      `${sum(({ membershipBlocks }) => membershipBlocks)} membership blocks, ${sum(({ evictions }) => evictions)} evictions, ` +
       `${sum(({ laterViews }) => laterViews)} blocks certified after the first view, ` +
       `${sum(({ restored }) => restored)} states restored, ${sum(({ crashes }) => crashes)} crashes, ` +
       `${sum(({ lies }) => lies)} lies, ${sum(({ fuzzed }) => fuzzed)} of them fuzzed, ${sum(({ refusedMessages }) => refusedMessages)} messages refused`,

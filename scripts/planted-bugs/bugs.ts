@@ -106,6 +106,11 @@ export const BUGS: readonly Bug[] = [
     '  return height <= next && height + REQUEST_AGE_MAX >= next && height > (head.changes.get(author) ?? 0);\n',
     '  return height <= next && height + REQUEST_AGE_MAX >= next && author.length > 0;\n',
   ]),
+  bug('what a member is evicted for is not looked at', [
+    'protocol/chain.ts',
+    "    if (!fresh || !evidenceHolds(signer, run, evidence)) throw fault('a void eviction');\n",
+    "    if (!fresh || evidence.votes.length === 0) throw fault('a void eviction');\n",
+  ]),
   bug('more unfinal tokens win over more certified blocks', [
     'protocol/history.ts',
     '  if (a.height !== b.height) return b.height - a.height;\n  if (a.unfinalTokens !== b.unfinalTokens) return b.unfinalTokens - a.unfinalTokens;\n',

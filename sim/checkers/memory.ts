@@ -27,6 +27,7 @@ export class MemoryChecker implements Checker {
       payloads: 4 * ROUNDS_IN_MEMORY * this.#peers,
       joins: LIMITS.pendingJoinsMax,
       leaves: this.#peers,
+      evidence: this.#peers,
       absent: this.#peers,
       reachable: this.#peers,
       views,

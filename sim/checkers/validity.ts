@@ -11,7 +11,7 @@ import type { Chronicle, Recorded } from './chronicle.ts';
 /**
  * What is certified may be: a quorum of the committee signed it, each once; it builds on the state that its round began
  * with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
- * that round and state; and no request to come or go takes effect twice.
+ * that round and state; no request to come or go takes effect twice; and who is evicted did contradict itself.
  */
 export class ValidityChecker implements Checker {
   readonly #chronicle: Chronicle;
@@ -63,6 +63,20 @@ export class ValidityChecker implements Checker {
       if (!signed || !announced) throw fault(block, `has an update that ${author} did not make`);
     }
     this.#checkRequests(recorded);
+    for (const evidence of block.evictions) this.#checkEviction(block, evidence);
+  }
+
+  /** No correct peer is put out, and nobody without two signatures of its own that contradict each other. */
+  #checkEviction(block: Block, { author, height, view, votes }: Block['evictions'][number]): void {
+    const signed = votes.filter((vote) => {
+      const bytes = voteBytes(this.#chronicle.run, vote.kind, height, view, vote.block);
+      return this.#signer.verify(publicKeyOf(author), bytes, vote.signature);
+    });
+    const kinds = votes.map(({ kind }) => kind).sort();
+    const [a, b] = votes.map((vote) => vote.block);
+    const contradict = kinds[0] === kinds[1] ? a !== b : `${kinds}` === 'finalize,nullify';
+    if (this.#correct.has(author) || signed.length !== 2 || !contradict)
+      throw fault(block, `evicts ${author} unjustly`);
   }
 
   #checkCertificate({ hash, entry, before }: Recorded): void {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
-import type { History } from '../../protocol/messages.ts';
+import type { History, Message, Vote } from '../../protocol/messages.ts';
 import type { RandomStream } from '../../protocol/random.ts';
+import type { Evidence } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
 
 /** A history that is cut, changed or ended early, or states that no history names. */
@@ -27,4 +28,19 @@ export function falsified(
       return { ...history, states: states.map((state) => ({ ...state, snapshot })) };
     }
   }
+}
+
+/** Two true votes of somebody that do not contradict each other, called a contradiction. */
+export function unjustEviction(heard: readonly Message[]): Evidence | undefined {
+  const votes = heard.filter((each): each is Vote => each.type === 'vote' && each.kind !== 'endorse');
+  const one = votes.at(-1);
+  const other = votes.findLast(({ author, block }) => author === one?.author && block !== one.block);
+  if (!one || !other) return undefined;
+  const { author, height, view } = one;
+  return {
+    author,
+    height,
+    view,
+    votes: [one, other].map(({ kind, block, signature }) => ({ kind, block, signature })),
+  };
 }

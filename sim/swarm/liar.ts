@@ -17,10 +17,11 @@ import type { RandomStream } from '../../protocol/random.ts';
 import { blockHash, joinBytes, proposalBytes, statusBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import type { Block, Certificate, Update, VoteKind } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
-import { falsified } from './falsified.ts';
+import { falsified, unjustEviction } from './falsified.ts';
 import { Fuzzer } from './fuzzer.ts';
 import type { Habit } from './lies.ts';
 import { pick } from './plan.ts';
+import { Remembered } from './remembered.ts';
 
 export interface LiarComponents {
   signer: Signer;
@@ -40,10 +41,6 @@ export interface LiarInit {
   habits: ReadonlySet<Habit>;
 }
 
-/** Messages that a liar remembers, to say them again. */
-const REMEMBERED = 300;
-/** Requests to come and to go that a liar remembers. */
-const REQUESTS_REMEMBERED = 100;
 /** Strangers in whose names a flood endorses the same block. */
 const ENDORSERS = 6;
 /** Messages that a liar which fuzzes says at once. */
@@ -61,8 +58,7 @@ export class Liar {
   /** whom it treats as the one half */
   readonly #half: boolean[];
   readonly #fuzzer: Fuzzer;
-  readonly #heard: Message[] = [];
-  readonly #requests: MessageOf<'join' | 'leave'>[] = [];
+  readonly #past: Remembered;
   readonly #twins = new Map<Hash, Block>();
   readonly #lies = new WeakMap<Proposal, Proposal>();
   #header: MessageOf<'header'> | undefined;
@@ -74,6 +70,7 @@ export class Liar {
   constructor(components: LiarComponents, init: LiarInit) {
     this.#c = components;
     this.#init = init;
+    this.#past = new Remembered(components.random);
     this.#fuzzer = new Fuzzer(components, init.run);
     this.#half = Array.from({ length: init.peers }, () => components.random.below(2) === 0);
   }
@@ -83,7 +80,7 @@ export class Liar {
   }
 
   hear(message: Message): void {
-    this.#remember(message);
+    this.#past.note(message);
     if (message.type === 'proposal') {
       this.#about = { height: message.height, view: message.view, block: blockHash(message.block) };
     } else if (message.type === 'vote' && message.block) {
@@ -94,7 +91,7 @@ export class Liar {
   /** What the other is told where the machine wanted to say this. */
   say(to: number, message: Message): Uint8Array[] {
     const { random } = this.#c;
-    this.#remember(message);
+    this.#past.note(message);
     if (message.type === 'header') this.#header = message;
     if (this.#does('withholds') && (this.#half[to] || random.unit() < 0.2)) {
       this.#count('withholds');
@@ -151,12 +148,14 @@ export class Liar {
       case 'votes for all':
         return this.#votesForAll().map(encodeMessage);
       case 'replays':
-        return this.#heard.length === 0 ? [] : [encodeMessage(pick(this.#c.random, this.#heard))];
+        return this.#past.messages.length === 0 ? [] : [encodeMessage(pick(this.#c.random, this.#past.messages))];
       case 'babbles':
-        return this.#heard.length === 0 ? [] : [this.#garbled(encodeMessage(pick(this.#c.random, this.#heard)))];
+        return this.#past.messages.length === 0
+          ? []
+          : [this.#garbled(encodeMessage(pick(this.#c.random, this.#past.messages)))];
       case 'fuzzes':
-        if (this.#heard.length === 0) return [];
-        return Array.from({ length: FUZZED }, () => this.#fuzzer.message(this.#heard));
+        if (this.#past.messages.length === 0) return [];
+        return Array.from({ length: FUZZED }, () => this.#fuzzer.message(this.#past.messages));
       case 'boasts':
         return [encodeMessage(this.#boast())];
       case 'poisons':
@@ -215,12 +214,13 @@ export class Liar {
    * request to come or go that was taken up before.
    */
   #lookingBack(message: Proposal): Proposal {
-    const request = this.#oldRequest();
+    const unjust = this.#c.random.below(4) === 0 ? unjustEviction(this.#past.messages) : undefined;
+    const request = unjust ? { evictions: [unjust] } : this.#oldRequest();
     if (request && this.#c.random.unit() < OFTEN) {
       this.#count('looks back');
       return this.#proposal({ ...message, block: { ...message.block, ...request } });
     }
-    const past = this.#heard.findLast((each): each is Proposal => {
+    const past = this.#past.messages.findLast((each): each is Proposal => {
       return each.type === 'proposal' && each.block.kind === 'round' && each.block.round < message.block.round;
     });
     if (!past) return message;
@@ -246,7 +246,7 @@ export class Liar {
   /** Somebody who has left comes back, or who has come back leaves, without having asked again. */
   #oldRequest(): Pick<Block, 'joins' | 'leaves'> | undefined {
     const roster = this.#c.machine()?.standing.roster ?? [];
-    for (const request of this.#requests) {
+    for (const request of this.#past.requests) {
       if (request.type === 'join' && !roster.includes(request.join.author))
         return { joins: [request.join], leaves: [] };
       if (request.type === 'leave' && roster.includes(request.leave.author))
@@ -275,6 +275,7 @@ export class Liar {
       updates: [header.update],
       joins: [],
       leaves: [],
+      evictions: [],
     };
     const hash = blockHash(block);
     const signatures: Certificate['signatures'] = [[0, this.#vote('endorse', height, 0, hash).signature]];
@@ -298,7 +299,7 @@ export class Liar {
 
   /** Another peer's header, truly signed by it, with a payload inside that is not the one it names; or its payload as one's own. */
   #forged(): Message[] {
-    const header = this.#heard.findLast((each): each is MessageOf<'header'> => each.type === 'header');
+    const header = this.#past.messages.findLast((each): each is MessageOf<'header'> => each.type === 'header');
     if (!header) return [];
     const { random } = this.#c;
     if (random.below(3) === 0) {
@@ -382,13 +383,6 @@ export class Liar {
     const { run, height, view, parentView, block } = fields;
     const signature = this.#c.signer.sign(proposalBytes(run, height, view, parentView, blockHash(block)));
     return { ...fields, signature };
-  }
-
-  #remember(message: Message): void {
-    const isRequest = message.type === 'join' || message.type === 'leave';
-    if (isRequest && this.#requests.length < REQUESTS_REMEMBERED) this.#requests.push(message);
-    if (this.#heard.length < REMEMBERED) this.#heard.push(message);
-    else this.#heard[this.#c.random.below(REMEMBERED)] = message;
   }
 
   #does(habit: Habit): boolean {

@@ -50,6 +50,8 @@ export interface Seen {
   finalRounds: number;
   unfinalRounds: number;
   membershipBlocks: number;
+  /** members put out for contradicting themselves, each counted by everybody who appended the block */
+  evictions: number;
   /** certified after the first view */
   laterViews: number;
   restored: number;
@@ -91,6 +93,7 @@ export class Swarm {
     finalRounds: 0,
     unfinalRounds: 0,
     membershipBlocks: 0,
+    evictions: 0,
     laterViews: 0,
     restored: 0,
     crashes: 0,
@@ -373,6 +376,7 @@ export class Swarm {
 
   #onAppend(peer: number, { entry: { block, certificate } }: Effect & { type: 'append' }): void {
     if (block.kind === 'membership') this.#seen.membershipBlocks++;
+    this.#seen.evictions += block.evictions.length;
     if (certificate.view > 0) this.#seen.laterViews++;
     const after = this.#chronicle.get(blockHash(block))?.after;
     if (after && after.height > (this.#newest.get(peer)?.height ?? 0)) this.#newest.set(peer, after);

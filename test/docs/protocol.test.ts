@@ -101,6 +101,7 @@ function vectors(): Record<string, string> {
     updates: [{ ...unsigned, signature: a.sign(signed) }],
     joins: [],
     leaves: [],
+    evictions: [],
   };
   const join = { author: b.self, height: 7, attempt: 0 };
   const stream = randomStream(1337, 'leader', 1);

@@ -174,6 +174,7 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
     updates: [{ ...unsigned, signature }],
     joins: [],
     leaves: [],
+    evictions: [],
   };
   const { height } = block;
   const endorsement = liar.signer.sign(voteBytes(run, 'endorse', height, 0, blockHash(block)));

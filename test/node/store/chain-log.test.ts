@@ -18,7 +18,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 function entry(height: number): Entry {
   const hash = hashOf(Uint8Array.of(height));
-  const empty = { updates: [], joins: [], leaves: [] };
+  const empty = { updates: [], joins: [], leaves: [], evictions: [] };
   return {
     block: { height, previous: hash, kind: 'membership', round: 0, base: hash, members: null, ...empty },
     certificate: { kind: 'finalize', height, view: 0, block: hash, signatures: [[0, new Uint8Array(64)]] },

@@ -23,7 +23,15 @@ test(`${SEEDS} small swarms keep every invariant under faults and lies, and go o
     }
   }
   // a swarm that goes through nothing finds nothing
-  for (const name of ['finalRounds', 'unfinalRounds', 'laterViews', 'crashes', 'lies', 'refusedMessages'] as const) {
+  for (const name of [
+    'finalRounds',
+    'unfinalRounds',
+    'laterViews',
+    'evictions',
+    'crashes',
+    'lies',
+    'refusedMessages',
+  ] as const) {
     expect([name, sums[name]! > 0]).toEqual([name, true]);
   }
 }, 240_000);
