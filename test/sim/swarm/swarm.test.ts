@@ -23,15 +23,7 @@ test(`${SEEDS} small swarms keep every invariant under faults and lies, and go o
     }
   }
   // a swarm that goes through nothing finds nothing
-  for (const name of [
-    'finalRounds',
-    'unfinalRounds',
-    'laterViews',
-    'evictions',
-    'crashes',
-    'lies',
-    'refusedMessages',
-  ] as const) {
+  for (const name of ['finalRounds', 'unfinalRounds', 'laterViews', 'crashes', 'lies', 'refusedMessages'] as const) {
     expect([name, sums[name]! > 0]).toEqual([name, true]);
   }
 }, 240_000);
@@ -59,6 +51,13 @@ function calm(faults: Fault[], options: Partial<Plan> = {}): Plan {
 const cut = (groups: number[][], atMs: number, forMs: number): Fault => {
   return { kind: 'cut', groups, atMs, forMs, noticedMs: 300 };
 };
+
+test('a voter that votes for and against everything is evicted, and nobody else', async () => {
+  const lie: Fault = { kind: 'lie', atMs: 0, peer: 4, habit: 'votes for all' };
+  // a violation of `validity` if a correct peer is put out
+  const { seen } = await holds(calm([lie], { peers: 5, liars: 1 }));
+  expect(seen.evictions).toBeGreaterThan(0);
+}, 60_000);
 
 test('peers that each went on alone, and whom nobody would follow, come together again', async () => {
   const apart = [
