@@ -196,6 +196,19 @@ describe.each(['kernels.wasm', 'kernels-fma.wasm'])('%s', (file) => {
     expect(kernels.crossEntropy(reserve(7), put(logits), ids, 1, 7)).toBeNaN();
   });
 
+  it('makes nothing near the denormal floats where a softmax or GELU saturates: products of those are very slow', () => {
+    heap.reset();
+    const logits = [1, 0, -40, -87, -88, -100, -200, -1e4];
+    const ids = reserve(1);
+    new Int32Array(heap.memory.buffer, ids, 1)[0] = 0;
+    const [d, y] = [reserve(8), reserve(8)];
+    kernels.crossEntropy(d, put(logits), ids, 1, 8);
+    kernels.geluForward(y, put(logits.map((x) => x / 4)), 8);
+    for (const value of [...get(d, 8), ...get(y, 8)]) {
+      expect(value === 0 || Math.abs(value) > 1e-30, String(value)).toBe(true);
+    }
+  });
+
   it('keeps GELU right where its exponential overflows, and does not hide a NaN', () => {
     heap.reset();
     const y = reserve(8);
