@@ -74,8 +74,12 @@ function describeEffect(effect: Effect): string {
     case 'send':
       return `tell ${short(effect.peer)} ${describeMessage(effect.message)}`;
     case 'append': {
-      const { height, kind, round, members, previous } = effect.entry.block;
-      return `append ${kind} ${height}, round ${round}${members ? ' unfinal' : ''}, after ${short(previous)}`;
+      const { height, kind, round, members, previous, joins, leaves, evictions } = effect.entry.block;
+      const came = joins.map(({ author }) => `, in ${short(author)}`);
+      const went = leaves.map(({ author }) => `, out ${short(author)}`);
+      const evicted = evictions.map(({ author }) => `, evicts ${short(author)}`);
+      const changes = [...came, ...went, ...evicted].join('');
+      return `append ${kind} ${height}, round ${round}${members ? ' unfinal' : ''}, after ${short(previous)}${changes}`;
     }
     case 'restore':
       return `restore round ${effect.state.round} ${short(effect.state.snapshot)}`;

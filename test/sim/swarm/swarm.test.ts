@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { drawPlan, type Fault, type Plan } from '../../../sim/swarm/plan.ts';
 import { shrink } from '../../../sim/swarm/shrink.ts';
 import { type Outcome, type Seen, Swarm } from '../../../sim/swarm/swarm.ts';
+import { calm, cut } from './calm.ts';
 
 const SMALL = { peersMax: 7, safetyMsMax: 20_000 };
 const SEEDS = 30;
@@ -36,21 +37,6 @@ test('the same seed plays the same swarm', async () => {
   expect(hashes[1]).toBe(hashes[0]);
   expect(hashes[2]).not.toBe(hashes[0]);
 }, 60_000);
-
-/** Four correct peers, and nothing that goes wrong but these. */
-function calm(faults: Fault[], options: Partial<Plan> = {}): Plan {
-  const plan = drawPlan(1);
-  const timing = { graceMs: 500, viewMs: 500, quorumWaitMs: 2000 };
-  const codec = { name: 'fp32', chunk: 64, k: 8, bits: 2 } as const;
-  const outer = { name: 'sgd', learningRate: 1, momentum: 0 } as const;
-  const genesis = { innerSteps: 4, codec, outer, waitFor: 4, timing };
-  const costs = { stepMs: 60, latencyMs: 20, encodeMs: 5, applyMs: 5, diskMs: 1, inlineBytesMax: 0 };
-  return { ...plan, ...costs, seed: 5, peers: 4, liars: 0, genesis, safetyMs: 30_000, faults, ...options };
-}
-
-const cut = (groups: number[][], atMs: number, forMs: number): Fault => {
-  return { kind: 'cut', groups, atMs, forMs, noticedMs: 300 };
-};
 
 test('a voter that votes for and against everything is evicted, and nobody else', async () => {
   const lie: Fault = { kind: 'lie', atMs: 0, peer: 4, habit: 'votes for all' };
