@@ -11,8 +11,8 @@ function bug(name: string, ...edits: [file: string, find: string, replace: strin
 export const BUGS: readonly Bug[] = [
   bug('a vote said twice counts twice', [
     'protocol/agreement.ts',
-    '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n      return;\n',
-    '      if (earlier.block !== vote.block) this.evidence.push([earlier, vote]);\n',
+    '    if (earlier) return;\n',
+    '    if (earlier && earlier.block !== vote.block) return;\n',
   ]),
   bug(
     'a leader proposes anew after a notarization, and voters let it',
