@@ -44,7 +44,9 @@ export type PeerEvent =
       computeFraction: number;
     }
   | ({ event: 'receipt' } & Receipt)
-  | { event: 'peer'; id: string; change: 'joined' | 'left' | 'evicted' | 'connected' | 'disconnected' }
+  | { event: 'peer'; id: string; change: 'connected' | 'disconnected' }
+  /** members of the run after it */
+  | { event: 'peer'; id: string; change: 'joined' | 'left' | 'evicted'; members: number }
   | { event: 'warning'; code: string; message: string }
   | { event: 'done'; reason: 'rounds' | 'left' | 'stopped' }
   | {

@@ -54,7 +54,7 @@ export class Telling {
       case 'synced':
         return onEvent({ event: 'synced', round: report.round, root: report.root, ...this.#restored });
       case 'peer':
-        return onEvent({ event: 'peer', id: report.peer, change: report.change });
+        return onEvent({ event: 'peer', id: report.peer, change: report.change, members: report.members });
       case 'warning':
         return onEvent({ event: 'warning', code: report.code, message: report.message });
       case 'done':

@@ -126,6 +126,7 @@ export type Report =
       ownPayload: Hash | null;
     }
   | { kind: 'synced'; round: number; root: Hash }
-  | { kind: 'peer'; peer: PeerId; change: 'joined' | 'left' | 'evicted' }
+  /** @param members after it, with all other changes of the same block */
+  | { kind: 'peer'; peer: PeerId; change: 'joined' | 'left' | 'evicted'; members: number }
   | { kind: 'warning'; code: string; message: string }
   | { kind: 'done'; reason: 'rounds' | 'left' };

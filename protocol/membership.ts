@@ -171,8 +171,11 @@ export class Membership {
   /** A block has taken effect: its requests are done with, and who came and went is told. */
   onBlock(before: Head, after: Head): void {
     const { came, went } = changeBetween(before, after);
-    for (const peer of came) this.#report(peer, 'joined');
-    for (const peer of went) this.#report(peer, this.#leaves.has(peer) ? 'left' : 'evicted');
+    const members = after.roster.length;
+    const tell = (peer: PeerId, change: 'joined' | 'left' | 'evicted'): void =>
+      this.#core.emit({ type: 'report', report: { kind: 'peer', peer, change, members } });
+    for (const peer of came) tell(peer, 'joined');
+    for (const peer of went) tell(peer, this.#leaves.has(peer) ? 'left' : 'evicted');
     this.#changes++;
     for (const [peer, join] of this.#joins) {
       if (isMember(after, peer) || !isTimely(after, join)) this.#joins.delete(peer);
@@ -180,10 +183,6 @@ export class Membership {
     for (const requests of [this.#leaves, this.#evidence]) {
       for (const [peer, each] of requests) if (!isMember(after, peer) || !isTimely(after, each)) requests.delete(peer);
     }
-  }
-
-  #report(peer: PeerId, change: 'joined' | 'left' | 'evicted'): void {
-    this.#core.emit({ type: 'report', report: { kind: 'peer', peer, change } });
   }
 }
 

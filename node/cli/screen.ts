@@ -1,3 +1,4 @@
+import { faultsTolerated } from '../../protocol/roster.ts';
 import type { PeerEvent } from '../peer-events.ts';
 import {
   formatBar,
@@ -64,7 +65,9 @@ export class Screen {
         this.#showReceipt(event);
         break;
       case 'peer':
-        this.note(`peer ${shortPeer(printable(event.id))} ${event.change}`);
+        this.note(
+          `peer ${shortPeer(printable(event.id))} ${event.change}${'members' in event ? votersOf(event.members) : ''}`,
+        );
         break;
       case 'warning':
         this.warn(event.code, event.message);
@@ -231,4 +234,12 @@ export class Screen {
 function connectedTo(peers: number): string {
   if (peers === 0) return 'no other peer yet';
   return peers === 1 ? '1 other peer' : `${peers} other peers`;
+}
+
+/** How many there are, and what that means for votes. Above 64 a committee votes: the numbers are others then. */
+function votersOf(members: number): string {
+  if (members > 64) return `: ${members} members`;
+  const faulty = faultsTolerated(members);
+  if (faulty > 0) return `: ${members} members, ${faulty} of them may fail`;
+  return members === 1 ? ': 1 member' : `: ${members} members, all of them must vote (from four on, one may fail)`;
 }

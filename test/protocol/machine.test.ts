@@ -132,7 +132,7 @@ test('a peer that leaves is out of the roster at once, and two go on without wai
   const before = stays.lastRound;
   expect(cluster.runUntil(() => stays.lastRound >= before + 3, 20_000)).toBe(true);
   expect(stays.rounds.every((round) => round.final)).toBe(true);
-  expect(stays.reports).toContainEqual({ kind: 'peer', peer: leaves.id, change: 'left' });
+  expect(stays.reports).toContainEqual({ kind: 'peer', peer: leaves.id, change: 'left', members: 1 });
 });
 
 test('lost messages delay rounds but never split them', () => {

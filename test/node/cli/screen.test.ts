@@ -117,12 +117,14 @@ describe('the screen without a terminal', () => {
     const { screen, take } = screenOn({});
     screen.show({ event: 'synced', round: 7, root: 'ab'.repeat(32), bytes: 3_200_000, ms: 2100 });
     screen.show({ event: 'synced', round: 0, root: 'ab'.repeat(32), bytes: 0, ms: 0 });
-    screen.show({ event: 'peer', id: PEER, change: 'joined' });
+    screen.show({ event: 'peer', id: PEER, change: 'joined', members: 3 });
+    screen.show({ event: 'peer', id: PEER, change: 'left', members: 7 });
     screen.show({ event: 'warning', code: 'W_RUN_SETTING', message: 'the run has\nother settings' });
     screen.show(training(7, { step: 3, steps: 50 }));
     expect(take()).toMatchInlineSnapshot(`
       "synced to round 7: 3.20 MB in 2s, root abababab
-      peer …HYnk1rni joined
+      peer …HYnk1rni joined: 3 members, all of them must vote (from four on, one may fail)
+      peer …HYnk1rni left: 7 members, 2 of them may fail
       warning: the run has other settings [W_RUN_SETTING]
       "
     `);
@@ -184,8 +186,8 @@ describe('the screen on a terminal', () => {
     const { screen, take } = screenOn({ isTTY: true, columns: 200 });
     screen.show(training(0, { phase: 'waiting' }));
     const status = take().replace('\r\x1b[2K', '');
-    screen.show({ event: 'peer', id: PEER, change: 'joined' });
-    expect(take()).toBe(`\r\x1b[2K\x1b[2mpeer …HYnk1rni joined\x1b[0m\n${status}`);
+    screen.show({ event: 'peer', id: PEER, change: 'connected' });
+    expect(take()).toBe(`\r\x1b[2K\x1b[2mpeer …HYnk1rni connected\x1b[0m\n${status}`);
     screen.close();
     expect(take()).toBe('\r\x1b[2K');
   });
