@@ -13,7 +13,8 @@ export type Fault = { atMs: number } & (
   /** messages are lost, doubled and held up, by these chances and at most so long */
   | { kind: 'storm'; forMs: number; loss: number; duplicates: number; delayMs: number }
   | { kind: 'pause'; peer: number; forMs: number }
-  | { kind: 'crash'; peer: number; forMs: number; lastWrite: LastWrite }
+  /** at once, or in the moment in which the peer's next vote has left: what it said must be on its disk by then */
+  | { kind: 'crash'; peer: number; forMs: number; lastWrite: LastWrite; moment?: 'vote' }
   /** the peer's user stops it, and starts it again after a while, or never */
   | { kind: 'leave'; peer: number; backAfterMs: number | null }
   /** the peer is not there before */
@@ -171,7 +172,13 @@ function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | un
       return { kind: 'leave', atMs, peer, backAfterMs: forGood ? null : random.below(8000) };
     }
     default:
-      return { ...common, kind: 'crash', peer, lastWrite: pick(random, ['lost', 'kept']) };
+      return {
+        ...common,
+        kind: 'crash',
+        peer,
+        lastWrite: pick(random, ['lost', 'kept']),
+        ...(random.below(2) === 0 ? { moment: 'vote' } : {}),
+      };
   }
 }
 

@@ -106,6 +106,8 @@ export class Swarm {
   };
   /** by index: where the longest certified history stands that a correct peer had */
   readonly #newest = new Map<number, Head>();
+  /** by index: crashes that wait for a vote */
+  readonly #dying = new Map<number, Fault & { kind: 'crash' }>();
   #liarsWait = true;
   #healing = false;
 
@@ -257,7 +259,9 @@ export class Swarm {
       case 'pause':
         return this.#peers[fault.peer]!.pause(fault.forMs);
       case 'crash':
-        return this.#crash(fault);
+        if (fault.moment === 'vote') this.#dying.set(fault.peer, fault);
+        else this.#crash(fault);
+        return;
       case 'leave':
         return this.#leave(fault);
       case 'late':
@@ -312,9 +316,10 @@ export class Swarm {
   /** No more faults, and every correct peer is up. Cuts and storms end by themselves before. Liars go on lying. */
   #heal(): void {
     this.#healing = true;
+    this.#dying.clear();
     this.#network.weather = FAIR;
     this.#diary.note(this.#kernel.nowMs, -1, 'healed');
-    for (const index of this.#wanted) this.#peers[index]!.start();
+    for (const index of this.#wanted) this.#wantUp(index);
     this.#progress.healed();
   }
 
@@ -386,6 +391,8 @@ export class Swarm {
   }
 
   #onSent(index: number, message: Message): void {
+    const dying = message.type === 'vote' ? this.#dying.get(index) : undefined;
+    if (dying && this.#dying.delete(index)) this.#kernel.after(0, () => this.#crash(dying));
     if (this.#seen.overrun) return;
     for (const checker of this.#checkers) checker.onSent?.(this.#peers[index]!, message);
   }
