@@ -30,7 +30,8 @@ import { Trace } from '../trace.ts';
 import { VirtualPeer, type World } from '../virtual-peer.ts';
 import { Diary } from './diary.ts';
 import { Liar } from './liar.ts';
-import { FAIR, HostileNetwork } from './network.ts';
+import { Mischief } from './mischief.ts';
+import { HostileNetwork } from './network.ts';
 import { describeFault, type Fault, habitsOf, type Plan } from './plan.ts';
 
 export interface Outcome {
@@ -87,8 +88,7 @@ export class Swarm {
   readonly #progress = new ProgressChecker();
   readonly #chronicle: Chronicle;
   readonly #signers: Signer[];
-  /** peers whose user wants them to run */
-  readonly #wanted = new Set<number>();
+  readonly #mischief: Mischief;
   readonly #seen: Seen = {
     finalRounds: 0,
     unfinalRounds: 0,
@@ -106,8 +106,6 @@ export class Swarm {
   };
   /** by index: where the longest certified history stands that a correct peer had */
   readonly #newest = new Map<number, Head>();
-  /** by index: crashes that wait for a vote */
-  readonly #dying = new Map<number, Fault & { kind: 'crash' }>();
   #liarsWait = true;
   #healing = false;
 
@@ -157,6 +155,14 @@ export class Swarm {
       },
       { peers, seed, run },
     );
+    this.#mischief = new Mischief({
+      kernel: this.#kernel,
+      network: this.#network,
+      peers: this.#peers,
+      clocks: this.#clocks,
+      isHeldBack: (index) => this.#isHeldBack(index),
+      onCrash: () => this.#seen.crashes++,
+    });
     const world = this.#world({ ledger, library, work });
     for (const [i, each] of this.#signers.entries()) this.#peers.push(new VirtualPeer(world, i, each));
     for (const [index, own] of habits) {
@@ -194,7 +200,7 @@ export class Swarm {
   async #play(): Promise<void> {
     const { safetyMs, faults } = this.#plan;
     const late = new Set(faults.flatMap((fault) => (fault.kind === 'late' ? [fault.peer] : [])));
-    for (const { index } of this.#peers) if (!late.has(index) && !this.#isHeldBack(index)) this.#wantUp(index);
+    for (const { index } of this.#peers) if (!late.has(index) && !this.#isHeldBack(index)) this.#mischief.wantUp(index);
     for (const fault of faults) this.#kernel.at(fault.atMs, () => this.#begin(fault));
     for (const [index, liar] of this.#liars) this.#kernel.at(index, () => this.#babble(liar));
     this.#kernel.at(safetyMs, () => undefined);
@@ -217,7 +223,7 @@ export class Swarm {
 
   /** Correct peers that are to be members of the healed run. */
   #judged(): VirtualPeer[] {
-    return this.#peers.filter(({ index }) => this.#wanted.has(index) && !this.#liars.has(index));
+    return this.#peers.filter(({ index }) => this.#mischief.wanted.has(index) && !this.#liars.has(index));
   }
 
   /**
@@ -237,89 +243,14 @@ export class Swarm {
   #begin(fault: Fault): void {
     if (this.#healing) return;
     this.#diary.note(this.#kernel.nowMs, -1, `fault: ${describeFault(fault)}`);
-    switch (fault.kind) {
-      case 'cut': {
-        const [a, b] = fault.groups as [number[], number[]];
-        this.#block([...pairs(a, b), ...pairs(b, a)], fault.forMs);
-        this.#kernel.after(fault.noticedMs, () => {
-          for (const [from, to] of pairs(a, b)) this.#network.noticeCut(from, to);
-        });
-        return;
-      }
-      case 'one-way':
-        return this.#block(pairs(fault.from, fault.to), fault.forMs);
-      case 'storm': {
-        const { loss, duplicates, delayMs } = fault;
-        this.#network.weather = { loss, duplicates, delayMs };
-        this.#kernel.after(fault.forMs, () => {
-          this.#network.weather = FAIR;
-        });
-        return;
-      }
-      case 'pause':
-        return this.#peers[fault.peer]!.pause(fault.forMs);
-      case 'crash':
-        if (fault.moment === 'vote') this.#dying.set(fault.peer, fault);
-        else this.#crash(fault);
-        return;
-      case 'leave':
-        return this.#leave(fault);
-      case 'late':
-        if (!this.#isHeldBack(fault.peer)) this.#wantUp(fault.peer);
-        return;
-      case 'jump':
-        return this.#clocks[fault.peer]!.jump(fault.byMs);
-      case 'skew':
-      case 'lie':
-        return; // from the beginning
-      default:
-        return fault satisfies never;
-    }
+    this.#mischief.begin(fault);
   }
 
-  #block(ways: readonly (readonly [number, number])[], forMs: number): void {
-    for (const [from, to] of ways) this.#network.block(from, to);
-    this.#kernel.after(forMs, () => {
-      for (const [from, to] of ways) this.#network.unblock(from, to);
-    });
-  }
-
-  #crash({ peer, forMs, lastWrite }: Fault & { kind: 'crash' }): void {
-    if (!this.#peers[peer]!.isUp) return;
-    this.#seen.crashes++;
-    this.#peers[peer]!.crash(lastWrite);
-    this.#kernel.after(forMs, () => {
-      if (this.#wanted.has(peer)) this.#peers[peer]!.start();
-    });
-  }
-
-  #leave({ peer, backAfterMs }: Fault & { kind: 'leave' }): void {
-    const virtual = this.#peers[peer]!;
-    if (!virtual.isUp) return;
-    this.#wanted.delete(peer);
-    virtual.leave();
-    // who does not hear the certificate in time goes without it
-    this.#kernel.after(LEAVE_MS, () => {
-      if (this.#wanted.has(peer)) return;
-      virtual.crash();
-      if (backAfterMs !== null) this.#kernel.after(backAfterMs, () => this.#wantUp(peer));
-    });
-  }
-
-  #wantUp(index: number): void {
-    const peer = this.#peers[index]!;
-    this.#wanted.add(index);
-    peer.finished = false;
-    peer.start();
-  }
-
-  /** No more faults, and every correct peer is up. Cuts and storms end by themselves before. Liars go on lying. */
+  /** No more faults, and every correct peer is up. Liars go on lying. */
   #heal(): void {
     this.#healing = true;
-    this.#dying.clear();
-    this.#network.weather = FAIR;
     this.#diary.note(this.#kernel.nowMs, -1, 'healed');
-    for (const index of this.#wanted) this.#wantUp(index);
+    this.#mischief.end();
     this.#progress.healed();
   }
 
@@ -333,7 +264,7 @@ export class Swarm {
     const correct = roster.filter((peer) => this.#isCorrect(peer)).length;
     if (correct < 2 * this.#plan.liars + 1) return;
     this.#liarsWait = false;
-    for (const index of this.#liars.keys()) this.#kernel.after(0, () => this.#wantUp(index));
+    for (const index of this.#liars.keys()) this.#kernel.after(0, () => this.#mischief.wantUp(index));
   }
 
   #isCorrect(peer: PeerId): boolean {
@@ -391,8 +322,7 @@ export class Swarm {
   }
 
   #onSent(index: number, message: Message): void {
-    const dying = message.type === 'vote' ? this.#dying.get(index) : undefined;
-    if (dying && this.#dying.delete(index)) this.#kernel.after(0, () => this.#crash(dying));
+    if (message.type === 'vote') this.#mischief.onVote(index);
     if (this.#seen.overrun) return;
     for (const checker of this.#checkers) checker.onSent?.(this.#peers[index]!, message);
   }
@@ -425,8 +355,3 @@ export class Swarm {
 }
 
 /** A peer that wants to go stays so long for its certificate, as the real one does. */
-const LEAVE_MS = 2500;
-
-function pairs(from: readonly number[], to: readonly number[]): [number, number][] {
-  return from.flatMap((a) => to.map((b): [number, number] => [a, b]));
-}
