@@ -216,7 +216,7 @@ export class Liar {
   #lookingBack(message: Proposal): Proposal {
     const unjust = this.#c.random.below(4) === 0 ? unjustEviction(this.#past.messages) : undefined;
     const request = unjust ? { evictions: [unjust] } : this.#oldRequest();
-    if (request && this.#c.random.unit() < OFTEN) {
+    if (request) {
       this.#count('looks back');
       return this.#proposal({ ...message, block: { ...message.block, ...request } });
     }
