@@ -3,7 +3,9 @@ import { describe, expect, it } from 'vitest';
 
 /** Paths in the words for people: a file that moves takes them along. */
 const root = new URL('../../', import.meta.url);
-const docs = readdirSync(new URL('docs/', root)).map((name) => `docs/${name}`);
+const docs = readdirSync(new URL('docs/', root))
+  .filter((name) => !name.endsWith('.png'))
+  .map((name) => `docs/${name}`);
 const pages = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...docs];
 
 /** Folders that a path in backticks may begin with; `sim/` comes later. */
