@@ -31,8 +31,8 @@ export interface Head {
 }
 
 /** Up to this many peers all vote; above, a committee does. */
-const COMMITTEE_OF_ALL_MAX = 64;
-const COMMITTEE_SIZE = 200;
+export const COMMITTEE_OF_ALL_MAX = 64;
+export const COMMITTEE_SIZE = 200;
 /** Heights that one committee serves. */
 const COMMITTEE_EPOCH = 64;
 

@@ -31,7 +31,7 @@ export class Core {
   /** states that can still be restored or served, newest last, by the hash of the block that led to them */
   readonly states = new Map<Hash, AgreedState>();
   nowMs = 0;
-  #unsaved: { block: Hash; state: AgreedState } | undefined;
+  #unsaved: StateOnDisk | undefined;
   /** what the next height may yet be decided with */
   open: () => OpenBlocks = () => NONE_OPEN;
   /** tips of the states that the driver was told to keep */

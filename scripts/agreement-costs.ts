@@ -8,6 +8,7 @@
  */
 import { parseArgs } from 'node:util';
 import { openSimulation } from '../node/cli/sim-run.ts';
+import { COMMITTEE_OF_ALL_MAX, COMMITTEE_SIZE } from '../protocol/chain.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { encodeMessage, type Message } from '../protocol/messages.ts';
 import { blockHash } from '../protocol/signing.ts';
@@ -29,7 +30,6 @@ interface Said {
 interface Decision {
   proposedMs: number;
   decidedMs: number[];
-  voters: number;
   /** by what it is about: 'proposal', 'notarize', 'finalize', and what else came up */
   said: Map<string, Said>;
 }
@@ -45,7 +45,7 @@ function median(values: readonly number[]): number {
 async function costs(peers: number, rounds: number): Promise<void> {
   const blocks = new Map<Hash, Decision>();
   const decisionOf = (hash: Hash): Decision => {
-    const known = blocks.get(hash) ?? { proposedMs: Number.NaN, decidedMs: [], voters: 0, said: new Map() };
+    const known = blocks.get(hash) ?? { proposedMs: Number.NaN, decidedMs: [], said: new Map() };
     blocks.set(hash, known);
     return known;
   };
@@ -63,7 +63,6 @@ async function costs(peers: number, rounds: number): Promise<void> {
           const hash = blockHash(effect.entry.block);
           const decision = decisionOf(hash);
           if (decision.decidedMs.push(nowMs) === 1 && effect.entry.block.kind === 'round') roundBlocks.push(hash);
-          decision.voters = effect.entry.certificate.signatures.length;
         }
         if (effect.type !== 'broadcast') continue;
         const { message } = effect;
@@ -90,7 +89,7 @@ async function costs(peers: number, rounds: number): Promise<void> {
     each(({ proposedMs, decidedMs }) => pick(decidedMs) - proposedMs).toFixed(0);
   const row = [
     peers,
-    Math.min(peers, peers > 64 ? 200 : peers),
+    peers > COMMITTEE_OF_ALL_MAX ? Math.min(peers, COMMITTEE_SIZE) : peers,
     `${votes} + ${said('proposal', 'messages')}`,
     `${(voteBytes / votes).toFixed(0)} B`,
     `${(proposal / 1e3).toFixed(1)} kB`,

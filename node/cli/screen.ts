@@ -1,3 +1,4 @@
+import { COMMITTEE_OF_ALL_MAX } from '../../protocol/chain.ts';
 import { faultsTolerated } from '../../protocol/roster.ts';
 import type { PeerEvent } from '../peer-events.ts';
 import {
@@ -236,9 +237,9 @@ function connectedTo(peers: number): string {
   return peers === 1 ? '1 other peer' : `${peers} other peers`;
 }
 
-/** How many there are, and what that means for votes. Above 64 a committee votes: the numbers are others then. */
+/** How many there are, and what that means for votes. In a large run a committee votes: the numbers are others then. */
 function votersOf(members: number): string {
-  if (members > 64) return `: ${members} members`;
+  if (members > COMMITTEE_OF_ALL_MAX) return `: ${members} members`;
   const faulty = faultsTolerated(members);
   if (faulty > 0) return `: ${members} members, ${faulty} of them may fail`;
   return members === 1 ? ': 1 member' : `: ${members} members, all of them must vote (from four on, one may fail)`;

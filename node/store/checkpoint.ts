@@ -124,7 +124,6 @@ export function pruneCheckpoints(folder: string, round: number, also: readonly s
 
 /** What a file says of itself, without its vectors. */
 export interface DescribedCheckpoint extends SavedCheckpoint {
-  round: number;
   meta: Uint8Array;
 }
 
@@ -149,7 +148,7 @@ function describeCheckpoint(path: string): DescribedCheckpoint {
   const file = openSync(path, 'r');
   try {
     const { content, length } = readHeader(file, fstatSync(file).size, undefined, path);
-    return { path, round: content.round, meta: content.meta, segments: segmentsOf(length, content.vectors) };
+    return { path, meta: content.meta, segments: segmentsOf(length, content.vectors) };
   } finally {
     closeSync(file);
   }

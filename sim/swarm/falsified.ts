@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { evidenceOf } from '../../protocol/evidence.ts';
 import type { History, Message, Vote } from '../../protocol/messages.ts';
 import type { RandomStream } from '../../protocol/random.ts';
 import type { Evidence } from '../../protocol/wire.ts';
@@ -35,12 +36,5 @@ export function unjustEviction(heard: readonly Message[]): Evidence | undefined 
   const votes = heard.filter((each): each is Vote => each.type === 'vote' && each.kind !== 'endorse');
   const one = votes.at(-1);
   const other = votes.findLast(({ author, block }) => author === one?.author && block !== one.block);
-  if (!one || !other) return undefined;
-  const { author, height, view } = one;
-  return {
-    author,
-    height,
-    view,
-    votes: [one, other].map(({ kind, block, signature }) => ({ kind, block, signature })),
-  };
+  return one && other && evidenceOf(one, other);
 }
