@@ -220,9 +220,10 @@ function checkUpdates({ genesis, run, signer }: ChainContext, head: Head, block:
   }
 }
 
-/** Tokens weigh an update, so nobody may claim more than a round's inner steps can have seen. */
-export function isPossible({ innerSteps, batch, model }: Genesis, { steps, tokens }: Update): boolean {
-  return steps <= innerSteps && tokens <= steps * batch * model.context;
+/** Tokens weigh an update, so nobody may claim more than the inner steps of its rounds can have seen. */
+export function isPossible({ innerSteps, batch, model }: Genesis, { rounds, steps, tokens }: Update): boolean {
+  const stepsOfAll = rounds === 1 ? steps : rounds * innerSteps;
+  return steps <= innerSteps && tokens <= stepsOfAll * batch * model.context;
 }
 
 /**

@@ -33,6 +33,8 @@ export const LIMITS = {
   viewsAheadMax: 16,
   /** Rounds after which a member whose updates never arrived is evicted. */
   evictAfterRounds: 20,
+  /** Rounds that came too late which one update may carry beside its own: it weighs as much, and nobody should weigh more. */
+  lateRoundsMax: 4,
   /** Rounds whose payloads are kept, so that a peer that was away catches up without a snapshot. */
   payloadRoundsKept: 8,
   /** Agreed states kept on disk, so that a joiner can finish fetching one while rounds go on. */

@@ -13,13 +13,14 @@ import { branchFromLog } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { isMember, Membership } from './membership.ts';
 import type { History, MessageOf } from './messages.ts';
+import { Patience } from './patience.ts';
 import { Payloads } from './payloads.ts';
 import { Post, type Present } from './post.ts';
 import { decodeRecord } from './record.ts';
 import { peersOf, placesIn } from './roster.ts';
 import { Round } from './round.ts';
 import { blockHash } from './signing.ts';
-import { summaryOf } from './summary.ts';
+import { roundReport } from './summary.ts';
 import { Sync } from './sync.ts';
 import { Unfinal } from './unfinal.ts';
 import type { Block, Entry } from './wire.ts';
@@ -50,6 +51,7 @@ export class Machine {
   readonly #core: Core;
   readonly #membership: Membership;
   readonly #payloads: Payloads;
+  readonly #patience = new Patience();
   readonly #sync: Sync;
   readonly #unfinal: Unfinal;
   readonly #closing: Closing;
@@ -228,19 +230,12 @@ export class Machine {
   }
 
   #reportRound(block: Block, root: Hash): void {
-    const { tokens, trainLoss, contributors } = summaryOf(block);
     const { self } = this.#core;
     const { round: here } = this.#present;
-    const included = block.updates.find(({ author }) => author === self);
-    const announced = this.#announced.on(block.base);
     const hadPlace = here?.base === block.base && placesIn(here.places).has(self);
-    const own = included ? 'included' : announced || hadPlace ? 'late' : 'none';
-    const ownPayload = (included ?? announced?.update)?.payload ?? null;
-    const final = block.members === null;
-    if (final) this.#closing.onFinalRound();
-    const round = block.round + 1;
-    const report = { kind: 'round', round, root, final, contributors, trainLoss, tokens, own, ownPayload } as const;
-    this.#core.emit({ type: 'report', report });
+    const announced = this.#announced.on(block.base)?.update.payload;
+    if (block.members === null) this.#closing.onFinalRound();
+    this.#core.emit({ type: 'report', report: roundReport(block, root, { self, announced, hadPlace }) });
   }
 
   // --- progress -----------------------------------------------------------------------------------------------------
@@ -324,7 +319,9 @@ export class Machine {
     const round = applied.state.round;
     if (genesis.rounds !== null && round >= genesis.rounds) return this.#ending.reach('rounds');
     const announced = this.#announced.on(applied.root);
-    const next = new Round(this.#core, this.#payloads, applied);
+    this.#patience.learn(this.#present.round?.delivery);
+    const [core, payloads, patience] = [this.#core, this.#payloads, this.#patience];
+    const next = new Round({ core, payloads, patience }, applied);
     this.#present.round = next;
     this.#payloads.beginRound(next);
     this.#closing.beginRound();

@@ -1,7 +1,8 @@
 import type { Hash } from './hash.ts';
+import type { Worth } from './replica.ts';
 
 /** An update that this peer made, by its payload. */
-export interface OwnPayload {
+export interface OwnPayload extends Worth {
   id: Hash;
   /** bytes */
   size: number;

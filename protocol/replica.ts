@@ -6,6 +6,7 @@ import { allFinite, FLOAT_BYTES, readFloats, writeFloats } from './codecs/floats
 import { codecOf } from './codecs/index.ts';
 import { assert, CodedError } from './errors.ts';
 import { type Hash, type Sha256, sha256 } from './hash.ts';
+import { LIMITS } from './limits.ts';
 import type { Layout } from './model.ts';
 import { outerOf } from './outer/index.ts';
 import type { OuterConfig, OuterOptimizer } from './outer/outer.ts';
@@ -13,7 +14,7 @@ import type { OuterConfig, OuterOptimizer } from './outer/outer.ts';
 type ReplicaErrorCode =
   | 'E_NOT_FINITE' // NaN or infinity in what was trained, or in a state that was handed to us
   | 'E_SNAPSHOT_SIZE' // not the bytes of an agreed state of this model
-  | 'E_OWN_FORMAT'; // not what `exportOwn` wrote for this model
+  | 'E_OWN_FORMAT'; // not the own work of a replica of this model
 
 export interface ReplicaComponents {
   /** @default the portable one */
@@ -30,11 +31,33 @@ export interface ReplicaInit {
   outer: OuterConfig;
 }
 
-/** An update of a certified round, fetched. */
-export interface CertifiedUpdate {
-  payload: Uint8Array;
-  /** tokens that its author trained on, a positive safe integer */
+/** What training a vector of pseudo-gradients sums up. */
+export interface Worth {
+  /** trained on, a safe integer */
   tokens: number;
+  /** whose pseudo-gradients are in the sum, a safe integer */
+  rounds: number;
+}
+
+/** The sum of pseudo-gradients, and of what. What a codec left out is in the sum, and was counted where it came from. */
+export interface Work extends Worth {
+  values: Float32Array;
+}
+
+/** Own work that is not agreed on, or not for good. */
+export interface OwnWork {
+  residual: Work;
+  pending: Work | null;
+  unfinalOwn: Work | null;
+}
+
+/** An update as the network carries it, and what it says it is worth: both positive. */
+export interface EncodedUpdate extends Worth {
+  payload: Uint8Array;
+}
+
+/** An update of a certified round, fetched. */
+export interface CertifiedUpdate extends EncodedUpdate {
   /**
    * this peer is the author, and it is the update that `contribute` last made (`pending`), or one that was given back to
    * the residual and counts after all (`returned`)
@@ -62,12 +85,12 @@ export class Replica {
   readonly #outer: OuterOptimizer;
   readonly #outerConfig: OuterConfig;
   readonly #sha256: Sha256;
-  #residual: Float32Array;
+  #residual: Work;
   #scratch: Float32Array;
   /** own update as it decodes, between `contribute` and the round's end */
-  #pending: Float32Array | undefined;
+  #pending: Work | null = null;
   /** own updates inside unfinal rounds, which another history may still undo */
-  #unfinalOwn: Float32Array | undefined;
+  #unfinalOwn: Work | null = null;
 
   constructor(components: ReplicaComponents, init: ReplicaInit) {
     const allocate = components.allocate ?? ((length) => new Float32Array(length));
@@ -79,61 +102,65 @@ export class Replica {
     this.#outerConfig = init.outer;
     this.parameters = allocate(init.layout.length);
     this.outerState = allocate(init.layout.length * this.#outer.slots);
-    this.#residual = new Float32Array(init.layout.length);
+    this.#residual = { values: new Float32Array(init.layout.length), tokens: 0, rounds: 0 };
     this.#scratch = new Float32Array(init.layout.length);
   }
 
-  /** Own work that no update has carried yet (error feedback). A view: valid until the next call. */
+  /** Own work that no update has carried yet: what the codec left out (error feedback), and what came too late. */
   get residual(): Float32Array {
-    return this.#residual;
+    return this.#residual.values;
   }
 
-  get pending(): Float32Array | undefined {
-    return this.#pending;
-  }
-
-  get unfinalOwn(): Float32Array | undefined {
-    return this.#unfinalOwn;
+  /** Views: valid until the next call. */
+  get ownWork(): OwnWork {
+    return { residual: this.#residual, pending: this.#pending, unfinalOwn: this.#unfinalOwn };
   }
 
   /**
    * Ends the round's training: what changed, with the residual, becomes an update.
    *
-   *   residual <- beta residual + (parameters - local);  payload = encode(residual);  residual <- residual - decoded
+   *   residual <- beta residual + (parameters - local);  payload = encode(s residual);  residual <- residual - decoded
    *
+   * s is 1, unless more rounds came too late than an update may stand for: then it carries their share, and the rest
+   * follows in later ones.
    * @param local parameters after the inner steps
+   * @param tokens that these trained on, a positive integer
    * @throws CodedError `E_NOT_FINITE` when training diverged: begin the next round from the agreed parameters
    */
-  contribute(local: Float32Array): { payload: Uint8Array } {
-    assert(this.#pending === undefined, 'contribute: the update before is not settled by apply or adopt');
+  contribute(local: Float32Array, tokens: number): EncodedUpdate {
+    assert(this.#pending === null, 'contribute: the update before is not settled by apply or adopt');
     const next = this.#withChange(local, this.#codec.residualDecay);
     if (!allFinite(next)) throw notFinite('training diverged, or its change overflows float32; nothing is sent');
-    const payload = this.#codec.encode(next, this.#layout);
+    const { now, later } = split({ tokens: this.#residual.tokens + tokens, rounds: this.#residual.rounds + 1 });
+    const share = now.rounds / (now.rounds + later.rounds);
+    const carried = share === 1 ? next : next.map((value) => share * value);
+    const payload = this.#codec.encode(carried, this.#layout);
     const decoded = new Float32Array(next.length);
     this.#codec.decode(payload, this.#layout, decoded);
     for (let i = 0; i < next.length; i++) next[i] = next[i]! - decoded[i]!;
     if (!allFinite(next)) throw notFinite('what the codec leaves out overflows float32; nothing is sent');
-    this.#takeResidual(next);
-    this.#pending = decoded;
-    return { payload };
+    this.#takeResidual(next, later);
+    this.#pending = { values: decoded, ...now };
+    return { payload, ...now };
   }
 
   /**
    * Keeps the work of a round that ends before an update could be made of it: `residual <- residual + (parameters -
    * local)`.
+   * @param tokens as for `contribute`
    * @returns false, with nothing changed, when it is not finite
    */
-  abandon(local: Float32Array): boolean {
+  abandon(local: Float32Array, tokens: number): boolean {
     const next = this.#withChange(local, 1);
     if (!allFinite(next)) return false;
-    this.#takeResidual(next);
+    this.#takeResidual(next, { tokens: this.#residual.tokens + tokens, rounds: this.#residual.rounds + 1 });
     return true;
   }
 
   /** Takes back an update that is not announced, or was made before a restart: its work returns to the residual. */
   withdraw(): void {
     addTo(this.#residual, this.#pending);
-    this.#pending = undefined;
+    this.#pending = null;
   }
 
   /**
@@ -146,12 +173,12 @@ export class Replica {
   apply(updates: readonly CertifiedUpdate[], { final }: { final: boolean }): void {
     assert(updates.length > 0, 'apply: a round has at least one update');
     assert(updates.filter(({ own }) => own).length <= 1, 'apply: a peer has one update in a round');
-    const returned = updates.filter(({ own }) => own === 'returned').map(({ payload }) => payload);
+    const returned = updates.filter(({ own }) => own === 'returned');
     for (const { payload } of updates) this.#codec.check(payload, this.#layout);
     const mean = this.#averaging.init(this.#layout.length);
-    for (const { payload, tokens } of updates) {
+    for (const { payload, tokens, rounds } of updates) {
       this.#codec.decode(payload, this.#layout, this.#scratch);
-      mean.add({ values: this.#scratch, tokens });
+      mean.add({ values: this.#scratch, tokens, rounds });
     }
     mean.finish(this.#scratch);
     this.#outer.update(this.#outerConfig, this.parameters, this.outerState, this.#scratch);
@@ -162,39 +189,43 @@ export class Replica {
   /**
    * `apply` with the outcome already known, because another replica in this program applied the same block to the same
    * state: peers of a simulation need not all compute what must be equal anyway.
-   * @param own whether the own pending update is in the round, and payloads of own ones that were given back before
+   * @param own whether the own pending update is in the round, and own ones that were given back before
    */
   applyKnown(
     agreed: { parameters: Float32Array; outerState: Float32Array },
-    own: { included: boolean; final: boolean; returned: readonly Uint8Array[] },
+    own: { included: boolean; final: boolean; returned: readonly EncodedUpdate[] },
   ): void {
     this.parameters.set(agreed.parameters);
     this.outerState.set(agreed.outerState);
     this.#settleOwn(own);
   }
 
-  #settleOwn(own: { included: boolean; final: boolean; returned: readonly Uint8Array[] }): void {
+  #settleOwn(own: { included: boolean; final: boolean; returned: readonly EncodedUpdate[] }): void {
     const { included, final, returned } = own;
     if (!included) addTo(this.#residual, this.#pending);
     else if (!final) this.#unfinalOwn = sumOf(this.#unfinalOwn, this.#pending);
-    this.#pending = undefined;
-    const taken = returned.map((payload) => this.#takeBack(payload));
-    if (!final) for (const values of taken) this.#unfinalOwn = sumOf(this.#unfinalOwn, values);
-    if (final) this.#unfinalOwn = undefined;
+    this.#pending = null;
+    const taken = returned.map((update) => this.#takeBack(update));
+    if (!final) for (const work of taken) this.#unfinalOwn = sumOf(this.#unfinalOwn, work);
+    if (final) this.#unfinalOwn = null;
   }
 
   /** What an update carries leaves the residual, where it was given back to. */
-  #takeBack(payload: Uint8Array): Float32Array {
+  #takeBack({ payload, tokens, rounds }: EncodedUpdate): Work {
     const values = new Float32Array(this.#layout.length);
     this.#codec.decode(payload, this.#layout, values);
-    for (let i = 0; i < values.length; i++) this.#residual[i] = this.#residual[i]! - values[i]!;
-    return values;
+    const residual = this.#residual;
+    for (let i = 0; i < values.length; i++) residual.values[i] = residual.values[i]! - values[i]!;
+    // where a later update carried it a second time, that one has been counted for it
+    residual.tokens = Math.max(0, residual.tokens - tokens);
+    residual.rounds = Math.max(0, residual.rounds - rounds);
+    return { values, tokens, rounds };
   }
 
   /**
    * Replaces the agreed state by that of another history (state sync). Own work that only the old one had, and an
    * update that is still pending, return to the residual.
-   * @param included payloads of own updates on the books (pending, unfinal, or given back) that are in the new state,
+   * @param included own updates on the books (pending, unfinal, or given back) that are in the new state,
    *   for good or in unfinal rounds of its history
    * @throws CodedError `E_NOT_FINITE`
    */
@@ -206,10 +237,10 @@ export class Replica {
     this.outerState.set(outerState);
     addTo(this.#residual, this.#pending);
     addTo(this.#residual, this.#unfinalOwn);
-    this.#pending = undefined;
-    this.#unfinalOwn = undefined;
-    for (const payload of included.final) this.#takeBack(payload);
-    for (const payload of included.unfinal) this.#unfinalOwn = sumOf(this.#unfinalOwn, this.#takeBack(payload));
+    this.#pending = null;
+    this.#unfinalOwn = null;
+    for (const update of included.final) this.#takeBack(update);
+    for (const update of included.unfinal) this.#unfinalOwn = sumOf(this.#unfinalOwn, this.#takeBack(update));
   }
 
   /** The agreed state as every peer hashes it: parameters, then outer state, little-endian float32. */
@@ -249,45 +280,40 @@ export class Replica {
     return { parameters, outerState };
   }
 
-  /** Own work for a file: a byte that says which vectors there are, then residual, pending, unfinalOwn. */
-  exportOwn(): Uint8Array {
-    const pending = this.#pending ?? new Float32Array(0);
-    const unfinalOwn = this.#unfinalOwn ?? new Float32Array(0);
-    const vectors = [this.#residual, pending, unfinalOwn];
-    const bytes = new Uint8Array(1 + vectors.reduce((size, { length }) => size + FLOAT_BYTES * length, 0));
-    bytes[0] = (pending.length > 0 ? PENDING : 0) | (unfinalOwn.length > 0 ? UNFINAL_OWN : 0);
-    let at = 1;
-    for (const vector of vectors) at = writeFloats(vector, bytes, at);
-    return bytes;
+  /** A copy of `ownWork`. */
+  exportOwn(): OwnWork {
+    const [residual, pending, unfinalOwn] = [this.#residual, this.#pending, this.#unfinalOwn];
+    return {
+      residual: copyOf(residual),
+      pending: pending && copyOf(pending),
+      unfinalOwn: unfinalOwn && copyOf(unfinalOwn),
+    };
   }
 
   /**
-   * Takes back what `exportOwn` wrote, replacing own work.
+   * Takes up own work of an earlier process, in place of this one's.
    * @throws CodedError `E_OWN_FORMAT`, `E_NOT_FINITE`
    */
-  importOwn(bytes: Uint8Array): void {
-    const { length } = this.parameters;
-    const flags = bytes[0] ?? 0;
-    const count = 1 + (flags & PENDING ? 1 : 0) + (flags & UNFINAL_OWN ? 1 : 0);
-    if (bytes.length !== 1 + FLOAT_BYTES * length * count || flags > (PENDING | UNFINAL_OWN)) {
-      const message = `own work of ${bytes.length} bytes does not fit a model of ${length} parameters: remove the file`;
+  importOwn({ residual, pending, unfinalOwn }: OwnWork): void {
+    for (const work of [residual, pending, unfinalOwn]) if (work) this.#checkOwn(work);
+    this.#residual = copyOf(residual);
+    this.#pending = pending && copyOf(pending);
+    this.#unfinalOwn = unfinalOwn && copyOf(unfinalOwn);
+  }
+
+  #checkOwn({ values, tokens, rounds }: Work): void {
+    const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
+    if (values.length !== this.parameters.length || !isCount(tokens) || !isCount(rounds)) {
+      const message = `own work of ${values.length} values, ${tokens} tokens and ${rounds} rounds does not fit a model of ${this.parameters.length} parameters: remove the file`;
       throw new CodedError<ReplicaErrorCode>('E_OWN_FORMAT', message);
     }
-    const vectors = Array.from({ length: count }, (_, i) => {
-      const vector = new Float32Array(length);
-      readFloats(bytes, 1 + FLOAT_BYTES * length * i, vector);
-      if (!allFinite(vector)) throw notFinite('the file of own work is damaged: remove it');
-      return vector;
-    });
-    this.#residual = vectors[0]!;
-    this.#pending = flags & PENDING ? vectors[1]! : undefined;
-    this.#unfinalOwn = flags & UNFINAL_OWN ? vectors.at(-1)! : undefined;
+    if (!allFinite(values)) throw notFinite('the file of own work is damaged: remove it');
   }
 
   /** `decay residual + (parameters - local)`, in the scratch vector. */
   #withChange(local: Float32Array, decay: number): Float32Array {
     assert(local.length === this.parameters.length, `${local.length} local parameters of ${this.parameters.length}`);
-    const [residual, parameters, next] = [this.#residual, this.parameters, this.#scratch];
+    const [residual, parameters, next] = [this.#residual.values, this.parameters, this.#scratch];
     for (let i = 0; i < next.length; i++) {
       const change = Math.fround(parameters[i]! - local[i]!);
       next[i] = Math.fround(decay * residual[i]!) + change;
@@ -296,32 +322,45 @@ export class Replica {
   }
 
   /** Makes the scratch vector the residual and the old residual scratch. */
-  #takeResidual(next: Float32Array): void {
-    this.#scratch = this.#residual;
-    this.#residual = next;
+  #takeResidual(next: Float32Array, worth: Worth): void {
+    this.#scratch = this.#residual.values;
+    this.#residual = { values: next, ...worth };
   }
 }
 
 interface Included {
-  final: readonly Uint8Array[];
-  unfinal: readonly Uint8Array[];
+  final: readonly EncodedUpdate[];
+  unfinal: readonly EncodedUpdate[];
 }
 const NOTHING: Included = { final: [], unfinal: [] };
-
-const PENDING = 1;
-const UNFINAL_OWN = 2;
 
 function notFinite(why: string): CodedError<ReplicaErrorCode> {
   return new CodedError('E_NOT_FINITE', `NaN or infinity: ${why}`);
 }
 
-function addTo(target: Float32Array, vector: Float32Array | undefined): void {
-  if (vector === undefined) return;
-  for (let i = 0; i < target.length; i++) target[i] = target[i]! + vector[i]!;
+/** What one update may stand for, and what is left. */
+function split({ tokens, rounds }: Worth): { now: Worth; later: Worth } {
+  const roundsNow = Math.min(rounds, 1 + LIMITS.lateRoundsMax);
+  const tokensNow = Math.max(1, Math.floor((tokens / rounds) * roundsNow));
+  return {
+    now: { tokens: tokensNow, rounds: roundsNow },
+    later: { tokens: tokens - tokensNow, rounds: rounds - roundsNow },
+  };
 }
 
-function sumOf(a: Float32Array | undefined, b: Float32Array | undefined): Float32Array | undefined {
-  if (a === undefined) return b;
+function copyOf({ values, tokens, rounds }: Work): Work {
+  return { values: values.slice(), tokens, rounds };
+}
+
+function addTo(target: Work, work: Work | null): void {
+  if (work === null) return;
+  for (let i = 0; i < target.values.length; i++) target.values[i] = target.values[i]! + work.values[i]!;
+  target.tokens += work.tokens;
+  target.rounds += work.rounds;
+}
+
+function sumOf(a: Work | null, b: Work | null): Work | null {
+  if (a === null) return b;
   addTo(a, b);
   return a;
 }

@@ -4,8 +4,9 @@ import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { MessageOf } from './messages.ts';
+import type { Delivery, Patience } from './patience.ts';
 import { type PayloadState, type Payloads, type PayloadTable, stateAfter } from './payloads.ts';
-import { placesIn } from './roster.ts';
+import { placesIn, quorumOf } from './roster.ts';
 import { updateBytes } from './signing.ts';
 import type { Update } from './wire.ts';
 
@@ -25,6 +26,7 @@ export class Round implements PayloadTable {
   own: MessageOf<'header'> | undefined;
   readonly #core: Core;
   readonly #payloads: Payloads;
+  readonly #patience: Patience;
   readonly #placeOf: ReadonlyMap<PeerId, number>;
   /** when each peer last contributed, for those who have to wait their turn */
   readonly #applied: Applied;
@@ -33,17 +35,23 @@ export class Round implements PayloadTable {
   readonly #states: Uint8Array;
   /** places of the authors whose headers were given to the driver, by the list that it was given */
   readonly #takenPlaces = new Map<readonly MessageOf<'header'>[], number[]>();
+  readonly #quorum: number;
   #held = 0;
   /** places whose payload is neither here nor refused nor impossible to get */
   #open: number;
   /** the place that was last found to be waited for */
   #waitedFor = 0;
   #firstDoneMs: number | undefined;
+  /** when the payloads of a quorum of the members were here */
+  #quorumMs: number | undefined;
+  #announced = 0;
   #finishAsked = false;
 
-  constructor(core: Core, payloads: Payloads, applied: Applied) {
+  constructor(components: { core: Core; payloads: Payloads; patience: Patience }, applied: Applied) {
+    const { core } = components;
     this.#core = core;
-    this.#payloads = payloads;
+    this.#payloads = components.payloads;
+    this.#patience = components.patience;
     this.#applied = applied;
     this.round = applied.state.round;
     this.base = applied.root;
@@ -52,6 +60,7 @@ export class Round implements PayloadTable {
     this.#updates = new Array<Update | undefined>(this.places.length).fill(undefined);
     this.#states = new Uint8Array(this.places.length);
     this.#open = this.places.length;
+    this.#quorum = quorumOf(this.places.length);
     this.startedMs = core.nowMs;
   }
 
@@ -72,8 +81,7 @@ export class Round implements PayloadTable {
       return;
     }
     if (!isPossible(this.#core.context.genesis, update)) return;
-    this.#updates[place] = update;
-    this.#firstDoneMs ??= this.#core.nowMs;
+    this.#note(place, update);
     const state = this.#payloads.otherState(update.payload);
     if (state && state !== 'unavailable') this.#set(place, state);
     else this.#wantAnnounced(place, header, from);
@@ -94,9 +102,14 @@ export class Round implements PayloadTable {
     this.own = header;
     const place = this.#placeOf.get(header.update.author);
     if (place === undefined || !isPossible(this.#core.context.genesis, header.update)) return;
-    this.#updates[place] = header.update;
-    this.#firstDoneMs ??= this.#core.nowMs;
+    this.#note(place, header.update);
     this.#set(place, 'held');
+  }
+
+  #note(place: number, update: Update): void {
+    if (!this.#updates[place]) this.#announced++;
+    this.#updates[place] = update;
+    this.#firstDoneMs ??= this.#core.nowMs;
   }
 
   stateOf(update: Update): PayloadState | undefined {
@@ -153,8 +166,22 @@ export class Round implements PayloadTable {
   /** When the round closes without those still missing; unknown while nobody is done. */
   deadlineMs(): number {
     if (this.#firstDoneMs === undefined) return Number.POSITIVE_INFINITY;
+    return this.#firstDoneMs + this.#patience.waitMs(this.#plannedMs(this.#firstDoneMs));
+  }
+
+  /** How long this round took to gather what there is; undefined where nobody was done. */
+  get delivery(): Delivery | undefined {
+    if (this.#firstDoneMs === undefined) return undefined;
+    return {
+      plannedMs: this.#plannedMs(this.#firstDoneMs),
+      quorumMs: this.#quorumMs === undefined ? undefined : this.#quorumMs - this.#firstDoneMs,
+      announced: this.#announced >= this.#quorum,
+    };
+  }
+
+  #plannedMs(firstDoneMs: number): number {
     const { graceMs } = this.#core.context.genesis.timing;
-    return this.#firstDoneMs + graceMs + LATE_SHARE * (this.#firstDoneMs - this.startedMs);
+    return graceMs + LATE_SHARE * (firstDoneMs - this.startedMs);
   }
 
   /** Whether it is time to close: everyone who can be expected has delivered, or the deadline has passed. */
@@ -208,6 +235,7 @@ export class Round implements PayloadTable {
     const after = CODES[state];
     this.#states[place] = after;
     this.#held += Number(after === CODES.held) - Number(before === CODES.held);
+    if (this.#held >= this.#quorum) this.#quorumMs ??= this.#core.nowMs;
     this.#open += Number(isSettled(before)) - Number(isSettled(after));
   }
 }

@@ -27,9 +27,11 @@ export const wireUpdate = z.strictObject({
   payload: wireHash,
   /** bytes of the payload */
   size: wireCount(LIMITS.blobBytesMax).min(1),
-  /** tokens trained on, the weight of the update; bounded so that sums over a roster stay exact */
+  /** tokens trained on for all that is in it, the weight of the update; bounded so that sums over a roster stay exact */
   tokens: wireCount(2 ** 40).min(1),
-  /** inner steps taken */
+  /** rounds whose pseudo-gradients are in it: this one, and those whose updates came too late */
+  rounds: wireCount(1 + LIMITS.lateRoundsMax).min(1),
+  /** inner steps taken in this round */
   steps: wireCount(1_000_000).min(1),
   /** mean training loss over those steps, for reports only */
   loss: z.number().min(0).max(1e6),

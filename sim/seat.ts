@@ -5,7 +5,7 @@ import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { initialParameters, modelLayout } from '../protocol/model.ts';
 import { type OwnIncluded, type OwnPayload, OwnUpdates, type SavedOwnUpdates } from '../protocol/own-updates.ts';
-import { Replica } from '../protocol/replica.ts';
+import { type EncodedUpdate, type OwnWork, Replica } from '../protocol/replica.ts';
 import { nativeSha256 } from './native-hash.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
 
@@ -97,7 +97,7 @@ export interface SeatObserver {
 interface Saved {
   version: number;
   agreed: Agreed;
-  own: Uint8Array;
+  own: OwnWork;
   updates: SavedOwnUpdates;
   payloads: Map<Hash, Uint8Array>;
 }
@@ -221,8 +221,8 @@ export class Seat<Optimizer> {
   async #restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
     const { parameters, outerState } = this.#replica.readSnapshot(snapshot.bytes);
     const { final, unfinal } = this.#updates.restored(included);
-    const bytesOf = ({ id }: OwnPayload) => this.#payloads.get(id)!;
-    this.#replica.adopt(parameters, outerState, { final: final.map(bytesOf), unfinal: unfinal.map(bytesOf) });
+    const encoded = ({ id, tokens, rounds }: OwnPayload) => ({ payload: this.#payloads.get(id)!, tokens, rounds });
+    this.#replica.adopt(parameters, outerState, { final: final.map(encoded), unfinal: unfinal.map(encoded) });
     const known = this.#states.bySnapshot(snapshot.id);
     return known ? this.#save(known, null) : this.#settle(snapshot.id);
   }
@@ -240,25 +240,25 @@ export class Seat<Optimizer> {
     const trained = await this.#settleTraining(steps);
     if (trained.badParameters || trained.tokens === 0) return null;
     this.#replica.withdraw();
-    let bytes: Uint8Array;
+    let update: EncodedUpdate;
     try {
-      bytes = this.#replica.contribute(trained.local).payload;
+      update = this.#replica.contribute(trained.local, trained.tokens);
     } catch (error) {
       if (isCoded(error) && error.code === 'E_NOT_FINITE') return null;
       throw error;
     }
     this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
+    const { payload: bytes, tokens, rounds } = update;
     const { id } = blobManifest(bytes, nativeSha256);
-    this.#updates.made({ id, size: bytes.length, round });
+    this.#updates.made({ id, size: bytes.length, round, tokens, rounds });
     this.#payloads.set(id, bytes);
     const { version } = this.#save(this.#agreed!, null);
-    const { tokens, meanLoss: loss } = trained;
-    return { payload: id, bytes, tokens, steps: trained.steps, loss, version };
+    return { payload: id, bytes, tokens, rounds, steps: trained.steps, loss: trained.meanLoss, version };
   }
 
   async #abandon(steps: number): Promise<void> {
     const trained = await this.#settleTraining(steps);
-    if (trained.badParameters || trained.tokens === 0 || !this.#replica.abandon(trained.local)) return;
+    if (trained.badParameters || trained.tokens === 0 || !this.#replica.abandon(trained.local, trained.tokens)) return;
     this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
   }
 
@@ -267,11 +267,11 @@ export class Seat<Optimizer> {
     const kind = ownUpdate && this.#updates.kindOf(ownUpdate.payload);
     const known = this.#states.get(block);
     if (known) {
-      const returned = ownUpdate && kind === 'returned' ? [ownUpdate.bytes] : [];
+      const returned = ownUpdate && kind === 'returned' ? [encodedOf(ownUpdate)] : [];
       this.#replica.applyKnown(known, { included: kind === 'pending', final, returned });
     } else {
-      const certified = updates.map(({ bytes, tokens }, place) => {
-        return { payload: bytes, tokens, own: place === own ? kind : undefined };
+      const certified = updates.map((update, place) => {
+        return { ...encodedOf(update), own: place === own ? kind : undefined };
       });
       this.#replica.apply(certified, { final });
     }
@@ -319,4 +319,8 @@ export class Seat<Optimizer> {
     const content = bytes ?? (this.#observer ? this.#replica.snapshotBytes() : null);
     return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes: content, version, open };
   }
+}
+
+function encodedOf({ bytes, tokens, rounds }: ApplyRequest['updates'][number]): EncodedUpdate {
+  return { payload: bytes, tokens, rounds };
 }

@@ -18,7 +18,7 @@ import { chainEntries } from '../store/chain-log.ts';
  * key is not.
  */
 
-export const JOURNAL_FORMAT = 3;
+export const JOURNAL_FORMAT = 4;
 
 export interface Head {
   format: typeof JOURNAL_FORMAT;

@@ -5,7 +5,7 @@ import type { StateOnDisk } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { OwnUpdates, SavedOwnUpdates } from '../../protocol/own-updates.ts';
-import type { Replica } from '../../protocol/replica.ts';
+import type { Replica, Worth } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { type BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
 import { blobParts, nativeSha256 } from '../store/blobs.ts';
@@ -18,7 +18,6 @@ import {
   saveCheckpoint,
 } from '../store/checkpoint.ts';
 import type { Engine } from './engine.ts';
-import { bytesOf, ownBytes } from './own-work.ts';
 
 /** A snapshot as chunks of a checkpoint file, for the blob store that serves it. */
 export interface SnapshotFile {
@@ -34,6 +33,9 @@ interface SavedMeta {
   block: Hash;
   state: AgreedState;
   own: SavedOwnUpdates;
+  /** of the vectors of own work; null where there is none */
+  residual: Worth;
+  unfinalOwn: Worth | null;
   /** AdamW's step counter; its moments are vectors of the checkpoint */
   updates: number;
 }
@@ -64,6 +66,8 @@ interface Begun {
   manifest: BlobManifest;
   keep: readonly Hash[];
 }
+
+const worthOf = ({ tokens, rounds }: Worth): Worth => ({ tokens, rounds });
 
 const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
 
@@ -106,17 +110,19 @@ export class Checkpoints {
     const { engine, replica } = this.#c;
     const { m, v } = this.#moments;
     const updates = await engine.readOptimizer({ m, v });
-    const { parameters, outerState, residual, unfinalOwn } = replica;
+    const { parameters, outerState, ownWork } = replica;
+    const { residual, unfinalOwn } = ownWork;
     // the agreed state first, in one piece: snapshots are served out of the file
     const vectors = new Map([
       ['parameters', parameters],
       ['outer', outerState],
-      ['residual', residual],
+      ['residual', residual.values],
     ]);
-    if (unfinalOwn) vectors.set('unfinalOwn', unfinalOwn);
+    if (unfinalOwn) vectors.set('unfinalOwn', unfinalOwn.values);
     vectors.set('m', m).set('v', v);
     const own = this.#c.updates.export();
-    const meta = encodeCanonical({ block, state, own, updates } satisfies SavedMeta);
+    const worth = { residual: worthOf(residual), unfinalOwn: unfinalOwn && worthOf(unfinalOwn) };
+    const meta = encodeCanonical({ block, state, own, ...worth, updates } satisfies SavedMeta);
     const kept = [...this.#manifests].filter(([, snapshot]) => keep.includes(snapshot)).map(([path]) => path);
     this.#saving = this.#save({ round: state.round, meta, vectors }, manifest, kept);
     this.#saving.catch(() => undefined); // told to whoever asks for it
@@ -131,12 +137,14 @@ export class Checkpoints {
     const { vectors, meta } = loaded.checkpoint;
     replica.parameters.set(vectors.get('parameters')!);
     replica.outerState.set(vectors.get('outer')!);
-    const unfinalOwn = vectors.get('unfinalOwn');
-    const own = { residual: bytesOf(vectors.get('residual')!), unfinalOwn: unfinalOwn ? bytesOf(unfinalOwn) : null };
-    replica.importOwn(ownBytes({ ...own, pending: null }));
+    const { block, state, own: saved, residual, unfinalOwn, updates } = decodeMeta(meta);
+    replica.importOwn({
+      residual: { values: vectors.get('residual')!, ...residual },
+      pending: null,
+      unfinalOwn: unfinalOwn && { values: vectors.get('unfinalOwn')!, ...unfinalOwn },
+    });
     const manifest = blobManifest(replica.snapshotBytes(), nativeSha256);
     const file = await this.#serve(loaded, manifest, []);
-    const { block, state, own: saved, updates } = decodeMeta(meta);
     this.#c.updates.import(saved);
     assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
     await engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });

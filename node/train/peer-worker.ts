@@ -9,7 +9,7 @@ import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { initialParameters, type Layout, modelLayout } from '../../protocol/model.ts';
 import { type OwnIncluded, type OwnPayload, OwnUpdates } from '../../protocol/own-updates.ts';
-import { Replica } from '../../protocol/replica.ts';
+import { type EncodedUpdate, Replica, type Worth } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { loadDataset } from '../data/run-data.ts';
 import { BlobStore } from '../store/blob-store.ts';
@@ -42,10 +42,9 @@ export interface Opened extends LoadedState {
   open: OwnPayload[];
 }
 
-export interface Contribution {
+export interface Contribution extends Worth {
   payload: Hash;
   size: number;
-  tokens: number;
   steps: number;
   loss: number;
   inline: Uint8Array | null;
@@ -68,7 +67,7 @@ export interface ApplyRequest {
   /** root of the state that the block builds on */
   base: Hash;
   block: Hash;
-  updates: { payload: Hash; size: number; tokens: number }[];
+  updates: ({ payload: Hash; size: number } & Worth)[];
   /** place of this peer's update among them: another author may have named the same payload */
   own: number | undefined;
   final: boolean;
@@ -107,8 +106,8 @@ export class PeerWorker {
   #root: Hash | undefined;
   #round = 0;
   readonly #updates = new OwnUpdates();
-  /** what the replica's pending update was encoded to */
-  #payload: Uint8Array | null = null;
+  /** the replica's pending update, as it was encoded */
+  #pending: EncodedUpdate | null = null;
   /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
   #ownLater: SavedOwn | undefined;
   #training: { abort: AbortController; finished: Promise<void> } | undefined;
@@ -177,13 +176,13 @@ export class PeerWorker {
     const before = this.#updates.export();
     const { final, unfinal } = this.#updates.restored(included);
     try {
-      const bytesOf = (payloads: OwnPayload[]) => Promise.all(payloads.map((each) => readBlob(this.#store, each)));
-      this.#replica.adopt(parameters, outerState, { final: await bytesOf(final), unfinal: await bytesOf(unfinal) });
+      const encoded = (updates: OwnPayload[]) => Promise.all(updates.map((each) => this.#encoded(each)));
+      this.#replica.adopt(parameters, outerState, { final: await encoded(final), unfinal: await encoded(unfinal) });
     } catch (error) {
       this.#updates.import(before);
       throw error;
     }
-    this.#payload = null;
+    this.#pending = null;
     const settled = await this.#settle(state, block, { due: true, keep });
     await this.#checkpoints.saved;
     return settled;
@@ -230,16 +229,16 @@ export class PeerWorker {
     }
     const updates = [];
     const { own } = request;
-    for (const [place, { payload, size, tokens }] of request.updates.entries()) {
+    for (const [place, { payload, size, tokens, rounds }] of request.updates.entries()) {
       const kind = place === own ? this.#updates.kindOf(payload) : undefined;
-      const known = kind === 'pending' ? this.#payload : null;
-      const bytes = known ?? (await readBlob(this.#store, { id: payload, size }));
-      updates.push({ payload: bytes, tokens, own: kind });
+      const known = kind === 'pending' ? this.#pending : null;
+      const bytes = known?.payload ?? (await readBlob(this.#store, { id: payload, size }));
+      updates.push({ payload: bytes, tokens, rounds, own: kind });
     }
     this.#replica.apply(updates, { final: request.final });
     const ownPayload = own === undefined ? undefined : request.updates[own]?.payload;
     this.#updates.applied({ own: ownPayload, round: this.#round, final: request.final });
-    this.#payload = null;
+    this.#pending = null;
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
     const { round } = state;
     const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
@@ -286,7 +285,7 @@ export class PeerWorker {
     await engine.readParameters(this.#local);
     await this.#checkpoints.saved; // the residual is in it
     if (signal.aborted && signal.reason !== 'finish') {
-      if (!result.badParameters && result.tokens > 0) this.#replica.abandon(this.#local);
+      if (!result.badParameters && result.tokens > 0) this.#replica.abandon(this.#local, result.tokens);
       return 'overtaken';
     }
     if (result.badParameters || result.tokens === 0) {
@@ -300,21 +299,22 @@ export class PeerWorker {
 
   async #encode(base: Hash, result: RoundResult): Promise<Contribution | NoContribution> {
     this.#replica.withdraw();
-    this.#payload = null;
-    let payload: Uint8Array;
+    this.#pending = null;
+    let update: EncodedUpdate;
     try {
-      payload = this.#replica.contribute(this.#local).payload;
+      update = this.#replica.contribute(this.#local, result.tokens);
     } catch (error) {
       if (isCoded(error) && error.code === 'E_NOT_FINITE') return 'broken';
       throw error;
     }
+    const { payload, tokens, rounds } = update;
     const { id, size } = await writeBlob(this.#store, payload);
-    this.#updates.made({ id, size, round: this.#round });
-    this.#payload = payload;
+    this.#updates.made({ id, size, round: this.#round, tokens, rounds });
+    this.#pending = update;
     await this.#saveOwn(base);
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
-    const { tokens, steps, skipped, computeMs: trainMs, meanLoss: loss } = result;
-    return { payload: id, size, tokens, steps, loss, inline, skipped, trainMs };
+    const { steps, skipped, computeMs: trainMs, meanLoss: loss } = result;
+    return { payload: id, size, tokens, rounds, steps, loss, inline, skipped, trainMs };
   }
 
   /** Waits until no training is under way; what it had learned goes to the residual. */
@@ -348,8 +348,12 @@ export class PeerWorker {
   }
 
   async #saveOwn(base: Hash): Promise<void> {
-    const [updates, payload] = [this.#updates.export(), this.#payload];
-    await this.#own.save(encodeOwn({ base, updates, payload }, this.#replica));
+    const [updates, pending] = [this.#updates.export(), this.#pending];
+    await this.#own.save(encodeOwn({ base, updates, pending }, this.#replica));
+  }
+
+  async #encoded({ id, size, tokens, rounds }: OwnPayload): Promise<EncodedUpdate> {
+    return { payload: await readBlob(this.#store, { id, size }), tokens, rounds };
   }
 
   /**
@@ -371,8 +375,8 @@ export class PeerWorker {
     resumeOwn(this.#replica, own, codecOf(this.#codec), this.#layout);
     this.#updates.import(own.updates);
     this.#ownLater = undefined;
-    this.#payload = own.payload;
-    if (own.payload) await writeBlob(this.#store, own.payload);
+    this.#pending = own.pending;
+    if (own.pending) await writeBlob(this.#store, own.pending.payload);
   }
 
   async #evaluate(round: number, all: boolean): Promise<number | null> {

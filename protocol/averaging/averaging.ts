@@ -3,10 +3,12 @@ export type AveragingName = (typeof AVERAGING_NAMES)[number];
 
 /** One decoded update and what it weighs. */
 export interface WeightedUpdate {
-  /** decoded pseudo-gradient, one value a parameter */
+  /** decoded sum of its author's pseudo-gradients, one value a parameter */
   values: Float32Array;
-  /** tokens that its author trained on in the round, a positive safe integer */
+  /** tokens that its author trained on for them, a positive safe integer */
   tokens: number;
+  /** how many pseudo-gradients are in the sum, a positive safe integer: 1, and one for every round that came too late */
+  rounds: number;
 }
 
 /** How the certified updates of a round become one pseudo-gradient. A pure init/add/finish triple. */

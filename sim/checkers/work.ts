@@ -77,11 +77,11 @@ export class WorkChecker implements Checker, SeatObserver {
     for (let i = 0; i < trained.length; i++) trained[i]! += agreed[i]! - local[i]!;
   }
 
-  onSave(peer: number, version: number, { residual, pending }: Replica, payload: Hash | undefined): void {
+  onSave(peer: number, version: number, { ownWork }: Replica, payload: Hash | undefined): void {
     const books = {
       trained: this.#trained[peer]!.slice(),
-      residual: residual.slice(),
-      pending: pending?.slice(),
+      residual: ownWork.residual.values.slice(),
+      pending: ownWork.pending?.values.slice(),
     };
     this.#books[peer]!.set(version, books);
     this.#last[peer] = books;

@@ -89,7 +89,15 @@ function vectors(): Record<string, string> {
     tokens: 0,
   };
   const base = rootOf(state);
-  const unsigned = { author: a.self, payload: blobIdOf(utf8('abc')), size: 3, tokens: 5120, steps: 20, loss: 2.5 };
+  const unsigned = {
+    author: a.self,
+    payload: blobIdOf(utf8('abc')),
+    size: 3,
+    tokens: 5120,
+    rounds: 1,
+    steps: 20,
+    loss: 2.5,
+  };
   const signed = updateBytes(run, 0, base, unsigned);
   const certified: Block = {
     height: 1,

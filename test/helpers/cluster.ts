@@ -240,7 +240,14 @@ export class TestPeer {
     const training = ++this.#training;
     const bytes = new TextEncoder().encode(`${this.id}/${base}`);
     const payload = hashOf(bytes);
-    const update = { payload, size: bytes.length, tokens: 80 - this.#index, steps: 10, loss: 4 - round * 0.01 };
+    const update = {
+      payload,
+      size: bytes.length,
+      tokens: 80 - this.#index,
+      rounds: 1,
+      steps: 10,
+      loss: 4 - round * 0.01,
+    };
     const life = this.#life;
     this.#cluster.at(this.#cluster.nowMs + trainMs + this.#cluster.random.below(200), () => {
       if (life !== this.#life || training !== this.#training) return;

@@ -161,7 +161,15 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
     target.machine!.history(0, 0).entries,
   );
   const [{ head }, base, author] = [branch, target.rounds.at(-1)!.root, liar.id];
-  const unsigned = { author, payload: hashOf(new Uint8Array([1])), size: 100, tokens: 80, steps: 10, loss: 1 };
+  const unsigned = {
+    author,
+    payload: hashOf(new Uint8Array([1])),
+    size: 100,
+    tokens: 80,
+    rounds: 1,
+    steps: 10,
+    loss: 1,
+  };
   const signature = liar.signer.sign(updateBytes(run, head.round, base, unsigned));
   liar.payloads.add(unsigned.payload);
   const block: Block = {

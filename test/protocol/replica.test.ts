@@ -25,14 +25,19 @@ function trained(replica: Replica, seed: number, scale = 1e-3): Float32Array {
   return replica.parameters.map((value, i) => value - change[i]!);
 }
 
-const own = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, own: 'pending' });
-const others = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10 });
+const pendingOf = ({ ownWork }: Replica) => ownWork.pending?.values;
+const own = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, rounds: 1, own: 'pending' });
+const others = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, rounds: 1 });
 /** Somebody's update that changes nothing. */
 const nothing = (name: CodecName) => others(codecOf(codec(name)).encode(new Float32Array(layout.length), layout));
 
 /** Everything a replica holds, to compare before and after. */
 function stateOf(replica: Replica): string {
-  return `${hashOf(replica.snapshotBytes())}/${hashOf(replica.exportOwn())}`;
+  const { residual, pending, unfinalOwn } = replica.exportOwn();
+  const own = [residual, pending, unfinalOwn].map((work) => {
+    return work && [work.tokens, work.rounds, hashOf(new Uint8Array(work.values.buffer))];
+  });
+  return `${hashOf(replica.snapshotBytes())}/${JSON.stringify(own)}`;
 }
 
 describe('a replica', () => {
@@ -41,7 +46,7 @@ describe('a replica', () => {
     for (let round = 0; round < 20; round++) {
       const before = replica.parameters.slice();
       const local = trained(replica, 50 + round);
-      replica.apply([own(replica.contribute(local).payload)], { final: true });
+      replica.apply([own(replica.contribute(local, 10).payload)], { final: true });
       const wrong = firstIndex(replica.parameters, (value, i) => {
         // theta - fl(theta - local): half a unit of the difference, then half a unit of the result
         const change = Math.abs(before[i]! - local[i]!);
@@ -56,8 +61,8 @@ describe('a replica', () => {
     it(`agrees bit for bit with another that got the same ${name} updates`, () => {
       const [a, b] = [replicaOf(name, NESTEROV), replicaOf(name, NESTEROV)];
       for (let round = 0; round < 5; round++) {
-        const fromA = a.contribute(trained(a, 2 * round)).payload;
-        const fromB = b.contribute(trained(b, 2 * round + 1)).payload;
+        const fromA = a.contribute(trained(a, 2 * round), 10).payload;
+        const fromB = b.contribute(trained(b, 2 * round + 1), 10).payload;
         a.apply([own(fromA), others(fromB)], { final: true });
         b.apply([others(fromA), own(fromB)], { final: true });
         expect(a.snapshotId()).toBe(b.snapshotId());
@@ -68,11 +73,11 @@ describe('a replica', () => {
 
   it('takes the residual along in the next update (error feedback), decayed as its codec says', () => {
     const replica = replicaOf('topk');
-    replica.apply([own(replica.contribute(trained(replica, 1)).payload)], { final: true });
+    replica.apply([own(replica.contribute(trained(replica, 1), 10).payload)], { final: true });
     const left = replica.residual.slice();
     expect(firstIndex(left, (value) => value !== 0)).not.toBe(-1);
-    replica.contribute(replica.parameters.slice());
-    const pending = replica.pending!;
+    replica.contribute(replica.parameters.slice(), 10);
+    const pending = pendingOf(replica)!;
     const wrong = firstIndex(left, (value, i) => Math.abs(replica.residual[i]! + pending[i]! - 0.95 * value) > 1e-9);
     expect(wrong).toBe(-1);
   });
@@ -87,7 +92,7 @@ describe('a replica', () => {
     const replica = new Replica({ allocate }, init);
     expect(made).toEqual([layout.length, layout.length]);
     expect(replica.parameters.buffer).toBeInstanceOf(SharedArrayBuffer);
-    replica.apply([own(replica.contribute(trained(replica, 1)).payload)], { final: true });
+    replica.apply([own(replica.contribute(trained(replica, 1), 10).payload)], { final: true });
     expect(firstIndex(replica.parameters, (value) => value !== 0)).not.toBe(-1);
   });
 });
@@ -130,7 +135,8 @@ describe('no work is lost', () => {
       return local;
     };
     const balance = () => {
-      const { parameters, residual, pending } = replica;
+      const { parameters, residual } = replica;
+      const pending = pendingOf(replica);
       const off = firstIndex(initial, (value, i) => {
         const held = value - parameters[i]! + residual[i]! + (pending?.[i] ?? 0);
         return !(Math.abs(held - total[i]!) <= 1e-7);
@@ -142,9 +148,9 @@ describe('no work is lost', () => {
       if (step === 'adopted') {
         replica.adopt(lastFinal, new Float32Array(0));
       } else if (step === 'abandoned') {
-        expect(replica.abandon(work(round))).toBe(true);
+        expect(replica.abandon(work(round), 10)).toBe(true);
       } else {
-        const { payload } = replica.contribute(work(round));
+        const { payload } = replica.contribute(work(round), 10);
         balance();
         if (step === 'adopted pending') {
           replica.adopt(lastFinal, new Float32Array(0));
@@ -156,8 +162,8 @@ describe('no work is lost', () => {
         }
       }
       if (final) lastFinal = replica.parameters.slice();
-      expect(replica.pending).toBeUndefined();
-      if (final) expect(replica.unfinalOwn).toBeUndefined();
+      expect(pendingOf(replica)).toBeUndefined();
+      if (final) expect(replica.ownWork.unfinalOwn).toBeNull();
       balance();
     });
   }
@@ -185,7 +191,7 @@ describe('no work is lost', () => {
     const replica = replicaOf('fp32');
     const before = replica.parameters.slice();
     const local = trained(replica, 3);
-    replica.apply([own(replica.contribute(local).payload)], { final: false });
+    replica.apply([own(replica.contribute(local, 10).payload)], { final: false });
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
     const history = before.map((value) => value + 1);
     replica.adopt(history, new Float32Array(0));
@@ -200,58 +206,120 @@ describe('no work is lost', () => {
     const replica = replicaOf('fp32');
     const local = trained(replica, 3);
     const change = replica.parameters.map((value, i) => value - local[i]!);
-    const { payload } = replica.contribute(local);
+    const { payload } = replica.contribute(local, 10);
     replica.apply([nothing('fp32')], { final: false });
     expect(sameBits(replica.residual, change)).toBe(true);
-    replica.apply([{ payload, tokens: 10, own: 'returned' }], { final: true });
+    replica.apply([{ payload, tokens: 10, rounds: 1, own: 'returned' }], { final: true });
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
   });
 
   it('an unfinal own update that the adopted history has too is not given back, and stays on the books', () => {
     const replica = replicaOf('fp32');
     const before = replica.parameters.slice();
-    const { payload } = replica.contribute(trained(replica, 3));
+    const { payload } = replica.contribute(trained(replica, 3), 10);
     replica.apply([own(payload)], { final: false });
-    const unfinalOwn = replica.unfinalOwn!.slice();
-    replica.adopt(replica.parameters.slice(), new Float32Array(0), { final: [], unfinal: [payload] });
+    const unfinalOwn = replica.ownWork.unfinalOwn!.values.slice();
+    replica.adopt(replica.parameters.slice(), new Float32Array(0), {
+      final: [],
+      unfinal: [{ payload, tokens: 10, rounds: 1 }],
+    });
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
-    expect(sameBits(replica.unfinalOwn!, unfinalOwn)).toBe(true);
-    replica.adopt(replica.parameters.slice(), new Float32Array(0), { final: [payload], unfinal: [] });
+    expect(sameBits(replica.ownWork.unfinalOwn!.values, unfinalOwn)).toBe(true);
+    replica.adopt(replica.parameters.slice(), new Float32Array(0), {
+      final: [{ payload, tokens: 10, rounds: 1 }],
+      unfinal: [],
+    });
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
-    expect(replica.unfinalOwn).toBeUndefined();
+    expect(replica.ownWork.unfinalOwn).toBeNull();
     replica.adopt(before, new Float32Array(0));
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
   });
 
   it('a final round confirms unfinal ones: adopting later gives nothing back', () => {
     const replica = replicaOf('fp32');
-    replica.apply([own(replica.contribute(trained(replica, 3)).payload)], { final: false });
-    expect(replica.unfinalOwn).toBeDefined();
+    replica.apply([own(replica.contribute(trained(replica, 3), 10).payload)], { final: false });
+    expect(replica.ownWork.unfinalOwn).not.toBeNull();
     replica.apply([nothing('fp32')], { final: true });
     replica.adopt(replica.parameters.slice(), new Float32Array(0));
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
   });
 });
 
+describe('rounds that came too late', () => {
+  const worth = ({ tokens, rounds }: { tokens: number; rounds: number }) => ({ tokens, rounds });
+  const missed = (replica: Replica): void => replica.apply([nothing('fp32')], { final: true });
+
+  it('are in the next update, which stands for all of them', () => {
+    const replica = replicaOf('fp32');
+    expect(worth(replica.contribute(trained(replica, 1), 10))).toEqual({ tokens: 10, rounds: 1 });
+    missed(replica);
+    expect(replica.abandon(trained(replica, 2), 4)).toBe(true);
+    expect(worth(replica.ownWork.residual)).toEqual({ tokens: 14, rounds: 2 });
+    const update = replica.contribute(trained(replica, 3), 10);
+    expect(worth(update)).toEqual({ tokens: 24, rounds: 3 });
+    replica.apply([{ ...update, own: 'pending' }], { final: true });
+    expect(worth(replica.ownWork.residual)).toEqual({ tokens: 0, rounds: 0 });
+  });
+
+  it('more of them than one update may stand for go into several, and nothing is lost', () => {
+    const replica = replicaOf('fp32');
+    const sum = new Float64Array(layout.length);
+    const train = (seed: number): Float32Array => {
+      const local = trained(replica, seed);
+      for (let i = 0; i < sum.length; i++) sum[i]! += replica.parameters[i]! - local[i]!;
+      return local;
+    };
+    for (let seed = 0; seed < 12; seed++) expect(replica.abandon(train(seed), 10)).toBe(true);
+    const applied = new Float64Array(layout.length);
+    const worths = [];
+    for (let seed = 12; seed < 16; seed++) {
+      const update = replica.contribute(train(seed), 10);
+      for (let i = 0; i < applied.length; i++) applied[i]! += pendingOf(replica)![i]!;
+      replica.apply([{ ...update, own: 'pending' }], { final: true });
+      worths.push(worth(update));
+    }
+    const full = { tokens: 50, rounds: 5 };
+    expect(worths).toEqual([full, full, full, { tokens: 10, rounds: 1 }]);
+    expect(firstIndex(replica.residual, (value) => Math.abs(value) > 1e-7)).toBe(-1);
+    expect(firstIndex(replica.residual, (_, i) => Math.abs(applied[i]! - sum[i]!) > 1e-6)).toBe(-1);
+  });
+
+  it('move the model by as much as if they had come in time', () => {
+    const [inTime, late] = [replicaOf('fp32'), replicaOf('fp32')];
+    const before = inTime.parameters.slice();
+    const changes = [1, 2, 3, 4].map((seed) => normalValues(layout.length, 1e-3, seed));
+    const moved = (change: Float32Array) => before.map((value, i) => value - change[i]!);
+    const encode = (change: Float32Array) => codecOf(codec('fp32')).encode(change, layout);
+    inTime.apply(
+      changes.map((change) => others(encode(change))),
+      { final: true },
+    );
+    for (const change of changes.slice(0, -1)) expect(late.abandon(moved(change), 10)).toBe(true);
+    late.apply([{ ...late.contribute(moved(changes.at(-1)!), 10), own: 'pending' }], { final: true });
+    const off = firstIndex(late.parameters, (value, i) => Math.abs(value - inTime.parameters[i]!) > 1e-8);
+    expect(off).toBe(-1);
+  });
+});
+
 describe('a replica that is handed something bad is left as it was', () => {
   it('diverged training', () => {
     const replica = replicaOf('int8', NESTEROV);
-    replica.apply([own(replica.contribute(trained(replica, 1)).payload)], { final: true });
+    replica.apply([own(replica.contribute(trained(replica, 1), 10).payload)], { final: true });
     const before = stateOf(replica);
     for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
       const local = replica.parameters.slice();
       local[7] = bad;
-      expect(codeOf(() => replica.contribute(local))).toBe('E_NOT_FINITE');
-      expect(replica.abandon(local)).toBe(false);
+      expect(codeOf(() => replica.contribute(local, 10))).toBe('E_NOT_FINITE');
+      expect(replica.abandon(local, 10)).toBe(false);
       expect(stateOf(replica)).toBe(before);
     }
     const far = replica.parameters.map((_, i) => (i % 2 ? 3e38 : -3e38));
-    expect(codeOf(() => replica.contribute(far))).toBeUndefined();
+    expect(codeOf(() => replica.contribute(far, 10))).toBeUndefined();
   });
 
   it('a payload that does not check, after ones that do', () => {
     const replica = replicaOf('fp32', NESTEROV);
-    const { payload } = replica.contribute(trained(replica, 1));
+    const { payload } = replica.contribute(trained(replica, 1), 10);
     const before = stateOf(replica);
     const damaged = payload.slice();
     damaged.fill(0xff, 0, 4);
@@ -260,25 +328,32 @@ describe('a replica that is handed something bad is left as it was', () => {
     expect(stateOf(replica)).toBe(before);
     expect(() => replica.apply([], { final: true })).toThrow(/assertion failed/);
     expect(() => replica.apply([own(payload), own(payload)], { final: true })).toThrow(/assertion failed/);
-    expect(() => replica.contribute(replica.parameters)).toThrow(/assertion failed/);
+    expect(() => replica.contribute(replica.parameters, 10)).toThrow(/assertion failed/);
     expect(stateOf(replica)).toBe(before);
   });
 
   it('snapshots and own work of another size, or with NaN', () => {
     const replica = replicaOf('fp32', NESTEROV);
-    replica.contribute(trained(replica, 1));
+    replica.contribute(trained(replica, 1), 10);
     const before = stateOf(replica);
     const snapshot = replica.snapshotBytes();
     expect(snapshot.length).toBe(8 * layout.length);
     expect(codeOf(() => replica.loadSnapshot(snapshot.subarray(4)))).toBe('E_SNAPSHOT_SIZE');
     expect(codeOf(() => replica.loadSnapshot(snapshot.map(() => 0xff)))).toBe('E_NOT_FINITE');
     const saved = replica.exportOwn();
-    const flagged = saved.slice();
-    flagged[0] = 4;
-    for (const bad of [new Uint8Array(0), saved.subarray(1), saved.subarray(0, -1), flagged]) {
-      expect(codeOf(() => replica.importOwn(bad))).toBe('E_OWN_FORMAT');
+    const { residual } = saved;
+    for (const bad of [
+      { values: new Float32Array(0) },
+      { values: residual.values.subarray(1) },
+      { tokens: -1 },
+      { rounds: 0.5 },
+      { rounds: undefined as unknown as number },
+    ]) {
+      expect(codeOf(() => replica.importOwn({ ...saved, residual: { ...residual, ...bad } }))).toBe('E_OWN_FORMAT');
+      expect(codeOf(() => replica.importOwn({ ...saved, unfinalOwn: { ...residual, ...bad } }))).toBe('E_OWN_FORMAT');
     }
-    expect(codeOf(() => replica.importOwn(saved.map((byte, i) => (i === 0 ? byte : 0xff))))).toBe('E_NOT_FINITE');
+    const damaged = { ...residual, values: residual.values.map(() => Number.NaN) };
+    expect(codeOf(() => replica.importOwn({ ...saved, pending: damaged }))).toBe('E_NOT_FINITE');
     const nan = new Float32Array(layout.length).fill(Number.NaN);
     expect(codeOf(() => replica.adopt(nan, replica.outerState.slice()))).toBe('E_NOT_FINITE');
     expect(stateOf(replica)).toBe(before);

@@ -7,13 +7,14 @@ import { hashOf } from '../../protocol/hash.ts';
 import { comparePeers } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
+import { Patience } from '../../protocol/patience.ts';
 import { Payloads } from '../../protocol/payloads.ts';
 import { Round } from '../../protocol/round.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 /** A round of so many places; `lastRound` says when the peer at a place last contributed. */
-function roundOf(count: number, lastRound: (place: number) => number = () => 0) {
+function roundOf(count: number, lastRound: (place: number) => number = () => 0, patience = new Patience()) {
   const signer = testSigner('peer 0');
   const places = [
     signer.self,
@@ -28,11 +29,11 @@ function roundOf(count: number, lastRound: (place: number) => number = () => 0) 
   const state = { round: 0, snapshot: run, snapshotBytes: 1, roster, cursor: 0, tokens: 0 };
   const applied: Applied = { position: 0, head, state, root: hashOf(new Uint8Array([7])) };
   const payloads = new Payloads(core);
-  const round = new Round(core, payloads, applied);
+  const round = new Round({ core, payloads, patience }, applied);
   payloads.beginRound(round);
   const header = (place: number, inline: Uint8Array | null = new Uint8Array([place & 255])): MessageOf<'header'> => {
     const payload = hashOf(new Uint8Array([place & 255, place >> 8]));
-    const work = { payload, size: 1, tokens: 8, steps: 1, loss: 1 };
+    const work = { payload, size: 1, tokens: 8, rounds: 1, steps: 1, loss: 1 };
     const update = { author: places[place]!, ...work, signature: new Uint8Array(64) };
     return { type: 'header', run, round: 0, base: applied.root, update, inline };
   };
@@ -112,4 +113,24 @@ test('where a block has no room for all, those come first who have waited longes
   expect(authors).toEqual([...authors].sort(comparePeers));
   expect(authors.slice(-100)).toEqual(places.slice(-100));
   expect(authors[0]).toBe(places[0]);
+});
+
+test('measures how long a quorum took, counting from the first, and waits as long as that has taught', () => {
+  const patience = new Patience();
+  const { core, round, deliver } = roundOf(4, () => 0, patience);
+  const { graceMs } = core.context.genesis.timing;
+  expect(round.delivery).toBeUndefined();
+  core.nowMs = 8000; // 8 s of training: half of it is added to the grace
+  deliver(0, 1);
+  expect(round.deadlineMs()).toBe(8000 + graceMs + 4000);
+  core.nowMs = 10_000;
+  deliver(1, 2);
+  expect(round.delivery).toEqual({ plannedMs: graceMs + 4000, quorumMs: undefined, announced: false });
+  core.nowMs = 12_000;
+  deliver(2, 3);
+  core.nowMs = 90_000;
+  deliver(3, 4);
+  expect(round.delivery).toEqual({ plannedMs: graceMs + 4000, quorumMs: 4000, announced: true });
+  patience.learn(round.delivery);
+  expect(round.deadlineMs()).toBe(8000 + 3 * 4000);
 });

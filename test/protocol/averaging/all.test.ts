@@ -3,10 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { AVERAGING_NAMES } from '../../../protocol/averaging/averaging.ts';
 import { averagingOf } from '../../../protocol/averaging/index.ts';
 
-function meanOf(updates: { values: Float32Array; tokens: number }[]): Float32Array {
+function meanOf(updates: { values: Float32Array; tokens: number; rounds?: number }[]): Float32Array {
   const length = updates[0]!.values.length;
   const mean = averagingOf('all').init(length);
-  for (const update of updates) mean.add(update);
+  for (const { rounds = 1, ...update } of updates) mean.add({ ...update, rounds });
   const out = new Float32Array(length).fill(Number.NaN);
   mean.finish(out);
   return out;
@@ -15,6 +15,13 @@ function meanOf(updates: { values: Float32Array; tokens: number }[]): Float32Arr
 describe('averaging all', () => {
   it('has every name that genesis may hold', () => {
     expect(AVERAGING_NAMES.map((name) => averagingOf(name).name)).toEqual([...AVERAGING_NAMES]);
+  });
+
+  it('counts the sum of three rounds as three pseudo-gradients of average length, not as one three times as long', () => {
+    const [first, second, third, other] = [1, 2, 6, 10].map((value) => ({ values: Float32Array.of(value), tokens: 5 }));
+    const late = { values: Float32Array.of(1 + 2 + 6), tokens: 15, rounds: 3 };
+    expect(meanOf([late, other!])).toEqual(meanOf([first!, second!, third!, other!]));
+    expect(meanOf([late])).toEqual(Float32Array.of(3));
   });
 
   it('weighs by tokens', () => {
@@ -60,7 +67,7 @@ describe('averaging all', () => {
     for (const tokens of [0, -1, 1.5, Number.NaN, 2 ** 53]) {
       expect(() => meanOf([{ values, tokens }])).toThrow(/assertion failed/);
     }
-    expect(() => averagingOf('all').init(2).add({ values, tokens: 1 })).toThrow(/assertion failed/);
+    expect(() => averagingOf('all').init(2).add({ values, tokens: 1, rounds: 1 })).toThrow(/assertion failed/);
     expect(() => averagingOf('all').init(1).finish(values)).toThrow(/assertion failed/);
   });
 });
