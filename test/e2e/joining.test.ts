@@ -1,0 +1,127 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { PeerProcess } from '../../node/chaos/peer-process.ts';
+import type { PeerEvent } from '../../node/peer-events.ts';
+import { openRun, type RunningPeer } from '../../node/run.ts';
+import { BlobStore } from '../../node/store/blob-store.ts';
+
+/** A joiner among donors that it cannot rely on: real peers, two of them in this process, where they can be made to lie. */
+
+let folder: string;
+let processes: PeerProcess[];
+let here: RunningPeer[];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'outerloop-joining-'));
+  [processes, here] = [[], []];
+});
+
+afterEach(async () => {
+  await Promise.all([...processes.map((peer) => peer.kill('SIGKILL')), ...here.map((peer) => peer.close())]);
+  vi.restoreAllMocks();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const listen = ['--listen', '/ip4/127.0.0.1/tcp/0'];
+
+function start(name: string, options: string[]): PeerProcess {
+  const peer = new PeerProcess(join(folder, name), [...listen, ...options]);
+  processes.push(peer);
+  return peer;
+}
+
+async function startHere(name: string, bootstrap: string, onEvent: (event: PeerEvent) => void = () => {}) {
+  const machine = { backend: 'auto', deterministic: false } as const;
+  const options = { bootstrap: [bootstrap], choices: {}, dir: join(folder, name), listen: ['/ip4/127.0.0.1/tcp/0'] };
+  const peer = await openRun({ ...options, ...machine }, onEvent);
+  here.push(peer);
+  peer.run().catch(() => undefined); // ended by the test
+}
+
+/** What the stores of this process serve of agreed states, and what comes in of them. */
+class Donors {
+  /** chunks of agreed states that peers of this process have */
+  readonly chunks = new Set<string>();
+  served = 0;
+  fetched = 0;
+  onFetched: () => void = () => {};
+
+  constructor(serve: (folder: string, bytes: Uint8Array) => Uint8Array | undefined) {
+    const { prototype } = BlobStore;
+    const [read, write, register] = [prototype.read, prototype.write, prototype.register];
+    const folders = new WeakMap<BlobStore, string>();
+    const donors = this;
+    vi.spyOn(prototype, 'register').mockImplementation(function (this: BlobStore, file, ranges) {
+      folders.set(this, file);
+      for (const { id } of ranges) donors.chunks.add(id);
+      return register.call(this, file, ranges);
+    });
+    vi.spyOn(prototype, 'read').mockImplementation(async function (this: BlobStore, id) {
+      const [bytes, file] = [await read.call(this, id), folders.get(this)];
+      if (!bytes || !file || !donors.chunks.has(id)) return bytes;
+      donors.served++;
+      return serve(file, bytes);
+    });
+    vi.spyOn(prototype, 'write').mockImplementation(async function (this: BlobStore, id, bytes) {
+      await write.call(this, id, bytes);
+      if (!donors.chunks.has(id)) return;
+      donors.fetched++;
+      donors.onFetched();
+    });
+  }
+}
+
+test(
+  'a joiner whose donors lie, have nothing and die in mid-transfer is synced and contributes in its first round',
+  async () => {
+    const donors = new Donors((file, bytes) => {
+      if (file.includes('mute')) return undefined;
+      bytes[0]! ^= 1;
+      return bytes;
+    });
+    const options = ['--model', 'nano', '--batch', '1', '--inner-steps', '4', '--wait-for', '4'];
+    const founder = start('founder', options);
+    await founder.ready();
+    const doomed = start('doomed', ['--bootstrap', founder.address]);
+    await startHere('liar', founder.address);
+    await startHere('mute', founder.address);
+    await founder.reached(2);
+
+    donors.onFetched = () => {
+      if (donors.fetched === 3) void doomed.kill('SIGKILL');
+    };
+    const events: PeerEvent[] = [];
+    let onEvent: () => void = () => {};
+    await startHere('joiner', founder.address, (event) => {
+      events.push(event);
+      onEvent();
+    });
+    const id = events.find((event) => event.event === 'ready')!.peerId;
+    const joined = () =>
+      founder.lines.findIndex((line) => line.event === 'peer' && line.change === 'joined' && line.id === id);
+    await founder.until(
+      () => joined() >= 0 && founder.lines.slice(joined()).filter(({ event }) => event === 'round').length >= 2,
+    );
+
+    expect(doomed.ended).toBe(true);
+    expect(donors.served).toBeGreaterThan(0);
+    expect(donors.fetched).toBeGreaterThan(3);
+    expect(events.some(({ event }) => event === 'synced')).toBe(true);
+    const rounds = founder.lines.slice(joined()).filter((line) => line.event === 'round');
+    expect(rounds.slice(0, 2).some(({ contributors }) => contributors.includes(id))).toBe(true);
+    // and it has come to the founder's roots
+    const last = rounds.at(-1)!;
+    await new Promise<void>((resolve) => {
+      onEvent = () => {
+        if (events.some((event) => event.event === 'round' && event.round >= last.round)) resolve();
+      };
+      onEvent();
+    });
+    const roots = new Map(founder.rounds.map(({ round, root }) => [round, root]));
+    for (const event of events)
+      if (event.event === 'round') expect(event.root).toBe(roots.get(event.round) ?? event.root);
+  },
+  3 * 60_000,
+);
