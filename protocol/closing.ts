@@ -4,6 +4,7 @@ import type { Applied, Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { PeerId } from './identity.ts';
 import { isMember, type Membership } from './membership.ts';
+import { Patience } from './patience.ts';
 import type { Payloads } from './payloads.ts';
 import { quorumOf } from './roster.ts';
 import type { Round } from './round.ts';
@@ -19,9 +20,13 @@ export class Closing {
   readonly #membership: Membership;
   readonly #payloads: Payloads;
   readonly #unfinal: Unfinal;
+  /** with the views of a height: a dead leader costs a whole one, so not much longer than others need */
+  readonly #patience = new Patience({ margin: 2, stretchMax: 8 });
   #height = 0;
   #view = 0;
   #viewSinceMs = 0;
+  /** when this peer came to each view of the height; those that it skipped are missing */
+  readonly #viewStartsMs = new Map<number, number>();
   #readySinceMs: number | undefined;
   #unfinalSaid = false;
 
@@ -39,6 +44,14 @@ export class Closing {
 
   beginRound(): void {
     this.#readySinceMs = undefined;
+  }
+
+  /** A block of this height is decided, perhaps that of an earlier view: the next heights get as much time for it. */
+  onDecided(view: number): void {
+    const startMs = this.#viewStartsMs.get(view);
+    if (this.#readySinceMs === undefined || startMs === undefined) return; // we came late ourselves
+    const tookMs = this.#core.nowMs - Math.max(this.#readySinceMs, startMs);
+    this.#patience.learn({ plannedMs: this.#core.context.genesis.timing.viewMs, tookMs, begun: true });
   }
 
   /** A certified block has been applied: whatever was unfinal before it no longer is. */
@@ -75,18 +88,23 @@ export class Closing {
     return this.#unfinal.progress(round, this.#core.context.genesis.timing.viewMs);
   }
 
-  /** How long this view may take: doubles with every view, so that slow links get a block through in the end. */
+  /**
+   * How long this view may take: what earlier heights needed, and twice as long with every view, so that slow links get a
+   * block through in the end.
+   */
   #viewMs({ view }: Agreement): number {
     const { viewMs, quorumWaitMs } = this.#core.context.genesis.timing;
     const longestMs = quorumWaitMs === null ? VIEW_MS_MAX : Math.max(viewMs, quorumWaitMs / 2);
-    return Math.min(viewMs * 2 ** Math.min(view, DOUBLINGS_MAX), longestMs);
+    return Math.min(this.#patience.waitMs(viewMs) * 2 ** Math.min(view, DOUBLINGS_MAX), longestMs);
   }
 
   #noteView({ height, view }: Agreement): void {
     if (height === this.#height && view === this.#view) return;
+    if (height !== this.#height) this.#viewStartsMs.clear();
     this.#height = height;
     this.#view = view;
     this.#viewSinceMs = this.#core.nowMs;
+    this.#viewStartsMs.set(view, this.#core.nowMs);
   }
 
   /** What there is to decide on now: the round, once complete, or a change of membership that cannot wait for it. */

@@ -18,7 +18,7 @@ import { Payloads } from './payloads.ts';
 import { Post, type Present } from './post.ts';
 import { decodeRecord } from './record.ts';
 import { peersOf, placesIn } from './roster.ts';
-import { Round } from './round.ts';
+import { GATHERING, Round } from './round.ts';
 import { blockHash } from './signing.ts';
 import { roundReport } from './summary.ts';
 import { Sync } from './sync.ts';
@@ -51,7 +51,7 @@ export class Machine {
   readonly #core: Core;
   readonly #membership: Membership;
   readonly #payloads: Payloads;
-  readonly #patience = new Patience();
+  readonly #patience = new Patience(GATHERING);
   readonly #sync: Sync;
   readonly #unfinal: Unfinal;
   readonly #closing: Closing;
@@ -262,6 +262,7 @@ export class Machine {
       if (this.#core.branch.find(decision.block.previous) < 0) {
         return this.#sync.askInTurn(false);
       }
+      this.#closing.onDecided(decision.certificate.view);
       this.#append(decision);
     }
     const { decidedHash, decision } = this.#present.agreement;
@@ -319,7 +320,7 @@ export class Machine {
     const round = applied.state.round;
     if (genesis.rounds !== null && round >= genesis.rounds) return this.#ending.reach('rounds');
     const announced = this.#announced.on(applied.root);
-    this.#patience.learn(this.#present.round?.delivery);
+    this.#patience.learn(this.#present.round?.outcome);
     const [core, payloads, patience] = [this.#core, this.#payloads, this.#patience];
     const next = new Round({ core, payloads, patience }, applied);
     this.#present.round = next;

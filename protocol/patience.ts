@@ -1,40 +1,48 @@
-/** How many times as long as a quorum's updates needed the others' are waited for, though not much longer than planned. */
-const MARGIN = 3;
-/** What was needed once is forgotten by this factor a round, so that one bad round does not slow down many. */
+/** What was needed once is forgotten by this factor a time, so that one bad round does not slow down many. */
 const MEMORY = 0.75;
-/** Where not even a quorum got through, the next round waits twice as long, up to so many times what is planned. */
-const STRETCH_MAX = 32;
 
-/** How the updates of a round came in, as one peer saw it. */
-export interface Delivery {
-  /** how long after the first update the round was to wait at least, by genesis and by how long training took, ms */
+export interface PatienceInit {
+  /** how many times as long as most needed the others are waited for */
+  margin: number;
+  /** the wait is never longer than so many times what is planned */
+  stretchMax: number;
+}
+
+/** How something that peers wait for went, as one peer saw it. */
+export interface Outcome {
+  /** the wait by genesis, ms */
   plannedMs: number;
-  /** how long after the first update a quorum of the members' payloads were here, ms; undefined where they never were */
-  quorumMs: number | undefined;
-  /** enough members have announced updates, though their payloads may not be here yet */
-  announced: boolean;
+  /** how long it took until a quorum had done its part, ms; undefined where it never did */
+  tookMs: number | undefined;
+  /** a quorum had begun: with more time it would have come to an end */
+  begun: boolean;
 }
 
 /**
- * How long a round waits for payloads after the first update, learned from the rounds before: nobody can say beforehand
- * what the links of those who will join carry, and where an upload takes longer than the wait, most of the work comes too
- * late. Only what a quorum needs counts, so that liars, of whom it has at most a minority, cannot stretch rounds by
- * holding back what they announced: at worst the others wait `MARGIN` times as long as they need themselves. It is this
- * peer's own measure, not agreed on: only the leader of a view judges by it, and each gets its turn.
+ * How long to wait, where nobody can say beforehand what the links of those who will join carry: what genesis plans, and
+ * longer where a quorum has been seen to need longer. Of a quorum, since liars are a minority: they cannot stretch the
+ * wait by holding back, and the others wait at worst `margin` times as long as they need themselves. It is a peer's own
+ * measure and not agreed on.
  */
 export class Patience {
+  readonly #init: PatienceInit;
   #needMs = 0;
 
-  /** @param plannedMs as in `Delivery` @returns how long the round waits after the first update, ms */
-  waitMs(plannedMs: number): number {
-    return Math.max(plannedMs, Math.min(MARGIN * this.#needMs, STRETCH_MAX * plannedMs));
+  constructor(init: PatienceInit) {
+    this.#init = init;
   }
 
-  /** @param delivery of a round that is over; undefined where nothing came in */
-  learn(delivery: Delivery | undefined): void {
-    if (!delivery) return;
-    const { plannedMs, quorumMs, announced } = delivery;
-    if (quorumMs !== undefined) this.#needMs = Math.max(quorumMs, MEMORY * this.#needMs);
-    else if (announced) this.#needMs = (2 * this.waitMs(plannedMs)) / MARGIN;
+  /** @param plannedMs as in `Outcome` */
+  waitMs(plannedMs: number): number {
+    const { margin, stretchMax } = this.#init;
+    return Math.max(plannedMs, Math.min(margin * this.#needMs, stretchMax * plannedMs));
+  }
+
+  /** Where not even a quorum got through, the next wait is twice as long. @param outcome undefined: nothing to learn */
+  learn(outcome: Outcome | undefined): void {
+    if (!outcome) return;
+    const { plannedMs, tookMs, begun } = outcome;
+    if (tookMs !== undefined) this.#needMs = Math.max(tookMs, MEMORY * this.#needMs);
+    else if (begun) this.#needMs = (2 * this.waitMs(plannedMs)) / this.#init.margin;
   }
 }

@@ -4,7 +4,7 @@ import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { MessageOf } from './messages.ts';
-import type { Delivery, Patience } from './patience.ts';
+import type { Outcome, Patience, PatienceInit } from './patience.ts';
 import { type PayloadState, type Payloads, type PayloadTable, stateAfter } from './payloads.ts';
 import { placesIn, quorumOf } from './roster.ts';
 import { updateBytes } from './signing.ts';
@@ -12,6 +12,12 @@ import type { Update } from './wire.ts';
 
 /** How much longer than the first peer the others may take, as a share of its time, before the round closes. */
 const LATE_SHARE = 0.5;
+
+/**
+ * The wait for payloads: rounds close as soon as all who can be reached have delivered, so a wide margin costs time only
+ * where somebody does not. The leader of a view judges by it alone, and each gets its turn.
+ */
+export const GATHERING: PatienceInit = { margin: 3, stretchMax: 32 };
 
 /**
  * One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. Every
@@ -169,13 +175,13 @@ export class Round implements PayloadTable {
     return this.#firstDoneMs + this.#patience.waitMs(this.#plannedMs(this.#firstDoneMs));
   }
 
-  /** How long this round took to gather what there is; undefined where nobody was done. */
-  get delivery(): Delivery | undefined {
+  /** How long it took from the first update until a quorum's payloads were here; undefined where nobody was done. */
+  get outcome(): Outcome | undefined {
     if (this.#firstDoneMs === undefined) return undefined;
     return {
       plannedMs: this.#plannedMs(this.#firstDoneMs),
-      quorumMs: this.#quorumMs === undefined ? undefined : this.#quorumMs - this.#firstDoneMs,
-      announced: this.#announced >= this.#quorum,
+      tookMs: this.#quorumMs === undefined ? undefined : this.#quorumMs - this.#firstDoneMs,
+      begun: this.#announced >= this.#quorum,
     };
   }
 

@@ -9,12 +9,12 @@ import { LIMITS } from '../../protocol/limits.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import { Patience } from '../../protocol/patience.ts';
 import { Payloads } from '../../protocol/payloads.ts';
-import { Round } from '../../protocol/round.ts';
+import { GATHERING, Round } from '../../protocol/round.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 /** A round of so many places; `lastRound` says when the peer at a place last contributed. */
-function roundOf(count: number, lastRound: (place: number) => number = () => 0, patience = new Patience()) {
+function roundOf(count: number, lastRound: (place: number) => number = () => 0, patience = new Patience(GATHERING)) {
   const signer = testSigner('peer 0');
   const places = [
     signer.self,
@@ -116,21 +116,21 @@ test('where a block has no room for all, those come first who have waited longes
 });
 
 test('measures how long a quorum took, counting from the first, and waits as long as that has taught', () => {
-  const patience = new Patience();
+  const patience = new Patience(GATHERING);
   const { core, round, deliver } = roundOf(4, () => 0, patience);
   const { graceMs } = core.context.genesis.timing;
-  expect(round.delivery).toBeUndefined();
+  expect(round.outcome).toBeUndefined();
   core.nowMs = 8000; // 8 s of training: half of it is added to the grace
   deliver(0, 1);
   expect(round.deadlineMs()).toBe(8000 + graceMs + 4000);
   core.nowMs = 10_000;
   deliver(1, 2);
-  expect(round.delivery).toEqual({ plannedMs: graceMs + 4000, quorumMs: undefined, announced: false });
+  expect(round.outcome).toEqual({ plannedMs: graceMs + 4000, tookMs: undefined, begun: false });
   core.nowMs = 12_000;
   deliver(2, 3);
   core.nowMs = 90_000;
   deliver(3, 4);
-  expect(round.delivery).toEqual({ plannedMs: graceMs + 4000, quorumMs: 4000, announced: true });
-  patience.learn(round.delivery);
+  expect(round.outcome).toEqual({ plannedMs: graceMs + 4000, tookMs: 4000, begun: true });
+  patience.learn(round.outcome);
   expect(round.deadlineMs()).toBe(8000 + 3 * 4000);
 });

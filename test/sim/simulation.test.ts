@@ -179,3 +179,25 @@ test('a swarm with a committee joins within seconds, and all contribute to round
   expect(result.rows[0]!.virtualMs).toBeLessThan(20_000);
   expect(result.warnings).toEqual({});
 });
+
+test('where an upload takes longer than genesis plans, rounds soon wait as long as a quorum needs, and no work is left out', async () => {
+  // 58 kB to three others at 0.2 Mbit/s: 7 s, where half a second of training and two of grace are planned
+  const model = { layers: 1, heads: 1, width: 32, context: 4, vocabulary: 64 };
+  const scenario = { bandwidth: '50mbit/0.2mbit' };
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 8, scenario, model });
+  const { rows } = await simulation.run();
+  const contributors = rows.map(({ contributors }) => contributors);
+  expect(contributors[0]).toBe(1);
+  expect(contributors.slice(2)).toEqual([4, 4, 4, 4, 4, 4]);
+  const tokensOfAll = 4 * 5 * model.context;
+  expect(rows.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(8 * tokensOfAll);
+});
+
+test('where a decision takes longer than a view, later heights get views that are long enough', async () => {
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 99, scenario: { latency: '1200ms' } });
+  const enough = new AbortController();
+  await simulation.run({ signal: enough.signal, onRound: ({ round }) => round === 8 && enough.abort() });
+  const views = simulation.peers[0]!.machine!.history(0, 0).entries.map(({ certificate }) => certificate.view);
+  expect(views.some((view) => view > 0)).toBe(true);
+  expect(views.slice(-6)).toEqual([0, 0, 0, 0, 0, 0]);
+});

@@ -1,3 +1,4 @@
+import type { Genesis } from '../../protocol/genesis.ts';
 import { constant, type Distribution } from '../../sim/distribution.ts';
 import { Identities } from '../../sim/identity.ts';
 import { idealScenario, makeScenario, type Scenario, type ScenarioText } from '../../sim/scenario.ts';
@@ -13,15 +14,17 @@ export interface SyntheticWorld extends Partial<Omit<SyntheticChoices, 'founder'
   /** instead of a scenario: links that cost nothing */
   idealStep?: Distribution;
   quadratic?: Quadratic;
+  /** @default the smallest */
+  model?: Genesis['model'];
 }
 
 export const NO_END_MS = 86_400_000;
 
 export function syntheticWorld(options: SyntheticWorld) {
-  const { peers, rounds, seed = 7, scenario = {}, idealStep, quadratic, ...choices } = options;
+  const { peers, rounds, seed = 7, scenario = {}, idealStep, quadratic, model, ...choices } = options;
   const signers = new Identities().swarm(seed, peers);
   const world: Scenario = idealStep ? idealScenario(idealStep) : makeScenario(scenario, peers);
-  const genesis = syntheticGenesis({
+  const smallest = syntheticGenesis({
     founder: signers[0]!.self,
     seed,
     innerSteps: 5,
@@ -32,6 +35,7 @@ export function syntheticWorld(options: SyntheticWorld) {
     timing: { graceMs: 2000, viewMs: 2000, quorumWaitMs: 10_000 },
     ...choices,
   });
+  const genesis = model ? { ...smallest, model } : smallest;
   const host = new SyntheticHost(genesis, peers, quadratic);
   const simulation = new Simulation({ genesis, signers, scenario: world, seed, host, evaluateEvery: 1 });
   return { simulation, host, genesis, signers };
