@@ -87,9 +87,9 @@ export class Peer {
   }
 
   /** Begins where the disk left off. */
-  start(restart: Restart | null): void {
+  start(restart: Restart | null, trustRoot?: Hash): void {
     this.#started = true;
-    this.#give({ type: 'start', restart });
+    this.#give({ type: 'start', restart, trustRoot });
     for (const peer of this.#c.network.peers()) this.#give({ type: 'peer', peer, up: true });
   }
 

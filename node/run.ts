@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { CodedError } from '../protocol/errors.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
+import type { Hash } from '../protocol/hash.ts';
 import type { Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
@@ -53,6 +54,8 @@ export interface StartOptions {
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
+  /** of an agreed state, known from elsewhere: no history without it is followed */
+  trustRoot?: Hash;
   /** write down what the protocol's machine is given, for `outerloop replay` @default true */
   journal?: boolean;
 }
@@ -229,7 +232,7 @@ async function startPeer(
     }
     peer = new Peer({ signer: identity, network, worker, store, chain, record, journal, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
-    await begin({ peer, opened, chain, record, store, genesis, identity });
+    await begin({ peer, opened, chain, record, store, genesis, identity, trustRoot: options.trustRoot });
     return running(peer, worker, close);
   } catch (error) {
     await close();
@@ -288,7 +291,8 @@ function tellReady(ready: {
 }
 
 /** Hands the machine what the disk kept, after clearing the disk of what nothing refers to any more. */
-export async function begin({ peer, opened, chain, record, store, genesis, identity }: Kept): Promise<void> {
+export async function begin(kept: Kept): Promise<void> {
+  const { peer, opened, chain, record, store, genesis, identity, trustRoot } = kept;
   const { states } = opened;
   const { entries } = chain;
   const saved = record.load() ?? null;
@@ -299,13 +303,13 @@ export async function begin({ peer, opened, chain, record, store, genesis, ident
   updates.push(...headers.map(({ update }) => update));
   const blobs = [genesis.data.blob, ...opened.open, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
   if (genesis.tokenizer.kind === 'char') blobs.push(genesis.tokenizer.blob);
-  const kept = new Set<string>(states.map(({ state }) => state.snapshot));
-  for (const blob of blobs) for (const part of (await blobParts(store, blob)) ?? []) kept.add(part);
-  store.retain(kept);
+  const retained = new Set<string>(states.map(({ state }) => state.snapshot));
+  for (const blob of blobs) for (const part of (await blobParts(store, blob)) ?? []) retained.add(part);
+  store.retain(retained);
   for (const { file } of states) store.register(file.path, file.ranges);
   const known = states.length > 0 || entries.length > 0 || saved !== null;
   const onDisk = states.map(({ block, state }) => ({ block, state }));
-  peer.start(known ? { entries, record: saved, states: onDisk } : null);
+  peer.start(known ? { entries, record: saved, states: onDisk } : null, trustRoot);
 }
 
 interface Kept {
@@ -316,6 +320,7 @@ interface Kept {
   store: BlobStore;
   genesis: Genesis;
   identity: Signer;
+  trustRoot?: Hash | undefined;
 }
 
 /** A joiner needs one of its addresses to answer; a peer that was here before may find the others elsewhere, or later. */

@@ -30,6 +30,8 @@ export class Core {
   applied: Applied | undefined;
   /** states that can still be restored or served, newest last, by the hash of the block that led to them */
   readonly states = new Map<Hash, AgreedState>();
+  /** what the user knows of the run: no branch without this root is followed. Undefined where it was found */
+  pinned: Hash | undefined;
   nowMs = 0;
   #unsaved: StateOnDisk | undefined;
   /** what the next height may yet be decided with */
@@ -159,6 +161,17 @@ export class Core {
       else add(branch.find(previous));
     }
     return needed;
+  }
+
+  /** @param root that the user knows; the branch so far may have it already */
+  pin(root: Hash | undefined): void {
+    this.pinned = root;
+    if (this.trusts(this.branch)) this.pinned = undefined;
+  }
+
+  /** Looks for the pinned root in a branch. @returns whether the branch may be followed */
+  trusts({ entries }: Branch): boolean {
+    return this.pinned === undefined || entries.some(({ block }) => block.base === this.pinned);
   }
 
   /** The whole branch is in the state: nothing is left to apply. */

@@ -6,8 +6,10 @@ import type { PeerRecord } from './record.ts';
 import type { AgreedState, Entry, Update } from './wire.ts';
 
 /** What happens to a peer. Every event carries the driver's clock: milliseconds that never run backwards. */
-export type Event = { nowMs: number } & (
-  | { type: 'start'; restart: Restart | null }
+export type Event = {
+  nowMs: number;
+} /** `trustRoot`: follow no history without this root of an agreed state in it */ & (
+  | { type: 'start'; restart: Restart | null; trustRoot?: Hash | undefined }
   /**
    * Messages that `decodeMessage` passed, in the order in which they came, and the peer that handed each to us: as many
    * as are there, such as all that one turn of an event loop read from its sockets. The lists are not kept.

@@ -116,7 +116,7 @@ export class Machine {
   #handle(event: Event): void {
     switch (event.type) {
       case 'start':
-        return this.#onStart(event.restart);
+        return this.#onStart(event.restart, event.trustRoot);
       case 'messages':
         for (let i = 0; i < event.messages.length; i++) this.#post.deliver(event.from[i]!, event.messages[i]!);
         return;
@@ -145,7 +145,7 @@ export class Machine {
     }
   }
 
-  #onStart(restart: Restart | null): void {
+  #onStart(restart: Restart | null, trustRoot: Hash | undefined): void {
     const { context, self } = this.#core;
     if (restart) {
       this.#core.branch = branchFromLog(context, restart.entries);
@@ -153,6 +153,7 @@ export class Machine {
       this.#present.agreement = this.#newAgreement();
       if (restart.record) this.#restoreRecord(restart.record);
     }
+    this.#core.pin(trustRoot);
     if (!this.#core.applied && context.genesis.founder === self && this.#core.branch.entries.length === 0) {
       this.#sync.initialize();
     }
@@ -194,9 +195,9 @@ export class Machine {
   }
 
   #append(entry: Entry): void {
-    const { branch } = this.#core;
+    const { branch, pinned } = this.#core;
     const position = branch.find(entry.block.previous);
-    if (position < 0) return;
+    if (position < 0 || pinned !== undefined) return;
     this.#core.emit({ type: 'append', entry });
     branch.truncate(position);
     branch.append(entry);
@@ -257,6 +258,7 @@ export class Machine {
 
   /** A decided block becomes part of the branch, even over unfinal ones that we went on with. */
   #commit(): void {
+    if (this.#core.pinned !== undefined) return; // a decision says nothing of what it stands on
     while (this.#present.agreement.decision && !this.#applying && !this.#sync.restoring) {
       const { decision } = this.#present.agreement;
       if (this.#core.branch.find(decision.block.previous) < 0) {

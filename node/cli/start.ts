@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
+import { CodedError } from '../../protocol/errors.ts';
 import type { PeerEvent } from '../peer-events.ts';
 import type { RunningPeer, StartOptions } from '../run.ts';
 import {
@@ -13,6 +14,7 @@ import {
   machineOf,
   type RunFlags,
   repeated,
+  rootHash,
 } from './options.ts';
 import { Screen } from './screen.ts';
 import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
@@ -24,6 +26,7 @@ interface StartFlags extends RunFlags, MachineFlags {
   listen?: string[];
   announce?: string[];
   dialFrom?: string;
+  trustRoot?: string;
   /** false with --no-journal */
   journal?: boolean;
   json?: boolean;
@@ -39,6 +42,8 @@ Examples:
   $ outerloop start
   $ outerloop start --data ./my-texts --model nano --rounds 40
   $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW...
+  $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW... --trust-root 5f0c...   (64 digits, of a round that
+                                                                         somebody you trust has seen)
   $ outerloop start --dir ./my-run                                       (goes on with the run in that folder)
 `;
 
@@ -50,6 +55,7 @@ export function addStart(program: Command, finish: (code: number) => void): void
     .option('--listen <multiaddr>', 'address to listen on; can be given several times', repeated)
     .option('--announce <multiaddr>', 'told to others instead of what it listens on: a forwarded port', repeated)
     .option('--dial-from <ip>', 'address of this machine to make connections from', ipAddress);
+  command.option('--trust-root <hash>', 'follow no history without this root, known from elsewhere', rootHash);
   addTrainingOptions(command);
   addRunOptions(command);
   addMachineOptions(command);
@@ -61,7 +67,10 @@ export function addStart(program: Command, finish: (code: number) => void): void
 
 /** @throws CodedError `E_MULTIADDR` */
 export async function startOptions(flags: StartFlags): Promise<StartOptions> {
-  const { bootstrap = [], dir, listen, announce, dialFrom, journal } = flags;
+  const { bootstrap = [], dir, listen, announce, dialFrom, trustRoot, journal } = flags;
+  if (trustRoot !== undefined && bootstrap.length === 0) {
+    throw new CodedError('E_OPTION', '--trust-root is for joining a run: give --bootstrap with it');
+  }
   if (bootstrap.length > 0 || listen || announce) {
     // loaded only when there is something to check: libp2p's modules take a while
     const { parseAddress, parseListenAddress } = await import('../net/addresses.ts');
@@ -77,6 +86,7 @@ export async function startOptions(flags: StartFlags): Promise<StartOptions> {
     ...(listen === undefined ? {} : { listen }),
     ...(announce === undefined ? {} : { announce }),
     ...(dialFrom === undefined ? {} : { dialFrom }),
+    ...(trustRoot === undefined ? {} : { trustRoot }),
   };
 }
 

@@ -47,6 +47,35 @@ test('a fourth joins while rounds go on and contributes with the same roots', ()
   expectNoDivergence(cluster);
 });
 
+test('a joiner that knows a root follows the history that has it, and no other', () => {
+  const cluster = new Cluster(3, 5, { waitFor: 3 });
+  for (const peer of cluster.peers.slice(0, 3)) peer.start();
+  const [founder, , , sure, misled] = cluster.peers;
+  expect(cluster.runUntil(() => founder!.lastRound >= 3, 60_000)).toBe(true);
+  sure!.start(founder!.rounds[1]!.root);
+  misled!.start(hashOf(new Uint8Array([1])));
+  expect(cluster.runUntil(() => founder!.rounds.at(-1)!.contributors.includes(sure!.id), 60_000)).toBe(true);
+  expect(cluster.runUntil(() => sure!.rounds.length >= 3, 60_000)).toBe(true);
+  const warnings = misled!.reports.filter((report) => report.kind === 'warning');
+  expect(misled!.reports.map(({ kind }) => kind)).toEqual(warnings.map(() => 'warning'));
+  expect(new Set(warnings.map(({ code }) => code))).toEqual(new Set(['W_UNTRUSTED']));
+  expect(warnings.length).toBeLessThanOrEqual(4); // once for each who tells
+  expect(misled!.machine!.history(0, 0).entries).toEqual([]);
+  expectNoDivergence(cluster);
+});
+
+test('a peer that knows a root and has it on disk goes on as ever', () => {
+  const cluster = new Cluster(4, 3, { waitFor: 3 });
+  for (const peer of cluster.peers) peer.start();
+  const [founder, , other] = cluster.peers;
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 3), 60_000)).toBe(true);
+  other!.kill();
+  other!.start(founder!.rounds[0]!.root);
+  const { lastRound } = founder!;
+  expect(cluster.runUntil(() => other!.lastRound >= lastRound + 2, 60_000)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
 test('a round tells a peer which update of its own is in it, or is not', () => {
   const cluster = started(new Cluster(21, 4, { waitFor: 4 }));
   const [fast, , , slow] = cluster.peers;

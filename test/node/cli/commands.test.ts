@@ -56,6 +56,12 @@ describe('a bad command line', () => {
     [['--model', 'huge'], 1, '--model takes micro, nano, baby or gpt2, not "huge" [E_OPTION]'],
     [['--codec', 'zip'], 1, '--codec takes fp32, fp16, int8, sparseloco or topk, not "zip" [E_OPTION]'],
     [['train', '--batch', 'many'], 1, '--batch takes a whole number from 1 to 1000000, not "many" [E_OPTION]'],
+    [
+      ['--trust-root', 'abc'],
+      1,
+      '--trust-root takes a root of 64 hexadecimal digits, as start --json prints it for every round, not "abc" [E_OPTION]',
+    ],
+    [['--trust-root', 'ab'.repeat(32)], 1, '--trust-root is for joining a run: give --bootstrap with it [E_OPTION]'],
     [['--dial-from', 'here'], 1, '--dial-from takes an IP address of this machine, not "here" [E_OPTION]'],
     [['--bootstrap', 'here'], 1, /^"here" is not an address .*\[E_MULTIADDR\]$/],
     [['train', '--data', missing], 1, /^no file, folder or built-in text is called .*\[E_DATA_NOT_FOUND\]$/],
