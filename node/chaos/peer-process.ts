@@ -23,11 +23,16 @@ export class PeerProcess {
   readonly #child: ChildProcess;
   readonly #watchers = new Set<(line: Line | undefined) => void>();
 
-  constructor(dir: string, options: readonly string[]) {
+  /** @param command that begins it somewhere else, such as in another network: what comes before its own command line */
+  constructor(dir: string, options: readonly string[], command: readonly string[] = []) {
     this.dir = dir;
-    const argv = [program, 'start', '--json', '--dir', dir, ...options];
+    const [file = process.execPath, ...argv] = [
+      ...command,
+      process.execPath,
+      ...[program, 'start', '--json', '--dir', dir, ...options],
+    ];
     // a group of its own: Ctrl+C in the terminal is for who started it to deal with
-    this.#child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    this.#child = spawn(file, argv, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
     const { stdout, stderr } = this.#child;
     if (stdout) createInterface({ input: stdout }).on('line', (line) => this.#take(JSON.parse(line)));
     stderr?.on('data', (chunk) => {

@@ -1,9 +1,7 @@
-import { once } from 'node:events';
-import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { CodedError } from '../../protocol/errors.ts';
-import { type LinkShape, Links, loopbackOf } from './links.ts';
+import type { Links, Place } from './links.ts';
 import { Observed } from './observed.ts';
 import { PeerProcess } from './peer-process.ts';
 
@@ -15,7 +13,7 @@ export interface SwarmInit {
   runOptions: readonly string[];
   machineOptions: readonly string[];
   /** null: peers reach each other without links that can be cut */
-  links: LinkShape | null;
+  links: (() => Links) | null;
 }
 
 /** How long a peer may take to begin, on a machine that is busy with many of them. */
@@ -23,10 +21,11 @@ const START_MS = 120_000;
 /** How long one that was asked to leave may take. */
 const LEAVE_MS = 10_000;
 
+const ANYWHERE: Place = { options: ['--listen', '/ip4/127.0.0.1/tcp/0'], command: [] };
+
 interface Seat {
   dir: string;
-  /** of every start */
-  options: string[];
+  place: Place;
   process: PeerProcess;
 }
 
@@ -46,7 +45,7 @@ export class Swarm {
   constructor(init: SwarmInit, signal: AbortSignal) {
     this.#init = init;
     this.#signal = signal;
-    this.links = init.links && new Links(init.links);
+    this.links = init.links?.() ?? null;
     signal.addEventListener('abort', () => void this.stop(), { once: true });
   }
 
@@ -90,7 +89,7 @@ export class Swarm {
   /** In its folder, without an address: it remembers where the others were. @throws CodedError `E_PEER_ENDED` */
   async restart(peer: number): Promise<void> {
     const seat = this.#at(peer);
-    seat.process = this.#spawn(peer, seat.dir, seat.options);
+    seat.process = this.#spawn(peer, seat.dir, seat.place);
     await seat.process.ready();
   }
 
@@ -129,23 +128,15 @@ export class Swarm {
 
   async #seat(peer: number, first: readonly string[]): Promise<PeerProcess> {
     const dir = join(this.#init.dir, `peer-${peer}`);
-    const options = [...(await this.#netOptions(peer)), ...this.#init.machineOptions];
-    const process = this.#spawn(peer, dir, [...options, ...first]);
-    this.#seats[peer] = { dir, options, process };
+    const place = (await this.links?.place(peer)) ?? ANYWHERE;
+    const process = this.#spawn(peer, dir, place, first);
+    this.#seats[peer] = { dir, place, process };
     return process;
   }
 
-  async #netOptions(peer: number): Promise<string[]> {
-    if (!this.links) return ['--listen', `/ip4/127.0.0.1/tcp/0`];
-    const host = loopbackOf(peer);
-    const port = await freePort(host);
-    const front = await this.links.front(peer, port);
-    return ['--listen', `/ip4/${host}/tcp/${port}`, '--announce', `/ip4/${host}/tcp/${front}`, '--dial-from', host];
-  }
-
-  #spawn(peer: number, dir: string, options: readonly string[]): PeerProcess {
+  #spawn(peer: number, dir: string, { options, command }: Place, first: readonly string[] = []): PeerProcess {
     this.#signal.throwIfAborted();
-    const process = new PeerProcess(dir, options);
+    const process = new PeerProcess(dir, [...options, ...this.#init.machineOptions, ...first], command);
     process.watch((line) => {
       if (line) this.observed.take(peer, line);
       else if (!this.#dismissed.has(process))
@@ -160,13 +151,4 @@ export class Swarm {
     if (!seat) throw new RangeError(`no peer ${peer}`);
     return seat;
   }
-}
-
-async function freePort(host: string): Promise<number> {
-  const server = createServer();
-  await once(server.listen(0, host), 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -14,6 +14,8 @@ import {
 } from '../chaos/campaign.ts';
 import { FAULTS, type FaultKind } from '../chaos/faults.ts';
 import type { LinkShape } from '../chaos/links.ts';
+import { againInNamespaces, inNamespaces, NamespaceLinks } from '../chaos/namespace-links.ts';
+import { ProxyLinks } from '../chaos/proxy-links.ts';
 import { DEFAULT_SEED } from '../defaults.ts';
 import { formatCount, formatDuration, printable, shellWord, shortPeer } from './format.ts';
 import {
@@ -38,6 +40,7 @@ interface ChaosFlags extends Omit<RunFlags, 'waitFor' | 'rounds'>, MachineFlags 
   kinds?: FaultKind[];
   latency?: string;
   bandwidth?: string;
+  namespaces?: boolean;
   /** false with --no-baseline */
   baseline: boolean;
   baselineTokens?: number;
@@ -61,6 +64,7 @@ Examples:
   $ outerloop chaos --peers 8 --minutes 10 --every 30s
   $ outerloop chaos --peers 4 --minutes 1 --every 10s --model micro
   $ outerloop chaos --peers 4 --faults 3 --kinds kill --no-baseline --model micro
+  $ outerloop chaos --peers 4 --minutes 2 --every 20s --kinds cut --namespaces
 
 The exit status is 1 where peers ended a round with different roots, a killed peer's update was in neither of the two
 rounds after it was ready (nor there within two seconds), or a peer did not come back. The folders are kept then, for outerloop replay.
@@ -76,6 +80,7 @@ export function addChaos(program: Command, finish: (code: number) => void): void
     .option('--kinds <list>', `of faults, with commas (default: ${FAULTS.join(',')})`, faultKinds)
     .option('--latency <time>', 'of links, one-way, like 40ms (default: none)')
     .option('--bandwidth <down/up>', 'of a connection in each direction, the slower of the two, like 50mbit')
+    .option('--namespaces', 'a network namespace for each peer (Linux): a cut makes packets vanish instead')
     .option(
       '--baseline-tokens <n>',
       'trained without faults, if known from before',
@@ -98,6 +103,10 @@ function faultKinds(text: string): FaultKind[] {
 async function chaos(flags: ChaosFlags): Promise<number> {
   if (process.platform === 'win32') {
     throw new CodedError('E_PLATFORM', 'chaos needs the signals of a POSIX system: run it in WSL or on Linux or macOS');
+  }
+  if (flags.namespaces && !inNamespaces()) {
+    campaignOf(flags); // what is wrong with the options is said before
+    return againInNamespaces();
   }
   const view = flags.json ? jsonView() : screenView(new Terminal(process.stdout, process.env));
   const asked = campaignOf(flags);
@@ -142,10 +151,10 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
   const linked = process.platform === 'linux';
   const kinds = flags.kinds ?? FAULTS.filter((kind) => linked || kind !== 'cut');
   const shape = shapeOf(flags);
-  if (!linked && (kinds.includes('cut') || Object.keys(shape).length > 0)) {
+  if (!linked && (kinds.includes('cut') || Object.keys(shape).length > 0 || flags.namespaces)) {
     throw new CodedError(
       'E_OPTION',
-      'links can be cut and shaped on Linux alone: leave out cut, --latency, --bandwidth',
+      'links can be cut and shaped on Linux alone: leave out cut, --latency, --bandwidth, --namespaces',
     );
   }
   const everyMs = parseDuration('--every', flags.every);
@@ -158,7 +167,7 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
     kinds,
     everyMs,
     durationMs,
-    links: linked ? shape : null,
+    links: linked ? () => (flags.namespaces ? new NamespaceLinks(shape) : new ProxyLinks(shape)) : null,
     runOptions: optionsOf(flags, RUN_OPTIONS),
     machineOptions: optionsOf(flags, MACHINE_OPTIONS),
     ...(faults === undefined ? {} : { faultsMax: faults }),

@@ -1,8 +1,13 @@
+import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
 import { type FaultReport, runCampaign } from '../../node/chaos/campaign.ts';
 import type { FaultKind } from '../../node/chaos/faults.ts';
+import { namespacesMissing } from '../../node/chaos/namespace-links.ts';
+import { ProxyLinks } from '../../node/chaos/proxy-links.ts';
 import { noFacts } from '../../node/journal/facts.ts';
 import { journalFiles } from '../../node/journal/journal.ts';
 import { replay } from '../../node/journal/replay.ts';
@@ -26,7 +31,7 @@ function campaign(dir: string, peers: number, kinds: readonly FaultKind[], onFau
       durationMs: Number.POSITIVE_INFINITY,
       faultsMax: 3,
       baselineTokens: null,
-      links: linux ? {} : null,
+      links: linux ? () => new ProxyLinks() : null,
       runOptions: ['--model', 'micro', '--inner-steps', '20'],
       machineOptions: [],
     },
@@ -71,6 +76,34 @@ test.each<[number, FaultKind[]]>([
     for (const address of known.flatMap((each) => each.peers)) {
       expect(listening).not.toContain(address.replace(/\/p2p\/.*$/, ''));
     }
+  },
+  5 * MINUTES,
+);
+
+const missing = linux ? namespacesMissing() : 'not Linux';
+
+test.skipIf(missing !== undefined)(
+  `peers in network namespaces of their own get over a link whose packets vanish${missing ? ` (SKIPPED: ${missing})` : ''}`,
+  async () => {
+    const program = fileURLToPath(new URL('../../start.js', import.meta.url));
+    const options = [
+      '--namespaces',
+      '--peers',
+      '4',
+      '--kinds',
+      'cut',
+      '--every',
+      '4s',
+      '--faults',
+      '2',
+      '--no-baseline',
+    ];
+    const argv = [program, 'chaos', '--json', '--model', 'micro', '--dir', temporaryFolder(), ...options];
+    const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+    const lines: { event: string }[] = [];
+    for await (const line of createInterface({ input: child.stdout })) lines.push(JSON.parse(line));
+    expect(lines.map(({ event }) => event)).toEqual(['fault', 'fault', 'chaos']);
+    expect(lines.at(-1)).toMatchObject({ passed: true, failures: [], diverged: [] });
   },
   5 * MINUTES,
 );

@@ -1,31 +1,40 @@
 import { once } from 'node:events';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { expect, onTestFinished, test } from 'vitest';
-import { type LinkShape, Links, loopbackOf } from '../../../node/chaos/links.ts';
+import type { LinkShape } from '../../../node/chaos/links.ts';
+import { loopbackOf, ProxyLinks } from '../../../node/chaos/proxy-links.ts';
 
 /** All of 127/8 is this machine's on Linux alone, as `chaos` says too. */
 const linux = process.platform === 'linux';
 
-/** Two peers behind links: 0 and 1 listen and echo. */
+/** The address and port behind an option of `start`. */
+function addressOf(options: readonly string[], option: string): { host: string; port: number } {
+  const [, host = '', port] = /^\/ip4\/(.*)\/tcp\/(\d+)$/.exec(options[options.indexOf(option) + 1] ?? '') ?? [];
+  return { host, port: Number(port) };
+}
+
+/** Three peers behind links, each with a server that echoes. */
 async function world(shape: LinkShape = {}) {
-  const links = new Links(shape);
+  const links = new ProxyLinks(shape);
+  const places = await Promise.all([0, 1, 2].map((peer) => links.place(peer)));
   const servers = await Promise.all(
-    [0, 1].map(async (peer) => {
+    places.map(async ({ options }) => {
       const server = createServer({ allowHalfOpen: true }, (socket) => {
         socket.on('error', () => socket.destroy());
         socket.pipe(socket);
       });
-      await once(server.listen(0, loopbackOf(peer)), 'listening');
+      const { host, port } = addressOf(options, '--listen');
+      await once(server.listen(port, host), 'listening');
       return server;
     }),
   );
-  const ports = await Promise.all(servers.map((server, i) => links.front(i, (server.address() as AddressInfo).port)));
   onTestFinished(() => {
     links.close();
     for (const server of servers) server.close();
   });
   const dial = (from: number, to: number): Socket => {
-    const socket = connect({ host: loopbackOf(to), port: ports[to]!, localAddress: loopbackOf(from) });
+    const localAddress = addressOf(places[from]!.options, '--listen').host;
+    const socket = connect({ ...addressOf(places[to]!.options, '--announce'), localAddress });
     socket.on('error', () => socket.destroy());
     return socket;
   };
