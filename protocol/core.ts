@@ -130,37 +130,40 @@ export class Core {
     }
   }
 
-  /** For states that this peer, or others, may have to come back to, and for blocks that may yet be decided. */
+  /**
+   * For states that this peer, or others, may have to come back to: the newest that is final; those that blocks which may
+   * yet be decided build on, for of such a block's voters more than f are correct and were at that state when they voted;
+   * and the newest two on the part of the branch that others can follow, for a state counts only where a block after it
+   * names its root. Rounds that were given up since may be newer than all of these. And for the payloads of what comes
+   * after them, as far as it may be applied.
+   */
   keepNeeded(): Keep {
-    this.#kept = this.#needed();
-    const snapshots = [...this.#kept].map((tip) => this.states.get(tip)!.snapshot);
+    const { branch } = this;
+    const open = this.open();
+    const credible = branch.credibleLength();
+    const followable = this.#newestStates(credible, 2);
+    const final = branch.entries.findLastIndex((entry) => entry.block.members === null) + 1;
+    const needed = [...followable, ...this.#newestStates(final, 1)].map((position) => branch.heads[position]!.tip);
+    for (const { previous } of open.candidates()) {
+      if (this.states.has(previous)) needed.push(previous);
+      else
+        for (const position of this.#newestStates(branch.find(previous), 1)) needed.push(branch.heads[position]!.tip);
+    }
+    this.#kept = new Set(needed);
+    const after = branch.entries.slice(followable.at(-1) ?? credible, credible).map(({ block }) => block);
     return {
-      snapshots,
-      payloads: this.open()
-        .supported()
-        .flatMap(({ updates }) => updates),
+      snapshots: [...this.#kept].map((tip) => this.states.get(tip)!.snapshot),
+      payloads: [...after, ...open.supported()].flatMap(({ updates }) => updates),
     };
   }
 
-  /**
-   * The newest state that is final, and those that blocks which may yet be decided build on: of such a block's voters,
-   * more than f are correct and were at that state when they voted. By tip, among `states`.
-   */
-  #needed(): Set<Hash> {
-    const { branch } = this;
-    const needed = new Set<Hash>();
-    const add = (below: number): void => {
-      for (let position = below; position >= 0; position--) {
-        const { tip } = branch.heads[position]!;
-        if (this.states.has(tip)) return void needed.add(tip);
-      }
-    };
-    add(branch.entries.findLastIndex((entry) => entry.block.members === null) + 1);
-    for (const { previous } of this.open().candidates()) {
-      if (this.states.has(previous)) needed.add(previous);
-      else add(branch.find(previous));
+  /** Positions of the newest states on the branch, up to a position, the newest first. */
+  #newestStates(upTo: number, count: number): number[] {
+    const found: number[] = [];
+    for (let position = upTo; position >= 0 && found.length < count; position--) {
+      if (this.states.has(this.branch.heads[position]!.tip)) found.push(position);
     }
-    return needed;
+    return found;
   }
 
   /** @param root that the user knows; the branch so far may have it already */

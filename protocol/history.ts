@@ -1,4 +1,4 @@
-import { type ChainContext, checkEntry, firstHead, type Head, headAfter } from './chain.ts';
+import { type ChainContext, checkEntry, firstHead, type Head, headAfter, isCredible } from './chain.ts';
 import { assert } from './errors.ts';
 import type { Hash } from './hash.ts';
 import { LIMITS } from './limits.ts';
@@ -47,6 +47,13 @@ export class Branch {
     fork.entries.push(...this.entries.slice(0, position));
     fork.heads.push(...this.heads.slice(1, position + 1));
     return fork;
+  }
+
+  /** How much of it others can be expected to follow, once they see a quorum (`isCredible`). */
+  credibleLength(): number {
+    let { length } = this.entries;
+    while (length > 0 && !isCredible(this.heads[length]!, this.entries[length - 1]!.block.members, true)) length--;
+    return length;
   }
 
   /** Checks and appends what a peer or a disk gave us. @throws CodedError `E_HISTORY` */

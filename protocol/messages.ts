@@ -169,8 +169,8 @@ const historyRequestSchema = z.strictObject({
   /** entries after that height's certified block that the asker already has */
   skip: wireCount(2 ** 40),
 });
-/** States that a peer keeps beside the newest: the last final one, and what two open blocks build on. */
-const STATES_NEEDED_MAX = 3;
+/** States that a peer keeps beside the newest: the last final one, two that open blocks build on, two to go back to. */
+const STATES_NEEDED_MAX = 5;
 const historySchema = z.strictObject({
   run: wireHash,
   entries: z.array(wireEntry).max(LIMITS.historyEntriesMax),

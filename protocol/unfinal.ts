@@ -81,11 +81,8 @@ export class Unfinal {
    * on with (`isCredible`) are given up: else each part of the swarm would wait for the others on a branch of its own.
    */
   credibleLength(): number {
-    const { entries, heads, head } = this.#core.branch;
-    let length = entries.length;
-    if (!entries.at(-1)?.block.members || !this.#membership.seesQuorum(head.committee)) return length;
-    while (length > 0 && !isCredible(heads[length]!, entries[length - 1]!.block.members, true)) length--;
-    return length;
+    const { branch } = this.#core;
+    return this.#membership.seesQuorum(branch.head.committee) ? branch.credibleLength() : branch.entries.length;
   }
 
   /** One push forward while no quorum is there. @returns the entry that all members have signed, once they have */

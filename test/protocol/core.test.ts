@@ -1,0 +1,91 @@
+import { expect, test } from 'vitest';
+import { stateAt } from '../../protocol/chain.ts';
+import { Core } from '../../protocol/core.ts';
+import { runIdOf } from '../../protocol/genesis.ts';
+import { type Hash, hashOf } from '../../protocol/hash.ts';
+import { comparePeers, type PeerId } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import type { Block, Certificate } from '../../protocol/wire.ts';
+import { testGenesis } from '../helpers/cluster.ts';
+import { testSigner } from '../helpers/signers.ts';
+
+const signer = testSigner('peer 0');
+const genesis = testGenesis(signer.self);
+const run = runIdOf(genesis);
+const peers = [0, 1, 2, 3].map((i) => testSigner(`peer ${i}`).self).sort(comparePeers);
+const id = (name: string): Hash => hashOf(new TextEncoder().encode(name));
+
+/** A peer of four that applies rounds, every one of which has one payload, and has its states on disk at once. */
+class Follower {
+  readonly core = new Core({ genesis, run, signer });
+  #rounds = 0;
+
+  constructor() {
+    const joins = peers.filter((peer) => peer !== genesis.founder).map((author) => join(author));
+    this.#append({ kind: 'membership', joins, members: null });
+    this.#save();
+  }
+
+  /** @param members null: certified */
+  round(members: readonly PeerId[] | null): void {
+    const update = { author: peers[0]!, payload: id(`payload ${this.#rounds}`), size: 8, tokens: 8, rounds: 1 };
+    const updates = [{ ...update, steps: 1, loss: 1, signature: new Uint8Array(64) }];
+    this.kept = this.#append({ kind: 'round', updates, members: members && [...members] });
+    this.#rounds++;
+    this.#save();
+  }
+
+  /** what the driver was told to keep when it applied the last round */
+  kept = this.core.keepNeeded();
+
+  giveUp(rounds: number): void {
+    const { branch } = this.core;
+    branch.truncate(branch.entries.length - rounds);
+    const { head } = branch;
+    this.kept = this.core.keepNeeded();
+    this.core.setApplied(branch.entries.length, stateAt(head, { id: snapshotOf(head.round), bytes: 1 }), true);
+  }
+
+  get rounds(): number[] {
+    return [...this.core.states.values()].map(({ round }) => round).sort((a, b) => a - b);
+  }
+
+  #append(block: Pick<Block, 'kind' | 'members'> & Partial<Block>) {
+    const { branch } = this.core;
+    const { tip, height, round } = branch.head;
+    const whole = { updates: [], joins: [], leaves: [], evictions: [], base: run, ...block };
+    branch.append({ block: { ...whole, previous: tip, height: height + 1, round }, certificate });
+    return this.core.keepNeeded();
+  }
+
+  #save(): void {
+    const { branch } = this.core;
+    const { head } = branch;
+    this.core.setApplied(branch.entries.length, stateAt(head, { id: snapshotOf(head.round), bytes: 1 }), true);
+  }
+}
+
+const certificate: Certificate = { kind: 'finalize', height: 1, view: 0, block: run, signatures: [] };
+const snapshotOf = (round: number): Hash => id(`snapshot ${round}`);
+const join = (author: PeerId) => ({ author, height: 1, attempt: 0, signature: new Uint8Array(64) });
+
+test('the newest states are kept, and the last final one', () => {
+  const follower = new Follower();
+  for (let i = 0; i < 3; i++) follower.round(null);
+  for (let i = 0; i < 9; i++) follower.round(peers.slice(0, 3));
+  expect(follower.rounds).toEqual([3, 10, 11, 12]);
+});
+
+test('rounds that will be given up leave what others can follow to: two states, and the payloads after them', () => {
+  const follower = new Follower();
+  follower.round(null);
+  for (let i = 0; i < 5; i++) follower.round(peers.slice(0, 3)); // three of four voters: others follow
+  for (let i = 0; i < 20; i++) follower.round(peers.slice(0, 1));
+  expect(follower.rounds).toEqual([1, 5, 6, 24, 25, 26]);
+  expect(follower.kept.snapshots.toSorted()).toEqual([1, 5, 6].map(snapshotOf).toSorted());
+  // from state 5, whose root the next block names, the payload of the sixth round leads to the last that can be followed
+  expect(follower.kept.payloads.map(({ payload }) => payload)).toEqual([id('payload 5')]);
+  follower.giveUp(20);
+  expect(follower.rounds.filter((round) => round < 20)).toEqual([1, 5, 6]);
+  expect(follower.rounds.length).toBeLessThanOrEqual(LIMITS.snapshotsKept + 3);
+});
