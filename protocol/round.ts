@@ -12,6 +12,10 @@ import type { Update } from './wire.ts';
 
 /** How much longer than the first peer the others may take, as a share of its time, before the round closes. */
 const LATE_SHARE = 0.5;
+/** Who has announced nothing so long after most have, as a share of `graceMs`, stops training and sends what there is. */
+const FINISH_SHARE = 0.25;
+/** It has this share of the first peer's time for its last inner step, and `graceMs`, before the round closes without it. */
+const LAST_STEP_SHARE = 0.125;
 
 /**
  * The wait for payloads: rounds close as soon as all who can be reached have delivered, so a wide margin costs time only
@@ -51,6 +55,8 @@ export class Round implements PayloadTable {
   /** when the payloads of a quorum of the members were here */
   #quorumMs: number | undefined;
   #announced = 0;
+  /** when most had announced an update: those who have not are behind, or gone */
+  #mostDoneMs: number | undefined;
   #finishAsked = false;
 
   constructor(components: { core: Core; payloads: Payloads; patience: Patience }, applied: Applied) {
@@ -114,6 +120,7 @@ export class Round implements PayloadTable {
 
   #note(place: number, update: Update): void {
     if (!this.#updates[place]) this.#announced++;
+    if (this.#announced >= MOST * this.places.length) this.#mostDoneMs ??= this.#core.nowMs;
     this.#updates[place] = update;
     this.#firstDoneMs ??= this.#core.nowMs;
   }
@@ -194,26 +201,44 @@ export class Round implements PayloadTable {
   isComplete(isLive: (peer: PeerId) => boolean): boolean {
     if (this.#held === 0) return false;
     const deadlineMs = this.deadlineMs();
-    if (this.#core.nowMs >= deadlineMs) return true;
-    this.#core.wakeAt(deadlineMs);
-    return this.#open === 0 || !this.#someoneIsWaitedFor(isLive);
+    const silentMs = this.#silentDeadlineMs();
+    const { nowMs } = this.#core;
+    if (nowMs >= deadlineMs || this.#open === 0) return true;
+    this.#core.wakeAt(nowMs < silentMs ? Math.min(silentMs, deadlineMs) : deadlineMs);
+    return !this.#someoneIsWaitedFor(isLive, nowMs >= silentMs);
   }
 
-  /** Half way between the first update and the deadline, a slow peer is told to send what it has. */
+  /**
+   * A slow peer is told to send what it has: half way between the first update and the deadline, or soon after most
+   * others are done, if that is earlier. It counts by its tokens, and the others need not stand still for it.
+   */
   askToFinish(): void {
     if (this.own || this.#finishAsked || this.#firstDoneMs === undefined) return;
-    const atMs = this.#firstDoneMs + (this.deadlineMs() - this.#firstDoneMs) / 2;
+    const { graceMs } = this.#core.context.genesis.timing;
+    const soonMs = (this.#mostDoneMs ?? Number.POSITIVE_INFINITY) + FINISH_SHARE * graceMs;
+    const atMs = Math.min(soonMs, this.#firstDoneMs + (this.deadlineMs() - this.#firstDoneMs) / 2);
     if (this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);
     this.#finishAsked = true;
     this.#core.emit({ type: 'finish' });
   }
 
-  /** Looks on from the place where the last one was found: once around in a whole round, as a rule. */
-  #someoneIsWaitedFor(isLive: (peer: PeerId) => boolean): boolean {
+  /** When those who have announced nothing are no longer waited for; never while most have not. */
+  #silentDeadlineMs(): number {
+    if (this.#mostDoneMs === undefined) return Number.POSITIVE_INFINITY;
+    const { graceMs } = this.#core.context.genesis.timing;
+    return this.#mostDoneMs + graceMs + LAST_STEP_SHARE * (this.#firstDoneMs! - this.startedMs);
+  }
+
+  /**
+   * Looks on from the place where the last one was found: once around in a whole round, as a rule.
+   * @param announced only those who have announced an update
+   */
+  #someoneIsWaitedFor(isLive: (peer: PeerId) => boolean, announced: boolean): boolean {
     const { length } = this.places;
     for (let i = 0; i < length; i++) {
       const place = (this.#waitedFor + i) % length;
-      if (isSettled(this.#states[place]!) || !isLive(this.places[place]!)) continue;
+      const state = this.#states[place]!;
+      if (isSettled(state) || (announced && state === SILENT) || !isLive(this.places[place]!)) continue;
       this.#waitedFor = place;
       return true;
     }
@@ -246,7 +271,12 @@ export class Round implements PayloadTable {
   }
 }
 
-/** States in a byte each; 0 is a place that has announced nothing. */
+/** At least this share of the places. */
+const MOST = 2 / 3;
+
+/** Of a place that has announced nothing. */
+const SILENT = 0;
+/** States in a byte each. */
 const CODES = { wanted: 1, held: 2, refused: 3, unavailable: 4 } as const satisfies Record<PayloadState, number>;
 const NAMES: readonly (PayloadState | undefined)[] = [undefined, 'wanted', 'held', 'refused', 'unavailable'];
 

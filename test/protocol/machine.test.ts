@@ -87,7 +87,7 @@ test('a round tells a peer which update of its own is in it, or is not', () => {
   };
   expect(cluster.runUntil(() => fast!.lastRound >= 2, 60_000)).toBe(true);
   // beyond the others' patience: done about when the round ends
-  slow!.trainMs = 3500;
+  slow!.trainMs = 3200;
   expect(cluster.runUntil(() => fast!.lastRound >= 30, 600_000)).toBe(true);
   const seen = new Set<string>();
   for (const { round, own, ownPayload, contributors } of slow!.rounds) {

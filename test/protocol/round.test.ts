@@ -134,3 +134,34 @@ test('measures how long a quorum took, counting from the first, and waits as lon
   patience.learn(round.outcome);
   expect(round.deadlineMs()).toBe(8000 + 3 * 4000);
 });
+
+test('once most are done, a slow peer sends what it has, and one that stays silent is not waited for much longer', () => {
+  const { core, round, deliver } = roundOf(4);
+  const { graceMs } = core.context.genesis.timing;
+  const finishes = () => find(core.takeEffects(), 'finish').length;
+  core.nowMs = 8000;
+  deliver(1, 3);
+  round.askToFinish();
+  expect(finishes()).toBe(0);
+  core.nowMs = 8100;
+  deliver(3, 4);
+  core.nowMs = 8100 + graceMs / 4;
+  round.askToFinish();
+  expect(finishes()).toBe(1);
+  core.nowMs = 8100 + graceMs + 8000 / 8 - 1;
+  expect(round.isComplete(everybody)).toBe(false);
+  core.nowMs++;
+  expect(round.isComplete(everybody)).toBe(true);
+});
+
+test('a payload that is announced and on its way is waited for longer than silence', () => {
+  const { core, round, deliver, header, places } = roundOf(4);
+  const { graceMs } = core.context.genesis.timing;
+  core.nowMs = 8000;
+  deliver(0, 3);
+  round.onHeader(header(3, null), places[3]!, 3);
+  core.nowMs = 8000 + graceMs + 8000 / 2 - 1;
+  expect(round.isComplete(everybody)).toBe(false);
+  core.nowMs++;
+  expect(round.isComplete(everybody)).toBe(true);
+});
