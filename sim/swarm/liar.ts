@@ -148,7 +148,7 @@ export class Liar {
       case 'votes for all':
         return this.#votesForAll().map(encodeMessage);
       case 'replays':
-        return this.#past.messages.length === 0 ? [] : [encodeMessage(pick(this.#c.random, this.#past.messages))];
+        return this.#past.messages.length === 0 ? [] : [encodeMessage(this.#again())];
       case 'babbles':
         return this.#past.messages.length === 0
           ? []
@@ -215,7 +215,7 @@ export class Liar {
    */
   #lookingBack(message: Proposal): Proposal {
     const unjust = this.#c.random.below(4) === 0 ? unjustEviction(this.#past.messages) : undefined;
-    const request = unjust ? { evictions: [unjust] } : this.#oldRequest();
+    const request = unjust ? { evictions: [unjust] } : this.#oldRequests();
     if (request) {
       this.#count('looks back');
       return this.#proposal({ ...message, block: { ...message.block, ...request } });
@@ -243,16 +243,24 @@ export class Liar {
     }
   }
 
+  /** Something said long ago; every other time a request that would change who is a member now. */
+  #again(): Message {
+    const request = this.#c.random.below(2) === 0 ? this.#oldRequest() : undefined;
+    return request ?? pick(this.#c.random, this.#past.messages);
+  }
+
   /** Somebody who has left comes back, or who has come back leaves, without having asked again. */
-  #oldRequest(): Pick<Block, 'joins' | 'leaves'> | undefined {
+  #oldRequests(): Pick<Block, 'joins' | 'leaves'> | undefined {
+    const request = this.#oldRequest();
+    if (!request) return undefined;
+    return request.type === 'join' ? { joins: [request.join], leaves: [] } : { joins: [], leaves: [request.leave] };
+  }
+
+  #oldRequest(): MessageOf<'join' | 'leave'> | undefined {
     const roster = this.#c.machine()?.standing.roster ?? [];
-    for (const request of this.#past.requests) {
-      if (request.type === 'join' && !roster.includes(request.join.author))
-        return { joins: [request.join], leaves: [] };
-      if (request.type === 'leave' && roster.includes(request.leave.author))
-        return { joins: [], leaves: [request.leave] };
-    }
-    return undefined;
+    return this.#past.requests.find((request) => {
+      return request.type === 'join' ? !roster.includes(request.join.author) : roster.includes(request.leave.author);
+    });
   }
 
   #seceded(): Message[] {
