@@ -68,8 +68,8 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('the residual is dropped at a restart', [
     'protocol/replica.ts',
-    '    this.#residual = vectors[0]!;\n',
-    '    this.#residual = new Float32Array(length);\n',
+    '    this.#residual = copyOf(residual);\n',
+    '    this.#residual = { ...residual, values: new Float32Array(residual.values.length) };\n',
   ]),
   bug('an update that is in the round returns to the residual too', [
     'protocol/replica.ts',
@@ -79,7 +79,7 @@ export const BUGS: readonly Bug[] = [
   bug('an update that misses its round is dropped', [
     'protocol/replica.ts',
     '    if (!included) addTo(this.#residual, this.#pending);\n    else if',
-    '    if (!included) this.#pending = undefined;\n    else if',
+    '    if (!included) this.#pending = null;\n    else if',
   ]),
   bug('own work in unfinal rounds is not given back when they are undone', [
     'protocol/replica.ts',
