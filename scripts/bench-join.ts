@@ -10,6 +10,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createIdentity, Network } from '../node/net/index.ts';
@@ -32,6 +33,7 @@ const folder = mkdtempSync(join(tmpdir(), 'outerloop-join-'));
 const genesis = Buffer.from('the genesis of a benchmark');
 const runId = createHash('sha256').update(genesis).digest('hex');
 const DONORS = 3;
+const IDLE_MS = 2000;
 
 interface Scenario {
   title: string;
@@ -67,12 +69,16 @@ async function measure({ title, liar, killed }: Scenario, state: State): Promise
   const donors = await Promise.all(starting);
   const link = new ShapedLink({ oneWayMs, uploadBits: 1e6 * mbit, downloadBits: 1e6 * mbit });
   const store = new BlobStore(join(folder, title));
+  let delaysMs: number[] = [];
   const network = new Network(
     {
       identity: createIdentity(),
       blobSource: store,
       validate: () => 'accept',
-      onMessage: () => undefined,
+      onMessage: (bytes) => {
+        const sentMs = Buffer.from(bytes).readDoubleLE();
+        delaysMs.push(performance.timeOrigin + performance.now() - sentMs);
+      },
       onPeer: () => undefined,
       onRequest: async (request) => request,
     },
@@ -81,6 +87,9 @@ async function measure({ title, liar, killed }: Scenario, state: State): Promise
   try {
     await network.start({ runId, genesisBytes: genesis });
     for (const { address } of donors) await network.dial(address);
+    await delay(IDLE_MS);
+    const idle = delayText(delaysMs);
+    delaysMs = [];
     const before = link.counters.bytesReceived;
     const startedMs = performance.now();
     let chunks = 0;
@@ -103,6 +112,9 @@ async function measure({ title, liar, killed }: Scenario, state: State): Promise
     const extra = (100 * (wire - blob.size)) / blob.size;
     const figures = `${seconds.toFixed(2)} s, ${(100 * used).toFixed(1)} % of the link, ${extra.toFixed(1)} % more bytes on it`;
     console.log(`${title}: ${(blob.size / 1e6).toFixed(0)} MB in ${chunks} pieces, ${figures}`);
+    console.log(
+      `  messages of the donors, the size of a vote, took ${delayText(delaysMs)}; ${idle} with nothing else on the link`,
+    );
   } finally {
     await network.stop();
     for (const { child } of donors) {
@@ -110,6 +122,12 @@ async function measure({ title, liar, killed }: Scenario, state: State): Promise
       child.kill('SIGKILL');
     }
   }
+}
+
+function delayText(delaysMs: readonly number[]): string {
+  const sorted = [...delaysMs].sort((a, b) => a - b);
+  const at = (share: number): string => (sorted[Math.floor(share * (sorted.length - 1))] ?? Number.NaN).toFixed(0);
+  return `${at(0.5)} ms (99 %: ${at(0.99)} ms)`;
 }
 
 const scenarios: Scenario[] = [
