@@ -150,10 +150,12 @@ export class Core {
         for (const position of this.#newestStates(branch.find(previous), 1)) needed.push(branch.heads[position]!.tip);
     }
     this.#kept = new Set(needed);
+    // those of the newest rounds are kept anyway
+    const old = branch.head.round + 1 - LIMITS.payloadRoundsKept;
     const after = branch.entries.slice(followable.at(-1) ?? credible, credible).map(({ block }) => block);
     return {
       snapshots: [...this.#kept].map((tip) => this.states.get(tip)!.snapshot),
-      payloads: [...after, ...open.supported()].flatMap(({ updates }) => updates),
+      payloads: [...after.filter(({ round }) => round <= old), ...open.supported()].flatMap(({ updates }) => updates),
     };
   }
 

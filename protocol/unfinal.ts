@@ -82,6 +82,8 @@ export class Unfinal {
    */
   credibleLength(): number {
     const { branch } = this.#core;
+    // asked at every event: most of the time there is nothing to ask the members about
+    if (!branch.entries.at(-1)?.block.members) return branch.entries.length;
     return this.#membership.seesQuorum(branch.head.committee) ? branch.credibleLength() : branch.entries.length;
   }
 

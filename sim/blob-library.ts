@@ -207,11 +207,15 @@ export class BlobLibrary {
     if (shelf.partial.size > 0) shelf.partial.delete(peer);
   }
 
+  /** Filed under the last round in which it is of use, with all who have it then. */
   #file(shelf: Shelf, round: number): Shelf {
-    if ((shelf.round?.round ?? -1) < round) {
-      shelf.round = this.#roundOf(round);
-      shelf.round.blobs.add(shelf.blob);
-    }
+    const before = shelf.round;
+    if (before && before.round >= round) return shelf;
+    const holders = before ? Array.from({ length: this.#peers }, (_, peer) => peer) : [];
+    const held = holders.filter((peer) => this.#holds(peer, shelf));
+    shelf.round = this.#roundOf(round);
+    shelf.round.blobs.add(shelf.blob);
+    for (const peer of held) this.#hold(peer, shelf);
     return shelf;
   }
 

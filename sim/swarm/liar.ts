@@ -41,6 +41,8 @@ export interface LiarInit {
   habits: ReadonlySet<Habit>;
 }
 
+/** Of any height that a message can name. */
+const HEIGHT_MAX = 2 ** 40;
 /** Strangers in whose names a flood endorses the same block. */
 const ENDORSERS = 6;
 /** Messages that a liar which fuzzes says at once. */
@@ -362,7 +364,7 @@ export class Liar {
     const stranger = strangers[0]!;
     const { round, root } = this.#c.machine()!.standing;
     const about = createHash('sha256').update(`${random.uint32()}`).digest('hex');
-    const height = (this.#about?.height ?? 1) + pick(random, [0, 0, 1, 2 ** 30]);
+    const height = Math.min(HEIGHT_MAX, (this.#about?.height ?? 1) + pick(random, [0, 0, 1, 2 ** 30]));
     // a fresh join would be let in: that identities cost nothing is a limit of the protocol, and said
     const endorsed = pick(random, [about, root ?? about]);
     const view = pick(random, [0, 1, 15, 16, random.below(2 ** 20)]);
