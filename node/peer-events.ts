@@ -27,6 +27,8 @@ export type PeerEvent =
       /** how many rounds the agreed state now has behind it */
       round: number;
       root: string;
+      /** that ended the round; see --trust-block */
+      block: string;
       /** certified by a quorum; unfinal ones may still be replaced by a certified history */
       final: boolean;
       /** peer ids whose updates were averaged */

@@ -87,9 +87,9 @@ export class Peer {
   }
 
   /** Begins where the disk left off. */
-  start(restart: Restart | null, trustRoot?: Hash): void {
+  start(restart: Restart | null, trustBlock?: Hash): void {
     this.#started = true;
-    this.#give({ type: 'start', restart, trustRoot });
+    this.#give({ type: 'start', restart, trustBlock });
     for (const peer of this.#c.network.peers()) this.#give({ type: 'peer', peer, up: true });
   }
 
@@ -254,12 +254,12 @@ export class Peer {
   }
 
   #trained(base: Hash, round: number, contribution: Contribution): void {
-    const { payload, size, tokens, rounds, steps, loss, inline, skipped, trainMs } = contribution;
+    const { payload, size, tokens, steps, loss, inline, skipped, trainMs } = contribution;
     this.#telling.trained(trainMs);
     this.#receipts.made(round + 1, payload);
     this.#payloads.need(payload, size, round);
     if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
-    this.#give({ type: 'trained', base, update: { payload, size, tokens, rounds, steps, loss }, inline });
+    this.#give({ type: 'trained', base, update: { payload, size, tokens, steps, loss }, inline });
     this.#telling.phase('gathering', round);
   }
 
@@ -282,7 +282,7 @@ export class Peer {
 
   async #apply(effect: Effect & { type: 'apply' }): Promise<void> {
     const { entry, block, final, state, keep } = effect;
-    const updates = entry.block.updates.map(({ payload, size, tokens, rounds }) => ({ payload, size, tokens, rounds }));
+    const updates = entry.block.updates.map(({ payload, size, tokens }) => ({ payload, size, tokens }));
     const place = entry.block.updates.findIndex(({ author }) => author === this.#c.signer.self);
     for (const { payload, size } of [...updates, ...keep.payloads]) this.#payloads.need(payload, size, state.round);
     this.#telling.phase('applying', state.round);

@@ -54,8 +54,8 @@ export interface StartOptions {
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
-  /** of an agreed state, known from elsewhere: no history without it is followed */
-  trustRoot?: Hash;
+  /** known from elsewhere: no history without it is followed */
+  trustBlock?: Hash;
   /** write down what the protocol's machine is given, for `outerloop replay` @default true */
   journal?: boolean;
 }
@@ -232,7 +232,7 @@ async function startPeer(
     }
     peer = new Peer({ signer: identity, network, worker, store, chain, record, journal, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
-    await begin({ peer, opened, chain, record, store, genesis, identity, trustRoot: options.trustRoot });
+    await begin({ peer, opened, chain, record, store, genesis, identity, trustBlock: options.trustBlock });
     return running(peer, worker, close);
   } catch (error) {
     await close();
@@ -292,13 +292,15 @@ function tellReady(ready: {
 
 /** Hands the machine what the disk kept, after clearing the disk of what nothing refers to any more. */
 export async function begin(kept: Kept): Promise<void> {
-  const { peer, opened, chain, record, store, genesis, identity, trustRoot } = kept;
+  const { peer, opened, chain, record, store, genesis, identity, trustBlock } = kept;
   const { states } = opened;
   const { entries } = chain;
   const saved = record.load() ?? null;
   const headers = saved ? decodeRecord(saved, runIdOf(genesis), identity).headers : [];
   const newest = entries.reduce((round, { block }) => Math.max(round, block.round), 0);
-  const recent = entries.filter(({ block }) => block.round + LIMITS.payloadRoundsKept >= newest);
+  // and what leads on from the states that are kept for those who may have to come back to them
+  const oldest = Math.min(newest - LIMITS.payloadRoundsKept, ...states.map(({ state }) => state.round));
+  const recent = entries.filter(({ block }) => block.round >= oldest);
   const updates = recent.flatMap(({ block }) => block.updates);
   updates.push(...headers.map(({ update }) => update));
   const blobs = [genesis.data.blob, ...opened.open, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
@@ -309,7 +311,7 @@ export async function begin(kept: Kept): Promise<void> {
   for (const { file } of states) store.register(file.path, file.ranges);
   const known = states.length > 0 || entries.length > 0 || saved !== null;
   const onDisk = states.map(({ block, state }) => ({ block, state }));
-  peer.start(known ? { entries, record: saved, states: onDisk } : null, trustRoot);
+  peer.start(known ? { entries, record: saved, states: onDisk } : null, trustBlock);
 }
 
 interface Kept {
@@ -320,7 +322,7 @@ interface Kept {
   store: BlobStore;
   genesis: Genesis;
   identity: Signer;
-  trustRoot?: Hash | undefined;
+  trustBlock?: Hash | undefined;
 }
 
 /** A joiner needs one of its addresses to answer; a peer that was here before may find the others elsewhere, or later. */

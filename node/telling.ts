@@ -65,7 +65,7 @@ export class Telling {
   }
 
   #round(report: Report & { kind: 'round' }): void {
-    const { round, root, final, contributors, trainLoss, tokens } = report;
+    const { round, root, block, final, contributors, trainLoss, tokens } = report;
     const { bytesSent, bytesReceived } = this.#c.network.counters();
     const nowMs = performance.now();
     const wallMs = nowMs - this.#roundSinceMs;
@@ -73,6 +73,7 @@ export class Telling {
       event: 'round',
       round,
       root,
+      block,
       final,
       contributors,
       trainLoss,

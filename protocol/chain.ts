@@ -2,9 +2,10 @@ import { z } from 'zod';
 import { encodeCanonical } from './encoding.ts';
 import { CodedError } from './errors.ts';
 import { evidenceHolds } from './evidence.ts';
-import type { Genesis } from './genesis.ts';
+import { type Genesis, roundTokens } from './genesis.ts';
 import { type Hash, hashOf } from './hash.ts';
 import { comparePeers, type PeerId, type Signer } from './identity.ts';
+import { LIMITS } from './limits.ts';
 import { randomStream } from './random.ts';
 import { faultsTolerated, peersOf, placesIn, rosterAfter } from './roster.ts';
 import { blockHash, certificateHolds, joinBytes, leaveBytes, signedBy, updateBytes } from './signing.ts';
@@ -24,7 +25,7 @@ export interface Head {
   places: readonly PeerId[];
   cursor: number;
   tokens: number;
-  /** tokens in unfinal rounds since the last certified block: what decides between two unfinal branches */
+  /** tokens in unfinal rounds since the last certified block, without late work: what decides between unfinal branches */
   unfinalTokens: number;
   /** heights of the blocks at which peers came or went, as far back as a request may be: older ones are done with */
   changes: ReadonlyMap<PeerId, number>;
@@ -108,13 +109,15 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
     return { ...head, ...common, places };
   }
   const tokens = block.updates.reduce((sum, update) => sum + update.tokens, 0);
+  // late work does not make a branch the better one: it may be claimed by anybody, in any round
+  const inTime = block.updates.reduce((sum, update) => sum + Math.min(update.tokens, roundTokens(genesis)), 0);
   return {
     ...common,
     round: head.round + 1,
     places: peersOf(roster),
     cursor: head.cursor + head.places.length * genesis.innerSteps * genesis.batch,
     tokens: head.tokens + tokens,
-    unfinalTokens: final ? 0 : head.unfinalTokens + tokens,
+    unfinalTokens: final ? 0 : head.unfinalTokens + inTime,
   };
 }
 
@@ -220,10 +223,9 @@ function checkUpdates({ genesis, run, signer }: ChainContext, head: Head, block:
   }
 }
 
-/** Tokens weigh an update, so nobody may claim more than the inner steps of its rounds can have seen. */
-export function isPossible({ innerSteps, batch, model }: Genesis, { rounds, steps, tokens }: Update): boolean {
-  const stepsOfAll = rounds === 1 ? steps : rounds * innerSteps;
-  return steps <= innerSteps && tokens <= stepsOfAll * batch * model.context;
+/** Tokens weigh an update, so nobody may claim more than its own round and the late ones that it may carry can have seen. */
+export function isPossible(genesis: Genesis, { steps, tokens }: Update): boolean {
+  return steps <= genesis.innerSteps && tokens <= (1 + LIMITS.lateRoundsMax) * roundTokens(genesis);
 }
 
 /**

@@ -9,7 +9,7 @@ import type { Payloads } from './payloads.ts';
 import { quorumOf } from './roster.ts';
 import type { Round } from './round.ts';
 import type { Unfinal } from './unfinal.ts';
-import type { Block, Entry } from './wire.ts';
+import type { Block, Certificate, Entry } from './wire.ts';
 
 /**
  * Bringing a round to its end: when there is something to decide on, the leader proposes it, the others check and vote,
@@ -47,8 +47,9 @@ export class Closing {
   }
 
   /** A block of this height is decided, perhaps that of an earlier view: the next heights get as much time for it. */
-  onDecided(view: number): void {
-    const startMs = this.#viewStartsMs.get(view);
+  onDecided({ height, view }: Pick<Certificate, 'height' | 'view'>): void {
+    // of an earlier height, where several are decided at once
+    const startMs = height === this.#height ? this.#viewStartsMs.get(view) : undefined;
     if (this.#readySinceMs === undefined || startMs === undefined) return; // we came late ourselves
     const tookMs = this.#core.nowMs - Math.max(this.#readySinceMs, startMs);
     this.#patience.learn({ plannedMs: this.#core.context.genesis.timing.viewMs, tookMs, begun: true });

@@ -30,8 +30,10 @@ export class Core {
   applied: Applied | undefined;
   /** states that can still be restored or served, newest last, by the hash of the block that led to them */
   readonly states = new Map<Hash, AgreedState>();
-  /** what the user knows of the run: no branch without this root is followed. Undefined where it was found */
-  pinned: Hash | undefined;
+  /** of a block that the user knows: no branch without it is followed */
+  #pinned: Hash | undefined;
+  /** the branch does not have the pinned block yet */
+  pinIsMissing = false;
   nowMs = 0;
   #unsaved: StateOnDisk | undefined;
   /** what the next height may yet be decided with */
@@ -168,15 +170,15 @@ export class Core {
     return found;
   }
 
-  /** @param root that the user knows; the branch so far may have it already */
-  pin(root: Hash | undefined): void {
-    this.pinned = root;
-    if (this.trusts(this.branch)) this.pinned = undefined;
+  /** @param block that the user knows; the branch so far may have it already */
+  pin(block: Hash | undefined): void {
+    this.#pinned = block;
+    this.pinIsMissing = !this.trusts(this.branch);
   }
 
-  /** Looks for the pinned root in a branch. @returns whether the branch may be followed */
-  trusts({ entries }: Branch): boolean {
-    return this.pinned === undefined || entries.some(({ block }) => block.base === this.pinned);
+  /** Whether the branch may be followed: a block names the one before it, so that the pinned one stands for all up to it. */
+  trusts(branch: Branch): boolean {
+    return this.#pinned === undefined || branch.find(this.#pinned) >= 0;
   }
 
   /** The whole branch is in the state: nothing is left to apply. */

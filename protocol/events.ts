@@ -5,11 +5,16 @@ import type { OwnIncluded } from './own-updates.ts';
 import type { PeerRecord } from './record.ts';
 import type { AgreedState, Entry, Update } from './wire.ts';
 
+interface StartEvent {
+  type: 'start';
+  restart: Restart | null;
+  /** known to the user: no history without this block is followed */
+  trustBlock?: Hash | undefined;
+}
+
 /** What happens to a peer. Every event carries the driver's clock: milliseconds that never run backwards. */
-export type Event = {
-  nowMs: number;
-} /** `trustRoot`: follow no history without this root of an agreed state in it */ & (
-  | { type: 'start'; restart: Restart | null; trustRoot?: Hash | undefined }
+export type Event = { nowMs: number } & (
+  | StartEvent
   /**
    * Messages that `decodeMessage` passed, in the order in which they came, and the peer that handed each to us: as many
    * as are there, such as all that one turn of an event loop read from its sockets. The lists are not kept.
@@ -118,6 +123,8 @@ export type Report =
       /** rounds completed, this one included */
       round: number;
       root: Hash;
+      /** that ended the round */
+      block: Hash;
       final: boolean;
       contributors: PeerId[];
       trainLoss: number;

@@ -136,3 +136,8 @@ function crossFieldFault({ model, codec, outer, inner }: Genesis): string | unde
   }
   return undefined;
 }
+
+/** Tokens that a peer trains on in a round with all its inner steps. */
+export function roundTokens({ innerSteps, batch, model }: Pick<Genesis, 'innerSteps' | 'batch' | 'model'>): number {
+  return innerSteps * batch * model.context;
+}

@@ -33,7 +33,7 @@ export const LIMITS = {
   viewsAheadMax: 16,
   /** Rounds after which a member whose updates never arrived is evicted. */
   evictAfterRounds: 20,
-  /** Rounds that came too late which one update may carry beside its own: it weighs as much, and nobody should weigh more. */
+  /** Rounds' worth of late work that an update may carry beside its own: it weighs as much, and nobody should weigh more. */
   lateRoundsMax: 4,
   /** Rounds whose payloads are kept, so that a peer that was away catches up without a snapshot. */
   payloadRoundsKept: 8,

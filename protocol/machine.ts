@@ -116,7 +116,7 @@ export class Machine {
   #handle(event: Event): void {
     switch (event.type) {
       case 'start':
-        return this.#onStart(event.restart, event.trustRoot);
+        return this.#onStart(event.restart, event.trustBlock);
       case 'messages':
         for (let i = 0; i < event.messages.length; i++) this.#post.deliver(event.from[i]!, event.messages[i]!);
         return;
@@ -145,7 +145,7 @@ export class Machine {
     }
   }
 
-  #onStart(restart: Restart | null, trustRoot: Hash | undefined): void {
+  #onStart(restart: Restart | null, trustBlock: Hash | undefined): void {
     const { context, self } = this.#core;
     if (restart) {
       this.#core.branch = branchFromLog(context, restart.entries);
@@ -153,7 +153,7 @@ export class Machine {
       this.#present.agreement = this.#newAgreement();
       if (restart.record) this.#restoreRecord(restart.record);
     }
-    this.#core.pin(trustRoot);
+    this.#core.pin(trustBlock);
     if (!this.#core.applied && context.genesis.founder === self && this.#core.branch.entries.length === 0) {
       this.#sync.initialize();
     }
@@ -195,9 +195,9 @@ export class Machine {
   }
 
   #append(entry: Entry): void {
-    const { branch, pinned } = this.#core;
+    const { branch, pinIsMissing } = this.#core;
     const position = branch.find(entry.block.previous);
-    if (position < 0 || pinned !== undefined) return;
+    if (position < 0 || pinIsMissing) return;
     this.#core.emit({ type: 'append', entry });
     branch.truncate(position);
     branch.append(entry);
@@ -258,13 +258,13 @@ export class Machine {
 
   /** A decided block becomes part of the branch, even over unfinal ones that we went on with. */
   #commit(): void {
-    if (this.#core.pinned !== undefined) return; // a decision says nothing of what it stands on
+    if (this.#core.pinIsMissing) return; // a decision says nothing of what it stands on
     while (this.#present.agreement.decision && !this.#applying && !this.#sync.restoring) {
       const { decision } = this.#present.agreement;
       if (this.#core.branch.find(decision.block.previous) < 0) {
         return this.#sync.askInTurn(false);
       }
-      this.#closing.onDecided(decision.certificate.view);
+      this.#closing.onDecided(decision.certificate);
       this.#append(decision);
     }
     const { decidedHash, decision } = this.#present.agreement;

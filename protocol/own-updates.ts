@@ -1,9 +1,10 @@
 import type { Hash } from './hash.ts';
-import type { Worth } from './replica.ts';
 
 /** An update that this peer made, by its payload. */
-export interface OwnPayload extends Worth {
+export interface OwnPayload {
   id: Hash;
+  /** trained on for it */
+  tokens: number;
   /** bytes */
   size: number;
   /** that it was made for */

@@ -20,9 +20,9 @@ export interface Outcome {
 
 /**
  * How long to wait, where nobody can say beforehand what the links of those who will join carry: what genesis plans, and
- * longer where a quorum has been seen to need longer. Of a quorum, since liars are a minority: they cannot stretch the
- * wait by holding back, and the others wait at worst `margin` times as long as they need themselves. It is a peer's own
- * measure and not agreed on.
+ * longer where a quorum has been seen to need longer. Of a quorum, since liars are a minority: those who hold back make the
+ * others wait at worst `margin` times as long as these need themselves, while there is a quorum without them; and never
+ * longer than `stretchMax` allows. It is a peer's own measure and not agreed on.
  */
 export class Patience {
   readonly #init: PatienceInit;

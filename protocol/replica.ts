@@ -29,19 +29,15 @@ export interface ReplicaInit {
   codec: CodecConfig;
   averaging: { name: AveragingName };
   outer: OuterConfig;
+  /** tokens of a whole round of one peer (`roundTokens`) */
+  roundTokens: number;
 }
 
-/** What training a vector of pseudo-gradients sums up. */
-export interface Worth {
-  /** trained on, a safe integer */
-  tokens: number;
-  /** whose pseudo-gradients are in the sum, a safe integer */
-  rounds: number;
-}
-
-/** The sum of pseudo-gradients, and of what. What a codec left out is in the sum, and was counted where it came from. */
-export interface Work extends Worth {
+/** A sum of pseudo-gradients. What a codec left out is in it too, and was counted where it came from. */
+export interface Work {
   values: Float32Array;
+  /** trained on for it, a safe integer */
+  tokens: number;
 }
 
 /** Own work that is not agreed on, or not for good. */
@@ -51,9 +47,11 @@ export interface OwnWork {
   unfinalOwn: Work | null;
 }
 
-/** An update as the network carries it, and what it says it is worth: both positive. */
-export interface EncodedUpdate extends Worth {
+/** An update as the network carries it. */
+export interface EncodedUpdate {
   payload: Uint8Array;
+  /** trained on for it, a positive safe integer */
+  tokens: number;
 }
 
 /** An update of a certified round, fetched. */
@@ -84,6 +82,7 @@ export class Replica {
   readonly #averaging: Averaging;
   readonly #outer: OuterOptimizer;
   readonly #outerConfig: OuterConfig;
+  readonly #roundTokens: number;
   readonly #sha256: Sha256;
   #residual: Work;
   #scratch: Float32Array;
@@ -100,9 +99,10 @@ export class Replica {
     this.#averaging = averagingOf(init.averaging.name);
     this.#outer = outerOf(init.outer.name);
     this.#outerConfig = init.outer;
+    this.#roundTokens = init.roundTokens;
     this.parameters = allocate(init.layout.length);
     this.outerState = allocate(init.layout.length * this.#outer.slots);
-    this.#residual = { values: new Float32Array(init.layout.length), tokens: 0, rounds: 0 };
+    this.#residual = { values: new Float32Array(init.layout.length), tokens: 0 };
     this.#scratch = new Float32Array(init.layout.length);
   }
 
@@ -121,8 +121,8 @@ export class Replica {
    *
    *   residual <- beta residual + (parameters - local);  payload = encode(s residual);  residual <- residual - decoded
    *
-   * s is 1, unless more rounds came too late than an update may stand for: then it carries their share, and the rest
-   * follows in later ones.
+   * s is 1, unless more work came too late than an update may carry: then it carries its share, and the rest follows in
+   * later ones.
    * @param local parameters after the inner steps
    * @param tokens that these trained on, a positive integer
    * @throws CodedError `E_NOT_FINITE` when training diverged: begin the next round from the agreed parameters
@@ -131,17 +131,18 @@ export class Replica {
     assert(this.#pending === null, 'contribute: the update before is not settled by apply or adopt');
     const next = this.#withChange(local, this.#codec.residualDecay);
     if (!allFinite(next)) throw notFinite('training diverged, or its change overflows float32; nothing is sent');
-    const { now, later } = split({ tokens: this.#residual.tokens + tokens, rounds: this.#residual.rounds + 1 });
-    const share = now.rounds / (now.rounds + later.rounds);
+    const all = this.#residual.tokens + tokens;
+    const now = Math.min(all, (1 + LIMITS.lateRoundsMax) * this.#roundTokens);
+    const share = now / all;
     const carried = share === 1 ? next : next.map((value) => share * value);
     const payload = this.#codec.encode(carried, this.#layout);
     const decoded = new Float32Array(next.length);
     this.#codec.decode(payload, this.#layout, decoded);
     for (let i = 0; i < next.length; i++) next[i] = next[i]! - decoded[i]!;
     if (!allFinite(next)) throw notFinite('what the codec leaves out overflows float32; nothing is sent');
-    this.#takeResidual(next, later);
-    this.#pending = { values: decoded, ...now };
-    return { payload, ...now };
+    this.#takeResidual(next, all - now);
+    this.#pending = { values: decoded, tokens: now };
+    return { payload, tokens: now };
   }
 
   /**
@@ -153,7 +154,7 @@ export class Replica {
   abandon(local: Float32Array, tokens: number): boolean {
     const next = this.#withChange(local, 1);
     if (!allFinite(next)) return false;
-    this.#takeResidual(next, { tokens: this.#residual.tokens + tokens, rounds: this.#residual.rounds + 1 });
+    this.#takeResidual(next, this.#residual.tokens + tokens);
     return true;
   }
 
@@ -175,10 +176,10 @@ export class Replica {
     assert(updates.filter(({ own }) => own).length <= 1, 'apply: a peer has one update in a round');
     const returned = updates.filter(({ own }) => own === 'returned');
     for (const { payload } of updates) this.#codec.check(payload, this.#layout);
-    const mean = this.#averaging.init(this.#layout.length);
-    for (const { payload, tokens, rounds } of updates) {
+    const mean = this.#averaging.init(this.#layout.length, this.#roundTokens);
+    for (const { payload, tokens } of updates) {
       this.#codec.decode(payload, this.#layout, this.#scratch);
-      mean.add({ values: this.#scratch, tokens, rounds });
+      mean.add({ values: this.#scratch, tokens });
     }
     mean.finish(this.#scratch);
     this.#outer.update(this.#outerConfig, this.parameters, this.outerState, this.#scratch);
@@ -211,15 +212,14 @@ export class Replica {
   }
 
   /** What an update carries leaves the residual, where it was given back to. */
-  #takeBack({ payload, tokens, rounds }: EncodedUpdate): Work {
+  #takeBack({ payload, tokens }: EncodedUpdate): Work {
     const values = new Float32Array(this.#layout.length);
     this.#codec.decode(payload, this.#layout, values);
     const residual = this.#residual;
     for (let i = 0; i < values.length; i++) residual.values[i] = residual.values[i]! - values[i]!;
     // where a later update carried it a second time, that one has been counted for it
     residual.tokens = Math.max(0, residual.tokens - tokens);
-    residual.rounds = Math.max(0, residual.rounds - rounds);
-    return { values, tokens, rounds };
+    return { values, tokens };
   }
 
   /**
@@ -301,10 +301,10 @@ export class Replica {
     this.#unfinalOwn = unfinalOwn && copyOf(unfinalOwn);
   }
 
-  #checkOwn({ values, tokens, rounds }: Work): void {
+  #checkOwn({ values, tokens }: Work): void {
     const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 0;
-    if (values.length !== this.parameters.length || !isCount(tokens) || !isCount(rounds)) {
-      const message = `own work of ${values.length} values, ${tokens} tokens and ${rounds} rounds does not fit a model of ${this.parameters.length} parameters: remove the file`;
+    if (values.length !== this.parameters.length || !isCount(tokens)) {
+      const message = `own work of ${values.length} values and ${tokens} tokens does not fit a model of ${this.parameters.length} parameters: remove the file`;
       throw new CodedError<ReplicaErrorCode>('E_OWN_FORMAT', message);
     }
     if (!allFinite(values)) throw notFinite('the file of own work is damaged: remove it');
@@ -322,9 +322,9 @@ export class Replica {
   }
 
   /** Makes the scratch vector the residual and the old residual scratch. */
-  #takeResidual(next: Float32Array, worth: Worth): void {
+  #takeResidual(next: Float32Array, tokens: number): void {
     this.#scratch = this.#residual.values;
-    this.#residual = { values: next, ...worth };
+    this.#residual = { values: next, tokens };
   }
 }
 
@@ -338,25 +338,14 @@ function notFinite(why: string): CodedError<ReplicaErrorCode> {
   return new CodedError('E_NOT_FINITE', `NaN or infinity: ${why}`);
 }
 
-/** What one update may stand for, and what is left. */
-function split({ tokens, rounds }: Worth): { now: Worth; later: Worth } {
-  const roundsNow = Math.min(rounds, 1 + LIMITS.lateRoundsMax);
-  const tokensNow = Math.max(1, Math.floor((tokens / rounds) * roundsNow));
-  return {
-    now: { tokens: tokensNow, rounds: roundsNow },
-    later: { tokens: tokens - tokensNow, rounds: rounds - roundsNow },
-  };
-}
-
-function copyOf({ values, tokens, rounds }: Work): Work {
-  return { values: values.slice(), tokens, rounds };
+function copyOf({ values, tokens }: Work): Work {
+  return { values: values.slice(), tokens };
 }
 
 function addTo(target: Work, work: Work | null): void {
   if (work === null) return;
   for (let i = 0; i < target.values.length; i++) target.values[i] = target.values[i]! + work.values[i]!;
   target.tokens += work.tokens;
-  target.rounds += work.rounds;
 }
 
 function sumOf(a: Work | null, b: Work | null): Work | null {

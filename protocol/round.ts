@@ -52,7 +52,8 @@ export class Round implements PayloadTable {
   /** the place that was last found to be waited for */
   #waitedFor = 0;
   #firstDoneMs: number | undefined;
-  /** when the payloads of a quorum of the members were here */
+  /** when a quorum of the members had announced updates, and when their payloads were here */
+  #quorumAnnouncedMs: number | undefined;
   #quorumMs: number | undefined;
   #announced = 0;
   /** when most had announced an update: those who have not are behind, or gone */
@@ -120,6 +121,7 @@ export class Round implements PayloadTable {
 
   #note(place: number, update: Update): void {
     if (!this.#updates[place]) this.#announced++;
+    if (this.#announced >= this.#quorum) this.#quorumAnnouncedMs ??= this.#core.nowMs;
     if (this.#announced >= MOST * this.places.length) this.#mostDoneMs ??= this.#core.nowMs;
     this.#updates[place] = update;
     this.#firstDoneMs ??= this.#core.nowMs;
@@ -182,13 +184,16 @@ export class Round implements PayloadTable {
     return this.#firstDoneMs + this.#patience.waitMs(this.#plannedMs(this.#firstDoneMs));
   }
 
-  /** How long it took from the first update until a quorum's payloads were here; undefined where nobody was done. */
+  /**
+   * How long a quorum's payloads took from when all of it had announced them: the time of uploads alone, for training may
+   * take the longer, the longer one waits. Undefined where nobody was done.
+   */
   get outcome(): Outcome | undefined {
     if (this.#firstDoneMs === undefined) return undefined;
     return {
       plannedMs: this.#plannedMs(this.#firstDoneMs),
-      tookMs: this.#quorumMs === undefined ? undefined : this.#quorumMs - this.#firstDoneMs,
-      begun: this.#announced >= this.#quorum,
+      tookMs: this.#quorumMs === undefined ? undefined : this.#quorumMs - this.#quorumAnnouncedMs!,
+      begun: this.#quorumAnnouncedMs !== undefined,
     };
   }
 

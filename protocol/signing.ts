@@ -19,10 +19,10 @@ export function blockHash(block: Block): Hash {
 }
 const blockHashes = new WeakMap<Block, Hash>();
 
-/** A header is signed over run, round, base root, author, payload hash, size, tokens, rounds, steps and loss. */
+/** A header is signed over run, round, base root, author, payload hash, size, tokens, steps and loss. */
 export function updateBytes(run: Hash, round: number, base: Hash, update: Omit<Update, 'signature'>): Uint8Array {
-  const { author, payload, size, tokens, rounds, steps, loss } = update;
-  return encodeCanonical(['outerloop/header', run, round, base, author, payload, size, tokens, rounds, steps, loss]);
+  const { author, payload, size, tokens, steps, loss } = update;
+  return encodeCanonical(['outerloop/header', run, round, base, author, payload, size, tokens, steps, loss]);
 }
 
 export function joinBytes(run: Hash, join: Omit<Join, 'signature'>): Uint8Array {

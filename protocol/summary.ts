@@ -1,6 +1,7 @@
 import type { Report } from './events.ts';
 import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
+import { blockHash } from './signing.ts';
 import type { Block } from './wire.ts';
 
 /** What a round came to, for reports. */
@@ -40,6 +41,7 @@ export function roundReport(
     kind: 'round',
     round: block.round + 1,
     root,
+    block: blockHash(block),
     final: block.members === null,
     ...summaryOf(block),
     own: included ? 'included' : isLate ? 'late' : 'none',

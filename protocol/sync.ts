@@ -34,7 +34,7 @@ export class Sync {
   #ahead: { peer: PeerId; height: number; atMs: number } | undefined;
   #turn = 0;
   #askedInTurnMs = Number.NEGATIVE_INFINITY;
-  /** who has told a history without the pinned root */
+  /** who has told a history without the pinned block */
   readonly #distrusted = new Set<PeerId>();
   readonly #statusSent = new Map<PeerId, number>();
   readonly #core: Core;
@@ -134,7 +134,7 @@ export class Sync {
     const common = commonLength(this.#core.branch.entries, fork.entries);
     for (const entry of fork.entries.slice(common)) this.#core.emit({ type: 'append', entry });
     this.#core.branch = fork;
-    this.#core.pinned = undefined;
+    this.#core.pinIsMissing = false;
     if (start.initialize || start.state) this.#core.applied = undefined;
     if (start.initialize) this.initialize();
     else if (start.state) this.#restore(start.position, start.state, [peer, ...this.#membership.reachable()]);
@@ -200,12 +200,12 @@ export class Sync {
     return wanted ? { fork, states, restore: asked.restore } : undefined;
   }
 
-  /** Certificates prove a history to those who know who voted; a root from elsewhere proves it to a newcomer. */
+  /** Certificates prove a history to those who know who voted; a block known from elsewhere proves it to a newcomer. */
   #isTrusted(peer: PeerId, fork: Branch): boolean {
     if (this.#core.trusts(fork)) return true;
     if (!this.#distrusted.has(peer) && this.#distrusted.size < LIMITS.rosterMax) {
       this.#distrusted.add(peer);
-      const what = `the history that peer ${peer} tells, up to round ${fork.head.round}, does not have the root to trust`;
+      const what = `the history that peer ${peer} tells, up to round ${fork.head.round}, does not have the block to trust`;
       this.#core.warn('W_UNTRUSTED', `${what}: waiting for one that has it`);
     }
     return false;

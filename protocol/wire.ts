@@ -29,8 +29,6 @@ export const wireUpdate = z.strictObject({
   size: wireCount(LIMITS.blobBytesMax).min(1),
   /** tokens trained on for all that is in it, the weight of the update; bounded so that sums over a roster stay exact */
   tokens: wireCount(2 ** 40).min(1),
-  /** rounds whose pseudo-gradients are in it: this one, and those whose updates came too late */
-  rounds: wireCount(1 + LIMITS.lateRoundsMax).min(1),
   /** inner steps taken in this round */
   steps: wireCount(1_000_000).min(1),
   /** mean training loss over those steps, for reports only */

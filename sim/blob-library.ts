@@ -211,11 +211,11 @@ export class BlobLibrary {
   #file(shelf: Shelf, round: number): Shelf {
     const before = shelf.round;
     if (before && before.round >= round) return shelf;
-    const holders = before ? Array.from({ length: this.#peers }, (_, peer) => peer) : [];
-    const held = holders.filter((peer) => this.#holds(peer, shelf));
+    const all = before ? Array.from({ length: this.#peers }, (_, peer) => peer) : [];
+    const holders = all.filter((peer) => this.#holds(peer, shelf));
     shelf.round = this.#roundOf(round);
     shelf.round.blobs.add(shelf.blob);
-    for (const peer of held) this.#hold(peer, shelf);
+    for (const peer of holders) this.#hold(peer, shelf);
     return shelf;
   }
 

@@ -148,6 +148,8 @@ async function runPooled(
     inner: atRate(plain.inner, rate),
     codec: { ...plain.codec, name: 'fp32' as const },
     outer,
+    // what is trained between two evaluations is one update: none of it is late work
+    innerSteps: steps,
   };
   const ends = new ComputeModel({ ...scenario.compute, stragglers: null }, { peers: 1, seed }).stepEnds(0, steps);
   const host = await open(genesis, { replicas: 1, pooled: batches });

@@ -1,7 +1,6 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { OwnIncluded } from '../protocol/own-updates.ts';
-import type { Worth } from '../protocol/replica.ts';
 
 /** The agreed state after an operation, and the version of the seat that its disk then has. */
 export interface Settled {
@@ -14,9 +13,10 @@ export interface Settled {
   open: Hash[];
 }
 
-export interface Contribution extends Worth {
+export interface Contribution {
   payload: Hash;
   bytes: Uint8Array;
+  tokens: number;
   steps: number;
   /** mean over the steps, in nats (in the quadratic's own unit for the synthetic trainer) */
   loss: number;
@@ -28,7 +28,7 @@ export interface ApplyRequest {
   block: Hash;
   round: number;
   /** the same list for all who apply the block */
-  updates: ({ payload: Hash; bytes: Uint8Array } & Worth)[];
+  updates: { payload: Hash; bytes: Uint8Array; tokens: number }[];
   /** place of this peer's update among them: another author may have named the same payload */
   own: number | undefined;
   final: boolean;

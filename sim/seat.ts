@@ -1,7 +1,7 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
 import { blobManifest } from '../protocol/blob.ts';
 import { assert, isCoded } from '../protocol/errors.ts';
-import { type Genesis, runIdOf } from '../protocol/genesis.ts';
+import { type Genesis, roundTokens, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { initialParameters, modelLayout } from '../protocol/model.ts';
 import { type OwnIncluded, type OwnPayload, OwnUpdates, type SavedOwnUpdates } from '../protocol/own-updates.ts';
@@ -193,7 +193,16 @@ export class Seat<Optimizer> {
 
   #restart(version: number): void {
     const { model, codec, averaging, outer } = this.#genesis;
-    this.#replica = new Replica({ sha256: nativeSha256 }, { layout: modelLayout(model), codec, averaging, outer });
+    this.#replica = new Replica(
+      { sha256: nativeSha256 },
+      {
+        layout: modelLayout(model),
+        codec,
+        averaging,
+        outer,
+        roundTokens: roundTokens(this.#genesis),
+      },
+    );
     this.#optimizer = this.#trainer.fresh();
     this.#training = undefined;
     const saved = this.#saved.find((each) => each.version === version);
@@ -221,7 +230,7 @@ export class Seat<Optimizer> {
   async #restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
     const { parameters, outerState } = this.#replica.readSnapshot(snapshot.bytes);
     const { final, unfinal } = this.#updates.restored(included);
-    const encoded = ({ id, tokens, rounds }: OwnPayload) => ({ payload: this.#payloads.get(id)!, tokens, rounds });
+    const encoded = ({ id, tokens }: OwnPayload) => ({ payload: this.#payloads.get(id)!, tokens });
     this.#replica.adopt(parameters, outerState, { final: final.map(encoded), unfinal: unfinal.map(encoded) });
     const known = this.#states.bySnapshot(snapshot.id);
     return known ? this.#save(known, null) : this.#settle(snapshot.id);
@@ -248,12 +257,12 @@ export class Seat<Optimizer> {
       throw error;
     }
     this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
-    const { payload: bytes, tokens, rounds } = update;
+    const { payload: bytes, tokens } = update;
     const { id } = blobManifest(bytes, nativeSha256);
-    this.#updates.made({ id, size: bytes.length, round, tokens, rounds });
+    this.#updates.made({ id, size: bytes.length, round, tokens });
     this.#payloads.set(id, bytes);
     const { version } = this.#save(this.#agreed!, null);
-    return { payload: id, bytes, tokens, rounds, steps: trained.steps, loss: trained.meanLoss, version };
+    return { payload: id, bytes, tokens, steps: trained.steps, loss: trained.meanLoss, version };
   }
 
   async #abandon(steps: number): Promise<void> {
@@ -321,6 +330,6 @@ export class Seat<Optimizer> {
   }
 }
 
-function encodedOf({ bytes, tokens, rounds }: ApplyRequest['updates'][number]): EncodedUpdate {
-  return { payload: bytes, tokens, rounds };
+function encodedOf({ bytes, tokens }: ApplyRequest['updates'][number]): EncodedUpdate {
+  return { payload: bytes, tokens };
 }

@@ -128,9 +128,7 @@ export class VirtualStorage {
     const { library, payloads } = this.#process.world;
     let updates = payloads.get(block);
     if (!updates) {
-      updates = block.updates.map(({ payload, tokens, rounds }) => {
-        return { payload, tokens, rounds, bytes: library.bytes(payload)! };
-      });
+      updates = block.updates.map(({ payload, tokens }) => ({ payload, tokens, bytes: library.bytes(payload)! }));
       payloads.set(block, updates);
     }
     return updates;

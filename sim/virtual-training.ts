@@ -131,12 +131,12 @@ export class VirtualTraining {
     world.library.putPayload(index, payload, bytes, round);
   }
 
-  #trained(base: Hash, { payload, bytes, tokens, rounds, steps, loss }: Contribution): void {
+  #trained(base: Hash, { payload, bytes, tokens, steps, loss }: Contribution): void {
     const { world, index } = this.#process;
     const { inlineBytesMax = LIMITS.inlinePayloadBytesMax } = world;
     world.trace.add(world.kernel.nowMs, index, 'trained', payload);
     const inline = bytes.length <= inlineBytesMax ? bytes : null;
-    const update = { payload, size: bytes.length, tokens, rounds, steps, loss };
+    const update = { payload, size: bytes.length, tokens, steps, loss };
     this.#process.give({ type: 'trained', base, update, inline });
   }
 }

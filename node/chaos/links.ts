@@ -1,4 +1,4 @@
-/** What every connection between two peers is like. */
+/** What links are like: every connection of two peers behind proxies, every peer's link in namespaces. */
 export interface LinkShape {
   /** one-way @default 0 */
   latencyMs?: number;

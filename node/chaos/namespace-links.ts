@@ -16,6 +16,7 @@ const PORT = 4001;
 export class NamespaceLinks implements Links {
   readonly #shape: LinkShape;
   readonly #peers: number[] = [];
+  #closed = false;
 
   constructor(shape: LinkShape = {}) {
     this.#shape = shape;
@@ -49,6 +50,8 @@ export class NamespaceLinks implements Links {
   }
 
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     for (const peer of this.#peers.splice(0)) ip('netns', 'delete', namespaceOf(peer));
     ip('link', 'delete', BRIDGE);
   }
@@ -96,7 +99,7 @@ export async function againInNamespaces(): Promise<number> {
   const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const argv = [...apart(), 'sh', '-c', `${PREPARE} && exec "$@"`, 'sh', ...again];
   const child = spawn('unshare', argv, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
-  // Ctrl+C reaches it too, and it knows what to do; what is sent to us alone is passed on
+  // Ctrl+C reaches it too, and it knows what to do; other signals are sent to us alone, and passed on
   const ignore = (): void => undefined;
   const passOn = (signal: NodeJS.Signals): void => void child.kill(signal);
   process.on('SIGINT', ignore).on('SIGTERM', passOn).on('SIGHUP', passOn);

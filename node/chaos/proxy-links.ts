@@ -13,8 +13,8 @@ interface Passage {
 
 /**
  * A TCP proxy in front of every peer's listener, and the only address of it that the others know. A cut breaks all
- * connections of a peer, and both ends are told. A peer dials from a loopback address of its own, so a proxy knows both ends of what passes. All
- * of 127/8 is the machine's own on Linux alone.
+ * connections of a peer, and both ends are told. A peer dials from a loopback address of its own, so a proxy knows both
+ * ends of what passes. All of 127/8 is the machine's own on Linux alone.
  */
 export class ProxyLinks implements Links {
   readonly #shape: LinkShape;

@@ -40,13 +40,14 @@ export class Swarm {
   readonly #seats: Seat[] = [];
   readonly #dismissed = new Set<PeerProcess>();
   readonly #watchers = new Set<() => void>();
+  readonly #onAbort = (): void => void this.stop();
 
   /** @param signal ends all processes and all waiting */
   constructor(init: SwarmInit, signal: AbortSignal) {
     this.#init = init;
     this.#signal = signal;
     this.links = init.links?.() ?? null;
-    signal.addEventListener('abort', () => void this.stop(), { once: true });
+    signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   /** Resolves when all peers have ended the first round. @throws CodedError `E_PEER_ENDED`, `E_CHAOS_START` */
@@ -121,6 +122,7 @@ export class Swarm {
 
   /** Ends all processes at once. */
   async stop(): Promise<void> {
+    this.#signal.removeEventListener('abort', this.#onAbort);
     for (const { process } of this.#seats) this.#dismissed.add(process);
     await Promise.all(this.#seats.map(({ process }) => process.kill('SIGKILL')));
     this.links?.close();

@@ -79,7 +79,10 @@ export function addChaos(program: Command, finish: (code: number) => void): void
     .option('--every <time>', 'from one fault to the next', '30s')
     .option('--kinds <list>', `of faults, with commas (default: ${FAULTS.join(',')})`, faultKinds)
     .option('--latency <time>', 'of links, one-way, like 40ms (default: none)')
-    .option('--bandwidth <down/up>', 'of a connection in each direction, the slower of the two, like 50mbit')
+    .option(
+      '--bandwidth <down/up>',
+      'of a connection (with --namespaces: of a peer) each way, the slower of the two, like 50mbit',
+    )
     .option('--namespaces', 'a network namespace for each peer (Linux): a cut makes packets vanish instead')
     .option(
       '--baseline-tokens <n>',

@@ -58,10 +58,10 @@ export function ipAddress(text: string): string {
   throw optionError(`--dial-from takes an IP address of this machine, not "${text}"`);
 }
 
-export function rootHash(text: string): string {
+export function blockHash(text: string): string {
   if (/^[0-9a-f]{64}$/.test(text)) return text;
   throw optionError(
-    `--trust-root takes a root of 64 hexadecimal digits, as start --json prints it for every round, not "${text}"`,
+    `--trust-block takes a hash of 64 hexadecimal digits, as start --json prints it for every round, not "${text}"`,
   );
 }
 

@@ -8,13 +8,13 @@ import {
   addMachineOptions,
   addRunOptions,
   addTrainingOptions,
+  blockHash,
   choicesOf,
   ipAddress,
   type MachineFlags,
   machineOf,
   type RunFlags,
   repeated,
-  rootHash,
 } from './options.ts';
 import { Screen } from './screen.ts';
 import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
@@ -26,7 +26,7 @@ interface StartFlags extends RunFlags, MachineFlags {
   listen?: string[];
   announce?: string[];
   dialFrom?: string;
-  trustRoot?: string;
+  trustBlock?: string;
   /** false with --no-journal */
   journal?: boolean;
   json?: boolean;
@@ -42,7 +42,7 @@ Examples:
   $ outerloop start
   $ outerloop start --data ./my-texts --model nano --rounds 40
   $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW...
-  $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW... --trust-root 5f0c...   (64 digits, of a round that
+  $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW... --trust-block 5f0c...   (64 digits, of a final round that
                                                                          somebody you trust has seen)
   $ outerloop start --dir ./my-run                                       (goes on with the run in that folder)
 `;
@@ -55,7 +55,7 @@ export function addStart(program: Command, finish: (code: number) => void): void
     .option('--listen <multiaddr>', 'address to listen on; can be given several times', repeated)
     .option('--announce <multiaddr>', 'told to others instead of what it listens on: a forwarded port', repeated)
     .option('--dial-from <ip>', 'address of this machine to make connections from', ipAddress);
-  command.option('--trust-root <hash>', 'follow no history without this root, known from elsewhere', rootHash);
+  command.option('--trust-block <hash>', 'follow no history without this block, known from elsewhere', blockHash);
   addTrainingOptions(command);
   addRunOptions(command);
   addMachineOptions(command);
@@ -67,9 +67,9 @@ export function addStart(program: Command, finish: (code: number) => void): void
 
 /** @throws CodedError `E_MULTIADDR` */
 export async function startOptions(flags: StartFlags): Promise<StartOptions> {
-  const { bootstrap = [], dir, listen, announce, dialFrom, trustRoot, journal } = flags;
-  if (trustRoot !== undefined && bootstrap.length === 0) {
-    throw new CodedError('E_OPTION', '--trust-root is for joining a run: give --bootstrap with it');
+  const { bootstrap = [], dir, listen, announce, dialFrom, trustBlock, journal } = flags;
+  if (trustBlock !== undefined && bootstrap.length === 0) {
+    throw new CodedError('E_OPTION', '--trust-block is for joining a run: give --bootstrap with it');
   }
   if (bootstrap.length > 0 || listen || announce) {
     // loaded only when there is something to check: libp2p's modules take a while
@@ -86,7 +86,7 @@ export async function startOptions(flags: StartFlags): Promise<StartOptions> {
     ...(listen === undefined ? {} : { listen }),
     ...(announce === undefined ? {} : { announce }),
     ...(dialFrom === undefined ? {} : { dialFrom }),
-    ...(trustRoot === undefined ? {} : { trustRoot }),
+    ...(trustBlock === undefined ? {} : { trustBlock }),
   };
 }
 

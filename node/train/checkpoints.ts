@@ -5,7 +5,7 @@ import type { StateOnDisk } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { OwnUpdates, SavedOwnUpdates } from '../../protocol/own-updates.ts';
-import type { Replica, Worth } from '../../protocol/replica.ts';
+import type { Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { type BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
 import { blobParts, nativeSha256 } from '../store/blobs.ts';
@@ -33,9 +33,9 @@ interface SavedMeta {
   block: Hash;
   state: AgreedState;
   own: SavedOwnUpdates;
-  /** of the vectors of own work; null where there is none */
-  residual: Worth;
-  unfinalOwn: Worth | null;
+  /** trained on for the vectors of own work; null where there is none */
+  residualTokens: number;
+  unfinalTokens: number | null;
   /** AdamW's step counter; its moments are vectors of the checkpoint */
   updates: number;
 }
@@ -66,8 +66,6 @@ interface Begun {
   manifest: BlobManifest;
   keep: readonly Hash[];
 }
-
-const worthOf = ({ tokens, rounds }: Worth): Worth => ({ tokens, rounds });
 
 const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
 
@@ -121,8 +119,8 @@ export class Checkpoints {
     if (unfinalOwn) vectors.set('unfinalOwn', unfinalOwn.values);
     vectors.set('m', m).set('v', v);
     const own = this.#c.updates.export();
-    const worth = { residual: worthOf(residual), unfinalOwn: unfinalOwn && worthOf(unfinalOwn) };
-    const meta = encodeCanonical({ block, state, own, ...worth, updates } satisfies SavedMeta);
+    const tokens = { residualTokens: residual.tokens, unfinalTokens: unfinalOwn?.tokens ?? null };
+    const meta = encodeCanonical({ block, state, own, ...tokens, updates } satisfies SavedMeta);
     const kept = [...this.#manifests].filter(([, snapshot]) => keep.includes(snapshot)).map(([path]) => path);
     this.#saving = this.#save({ round: state.round, meta, vectors }, manifest, kept);
     this.#saving.catch(() => undefined); // told to whoever asks for it
@@ -137,11 +135,11 @@ export class Checkpoints {
     const { vectors, meta } = loaded.checkpoint;
     replica.parameters.set(vectors.get('parameters')!);
     replica.outerState.set(vectors.get('outer')!);
-    const { block, state, own: saved, residual, unfinalOwn, updates } = decodeMeta(meta);
+    const { block, state, own: saved, residualTokens, unfinalTokens, updates } = decodeMeta(meta);
     replica.importOwn({
-      residual: { values: vectors.get('residual')!, ...residual },
+      residual: { values: vectors.get('residual')!, tokens: residualTokens },
       pending: null,
-      unfinalOwn: unfinalOwn && { values: vectors.get('unfinalOwn')!, ...unfinalOwn },
+      unfinalOwn: unfinalTokens === null ? null : { values: vectors.get('unfinalOwn')!, tokens: unfinalTokens },
     });
     const manifest = blobManifest(replica.snapshotBytes(), nativeSha256);
     const file = await this.#serve(loaded, manifest, []);

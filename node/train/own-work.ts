@@ -5,7 +5,7 @@ import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { Layout } from '../../protocol/model.ts';
 import type { SavedOwnUpdates } from '../../protocol/own-updates.ts';
-import type { EncodedUpdate, Replica, Work, Worth } from '../../protocol/replica.ts';
+import type { EncodedUpdate, Replica, Work } from '../../protocol/replica.ts';
 
 /**
  * A peer's own work in a file of its own, written after every update made, since the update is announced before the next
@@ -22,7 +22,8 @@ export interface SavedOwn {
   unfinalOwn: SavedWork | null;
 }
 
-interface SavedWork extends Worth {
+interface SavedWork {
+  tokens: number;
   /** float32, little-endian */
   values: Uint8Array;
 }
@@ -50,21 +51,21 @@ export function resumeOwn(replica: Replica, own: SavedOwn, codec: Codec, layout:
   });
 }
 
-function decoded({ payload, tokens, rounds }: EncodedUpdate, codec: Codec, layout: Layout): Work {
+function decoded({ payload, tokens }: EncodedUpdate, codec: Codec, layout: Layout): Work {
   codec.check(payload, layout);
   const values = new Float32Array(layout.length);
   codec.decode(payload, layout, values);
-  return { values, tokens, rounds };
+  return { values, tokens };
 }
 
-function savedOf({ values, tokens, rounds }: Work): SavedWork {
+function savedOf({ values, tokens }: Work): SavedWork {
   const bytes = new Uint8Array(FLOAT_BYTES * values.length);
   writeFloats(values, bytes, 0);
-  return { values: bytes, tokens, rounds };
+  return { values: bytes, tokens };
 }
 
-function workOf({ values, tokens, rounds }: SavedWork): Work {
+function workOf({ values, tokens }: SavedWork): Work {
   const floats = new Float32Array(Math.floor(values.length / FLOAT_BYTES));
   readFloats(values, 0, floats);
-  return { values: floats, tokens, rounds };
+  return { values: floats, tokens };
 }

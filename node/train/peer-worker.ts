@@ -4,12 +4,12 @@ import { firstHead, rootOf, stateAt } from '../../protocol/chain.ts';
 import type { CodecConfig } from '../../protocol/codecs/codec.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { assert, CodedError, isCoded } from '../../protocol/errors.ts';
-import { decodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts';
+import { decodeGenesis, type Genesis, roundTokens, runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { initialParameters, type Layout, modelLayout } from '../../protocol/model.ts';
 import { type OwnIncluded, type OwnPayload, OwnUpdates } from '../../protocol/own-updates.ts';
-import { type EncodedUpdate, Replica, type Worth } from '../../protocol/replica.ts';
+import { type EncodedUpdate, Replica } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { loadDataset } from '../data/run-data.ts';
 import { BlobStore } from '../store/blob-store.ts';
@@ -42,9 +42,10 @@ export interface Opened extends LoadedState {
   open: OwnPayload[];
 }
 
-export interface Contribution extends Worth {
+export interface Contribution {
   payload: Hash;
   size: number;
+  tokens: number;
   steps: number;
   loss: number;
   inline: Uint8Array | null;
@@ -67,7 +68,7 @@ export interface ApplyRequest {
   /** root of the state that the block builds on */
   base: Hash;
   block: Hash;
-  updates: ({ payload: Hash; size: number } & Worth)[];
+  updates: { payload: Hash; size: number; tokens: number }[];
   /** place of this peer's update among them: another author may have named the same payload */
   own: number | undefined;
   final: boolean;
@@ -122,7 +123,13 @@ export class PeerWorker {
     this.#store = new BlobStore(paths.blobs);
     this.#own = new RecordFile(paths.own);
     const components = { sha256: nativeSha256, allocate: sharedVector };
-    this.#replica = new Replica(components, { layout: this.#layout, codec, averaging, outer });
+    this.#replica = new Replica(components, {
+      layout: this.#layout,
+      codec,
+      averaging,
+      outer,
+      roundTokens: roundTokens(this.#genesis),
+    });
     this.#local = new Float32Array(this.#layout.length);
     const { backend, deterministic, microBatch } = init;
     const engine = await createEngine({
@@ -229,11 +236,11 @@ export class PeerWorker {
     }
     const updates = [];
     const { own } = request;
-    for (const [place, { payload, size, tokens, rounds }] of request.updates.entries()) {
+    for (const [place, { payload, size, tokens }] of request.updates.entries()) {
       const kind = place === own ? this.#updates.kindOf(payload) : undefined;
       const known = kind === 'pending' ? this.#pending : null;
       const bytes = known?.payload ?? (await readBlob(this.#store, { id: payload, size }));
-      updates.push({ payload: bytes, tokens, rounds, own: kind });
+      updates.push({ payload: bytes, tokens, own: kind });
     }
     this.#replica.apply(updates, { final: request.final });
     const ownPayload = own === undefined ? undefined : request.updates[own]?.payload;
@@ -307,14 +314,14 @@ export class PeerWorker {
       if (isCoded(error) && error.code === 'E_NOT_FINITE') return 'broken';
       throw error;
     }
-    const { payload, tokens, rounds } = update;
+    const { payload, tokens } = update;
     const { id, size } = await writeBlob(this.#store, payload);
-    this.#updates.made({ id, size, round: this.#round, tokens, rounds });
+    this.#updates.made({ id, size, round: this.#round, tokens });
     this.#pending = update;
     await this.#saveOwn(base);
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
     const { steps, skipped, computeMs: trainMs, meanLoss: loss } = result;
-    return { payload: id, size, tokens, rounds, steps, loss, inline, skipped, trainMs };
+    return { payload: id, size, tokens, steps, loss, inline, skipped, trainMs };
   }
 
   /** Waits until no training is under way; what it had learned goes to the residual. */
@@ -352,8 +359,8 @@ export class PeerWorker {
     await this.#own.save(encodeOwn({ base, updates, pending }, this.#replica));
   }
 
-  async #encoded({ id, size, tokens, rounds }: OwnPayload): Promise<EncodedUpdate> {
-    return { payload: await readBlob(this.#store, { id, size }), tokens, rounds };
+  async #encoded({ id, size, tokens }: OwnPayload): Promise<EncodedUpdate> {
+    return { payload: await readBlob(this.#store, { id, size }), tokens };
   }
 
   /**

@@ -7,15 +7,16 @@ export interface WeightedUpdate {
   values: Float32Array;
   /** tokens that its author trained on for them, a positive safe integer */
   tokens: number;
-  /** how many pseudo-gradients are in the sum, a positive safe integer: 1, and one for every round that came too late */
-  rounds: number;
 }
 
 /** How the certified updates of a round become one pseudo-gradient. A pure init/add/finish triple. */
 export interface Averaging {
   readonly name: AveragingName;
-  /** Begins a mean over vectors of this length. */
-  init(length: number): Accumulator;
+  /**
+   * Begins a mean over vectors of this length.
+   * @param roundTokens tokens of a whole round of one peer: an update of more carries late work
+   */
+  init(length: number, roundTokens: number): Accumulator;
 }
 
 export interface Accumulator {

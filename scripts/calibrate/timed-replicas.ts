@@ -112,7 +112,7 @@ export class TimedWorker implements Remote<PeerWorker> {
     times.add('encode', performance.now() - startedMs - trainMs);
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload : null;
     const tokens = done * genesis.batch * genesis.model.context;
-    return { payload: id, size, tokens, rounds: 1, steps: done, loss: 1, inline, skipped: 0, trainMs };
+    return { payload: id, size, tokens, steps: done, loss: 1, inline, skipped: 0, trainMs };
   }
 
   async finish(): Promise<void> {
@@ -178,7 +178,6 @@ export class TimedHost implements ReplicaHost {
       payload: blobIdOf(bytes, nativeSha256),
       bytes,
       tokens: steps * batch * model.context,
-      rounds: 1,
       steps,
       loss: 1,
       version: 1,

@@ -323,7 +323,7 @@ export class Liar {
 
   #update(round: number, base: Hash, payload: Hash, size = 944): Update {
     const { signer } = this.#c;
-    const unsigned = { author: signer.self, payload, size, tokens: 4, rounds: 1, steps: 1, loss: 1 };
+    const unsigned = { author: signer.self, payload, size, tokens: 4, steps: 1, loss: 1 };
     return { ...unsigned, signature: signer.sign(updateBytes(this.#init.run, round, base, unsigned)) };
   }
 

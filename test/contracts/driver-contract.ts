@@ -55,7 +55,7 @@ const record = (height: number): PeerRecord => {
 /** The neighbour announces a payload, with these bytes inside. */
 function headerOf(payload: Uint8Array, inline: Uint8Array | null): MessageOf<'header'> {
   const { base } = firstEntry.block;
-  const work = { tokens: 8, rounds: 1, steps: 1, loss: 1 };
+  const work = { tokens: 8, steps: 1, loss: 1 };
   const named = { author: neighbour.self, payload: idOf(payload), size: payload.length, ...work };
   const update = { ...named, signature: neighbour.sign(updateBytes(run, 0, base, named)) };
   return { type: 'header', run, round: 0, base, update, inline };

@@ -94,7 +94,6 @@ function vectors(): Record<string, string> {
     payload: blobIdOf(utf8('abc')),
     size: 3,
     tokens: 5120,
-    rounds: 1,
     steps: 20,
     loss: 2.5,
   };

@@ -134,14 +134,14 @@ export class TestPeer {
     return this.rounds.at(-1)?.round ?? 0;
   }
 
-  start(trustRoot?: Hash): void {
+  start(trustBlock?: Hash): void {
     this.#life++;
     this.machine = new Machine({ signer: this.watcher?.signer ?? this.signer }, { genesis: this.#cluster.genesis });
     const restart: Restart | null =
       this.#applied || this.#entries.length > 0
         ? { entries: this.#entries, record: this.#record, states: this.#applied ? [this.#applied] : [] }
         : null;
-    this.give({ nowMs: this.#cluster.nowMs, type: 'start', restart, trustRoot });
+    this.give({ nowMs: this.#cluster.nowMs, type: 'start', restart, trustBlock });
     for (const [other, peer] of this.#cluster.peers.entries()) {
       if (other === this.#index || !this.#cluster.connected(this.#index, other)) continue;
       this.onLink(other, true);
@@ -244,7 +244,6 @@ export class TestPeer {
       payload,
       size: bytes.length,
       tokens: 80 - this.#index,
-      rounds: 1,
       steps: 10,
       loss: 4 - round * 0.01,
     };

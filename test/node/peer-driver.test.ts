@@ -139,7 +139,7 @@ class NamedWorker implements Remote<PeerWorker> {
     if (training.overtaken) return 'overtaken';
     const inline = validPayload(this.#init.genesis, training.steps);
     const { id, size } = await writeBlob(this.#store, inline);
-    const done = { steps: training.steps, tokens: 8 * training.steps, rounds: 1, loss: 1, skipped: 0, trainMs: 1 };
+    const done = { steps: training.steps, tokens: 8 * training.steps, loss: 1, skipped: 0, trainMs: 1 };
     return { payload: id, size, inline, ...done };
   }
 

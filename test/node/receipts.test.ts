@@ -16,7 +16,7 @@ function take(): Receipt[] {
 }
 
 function end(round: number, own: 'included' | 'late' | 'none', ownPayload: string | null, final = true): void {
-  const rest = { root: 'root', contributors: ['a'], trainLoss: 1, tokens: 1 };
+  const rest = { root: 'root', block: 'block', contributors: ['a'], trainLoss: 1, tokens: 1 };
   receipts.ended({ kind: 'round', round, own, ownPayload, final, ...rest } satisfies Report);
 }
 

@@ -28,7 +28,7 @@ class Follower {
 
   /** @param members null: certified */
   round(members: readonly PeerId[] | null): void {
-    const update = { author: peers[0]!, payload: id(`payload ${this.#rounds}`), size: 8, tokens: 8, rounds: 1 };
+    const update = { author: peers[0]!, payload: id(`payload ${this.#rounds}`), size: 8, tokens: 8 };
     const updates = [{ ...update, steps: 1, loss: 1, signature: new Uint8Array(64) }];
     this.kept = this.#append({ kind: 'round', updates, members: members && [...members] });
     this.#rounds++;

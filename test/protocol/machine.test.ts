@@ -47,12 +47,12 @@ test('a fourth joins while rounds go on and contributes with the same roots', ()
   expectNoDivergence(cluster);
 });
 
-test('a joiner that knows a root follows the history that has it, and no other', () => {
+test('a joiner that knows a block follows the history that has it, and no other', () => {
   const cluster = new Cluster(3, 5, { waitFor: 3 });
   for (const peer of cluster.peers.slice(0, 3)) peer.start();
   const [founder, , , sure, misled] = cluster.peers;
   expect(cluster.runUntil(() => founder!.lastRound >= 3, 60_000)).toBe(true);
-  sure!.start(founder!.rounds[1]!.root);
+  sure!.start(founder!.rounds[1]!.block);
   misled!.start(hashOf(new Uint8Array([1])));
   expect(cluster.runUntil(() => founder!.rounds.at(-1)!.contributors.includes(sure!.id), 60_000)).toBe(true);
   expect(cluster.runUntil(() => sure!.rounds.length >= 3, 60_000)).toBe(true);
@@ -64,13 +64,13 @@ test('a joiner that knows a root follows the history that has it, and no other',
   expectNoDivergence(cluster);
 });
 
-test('a peer that knows a root and has it on disk goes on as ever', () => {
+test('a peer that knows a block and has it on disk goes on as ever', () => {
   const cluster = new Cluster(4, 3, { waitFor: 3 });
   for (const peer of cluster.peers) peer.start();
   const [founder, , other] = cluster.peers;
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 3), 60_000)).toBe(true);
   other!.kill();
-  other!.start(founder!.rounds[0]!.root);
+  other!.start(founder!.rounds[0]!.block);
   const { lastRound } = founder!;
   expect(cluster.runUntil(() => other!.lastRound >= lastRound + 2, 60_000)).toBe(true);
   expectNoDivergence(cluster);
@@ -195,7 +195,6 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
     payload: hashOf(new Uint8Array([1])),
     size: 100,
     tokens: 80,
-    rounds: 1,
     steps: 10,
     loss: 1,
   };

@@ -18,7 +18,7 @@ const run = hashOf(new Uint8Array([1]));
 const hash = hashOf(new Uint8Array([2]));
 
 function header(): Message {
-  const unsigned = { author: signer.self, payload: hash, size: 10, tokens: 64, rounds: 1, steps: 2, loss: 3.25 };
+  const unsigned = { author: signer.self, payload: hash, size: 10, tokens: 64, steps: 2, loss: 3.25 };
   const signature = signer.sign(updateBytes(run, 4, hash, unsigned));
   return { type: 'header', run, round: 4, base: hash, update: { ...unsigned, signature }, inline: new Uint8Array(10) };
 }

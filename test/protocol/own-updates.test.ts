@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { OwnUpdates } from '../../protocol/own-updates.ts';
 
-const update = (round: number) => ({ id: `payload ${round}`, size: 8, round, tokens: 8, rounds: 1 });
+const update = (round: number) => ({ id: `payload ${round}`, size: 8, round, tokens: 8 });
 
 describe('own updates on the books', () => {
   test('one in a final round is done with', () => {

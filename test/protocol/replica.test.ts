@@ -14,7 +14,7 @@ const SGD: OuterConfig = { name: 'sgd', learningRate: 1, momentum: 0 };
 const NESTEROV: OuterConfig = { name: 'nesterov', learningRate: 0.7, momentum: 0.9 };
 
 function replicaOf(name: CodecName, outer: OuterConfig = SGD): Replica {
-  const replica = new Replica({}, { layout, codec: codec(name), averaging: { name: 'all' }, outer });
+  const replica = new Replica({}, { layout, codec: codec(name), averaging: { name: 'all' }, outer, roundTokens: 10 });
   replica.parameters.set(normalValues(layout.length, 0.02, 1));
   return replica;
 }
@@ -26,8 +26,8 @@ function trained(replica: Replica, seed: number, scale = 1e-3): Float32Array {
 }
 
 const pendingOf = ({ ownWork }: Replica) => ownWork.pending?.values;
-const own = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, rounds: 1, own: 'pending' });
-const others = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, rounds: 1 });
+const own = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10, own: 'pending' });
+const others = (payload: Uint8Array): CertifiedUpdate => ({ payload, tokens: 10 });
 /** Somebody's update that changes nothing. */
 const nothing = (name: CodecName) => others(codecOf(codec(name)).encode(new Float32Array(layout.length), layout));
 
@@ -35,7 +35,7 @@ const nothing = (name: CodecName) => others(codecOf(codec(name)).encode(new Floa
 function stateOf(replica: Replica): string {
   const { residual, pending, unfinalOwn } = replica.exportOwn();
   const own = [residual, pending, unfinalOwn].map((work) => {
-    return work && [work.tokens, work.rounds, hashOf(new Uint8Array(work.values.buffer))];
+    return work && [work.tokens, hashOf(new Uint8Array(work.values.buffer))];
   });
   return `${hashOf(replica.snapshotBytes())}/${JSON.stringify(own)}`;
 }
@@ -88,7 +88,13 @@ describe('a replica', () => {
       made.push(length);
       return new Float32Array(new SharedArrayBuffer(4 * length));
     };
-    const init = { layout, codec: codec('topk'), averaging: { name: 'all' }, outer: NESTEROV } as const;
+    const init = {
+      layout,
+      codec: codec('topk'),
+      averaging: { name: 'all' },
+      outer: NESTEROV,
+      roundTokens: 10,
+    } as const;
     const replica = new Replica({ allocate }, init);
     expect(made).toEqual([layout.length, layout.length]);
     expect(replica.parameters.buffer).toBeInstanceOf(SharedArrayBuffer);
@@ -209,7 +215,7 @@ describe('no work is lost', () => {
     const { payload } = replica.contribute(local, 10);
     replica.apply([nothing('fp32')], { final: false });
     expect(sameBits(replica.residual, change)).toBe(true);
-    replica.apply([{ payload, tokens: 10, rounds: 1, own: 'returned' }], { final: true });
+    replica.apply([{ payload, tokens: 10, own: 'returned' }], { final: true });
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
   });
 
@@ -221,12 +227,12 @@ describe('no work is lost', () => {
     const unfinalOwn = replica.ownWork.unfinalOwn!.values.slice();
     replica.adopt(replica.parameters.slice(), new Float32Array(0), {
       final: [],
-      unfinal: [{ payload, tokens: 10, rounds: 1 }],
+      unfinal: [{ payload, tokens: 10 }],
     });
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
     expect(sameBits(replica.ownWork.unfinalOwn!.values, unfinalOwn)).toBe(true);
     replica.adopt(replica.parameters.slice(), new Float32Array(0), {
-      final: [{ payload, tokens: 10, rounds: 1 }],
+      final: [{ payload, tokens: 10 }],
       unfinal: [],
     });
     expect(firstIndex(replica.residual, (value) => value !== 0)).toBe(-1);
@@ -246,22 +252,21 @@ describe('no work is lost', () => {
 });
 
 describe('rounds that came too late', () => {
-  const worth = ({ tokens, rounds }: { tokens: number; rounds: number }) => ({ tokens, rounds });
   const missed = (replica: Replica): void => replica.apply([nothing('fp32')], { final: true });
 
-  it('are in the next update, which stands for all of them', () => {
+  it('are in the next update, with their tokens', () => {
     const replica = replicaOf('fp32');
-    expect(worth(replica.contribute(trained(replica, 1), 10))).toEqual({ tokens: 10, rounds: 1 });
+    expect(replica.contribute(trained(replica, 1), 10).tokens).toBe(10);
     missed(replica);
     expect(replica.abandon(trained(replica, 2), 4)).toBe(true);
-    expect(worth(replica.ownWork.residual)).toEqual({ tokens: 14, rounds: 2 });
+    expect(replica.ownWork.residual.tokens).toBe(14);
     const update = replica.contribute(trained(replica, 3), 10);
-    expect(worth(update)).toEqual({ tokens: 24, rounds: 3 });
+    expect(update.tokens).toBe(24);
     replica.apply([{ ...update, own: 'pending' }], { final: true });
-    expect(worth(replica.ownWork.residual)).toEqual({ tokens: 0, rounds: 0 });
+    expect(replica.ownWork.residual.tokens).toBe(0);
   });
 
-  it('more of them than one update may stand for go into several, and nothing is lost', () => {
+  it('more of them than one update may carry go into several, and nothing is lost', () => {
     const replica = replicaOf('fp32');
     const sum = new Float64Array(layout.length);
     const train = (seed: number): Float32Array => {
@@ -271,15 +276,14 @@ describe('rounds that came too late', () => {
     };
     for (let seed = 0; seed < 12; seed++) expect(replica.abandon(train(seed), 10)).toBe(true);
     const applied = new Float64Array(layout.length);
-    const worths = [];
+    const tokens = [];
     for (let seed = 12; seed < 16; seed++) {
       const update = replica.contribute(train(seed), 10);
       for (let i = 0; i < applied.length; i++) applied[i]! += pendingOf(replica)![i]!;
       replica.apply([{ ...update, own: 'pending' }], { final: true });
-      worths.push(worth(update));
+      tokens.push(update.tokens);
     }
-    const full = { tokens: 50, rounds: 5 };
-    expect(worths).toEqual([full, full, full, { tokens: 10, rounds: 1 }]);
+    expect(tokens).toEqual([50, 50, 50, 10]);
     expect(firstIndex(replica.residual, (value) => Math.abs(value) > 1e-7)).toBe(-1);
     expect(firstIndex(replica.residual, (_, i) => Math.abs(applied[i]! - sum[i]!) > 1e-6)).toBe(-1);
   });
@@ -346,8 +350,8 @@ describe('a replica that is handed something bad is left as it was', () => {
       { values: new Float32Array(0) },
       { values: residual.values.subarray(1) },
       { tokens: -1 },
-      { rounds: 0.5 },
-      { rounds: undefined as unknown as number },
+      { tokens: 0.5 },
+      { tokens: undefined as unknown as number },
     ]) {
       expect(codeOf(() => replica.importOwn({ ...saved, residual: { ...residual, ...bad } }))).toBe('E_OWN_FORMAT');
       expect(codeOf(() => replica.importOwn({ ...saved, unfinalOwn: { ...residual, ...bad } }))).toBe('E_OWN_FORMAT');
@@ -361,7 +365,7 @@ describe('a replica that is handed something bad is left as it was', () => {
 
   it('hashes with the injected digest only', () => {
     const sha256 = () => new Uint8Array(32).fill(0xab);
-    const init = { layout, codec: codec('fp32'), averaging: { name: 'all' }, outer: SGD } as const;
+    const init = { layout, codec: codec('fp32'), averaging: { name: 'all' }, outer: SGD, roundTokens: 10 } as const;
     expect(new Replica({ sha256 }, init).snapshotId()).toBe('ab'.repeat(32));
   });
 });

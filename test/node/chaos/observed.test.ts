@@ -13,6 +13,7 @@ function round(number: number, more: Partial<RoundLine> = {}): RoundLine {
     contributors: ['a', 'b'],
     trainLoss: 1,
     valLoss: null,
+    block: 'block',
     tokens: 100,
     bytesSent: 0,
     bytesReceived: 0,

@@ -26,6 +26,7 @@ function round(number: number, more: Partial<PeerEvent & { event: 'round' }> = {
     contributors: [PEER, `${PEER}2`],
     trainLoss: 2.41567,
     valLoss: 2.5,
+    block: 'b'.repeat(64),
     tokens: 76_800,
     bytesSent: 21_400,
     bytesReceived: 1_204_997,

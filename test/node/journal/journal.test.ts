@@ -154,7 +154,7 @@ test('what rides in headers is left out, but for that there is something, and wh
   const { genesis } = new Cluster(8, 1);
   const run = runIdOf(genesis);
   const header = (tokens: number, inline: Uint8Array | null): MessageOf<'header'> => {
-    const named = { author: other.self, payload: run, size: 100, tokens, rounds: 1, steps: 1, loss: 1 };
+    const named = { author: other.self, payload: run, size: 100, tokens, steps: 1, loss: 1 };
     const update = { ...named, signature: other.sign(updateBytes(run, 3, run, named)) };
     return { type: 'header', run, round: 3, base: run, update, inline };
   };

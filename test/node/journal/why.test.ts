@@ -27,7 +27,7 @@ test('a slow peer was still training, to the others it had said nothing; sometim
   for (const peer of cluster.peers) peer.start();
   run(cluster, () => fast.lastRound >= 2);
   // the others are done after a second, and wait for half of that and two seconds more
-  slow.trainMs = 3500;
+  slow.trainMs = 3200;
   run(cluster, () => fast.lastRound >= 30);
   const ownView = await ask(journals[1], slow, slow);
   const view = await ask(journals[0], fast, slow);

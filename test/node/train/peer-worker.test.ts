@@ -65,12 +65,7 @@ async function train(worker: PeerWorker, state: AgreedState): Promise<Contributi
   return contribution;
 }
 
-async function apply(
-  worker: PeerWorker,
-  state: AgreedState,
-  { payload, size, tokens, rounds }: Contribution,
-  final: boolean,
-) {
+async function apply(worker: PeerWorker, state: AgreedState, { payload, size, tokens }: Contribution, final: boolean) {
   const next = {
     round: state.round + 1,
     roster: state.roster,
@@ -78,7 +73,7 @@ async function apply(
     tokens: state.tokens + tokens,
   };
   const block = hashOf(new TextEncoder().encode(`block ${state.round}`));
-  const updates = [{ payload, size, tokens, rounds }];
+  const updates = [{ payload, size, tokens }];
   const request = { base: rootOf(state), block, updates, own: 0, final, keep: [], state: next, evaluateAll: false };
   const applied = await worker.apply(request);
   await worker.saved();
@@ -152,10 +147,10 @@ test('an own update is known by its place, though another author names the same 
   const again = await open();
   await apply(again.worker, begun, contribution, true);
   const alone = savedResidual();
-  const { payload, size, tokens, rounds } = contribution;
+  const { payload, size, tokens } = contribution;
   const [copy, own] = [
-    { payload, size, tokens, rounds },
-    { payload, size, tokens, rounds },
+    { payload, size, tokens },
+    { payload, size, tokens },
   ];
   const next = { round: 1, roster: begun.roster, cursor: 2, tokens: 2 * tokens };
   const block = hashOf(new TextEncoder().encode('a block with a copy'));

@@ -3,10 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { AVERAGING_NAMES } from '../../../protocol/averaging/averaging.ts';
 import { averagingOf } from '../../../protocol/averaging/index.ts';
 
-function meanOf(updates: { values: Float32Array; tokens: number; rounds?: number }[]): Float32Array {
+function meanOf(
+  updates: { values: Float32Array; tokens: number }[],
+  roundTokens = Number.MAX_SAFE_INTEGER,
+): Float32Array {
   const length = updates[0]!.values.length;
-  const mean = averagingOf('all').init(length);
-  for (const { rounds = 1, ...update } of updates) mean.add({ ...update, rounds });
+  const mean = averagingOf('all').init(length, roundTokens);
+  for (const update of updates) mean.add(update);
   const out = new Float32Array(length).fill(Number.NaN);
   mean.finish(out);
   return out;
@@ -17,11 +20,17 @@ describe('averaging all', () => {
     expect(AVERAGING_NAMES.map((name) => averagingOf(name).name)).toEqual([...AVERAGING_NAMES]);
   });
 
-  it('counts the sum of three rounds as three pseudo-gradients of average length, not as one three times as long', () => {
+  it('counts late work in the sum by its tokens, not once for each round that it is late', () => {
     const [first, second, third, other] = [1, 2, 6, 10].map((value) => ({ values: Float32Array.of(value), tokens: 5 }));
-    const late = { values: Float32Array.of(1 + 2 + 6), tokens: 15, rounds: 3 };
-    expect(meanOf([late, other!])).toEqual(meanOf([first!, second!, third!, other!]));
-    expect(meanOf([late])).toEqual(Float32Array.of(3));
+    const late = { values: Float32Array.of(1 + 2 + 6), tokens: 15 };
+    expect(meanOf([late, other!], 5)).toEqual(meanOf([first!, second!, third!, other!], 5));
+    expect(meanOf([late], 5)).toEqual(Float32Array.of(3));
+  });
+
+  it('hardly notices a step or two that came too late beside a whole round', () => {
+    const whole = { values: Float32Array.of(8), tokens: 1000 };
+    const withOne = { values: Float32Array.of(8.01), tokens: 1001 };
+    expect(meanOf([withOne], 1000)[0]).toBeCloseTo(meanOf([whole], 1000)[0]!, 1);
   });
 
   it('weighs by tokens', () => {
@@ -67,7 +76,7 @@ describe('averaging all', () => {
     for (const tokens of [0, -1, 1.5, Number.NaN, 2 ** 53]) {
       expect(() => meanOf([{ values, tokens }])).toThrow(/assertion failed/);
     }
-    expect(() => averagingOf('all').init(2).add({ values, tokens: 1, rounds: 1 })).toThrow(/assertion failed/);
-    expect(() => averagingOf('all').init(1).finish(values)).toThrow(/assertion failed/);
+    expect(() => averagingOf('all').init(2, 1).add({ values, tokens: 1 })).toThrow(/assertion failed/);
+    expect(() => averagingOf('all').init(1, 1).finish(values)).toThrow(/assertion failed/);
   });
 });
