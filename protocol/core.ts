@@ -35,7 +35,8 @@ export class Core {
   /** the branch does not have the pinned block yet */
   pinIsMissing = false;
   nowMs = 0;
-  #unsaved: StateOnDisk | undefined;
+  /** with what the driver was told to keep when it was to save this state */
+  #unsaved: (StateOnDisk & { kept: ReadonlySet<Hash> }) | undefined;
   /** what the next height may yet be decided with */
   open: () => OpenBlocks = () => NONE_OPEN;
   /** tips of the states that the driver was told to keep */
@@ -111,7 +112,7 @@ export class Core {
   setApplied(position: number, state: AgreedState, saved: boolean): Applied {
     const { tip } = this.branch.heads[position]!;
     this.states.delete(tip);
-    this.#unsaved = { block: tip, state };
+    this.#unsaved = { block: tip, state, kept: this.#kept };
     if (saved) this.markSaved(tip);
     return this.#setApplied(position, state);
   }
@@ -124,11 +125,12 @@ export class Core {
   /** The state that was last applied can be served and restored from now on, if this is the block that led to it. */
   markSaved(block: Hash): void {
     if (this.#unsaved?.block !== block) return;
-    this.states.set(block, this.#unsaved.state);
+    const { state, kept } = this.#unsaved;
+    this.states.set(block, state);
     this.#unsaved = undefined;
     const newest = [...this.states.keys()].slice(-LIMITS.snapshotsKept);
     for (const tip of this.states.keys()) {
-      if (!newest.includes(tip) && !this.#kept.has(tip)) this.states.delete(tip);
+      if (!newest.includes(tip) && !kept.has(tip)) this.states.delete(tip);
     }
   }
 

@@ -123,7 +123,7 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('states that all may have to come back to are thrown away', [
     'protocol/core.ts',
-    'if (!newest.includes(tip) && !this.#kept.has(tip)) this.states.delete(tip);',
+    'if (!newest.includes(tip) && !kept.has(tip)) this.states.delete(tip);',
     'if (!newest.includes(tip)) this.states.delete(tip);',
   ]),
   bug('nobody comes back from a branch that nobody follows', [
