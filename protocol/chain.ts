@@ -110,7 +110,8 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
   }
   const tokens = block.updates.reduce((sum, update) => sum + update.tokens, 0);
   // late work does not make a branch the better one: it may be claimed by anybody, in any round
-  const inTime = block.updates.reduce((sum, update) => sum + Math.min(update.tokens, roundTokens(genesis)), 0);
+  const ofRound = roundTokens(genesis);
+  const inTime = block.updates.reduce((sum, update) => sum + Math.min(update.tokens, ofRound), 0);
   return {
     ...common,
     round: head.round + 1,

@@ -147,13 +147,11 @@ export class Core {
     const credible = branch.credibleLength();
     const followable = this.#newestStates(credible, 2);
     const final = branch.entries.findLastIndex((entry) => entry.block.members === null) + 1;
-    const needed = [...followable, ...this.#newestStates(final, 1)].map((position) => branch.heads[position]!.tip);
-    for (const { previous } of open.candidates()) {
-      if (this.states.has(previous)) needed.push(previous);
-      else
-        for (const position of this.#newestStates(branch.find(previous), 1)) needed.push(branch.heads[position]!.tip);
-    }
-    this.#kept = new Set(needed);
+    const tipsOf = (positions: readonly number[]): Hash[] => positions.map((position) => branch.heads[position]!.tip);
+    const builtOn = open.candidates().flatMap(({ previous }) => {
+      return this.states.has(previous) ? [previous] : tipsOf(this.#newestStates(branch.find(previous), 1));
+    });
+    this.#kept = new Set([...tipsOf(followable), ...tipsOf(this.#newestStates(final, 1)), ...builtOn]);
     // those of the newest rounds are kept anyway
     const old = branch.head.round + 1 - LIMITS.payloadRoundsKept;
     const after = branch.entries.slice(followable.at(-1) ?? credible, credible).map(({ block }) => block);

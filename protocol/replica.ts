@@ -5,9 +5,10 @@ import type { Codec, CodecConfig } from './codecs/codec.ts';
 import { allFinite, FLOAT_BYTES, readFloats, writeFloats } from './codecs/floats.ts';
 import { codecOf } from './codecs/index.ts';
 import { assert, CodedError } from './errors.ts';
+import { type Genesis, roundTokens } from './genesis.ts';
 import { type Hash, type Sha256, sha256 } from './hash.ts';
 import { LIMITS } from './limits.ts';
-import type { Layout } from './model.ts';
+import { type Layout, modelLayout } from './model.ts';
 import { outerOf } from './outer/index.ts';
 import type { OuterConfig, OuterOptimizer } from './outer/outer.ts';
 
@@ -31,6 +32,11 @@ export interface ReplicaInit {
   outer: OuterConfig;
   /** tokens of a whole round of one peer (`roundTokens`) */
   roundTokens: number;
+}
+
+export function replicaInit(genesis: Genesis): ReplicaInit {
+  const { model, codec, averaging, outer } = genesis;
+  return { layout: modelLayout(model), codec, averaging, outer, roundTokens: roundTokens(genesis) };
 }
 
 /** A sum of pseudo-gradients. What a codec left out is in it too, and was counted where it came from. */

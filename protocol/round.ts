@@ -197,9 +197,12 @@ export class Round implements PayloadTable {
     };
   }
 
+  get #graceMs(): number {
+    return this.#core.context.genesis.timing.graceMs;
+  }
+
   #plannedMs(firstDoneMs: number): number {
-    const { graceMs } = this.#core.context.genesis.timing;
-    return graceMs + LATE_SHARE * (firstDoneMs - this.startedMs);
+    return this.#graceMs + LATE_SHARE * (firstDoneMs - this.startedMs);
   }
 
   /** Whether it is time to close: everyone who can be expected has delivered, or the deadline has passed. */
@@ -219,8 +222,7 @@ export class Round implements PayloadTable {
    */
   askToFinish(): void {
     if (this.own || this.#finishAsked || this.#firstDoneMs === undefined) return;
-    const { graceMs } = this.#core.context.genesis.timing;
-    const soonMs = (this.#mostDoneMs ?? Number.POSITIVE_INFINITY) + FINISH_SHARE * graceMs;
+    const soonMs = (this.#mostDoneMs ?? Number.POSITIVE_INFINITY) + FINISH_SHARE * this.#graceMs;
     const atMs = Math.min(soonMs, this.#firstDoneMs + (this.deadlineMs() - this.#firstDoneMs) / 2);
     if (this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);
     this.#finishAsked = true;
@@ -230,8 +232,7 @@ export class Round implements PayloadTable {
   /** When those who have announced nothing are no longer waited for; never while most have not. */
   #silentDeadlineMs(): number {
     if (this.#mostDoneMs === undefined) return Number.POSITIVE_INFINITY;
-    const { graceMs } = this.#core.context.genesis.timing;
-    return this.#mostDoneMs + graceMs + LAST_STEP_SHARE * (this.#firstDoneMs! - this.startedMs);
+    return this.#mostDoneMs + this.#graceMs + LAST_STEP_SHARE * (this.#firstDoneMs! - this.startedMs);
   }
 
   /**

@@ -1,11 +1,11 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
 import { blobManifest } from '../protocol/blob.ts';
 import { assert, isCoded } from '../protocol/errors.ts';
-import { type Genesis, roundTokens, runIdOf } from '../protocol/genesis.ts';
+import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
-import { initialParameters, modelLayout } from '../protocol/model.ts';
+import { initialParameters } from '../protocol/model.ts';
 import { type OwnIncluded, type OwnPayload, OwnUpdates, type SavedOwnUpdates } from '../protocol/own-updates.ts';
-import { type EncodedUpdate, type OwnWork, Replica } from '../protocol/replica.ts';
+import { type EncodedUpdate, type OwnWork, Replica, replicaInit } from '../protocol/replica.ts';
 import { nativeSha256 } from './native-hash.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
 
@@ -192,17 +192,7 @@ export class Seat<Optimizer> {
   }
 
   #restart(version: number): void {
-    const { model, codec, averaging, outer } = this.#genesis;
-    this.#replica = new Replica(
-      { sha256: nativeSha256 },
-      {
-        layout: modelLayout(model),
-        codec,
-        averaging,
-        outer,
-        roundTokens: roundTokens(this.#genesis),
-      },
-    );
+    this.#replica = new Replica({ sha256: nativeSha256 }, replicaInit(this.#genesis));
     this.#optimizer = this.#trainer.fresh();
     this.#training = undefined;
     const saved = this.#saved.find((each) => each.version === version);

@@ -4,12 +4,12 @@ import { firstHead, rootOf, stateAt } from '../../protocol/chain.ts';
 import type { CodecConfig } from '../../protocol/codecs/codec.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { assert, CodedError, isCoded } from '../../protocol/errors.ts';
-import { decodeGenesis, type Genesis, roundTokens, runIdOf } from '../../protocol/genesis.ts';
+import { decodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { initialParameters, type Layout, modelLayout } from '../../protocol/model.ts';
 import { type OwnIncluded, type OwnPayload, OwnUpdates } from '../../protocol/own-updates.ts';
-import { type EncodedUpdate, Replica } from '../../protocol/replica.ts';
+import { type EncodedUpdate, Replica, replicaInit } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { loadDataset } from '../data/run-data.ts';
 import { BlobStore } from '../store/blob-store.ts';
@@ -117,19 +117,13 @@ export class PeerWorker {
   async open(init: WorkerInit): Promise<Opened> {
     const paths = runPaths(init.directory);
     this.#genesis = decodeGenesis(init.genesisBytes);
-    const { model, inner, codec, averaging, outer } = this.#genesis;
+    const { model, inner, codec } = this.#genesis;
     this.#layout = modelLayout(model);
     this.#codec = codec;
     this.#store = new BlobStore(paths.blobs);
     this.#own = new RecordFile(paths.own);
     const components = { sha256: nativeSha256, allocate: sharedVector };
-    this.#replica = new Replica(components, {
-      layout: this.#layout,
-      codec,
-      averaging,
-      outer,
-      roundTokens: roundTokens(this.#genesis),
-    });
+    this.#replica = new Replica(components, replicaInit(this.#genesis));
     this.#local = new Float32Array(this.#layout.length);
     const { backend, deterministic, microBatch } = init;
     const engine = await createEngine({
