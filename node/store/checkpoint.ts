@@ -82,14 +82,21 @@ export function checkpointRounds(folder: string): number[] {
  * @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`; earlier checkpoints are then as they were
  */
 export async function saveCheckpoint(folder: string, checkpoint: Checkpoint): Promise<SavedCheckpoint> {
-  const path = checkpointPath(folder, checkpoint.round);
+  return writeCheckpoint(checkpointPath(folder, checkpoint.round), checkpoint);
+}
+
+/**
+ * `saveCheckpoint` under a name of the caller's own.
+ * @param durable as in atomic.ts @default true
+ */
+export async function writeCheckpoint(path: string, checkpoint: Checkpoint, durable = true): Promise<SavedCheckpoint> {
   const vectors = [...checkpoint.vectors];
   const header = encodeHeader({
     round: checkpoint.round,
     meta: checkpoint.meta,
     vectors: lengthsOf(checkpoint),
   });
-  await writeFileAtomic(path, withHash([header, ...vectors.map(([, values]) => bytesOf(values))]));
+  await writeFileAtomic(path, withHash([header, ...vectors.map(([, values]) => bytesOf(values))]), { durable });
   return { path, segments: segmentsOf(header.length, lengthsOf(checkpoint)) };
 }
 
@@ -171,22 +178,27 @@ export function loadNewestCheckpoint(
   for (const round of checkpointRounds(folder)) {
     const path = checkpointPath(folder, round);
     try {
-      return { loaded: loadCheckpoint(path, round, allocate), skipped };
+      const loaded = readCheckpoint(path, allocate);
+      if (loaded.checkpoint.round !== round) throw damaged(path, 'it is of another round than its name says');
+      return { loaded, skipped };
     } catch (error) {
       if (!(error instanceof CodedError)) throw error;
-      skipped.push({ path, code: 'E_CHECKPOINT_DAMAGED', reason: error.message });
+      skipped.push({ path, code: 'E_CHECKPOINT_DAMAGED', reason: `${error.message}; the one before it is used` });
     }
   }
   return { loaded: undefined, skipped };
 }
 
-function loadCheckpoint(path: string, round: number, allocate: (length: number) => Float32Array): LoadedCheckpoint {
+/** Blocks the thread. @throws CodedError `E_CHECKPOINT_DAMAGED` */
+export function readCheckpoint(
+  path: string,
+  allocate: (length: number) => Float32Array = (length) => new Float32Array(length),
+): LoadedCheckpoint {
   const file = openSync(path, 'r');
   try {
     const size = fstatSync(file).size;
     const digest = createHash('sha256');
     const header = readHeader(file, size, digest, path);
-    if (header.content.round !== round) throw damaged(path, 'it is of another round than its name says');
     const vectors = new Map<string, Float32Array>();
     for (const [name, length] of header.content.vectors) {
       const values = allocate(length);
@@ -196,7 +208,7 @@ function loadCheckpoint(path: string, round: number, allocate: (length: number) 
     const trailer = new Uint8Array(HASH_BYTES);
     readExactly(file, trailer, undefined, path);
     if (!equalBytes(digest.digest(), trailer)) throw damaged(path, 'its content does not have its hash');
-    const checkpoint = { round, meta: header.content.meta, vectors };
+    const checkpoint = { round: header.content.round, meta: header.content.meta, vectors };
     return { path, checkpoint, segments: segmentsOf(header.length, header.content.vectors) };
   } finally {
     closeSync(file);
@@ -272,5 +284,5 @@ function readExactly(file: number, into: Uint8Array, digest: Digest | undefined,
 }
 
 function damaged(path: string, reason: string): CodedError<'E_CHECKPOINT_DAMAGED'> {
-  return new CodedError('E_CHECKPOINT_DAMAGED', `${path} is damaged: ${reason}; the one before it is used`);
+  return new CodedError('E_CHECKPOINT_DAMAGED', `${path} is damaged: ${reason}`);
 }

@@ -26,6 +26,8 @@ export interface RunPaths {
   whereabouts: string;
   /** own work since the last checkpoint, see train/peer-worker.ts */
   own: string;
+  /** a round's training while it is under way, see train/under-way.ts */
+  underWay: string;
   /** folder of checkpoint.ts */
   checkpoints: string;
   /** folder of blob-store.ts */
@@ -53,6 +55,7 @@ export function runPaths(path: string): RunPaths {
     chain: join(path, 'chain.log'),
     whereabouts: join(path, 'whereabouts.json'),
     own: join(path, 'own.bin'),
+    underWay: join(path, 'under-way.bin'),
     checkpoints: join(path, 'checkpoints'),
     blobs: join(path, 'blobs'),
     journal: join(path, 'journal'),

@@ -18,6 +18,7 @@ import {
   saveCheckpoint,
 } from '../store/checkpoint.ts';
 import type { Engine } from './engine.ts';
+import type { Moments } from './parameters.ts';
 
 /** A snapshot as chunks of a checkpoint file, for the blob store that serves it. */
 export interface SnapshotFile {
@@ -38,6 +39,8 @@ interface SavedMeta {
   unfinalTokens: number | null;
   /** AdamW's step counter; its moments are vectors of the checkpoint */
   updates: number;
+  /** trainings that are in own work */
+  taken: number;
 }
 
 /** An agreed state in a checkpoint, and how to serve it. */
@@ -48,6 +51,8 @@ export interface SavedState extends StateOnDisk {
 export interface LoadedState {
   /** the newest is last, and is what was loaded */
   states: SavedState[];
+  /** see `UnderWay` */
+  taken: number;
   /** damaged files that were passed over */
   warnings: { code: string; message: string }[];
 }
@@ -58,10 +63,14 @@ export interface CheckpointComponents {
   replica: Replica;
   engine: Engine;
   updates: OwnUpdates;
+  /** scratch for the moments on their way to a file */
+  moments: Moments;
 }
 
 interface Begun {
   block: Hash;
+  /** see `UnderWay` */
+  taken: number;
   state: AgreedState;
   manifest: BlobManifest;
   keep: readonly Hash[];
@@ -75,16 +84,14 @@ const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
  */
 export class Checkpoints {
   readonly #c: CheckpointComponents;
-  /** on their way to a file */
-  readonly #moments: { m: Float32Array; v: Float32Array };
   /** snapshot manifests in the store, by the file that they describe */
   readonly #manifests = new Map<string, Hash>();
   #saving: Promise<SnapshotFile | null> = Promise.resolve(null);
+  /** one is being written */
+  isSaving = false;
 
   constructor(components: CheckpointComponents) {
-    const { length } = components.replica.parameters;
     this.#c = components;
-    this.#moments = { m: new Float32Array(length), v: new Float32Array(length) };
   }
 
   /**
@@ -104,9 +111,9 @@ export class Checkpoints {
    * Begins to write the replica as it is; `saved` tells of the end.
    * @param keep snapshots that must stay, beside the newest
    */
-  async begin({ block, state, manifest, keep }: Begun): Promise<void> {
+  async begin({ block, taken, state, manifest, keep }: Begun): Promise<void> {
     const { engine, replica } = this.#c;
-    const { m, v } = this.#moments;
+    const { m, v } = this.#c.moments;
     const updates = await engine.readOptimizer({ m, v });
     const { parameters, outerState, ownWork } = replica;
     const { residual, unfinalOwn } = ownWork;
@@ -120,9 +127,12 @@ export class Checkpoints {
     vectors.set('m', m).set('v', v);
     const own = this.#c.updates.export();
     const tokens = { residualTokens: residual.tokens, unfinalTokens: unfinalOwn?.tokens ?? null };
-    const meta = encodeCanonical({ block, state, own, ...tokens, updates } satisfies SavedMeta);
+    const meta = encodeCanonical({ block, state, own, ...tokens, updates, taken } satisfies SavedMeta);
     const kept = [...this.#manifests].filter(([, snapshot]) => keep.includes(snapshot)).map(([path]) => path);
-    this.#saving = this.#save({ round: state.round, meta, vectors }, manifest, kept);
+    this.isSaving = true;
+    this.#saving = this.#save({ round: state.round, meta, vectors }, manifest, kept).finally(() => {
+      this.isSaving = false;
+    });
     this.#saving.catch(() => undefined); // told to whoever asks for it
   }
 
@@ -131,11 +141,11 @@ export class Checkpoints {
     const { folder, replica, engine } = this.#c;
     const { loaded, skipped } = loadNewestCheckpoint(folder);
     const warnings = skipped.map(({ code, reason }) => ({ code, message: reason }));
-    if (!loaded) return { states: [], warnings };
+    if (!loaded) return { states: [], taken: 0, warnings };
     const { vectors, meta } = loaded.checkpoint;
     replica.parameters.set(vectors.get('parameters')!);
     replica.outerState.set(vectors.get('outer')!);
-    const { block, state, own: saved, residualTokens, unfinalTokens, updates } = decodeMeta(meta);
+    const { block, state, own: saved, residualTokens, unfinalTokens, updates, taken } = decodeMeta(meta);
     replica.importOwn({
       residual: { values: vectors.get('residual')!, tokens: residualTokens },
       pending: null,
@@ -146,7 +156,7 @@ export class Checkpoints {
     this.#c.updates.import(saved);
     assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
     await engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
-    return { states: [...(await this.#earlier(loaded.checkpoint.round)), { block, state, file }], warnings };
+    return { states: [...(await this.#earlier(loaded.checkpoint.round)), { block, state, file }], taken, warnings };
   }
 
   /** States that others may still be fetching, or that a peer may have to come back to. */

@@ -33,9 +33,11 @@ export interface Engine {
   readonly layout: Layout;
   /** sequences that are computed at once; larger batches are cut into such pieces */
   readonly microBatch: number;
+  /** running mean of the loss since the parameters were written, against which spikes are told; undefined before a step */
+  readonly meanLoss: number | undefined;
   readParameters(to: Float32Array): Promise<void>;
-  /** Also forgets the running mean of the loss, for it belongs to the parameters that were. */
-  writeParameters(from: Float32Array): Promise<void>;
+  /** @param meanLoss that belongs to these parameters @default none yet */
+  writeParameters(from: Float32Array, meanLoss?: number): Promise<void>;
   /** @returns AdamW's step counter t: updates so far */
   readOptimizer(to: Moments): Promise<number>;
   writeOptimizer(state: Moments & { t: number }): Promise<void>;
@@ -108,10 +110,14 @@ class TrainingEngine implements Engine {
     this.#store.read(to);
   }
 
-  async writeParameters(from: Float32Array): Promise<void> {
+  get meanLoss(): number | undefined {
+    return this.#meanLoss;
+  }
+
+  async writeParameters(from: Float32Array, meanLoss?: number): Promise<void> {
     await this.#device.activate();
     this.#store.write(from);
-    this.#meanLoss = undefined;
+    this.#meanLoss = meanLoss;
   }
 
   async readOptimizer(to: Moments): Promise<number> {

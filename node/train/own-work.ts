@@ -15,6 +15,8 @@ import type { EncodedUpdate, Replica, Work } from '../../protocol/replica.ts';
 export interface SavedOwn {
   /** root that the work builds on */
   base: Hash;
+  /** trainings that are in the work, see `UnderWay` */
+  taken: number;
   updates: SavedOwnUpdates;
   /** the pending update; null when there is none */
   pending: EncodedUpdate | null;
@@ -31,7 +33,7 @@ interface SavedWork {
 /** A model of the largest blob, three vectors of it. */
 const OWN_BYTES_MAX = 4 * LIMITS.blobBytesMax;
 
-export function encodeOwn(own: Pick<SavedOwn, 'base' | 'updates' | 'pending'>, replica: Replica): Uint8Array {
+export function encodeOwn(own: Pick<SavedOwn, 'base' | 'taken' | 'updates' | 'pending'>, replica: Replica): Uint8Array {
   const { residual, unfinalOwn } = replica.ownWork;
   const saved: SavedOwn = { ...own, residual: savedOf(residual), unfinalOwn: unfinalOwn && savedOf(unfinalOwn) };
   return encodeCanonical(saved);

@@ -16,76 +16,21 @@ import { BlobStore } from '../store/blob-store.ts';
 import { type BlobReference, nativeSha256, readBlob, writeBlob } from '../store/blobs.ts';
 import { runPaths } from '../store/directory.ts';
 import { RecordFile } from '../store/record.ts';
-import type { BackendName } from './backend.ts';
-import { Checkpoints, type LoadedState, type SnapshotFile } from './checkpoints.ts';
+import { Checkpoints, type SnapshotFile } from './checkpoints.ts';
 import { createEngine } from './engine.ts';
 import { decodeOwn, encodeOwn, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
-import { type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
-
-/**
- * The thread that computes: inner steps, codec, outer step, hashing, checkpoints. It holds the parameters, in memory that
- * the network thread can see; the network thread holds the protocol. One of these works on one run's folder.
- */
-export interface WorkerInit {
-  genesisBytes: Uint8Array;
-  directory: string;
-  backend: BackendName | 'auto';
-  deterministic: boolean;
-  microBatch?: number;
-}
-
-export interface Opened extends LoadedState {
-  backend: string;
-  parameters: number;
-  /** own updates whose payloads must stay */
-  open: OwnPayload[];
-}
-
-export interface Contribution {
-  payload: Hash;
-  size: number;
-  tokens: number;
-  steps: number;
-  loss: number;
-  inline: Uint8Array | null;
-  skipped: number;
-  trainMs: number;
-}
-
-export type NoContribution = 'overtaken' | 'broken';
-
-export interface AppliedState {
-  snapshot: Hash;
-  snapshotBytes: number;
-  /** of the new agreed model over some of the validation split (all of it on request); null when not measured */
-  valLoss: number | null;
-  /** own updates whose payloads must stay */
-  open: OwnPayload[];
-}
-
-export interface ApplyRequest {
-  /** root of the state that the block builds on */
-  base: Hash;
-  block: Hash;
-  updates: { payload: Hash; size: number; tokens: number }[];
-  /** place of this peer's update among them: another author may have named the same payload */
-  own: number | undefined;
-  final: boolean;
-  /** snapshots that must stay, beside the newest */
-  keep: readonly Hash[];
-  state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
-  /** measure on the whole validation split, as after the last round */
-  evaluateAll: boolean;
-}
-
-export interface StepNotice {
-  step: number;
-  steps: number;
-  loss: number;
-  tokens: number;
-  stepMs: number;
-}
+import { type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
+import { UnderWay } from './under-way.ts';
+import type {
+  AppliedState,
+  ApplyRequest,
+  Contribution,
+  NoContribution,
+  Opened,
+  StepNotice,
+  WorkerInit,
+} from './worker-calls.ts';
 
 /** Validation takes about this share of the time spent in training; the last round measures on everything. */
 const EVALUATION_SHARE = 0.005;
@@ -94,6 +39,10 @@ const EVALUATION_SEQUENCES = 64;
 const CHECKPOINT_ALWAYS_PARAMETERS = 50_000_000;
 const CHECKPOINT_EVERY_ROUNDS = 4;
 
+/**
+ * The thread that computes: inner steps, codec, outer step, hashing, checkpoints. It holds the parameters, in memory that
+ * the network thread can see; the network thread holds the protocol. One of these works on one run's folder.
+ */
 export class PeerWorker {
   #genesis!: Genesis;
   #layout!: Layout;
@@ -103,6 +52,7 @@ export class PeerWorker {
   #store!: BlobStore;
   #own!: RecordFile;
   #checkpoints!: Checkpoints;
+  #underWay!: UnderWay;
   /** root and round of the agreed state that the replica holds */
   #root: Hash | undefined;
   #round = 0;
@@ -125,7 +75,7 @@ export class PeerWorker {
     const components = { sha256: nativeSha256, allocate: sharedVector };
     this.#replica = new Replica(components, replicaInit(this.#genesis));
     this.#local = new Float32Array(this.#layout.length);
-    const { backend, deterministic, microBatch } = init;
+    const { backend, deterministic, microBatch, underWayEveryMs } = init;
     const engine = await createEngine({
       model,
       inner,
@@ -135,12 +85,19 @@ export class PeerWorker {
     });
     const splits = await loadDataset(this.#genesis, this.#store);
     this.#trainer = new Trainer({ engine, splits, genesis: this.#genesis });
-    const [replica, store] = [this.#replica, this.#store];
-    this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine, updates: this.#updates });
-    const loaded = await this.#checkpoints.load();
-    const newest = loaded.states.at(-1);
+    const [replica, store, updates, local] = [this.#replica, this.#store, this.#updates, this.#local];
+    const moments = { m: new Float32Array(this.#layout.length), v: new Float32Array(this.#layout.length) };
+    this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine, updates, moments });
+    const underWay = { path: paths.underWay, engine, checkpoints: this.#checkpoints, local, moments };
+    this.#underWay = new UnderWay(underWay, underWayEveryMs);
+    const { states, taken, warnings } = await this.#checkpoints.load();
+    this.#underWay.taken = taken;
+    const newest = states.at(-1);
     const open = newest ? await this.#loadOwn(newest.state) : [];
-    return { backend: `${engine.backend} (${engine.detail})`, parameters: this.#layout.length, ...loaded, open };
+    const skipped = newest && this.#underWay.load();
+    if (skipped) warnings.push({ code: skipped.code, message: skipped.reason });
+    const parameters = this.#layout.length;
+    return { backend: `${engine.backend} (${engine.detail})`, parameters, states, warnings, open };
   }
 
   /** The initial parameters become the agreed state. */
@@ -258,9 +215,9 @@ export class PeerWorker {
     return this.#trainer.evaluate();
   }
 
-  /** Ends training after the current step and puts what it had learned on disk, for the next update of this peer. */
+  /** Ends training after the current step and puts what it had learned on disk, to go on from there. */
   async close(): Promise<void> {
-    await this.#stopTraining();
+    await this.#stopTraining('close');
     if (this.#root === undefined) return;
     await this.#checkpoints.saved;
     await this.#saveOwn(this.#root);
@@ -273,23 +230,36 @@ export class PeerWorker {
 
   async #trainAndEncode(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<Contribution | NoContribution> {
     const { engine } = this.#trainer;
-    await engine.writeParameters(this.#replica.parameters);
+    const [underWay, round] = [this.#underWay, this.#round];
+    const from = await underWay.resume(base, plan);
+    if (!from) await engine.writeParameters(this.#replica.parameters);
+    let progress = from;
+    const afterStep = (now: Progress): Promise<void> => {
+      progress = now;
+      return underWay.note({ base, round, plan, progress });
+    };
     let stepMs = performance.now();
-    const tokensAStep = this.#genesis.batch * this.#genesis.model.context;
+    const tokens = this.#tokensAStep;
     const onStep = ({ step, loss }: { step: number; loss: number }): void => {
       const nowMs = performance.now();
-      const notice = { step: step + 1, steps: plan.steps, loss, tokens: tokensAStep, stepMs: nowMs - stepMs };
+      const notice = { step: step + 1, steps: plan.steps, loss, tokens, stepMs: nowMs - stepMs };
       stepMs = nowMs;
       if (parentPort) notify(parentPort, notice satisfies StepNotice);
     };
-    const result = await this.#trainer.trainRound(plan, { signal, onStep });
-    await engine.readParameters(this.#local);
+    const result = await this.#trainer.trainRound(plan, { signal, onStep, afterStep, ...(from ? { from } : {}) });
+    await underWay.settled();
     await this.#checkpoints.saved; // the residual is in it
-    if (signal.aborted && signal.reason !== 'finish') {
-      if (!result.badParameters && result.tokens > 0) this.#replica.abandon(this.#local, result.tokens);
+    const isUseful = !result.badParameters && result.tokens > 0;
+    if (signal.reason === 'close') {
+      if (isUseful && progress) await underWay.save({ base, round, plan, progress });
       return 'overtaken';
     }
-    if (result.badParameters || result.tokens === 0) {
+    await engine.readParameters(this.#local);
+    if (signal.aborted && signal.reason !== 'finish') {
+      if (isUseful) this.#abandon(this.#local, result.tokens);
+      return 'overtaken';
+    }
+    if (!isUseful) {
       // what led here is in the moments too
       const zeros = new Float32Array(this.#layout.length);
       await engine.writeOptimizer({ m: zeros, v: zeros, t: 0 });
@@ -308,6 +278,7 @@ export class PeerWorker {
       if (isCoded(error) && error.code === 'E_NOT_FINITE') return 'broken';
       throw error;
     }
+    this.#underWay.taken++;
     const { payload, tokens } = update;
     const { id, size } = await writeBlob(this.#store, payload);
     this.#updates.made({ id, size, round: this.#round, tokens });
@@ -318,16 +289,26 @@ export class PeerWorker {
     return { payload: id, size, tokens, steps, loss, inline, skipped, trainMs };
   }
 
-  /** Waits until no training is under way; what it had learned goes to the residual. */
-  async #stopTraining(): Promise<void> {
-    this.#training?.abort.abort('overtaken');
+  #abandon(local: Float32Array, tokens: number): void {
+    if (this.#replica.abandon(local, tokens)) this.#underWay.taken++;
+  }
+
+  /** Waits until no training is under way; what it had learned goes to the residual, or to a file when this closes. */
+  async #stopTraining(reason: 'overtaken' | 'close' = 'overtaken'): Promise<void> {
+    this.#training?.abort.abort(reason);
     await this.#training?.finished;
   }
 
-  /** Nothing is under way that looks at the vectors or changes them. */
+  /** Nothing is under way that looks at the vectors or changes them, not even in an earlier process. */
   async #quiet(): Promise<void> {
     await this.#stopTraining();
     await this.#checkpoints.saved;
+    const left = this.#root && (await this.#underWay.giveUp(this.#root));
+    if (left && left.steps > 0) this.#abandon(left.local, left.steps * this.#tokensAStep);
+  }
+
+  get #tokensAStep(): number {
+    return this.#genesis.batch * this.#genesis.model.context;
   }
 
   /** Hashes the agreed state, begins a checkpoint where one is due, and takes up own work saved for this very state. */
@@ -342,15 +323,15 @@ export class PeerWorker {
     this.#root = rootOf(state);
     this.#round = state.round;
     if (this.#ownLater?.base === this.#root) await this.#takeOwn(this.#ownLater);
-    if (due) await this.#checkpoints.begin({ block, state, manifest, keep });
+    if (due) await this.#checkpoints.begin({ block, taken: this.#underWay.taken, state, manifest, keep });
     else this.#checkpoints.skip();
     const { open } = this.#updates;
     return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, open };
   }
 
   async #saveOwn(base: Hash): Promise<void> {
-    const [updates, pending] = [this.#updates.export(), this.#pending];
-    await this.#own.save(encodeOwn({ base, updates, pending }, this.#replica));
+    const [taken, updates, pending] = [this.#underWay.taken, this.#updates.export(), this.#pending];
+    await this.#own.save(encodeOwn({ base, taken, updates, pending }, this.#replica));
   }
 
   async #encoded({ id, size, tokens }: OwnPayload): Promise<EncodedUpdate> {
@@ -375,6 +356,7 @@ export class PeerWorker {
   async #takeOwn(own: SavedOwn): Promise<void> {
     resumeOwn(this.#replica, own, codecOf(this.#codec), this.#layout);
     this.#updates.import(own.updates);
+    this.#underWay.taken = own.taken;
     this.#ownLater = undefined;
     this.#pending = own.pending;
     if (own.pending) await writeBlob(this.#store, own.pending.payload);

@@ -22,6 +22,18 @@ export interface RoundPlan {
   firstPosition: number;
 }
 
+/** How far a round has come; with parameters and moments, all that it takes to go on from there. */
+export interface Progress {
+  /** done, skipped ones included */
+  steps: number;
+  skipped: number;
+  skipsInARow: number;
+  /** over the steps that were not skipped, in nats */
+  lossSum: number;
+  /** the engine's, see there */
+  meanLoss: number | undefined;
+}
+
 export interface RoundResult {
   /** steps done, skipped ones included; fewer than planned after an abort or with bad parameters */
   steps: number;
@@ -30,7 +42,7 @@ export interface RoundResult {
   /** over the steps that were not skipped, in nats; NaN if there were none */
   meanLoss: number;
   skipped: number;
-  /** from the first step to the end of the last, with the turns that the event loop gets between them */
+  /** from the first step that was done now to the end of the last, with the turns that the event loop gets between them */
   computeMs: number;
   /** the parameters are of no use (not finite, or step after step skipped) and must be fetched from the agreed state */
   badParameters: boolean;
@@ -45,6 +57,10 @@ export interface StepReport extends StepResult {
 export interface RoundOptions {
   signal?: AbortSignal;
   onStep?: (report: StepReport) => void;
+  /** what was done of this round before; the engine has its parameters, moments and mean loss @default nothing */
+  from?: Progress;
+  /** waited for after every step, with the engine as that left it */
+  afterStep?: (progress: Progress) => Promise<void>;
 }
 
 export interface EvaluateOptions {
@@ -55,6 +71,8 @@ export interface EvaluateOptions {
 
 /** So many skipped steps in a row are not the fault of a batch. */
 const SKIPS_IN_A_ROW_MAX = 5;
+
+const NO_PROGRESS: Progress = { steps: 0, skipped: 0, skipsInARow: 0, lossSum: 0, meanLoss: undefined };
 
 /** Inner training of one peer: which sequences, which learning rate, when to give up. */
 export class Trainer {
@@ -77,9 +95,9 @@ export class Trainer {
   }
 
   /** Runs the planned inner steps on the engine's parameters. Gives the event loop a turn after each, so aborts arrive. */
-  async trainRound(plan: RoundPlan, { signal, onStep }: RoundOptions = {}): Promise<RoundResult> {
+  async trainRound(plan: RoundPlan, { signal, onStep, from, afterStep }: RoundOptions = {}): Promise<RoundResult> {
     const { batch: sequences, inner, model } = this.#genesis;
-    let [steps, skipped, skipsInARow, lossSum] = [0, 0, 0, 0];
+    let { steps, skipped, skipsInARow, lossSum } = from ?? NO_PROGRESS;
     const startedMs = performance.now();
     let badParameters = !(await this.engine.parametersFinite());
     while (steps < plan.steps && !badParameters && !signal?.aborted) {
@@ -92,6 +110,7 @@ export class Trainer {
       skipsInARow = result.skipped ? skipsInARow + 1 : 0;
       if (!result.skipped) lossSum += result.loss;
       badParameters = skipsInARow > SKIPS_IN_A_ROW_MAX;
+      await afterStep?.({ steps, skipped, skipsInARow, lossSum, meanLoss: this.engine.meanLoss });
       await nextTurn();
     }
     badParameters ||= !(await this.engine.parametersFinite());

@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
@@ -6,10 +6,12 @@ import { charTokenizer } from '../../../node/data/tokenizer.ts';
 import { buildGenesis } from '../../../node/defaults.ts';
 import { BlobStore } from '../../../node/store/blob-store.ts';
 import { blobParts, readBlob, writeBlob } from '../../../node/store/blobs.ts';
-import { checkpointPath, loadNewestCheckpoint } from '../../../node/store/checkpoint.ts';
-import { openDirectory, type RunDirectory } from '../../../node/store/directory.ts';
-import type { SavedState } from '../../../node/train/checkpoints.ts';
-import { type AppliedState, type Contribution, PeerWorker } from '../../../node/train/peer-worker.ts';
+import { checkpointPath, loadNewestCheckpoint, readCheckpoint } from '../../../node/store/checkpoint.ts';
+import { openDirectory, type RunDirectory, runPaths } from '../../../node/store/directory.ts';
+import { PeerWorker } from '../../../node/train/peer-worker.ts';
+import { connect } from '../../../node/train/rpc.ts';
+import { spawnWorker } from '../../../node/train/spawn-worker.ts';
+import type { AppliedState, Contribution, Opened, StepNotice } from '../../../node/train/worker-calls.ts';
 import { firstHead, rootOf, stateAt } from '../../../protocol/chain.ts';
 import type { StateOnDisk } from '../../../protocol/events.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../../../protocol/genesis.ts';
@@ -41,11 +43,16 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-async function open(): Promise<{ worker: PeerWorker; applied: StateOnDisk | undefined; states: SavedState[] }> {
+interface Opening extends Pick<Opened, 'states' | 'warnings'> {
+  worker: PeerWorker;
+  applied: StateOnDisk | undefined;
+}
+
+async function open(): Promise<Opening> {
   const worker = new PeerWorker();
   const genesisBytes = encodeGenesis(genesis);
   const opened = await worker.open({ genesisBytes, directory: directory.path, backend: 'wasm', deterministic: true });
-  return { worker, applied: opened.states.at(-1), states: opened.states };
+  return { worker, applied: opened.states.at(-1), states: opened.states, warnings: opened.warnings };
 }
 
 function initialState({ snapshot, snapshotBytes }: AppliedState): AgreedState {
@@ -65,7 +72,13 @@ async function train(worker: PeerWorker, state: AgreedState): Promise<Contributi
   return contribution;
 }
 
-async function apply(worker: PeerWorker, state: AgreedState, { payload, size, tokens }: Contribution, final: boolean) {
+async function apply(
+  worker: PeerWorker,
+  state: AgreedState,
+  { payload, size, tokens }: Contribution,
+  final: boolean,
+  author: 'self' | 'another' = 'self',
+) {
   const next = {
     round: state.round + 1,
     roster: state.roster,
@@ -74,7 +87,16 @@ async function apply(worker: PeerWorker, state: AgreedState, { payload, size, to
   };
   const block = hashOf(new TextEncoder().encode(`block ${state.round}`));
   const updates = [{ payload, size, tokens }];
-  const request = { base: rootOf(state), block, updates, own: 0, final, keep: [], state: next, evaluateAll: false };
+  const request = {
+    base: rootOf(state),
+    block,
+    updates,
+    own: author === 'self' ? 0 : undefined,
+    final,
+    keep: [],
+    state: next,
+    evaluateAll: false,
+  };
   const applied = await worker.apply(request);
   await worker.saved();
   return { ...next, snapshot: applied.snapshot, snapshotBytes: applied.snapshotBytes };
@@ -204,7 +226,7 @@ test('training that an apply overtakes ends, and its work is in the next update'
   expect(state.round).toBe(1);
 });
 
-test('closing in mid-round keeps what was learned: the next life begins with it as residual', async () => {
+test('closing in mid-round keeps what was learned: the next life goes on from there', async () => {
   const { worker } = await open();
   const begun = initialState(await worker.initialize());
   const training = worker.train(rootOf(begun), { firstStep: 0, steps: 100_000, firstPosition: 0 });
@@ -214,15 +236,102 @@ test('closing in mid-round keeps what was learned: the next life begins with it 
   expect(await training).toBe('overtaken');
   const again = await open();
   expect(again.applied?.state).toEqual(begun);
-  await apply(again.worker, begun, await train(again.worker, begun), true);
-  const carried = savedResidual();
-  rmSync(directory.paths.own);
-  rmSync(directory.paths.checkpoints, { recursive: true });
-  const fresh = await open();
-  const same = initialState(await fresh.worker.initialize());
-  await apply(fresh.worker, same, await train(fresh.worker, same), true);
-  expect(carried).not.toEqual(savedResidual());
+  // planned are fewer than were done before
+  const { steps, tokens } = await train(again.worker, begun);
+  expect(steps).toBeGreaterThan(1);
+  expect(tokens).toBe(steps * 2 * genesis.model.context);
 });
+
+const LONG = { firstStep: 0, steps: 300, firstPosition: 0 };
+
+/** A training thread of its own on a folder, which can be killed. */
+async function thread(onStep: (notice: StepNotice) => void = () => undefined) {
+  const worker = spawnWorker(new URL('../../../node/train/peer-worker.ts', import.meta.url));
+  const remote = connect<PeerWorker>(
+    worker,
+    (notice) => onStep(notice as StepNotice),
+    () => undefined,
+  );
+  const genesisBytes = encodeGenesis(genesis);
+  const settings = { backend: 'wasm', deterministic: true, underWayEveryMs: 0 } as const;
+  await remote.open({ genesisBytes, directory: directory.path, ...settings });
+  return { remote, kill: () => worker.terminate() };
+}
+
+/** Trains the long round until some of it is on the disk, and is killed. @returns the state that it began from */
+async function killedInMidRound(): Promise<AgreedState> {
+  let onStep = (): void => undefined;
+  const { remote, kill } = await thread(() => onStep());
+  const begun = initialState(await remote.initialize());
+  const isOnDisk = new Promise<void>((resolve) => {
+    onStep = () => existsSync(directory.paths.underWay) && resolve();
+  });
+  const training = remote.train(rootOf(begun), LONG).catch(() => 'killed');
+  expect(await Promise.race([isOnDisk, training])).toBeUndefined();
+  await kill();
+  expect(await training).toBe('killed');
+  return begun;
+}
+
+test('a process that is killed in mid-round goes on from there, to the very update that it would have made', async () => {
+  const begun = await killedInMidRound();
+  const steps: number[] = [];
+  const { remote, kill } = await thread(({ step }) => steps.push(step));
+  const resumed = await remote.train(rootOf(begun), LONG);
+  await kill();
+  rmSync(directory.paths.underWay);
+  rmSync(directory.paths.own);
+  const { worker } = await open();
+  const uninterrupted = await worker.train(rootOf(begun), LONG);
+  expect({ ...(resumed as Contribution), trainMs: 0 }).toEqual({ ...(uninterrupted as Contribution), trainMs: 0 });
+  expect(steps[0]).toBeGreaterThan(1);
+  expect(steps.at(-1)).toBe(LONG.steps);
+});
+
+test('what a killed process had learned is own work, once, when the round has ended without it', async () => {
+  const begun = await killedInMidRound();
+  const others = await updateOfAnother(begun);
+  const { local } = Object.fromEntries(readCheckpoint(directory.paths.underWay).checkpoint.vectors);
+  const theta = loadNewestCheckpoint(directory.paths.checkpoints).loaded!.checkpoint.vectors.get('parameters')!;
+  const learned = theta.map((value, i) => value - local![i]!);
+  expect(learned.some((value) => value !== 0)).toBe(true);
+  const { worker } = await open();
+  await apply(worker, begun, others, true, 'another');
+  expect(isSame(savedResidual(), learned)).toBe(true);
+  // the round is given up for another history, and the process killed once more: it is in the residual already
+  await worker.restore(begun, runIdOf(genesis), { included: [], keep: [] });
+  const again = await open();
+  expect(again.applied?.state).toEqual(begun);
+  await apply(again.worker, begun, others, true, 'another');
+  expect(isSame(savedResidual(), learned)).toBe(true);
+});
+
+test('training under way that is damaged on disk is named, and the round is trained from its beginning', async () => {
+  const begun = await killedInMidRound();
+  writeFileSync(directory.paths.underWay, 'nonsense that is long enough to be looked at, as any file would be');
+  const { worker, warnings } = await open();
+  expect(warnings).toEqual([{ code: 'E_CHECKPOINT_DAMAGED', message: expect.stringContaining('from its beginning') }]);
+  expect((await train(worker, begun)).steps).toBe(1);
+});
+
+/** Shown as a difference, so many numbers take minutes. */
+function isSame(a: Float32Array, b: Float32Array): boolean {
+  return a.length === b.length && a.every((value, i) => value === b[i]);
+}
+
+/** Made with other data in a folder of its own, and fetched. */
+async function updateOfAnother(state: AgreedState): Promise<Contribution> {
+  const path = join(folder, 'another');
+  cpSync(directory.path, path, { recursive: true });
+  rmSync(runPaths(path).underWay);
+  const another = new PeerWorker();
+  await another.open({ genesisBytes: encodeGenesis(genesis), directory: path, backend: 'wasm', deterministic: true });
+  const made = await another.train(rootOf(state), { firstStep: 0, steps: 1, firstPosition: 50 });
+  if (typeof made === 'string') throw new Error(made);
+  const bytes = await readBlob(new BlobStore(runPaths(path).blobs), { id: made.payload, size: made.size });
+  await writeBlob(new BlobStore(directory.paths.blobs), bytes);
+  return made;
+}
 
 test('finish cuts a round short and contributes the steps that were done', async () => {
   const { worker } = await open();

@@ -1,0 +1,69 @@
+import type { Hash } from '../../protocol/hash.ts';
+import type { OwnPayload } from '../../protocol/own-updates.ts';
+import type { AgreedState } from '../../protocol/wire.ts';
+import type { BackendName } from './backend.ts';
+import type { LoadedState } from './checkpoints.ts';
+
+/* What the training thread is asked and what it answers; `PeerWorker` has the methods. */
+
+export interface WorkerInit {
+  genesisBytes: Uint8Array;
+  directory: string;
+  backend: BackendName | 'auto';
+  deterministic: boolean;
+  microBatch?: number;
+  /** least time between two writes of the training under way @default that of `UnderWay` */
+  underWayEveryMs?: number;
+}
+
+export interface Opened extends Omit<LoadedState, 'taken'> {
+  backend: string;
+  parameters: number;
+  /** own updates whose payloads must stay */
+  open: OwnPayload[];
+}
+
+export interface Contribution {
+  payload: Hash;
+  size: number;
+  tokens: number;
+  steps: number;
+  loss: number;
+  inline: Uint8Array | null;
+  skipped: number;
+  trainMs: number;
+}
+
+export type NoContribution = 'overtaken' | 'broken';
+
+export interface AppliedState {
+  snapshot: Hash;
+  snapshotBytes: number;
+  /** of the new agreed model over some of the validation split (all of it on request); null when not measured */
+  valLoss: number | null;
+  /** own updates whose payloads must stay */
+  open: OwnPayload[];
+}
+
+export interface ApplyRequest {
+  /** root of the state that the block builds on */
+  base: Hash;
+  block: Hash;
+  updates: { payload: Hash; size: number; tokens: number }[];
+  /** place of this peer's update among them: another author may have named the same payload */
+  own: number | undefined;
+  final: boolean;
+  /** snapshots that must stay, beside the newest */
+  keep: readonly Hash[];
+  state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
+  /** measure on the whole validation split, as after the last round */
+  evaluateAll: boolean;
+}
+
+export interface StepNotice {
+  step: number;
+  steps: number;
+  loss: number;
+  tokens: number;
+  stepMs: number;
+}
