@@ -210,17 +210,18 @@ async function startPeer(
     directory.release();
   };
   try {
-    await network.start({ runId, genesisBytes });
-    network.remember(known.peers);
-    await dialAll(network, options.bootstrap, resumed, onEvent);
-    remember();
-    await fetchData(network, store, genesis, onEvent);
+    // loads its libraries while others are dialed
     thread = spawnWorker(new URL('./train/peer-worker.ts', import.meta.url));
     const worker = connect<PeerWorker>(
       thread,
       (notice) => peer?.onStep(notice as StepNotice),
       (error) => peer?.fail(error),
     );
+    await network.start({ runId, genesisBytes });
+    network.remember(known.peers);
+    await dialAll(network, options.bootstrap, resumed, onEvent);
+    remember();
+    await fetchData(network, store, genesis, onEvent);
     const { backend, deterministic, microBatch } = options;
     const micro = microBatch === undefined ? {} : { microBatch };
     const opened = await worker.open({ genesisBytes, directory: directory.path, backend, deterministic, ...micro });

@@ -1,20 +1,26 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { isCoded } from '../../protocol/errors.ts';
-import { addChaos } from './chaos.ts';
-import { addCompare } from './compare.ts';
-import { addDoctor } from './doctor.ts';
 import { printable } from './format.ts';
-import { addGenerate } from './generate.ts';
-import { addReplay } from './replay.ts';
 import { ignoreBrokenPipes } from './signals.ts';
-import { addSim } from './sim.ts';
-import { addStart } from './start.ts';
-import { addTrain } from './train.ts';
 
 /** Exit code for a command line that cannot be understood, as the shell's own commands have it. */
 const USAGE_EXIT_CODE = 2;
 const ERROR_EXIT_CODE = 1;
+
+type AddCommand = (program: Command, finish: (code: number) => void) => void;
+
+/** In the order of the help. Each is loaded when it is named, all of them when none is. */
+const COMMANDS: Readonly<Record<string, () => Promise<AddCommand>>> = {
+  start: async () => (await import('./start.ts')).addStart,
+  train: async () => (await import('./train.ts')).addTrain,
+  generate: async () => (await import('./generate.ts')).addGenerate,
+  sim: async () => (await import('./sim.ts')).addSim,
+  compare: async () => (await import('./compare.ts')).addCompare,
+  chaos: async () => (await import('./chaos.ts')).addChaos,
+  replay: async () => (await import('./replay.ts')).addReplay,
+  doctor: async () => (await import('./doctor.ts')).addDoctor,
+};
 
 const EXAMPLES = `
 Examples:
@@ -36,38 +42,35 @@ export async function main(argv: string[]): Promise<number> {
   ignoreBrokenPipes();
   process.on('uncaughtException', (error) => process.exit(reportError(error, debug)));
   let code = 0;
-  const program = createProgram((result) => {
-    code = result;
-  });
-  const [name] = argv;
-  const command = program.commands.find((known) => known.name() === name);
+  const name = Object.keys(COMMANDS).find((known) => known === argv[0]);
   try {
+    const program = createProgram();
+    for (const [known, load] of Object.entries(COMMANDS)) {
+      if (name !== undefined && known !== name) continue;
+      const addCommand = await load();
+      addCommand(program, (result) => {
+        code = result;
+      });
+    }
     if (argv.length === 0) program.outputHelp();
     else await program.parseAsync(argv, { from: 'user' });
     return code;
   } catch (error) {
-    return error instanceof CommanderError ? reportUsage(error, command?.name()) : reportError(error, debug);
+    return error instanceof CommanderError ? reportUsage(error, name) : reportError(error, debug);
   }
 }
 
-function createProgram(finish: (code: number) => void): Command {
+function createProgram(): Command {
   const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
-  const program = new Command('outerloop')
-    .description('Trains one model on many machines that talk little.')
-    .version(version, '--version', 'the version of this program')
-    .addHelpText('after', EXAMPLES)
-    .exitOverride()
-    // errors are thrown, and reported by us
-    .configureOutput({ outputError: () => undefined });
-  addStart(program, finish);
-  addTrain(program, finish);
-  addGenerate(program, finish);
-  addSim(program, finish);
-  addCompare(program, finish);
-  addChaos(program, finish);
-  addReplay(program, finish);
-  addDoctor(program, finish);
-  return program;
+  return (
+    new Command('outerloop')
+      .description('Trains one model on many machines that talk little.')
+      .version(version, '--version', 'the version of this program')
+      .addHelpText('after', EXAMPLES)
+      .exitOverride()
+      // errors are thrown, and reported by us
+      .configureOutput({ outputError: () => undefined })
+  );
 }
 
 /** Says why the command line cannot be understood, and where to look. @returns the exit code */

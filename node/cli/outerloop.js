@@ -5,6 +5,17 @@
  * Written so that an old Node can parse it, and without static imports, which would fail before the check could speak.
  */
 const NODE_NEEDED = [20, 19];
+/** The large ones, which are quicker to load before Node is taught TypeScript. */
+const LIBRARIES = ['commander', 'zod', 'cborg'];
+const NETWORK_LIBRARIES = [
+  'libp2p',
+  '@chainsafe/libp2p-gossipsub',
+  '@libp2p/identify',
+  '@libp2p/noise',
+  '@libp2p/ping',
+  '@libp2p/tcp',
+  '@libp2p/yamux',
+];
 /** How long a handle that was left open may keep the process alive after the command is done. */
 const LINGER_MS = 2000;
 
@@ -37,10 +48,11 @@ function explain(error) {
 }
 
 async function launch() {
-  const { register } = await import('tsx/esm/api');
-  register();
+  const argv = process.argv.slice(2);
+  const { learnTypeScript } = await import('../typescript.js');
+  await learnTypeScript(argv[0] === 'start' ? [...LIBRARIES, ...NETWORK_LIBRARIES] : LIBRARIES);
   const { main } = await import('./main.ts');
-  finish(await main(process.argv.slice(2)));
+  finish(await main(argv));
 }
 
 if (isOldNode(process.versions.node)) {

@@ -8,7 +8,8 @@ import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 function clone(main: string, { installed = true } = {}): string {
   const root = temporaryFolder();
   mkdirSync(join(root, 'node/cli'), { recursive: true });
-  for (const file of ['start.js', 'node/cli/outerloop.js', 'package.json']) cpSync(file, join(root, file));
+  const files = ['start.js', 'node/cli/outerloop.js', 'node/typescript.js', 'package.json'];
+  for (const file of files) cpSync(file, join(root, file));
   writeFileSync(join(root, 'node/cli/main.ts'), main);
   if (installed) symlinkSync(resolve('node_modules'), join(root, 'node_modules'));
   return root;
@@ -61,7 +62,7 @@ describe('outerloop', () => {
   it('says in one line that nothing is installed', () => {
     const { status, stderr } = run(clone(ECHO, { installed: false }), 'start');
     expect(status).toBe(1);
-    expect(stderr).toMatch(/^outerloop: the package tsx is not installed; run `npm install` in .*$/);
+    expect(stderr).toMatch(/^outerloop: the package \S+ is not installed; run `npm install` in .*$/);
   });
 
   it('fails when main throws, and does not wait for what main left open', () => {
