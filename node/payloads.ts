@@ -36,9 +36,9 @@ export class Payloads {
     this.#layout = modelLayout(genesis.model);
   }
 
-  /** It is needed in this round, and stays as long as the round can be asked for. */
+  /** It is needed in this round, and stays as long as the round can be asked for: a later one, if it was needed there. */
   need(payload: Hash, size: number, round: number): void {
-    this.#known.set(payload, { size, round });
+    this.#known.set(payload, { size, round: Math.max(round, this.#known.get(payload)?.round ?? 0) });
   }
 
   /** Fetches an update's payload and checks it. @returns the code of what is wrong with it */

@@ -196,7 +196,7 @@ export class Peer {
       case 'send':
         return ignoreFailure(network.sendTo(effect.peer, encodeMessage(effect.message)));
       case 'initialize':
-        return this.#watch(worker.initialize().then((settled) => this.#restored(settled)));
+        return this.#watch(this.#initialize(effect));
       case 'restore':
         return this.#watch(this.#restore(effect));
       case 'train':
@@ -300,9 +300,15 @@ export class Peer {
     await this.#payloads.dropOld(state.round);
   }
 
+  async #initialize({ keep }: Effect & { type: 'initialize' }): Promise<void> {
+    for (const { payload, size } of keep.payloads) this.#payloads.need(payload, size, 0);
+    await this.#restored(await this.#c.worker.initialize(keep.snapshots));
+  }
+
   async #restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): Promise<void> {
     const startedMs = performance.now();
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
+    for (const { payload, size } of keep.payloads) this.#payloads.need(payload, size, state.round);
     this.#telling.phase('fetching', state.round);
     try {
       await this.#payloads.fetchBlob(snapshot, holders);

@@ -73,8 +73,8 @@ export type Effect =
   | { type: 'append'; entry: Entry }
   | { type: 'broadcast'; message: Message }
   | { type: 'send'; peer: PeerId; message: Message }
-  /** compute the initial parameters, answer `restored` */
-  | { type: 'initialize' }
+  /** compute the initial parameters, answer `restored`; `keep` as for `apply` */
+  | { type: 'initialize'; keep: Keep }
   /**
    * fetch this snapshot, make it the agreed state, answer `restored`; own work that is not in it returns to the residual.
    * `included` are own updates that the history up to there has taken up; `keep` as for `apply`

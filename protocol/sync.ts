@@ -95,7 +95,7 @@ export class Sync {
   /** The initial parameters become the state. */
   initialize(): void {
     this.restoring = 'initialize';
-    this.#core.emit({ type: 'initialize' });
+    this.#core.emit({ type: 'initialize', keep: this.#core.keepNeeded() });
   }
 
   /** @returns whether there is a new agreed state */

@@ -226,7 +226,7 @@ export class VirtualPeer implements Endpoint {
         return to === undefined ? undefined : network.send(this.index, to, effect.message);
       }
       case 'initialize':
-        return this.#initialize();
+        return this.#initialize(effect);
       case 'restore':
         return storage.restore(effect);
       case 'train':
@@ -258,7 +258,7 @@ export class VirtualPeer implements Endpoint {
     });
   }
 
-  #initialize(): void {
+  #initialize({ keep }: Effect & { type: 'initialize' }): void {
     const { genesis, host } = this.#world;
     const { storage, machine } = this.#running!;
     const state = factsAt(firstHead(genesis, machine.run));
@@ -266,7 +266,7 @@ export class VirtualPeer implements Endpoint {
       block: machine.run,
       state,
       answer: 'restored',
-      keep: { snapshots: [], payloads: [] },
+      keep,
     });
   }
 

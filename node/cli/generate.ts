@@ -8,7 +8,7 @@ import { loadTokenizer } from '../data/run-data.ts';
 import type { Tokenizer } from '../data/tokenizer.ts';
 import { DEFAULT_SEED } from '../defaults.ts';
 import { BlobStore } from '../store/blob-store.ts';
-import { checkpointPath, checkpointRounds, loadNewestCheckpoint } from '../store/checkpoint.ts';
+import { checkpointPath, checkpointSerials, loadNewestCheckpoint } from '../store/checkpoint.ts';
 import { defaultBase, readGenesisFile, runPaths } from '../store/directory.ts';
 import { createEngine, generate } from '../train/index.ts';
 import { shellWord } from './format.ts';
@@ -100,9 +100,9 @@ function newestRun(): string {
   const base = defaultBase();
   const found = folders(base).flatMap((folder) => {
     const { checkpoints } = runPaths(folder);
-    const [round] = checkpointRounds(checkpoints);
-    if (round === undefined) return [];
-    const stats = statSync(checkpointPath(checkpoints, round), { throwIfNoEntry: false });
+    const [serial] = checkpointSerials(checkpoints);
+    if (serial === undefined) return [];
+    const stats = statSync(checkpointPath(checkpoints, serial), { throwIfNoEntry: false });
     return stats ? [{ folder, savedMs: stats.mtimeMs }] : [];
   });
   const [newest] = found.sort((a, b) => b.savedMs - a.savedMs);

@@ -5,7 +5,6 @@ import { z } from 'zod';
 import { decodeCanonical, encodeCanonical, equalBytes } from '../../protocol/encoding.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import { HASH_BYTES } from '../../protocol/hash.ts';
-import { LIMITS } from '../../protocol/limits.ts';
 import { writeFileAtomic } from './atomic.ts';
 
 /** What a peer needs to go on after a round. */
@@ -56,12 +55,13 @@ const headerSchema = z.strictObject({
 });
 type Header = z.infer<typeof headerSchema>;
 
-export function checkpointPath(folder: string, round: number): string {
-  return join(folder, `checkpoint-${round}.bin`);
+/** @param serial counts the checkpoints of a folder: a peer may come to one round more than once, on several histories */
+export function checkpointPath(folder: string, serial: number): string {
+  return join(folder, `checkpoint-${serial}.bin`);
 }
 
-/** Rounds that have a file, newest first, whether or not it is whole. */
-export function checkpointRounds(folder: string): number[] {
+/** Serial numbers of the files that there are, newest first, whether or not they are whole. */
+export function checkpointSerials(folder: string): number[] {
   let names: string[];
   try {
     names = readdirSync(folder);
@@ -69,11 +69,11 @@ export function checkpointRounds(folder: string): number[] {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw cause;
   }
-  const rounds = names.flatMap((name) => {
+  const serials = names.flatMap((name) => {
     const match = /^checkpoint-(\d{1,15})[.]bin$/.exec(name);
     return match ? [Number(match[1])] : [];
   });
-  return rounds.sort((a, b) => b - a);
+  return serials.sort((a, b) => b - a);
 }
 
 /**
@@ -82,7 +82,8 @@ export function checkpointRounds(folder: string): number[] {
  * @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`; earlier checkpoints are then as they were
  */
 export async function saveCheckpoint(folder: string, checkpoint: Checkpoint): Promise<SavedCheckpoint> {
-  return writeCheckpoint(checkpointPath(folder, checkpoint.round), checkpoint);
+  const [newest = -1] = checkpointSerials(folder);
+  return writeCheckpoint(checkpointPath(folder, newest + 1), checkpoint);
 }
 
 /**
@@ -113,20 +114,12 @@ function* withHash(parts: readonly Uint8Array[]): Generator<Uint8Array> {
   yield digest.digest();
 }
 
-/**
- * Removes all but the newest up to `round`, those named, and those of later rounds: they are of a history that was given
- * up when this peer adopted another, and must not be what it wakes up with. To be called after saving `round`.
- * @param also paths that stay, if they are not of later rounds
- * @returns the files that went
- */
-export function pruneCheckpoints(folder: string, round: number, also: readonly string[] = []): string[] {
-  const rounds = checkpointRounds(folder);
-  const past = rounds.filter((other) => other <= round);
-  const named = past.filter((other) => also.includes(checkpointPath(folder, other)));
-  const kept = new Set([...past.slice(0, LIMITS.snapshotsKept), ...named]);
-  const files = rounds.filter((other) => !kept.has(other)).map((other) => checkpointPath(folder, other));
-  for (const file of files) rmSync(file, { force: true });
-  return files;
+/** Removes all checkpoints but these. @returns the files that went */
+export function keepCheckpoints(folder: string, kept: readonly string[]): string[] {
+  const files = checkpointSerials(folder).map((serial) => checkpointPath(folder, serial));
+  const gone = files.filter((file) => !kept.includes(file));
+  for (const file of gone) rmSync(file, { force: true });
+  return gone;
 }
 
 /** What a file says of itself, without its vectors. */
@@ -135,13 +128,13 @@ export interface DescribedCheckpoint extends SavedCheckpoint {
 }
 
 /**
- * The checkpoints of earlier rounds, oldest first. Their vectors are not read and so not verified: whoever reads a chunk
- * of one does that. Files that do not begin as they should are left out.
+ * The checkpoints before one, oldest first. Their vectors are not read and so not verified: whoever reads a chunk of one
+ * does that. Files that do not begin as they should are left out.
  */
 export function describeCheckpoints(folder: string, before: number): DescribedCheckpoint[] {
-  const rounds = checkpointRounds(folder).filter((round) => round < before);
-  return rounds.reverse().flatMap((round) => {
-    const path = checkpointPath(folder, round);
+  const serials = checkpointSerials(folder).filter((serial) => serial < before);
+  return serials.reverse().flatMap((serial) => {
+    const path = checkpointPath(folder, serial);
     try {
       return [describeCheckpoint(path)];
     } catch (error) {
@@ -166,21 +159,19 @@ export interface LoadedCheckpoint extends SavedCheckpoint {
 }
 
 /**
- * Loads the newest checkpoint that is whole. Blocks the thread.
+ * Loads the newest checkpoint that is whole: the last that was saved, of whatever round. Blocks the thread.
  * @param allocate makes the vectors, so that they can be shared with other threads
  * @returns no `loaded` when there is none; `skipped` are newer files that were damaged, for a warning
  */
 export function loadNewestCheckpoint(
   folder: string,
   allocate: (length: number) => Float32Array = (length) => new Float32Array(length),
-): { loaded: LoadedCheckpoint | undefined; skipped: SkippedCheckpoint[] } {
+): { loaded: (LoadedCheckpoint & { serial: number }) | undefined; skipped: SkippedCheckpoint[] } {
   const skipped: SkippedCheckpoint[] = [];
-  for (const round of checkpointRounds(folder)) {
-    const path = checkpointPath(folder, round);
+  for (const serial of checkpointSerials(folder)) {
+    const path = checkpointPath(folder, serial);
     try {
-      const loaded = readCheckpoint(path, allocate);
-      if (loaded.checkpoint.round !== round) throw damaged(path, 'it is of another round than its name says');
-      return { loaded, skipped };
+      return { loaded: { serial, ...readCheckpoint(path, allocate) }, skipped };
     } catch (error) {
       if (!(error instanceof CodedError)) throw error;
       skipped.push({ path, code: 'E_CHECKPOINT_DAMAGED', reason: `${error.message}; the one before it is used` });

@@ -12,8 +12,8 @@ import { blobParts, nativeSha256 } from '../store/blobs.ts';
 import {
   type Checkpoint,
   describeCheckpoints,
+  keepCheckpoints,
   loadNewestCheckpoint,
-  pruneCheckpoints,
   type SavedCheckpoint,
   saveCheckpoint,
 } from '../store/checkpoint.ts';
@@ -84,8 +84,8 @@ const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
  */
 export class Checkpoints {
   readonly #c: CheckpointComponents;
-  /** snapshot manifests in the store, by the file that they describe */
-  readonly #manifests = new Map<string, Hash>();
+  /** what is in each file, oldest first */
+  readonly #files = new Map<string, { block: Hash; snapshot: Hash }>();
   #saving: Promise<SnapshotFile | null> = Promise.resolve(null);
   /** one is being written */
   isSaving = false;
@@ -128,9 +128,8 @@ export class Checkpoints {
     const own = this.#c.updates.export();
     const tokens = { residualTokens: residual.tokens, unfinalTokens: unfinalOwn?.tokens ?? null };
     const meta = encodeCanonical({ block, state, own, ...tokens, updates, taken } satisfies SavedMeta);
-    const kept = [...this.#manifests].filter(([, snapshot]) => keep.includes(snapshot)).map(([path]) => path);
     this.isSaving = true;
-    this.#saving = this.#save({ round: state.round, meta, vectors }, manifest, kept).finally(() => {
+    this.#saving = this.#save({ round: state.round, meta, vectors }, { block, manifest, keep }).finally(() => {
       this.isSaving = false;
     });
     this.#saving.catch(() => undefined); // told to whoever asks for it
@@ -152,11 +151,13 @@ export class Checkpoints {
       unfinalOwn: unfinalTokens === null ? null : { values: vectors.get('unfinalOwn')!, tokens: unfinalTokens },
     });
     const manifest = blobManifest(replica.snapshotBytes(), nativeSha256);
+    const earlier = await this.#earlier(loaded.serial);
+    this.#files.set(loaded.path, { block, snapshot: state.snapshot });
     const file = await this.#serve(loaded, manifest, []);
     this.#c.updates.import(saved);
     assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
     await engine.writeOptimizer({ m: vectors.get('m')!, v: vectors.get('v')!, t: updates });
-    return { states: [...(await this.#earlier(loaded.checkpoint.round)), { block, state, file }], taken, warnings };
+    return { states: [...earlier, { block, state, file }], taken, warnings };
   }
 
   /** States that others may still be fetching, or that a peer may have to come back to. */
@@ -169,37 +170,38 @@ export class Checkpoints {
       if (!parts) continue;
       const chunks = hasManifest(size) ? parts.slice(1) : parts;
       const ranges = rangesOf({ chunks, size }, segments.get('parameters')!.offset);
-      this.#manifests.set(path, id);
+      this.#files.set(path, { block, snapshot: id });
       this.#c.store.register(path, ranges);
       states.push({ block, state, file: { path, ranges, removed: [] } });
     }
     return states;
   }
 
-  async #save(checkpoint: Checkpoint, manifest: BlobManifest, kept: readonly string[]): Promise<SnapshotFile> {
+  async #save(checkpoint: Checkpoint, begun: Pick<Begun, 'block' | 'manifest' | 'keep'>): Promise<SnapshotFile> {
+    const { block, manifest, keep } = begun;
     const { folder } = this.#c;
     const saved = await saveCheckpoint(folder, checkpoint);
-    return this.#serve(saved, manifest, pruneCheckpoints(folder, checkpoint.round, kept));
+    const snapshots = new Set([...this.#files.values()].map(({ snapshot }) => snapshot));
+    // a state that this peer has come to once more
+    for (const [path, before] of this.#files) if (before.block === block) this.#files.delete(path);
+    this.#files.set(saved.path, { block, snapshot: manifest.id });
+    const newest = [...this.#files.keys()].slice(-LIMITS.snapshotsKept);
+    for (const [path, { snapshot }] of this.#files) {
+      if (!newest.includes(path) && !keep.includes(snapshot)) this.#files.delete(path);
+    }
+    for (const { snapshot } of this.#files.values()) snapshots.delete(snapshot);
+    for (const manifest of snapshots) this.#c.store.remove(manifest);
+    return this.#serve(saved, manifest, keepCheckpoints(folder, [...this.#files.keys()]));
   }
 
   /** For this thread too: it may have to go back to a state that it has left. */
   async #serve(saved: SavedCheckpoint, manifest: BlobManifest, removed: string[]): Promise<SnapshotFile> {
     const { store } = this.#c;
     if (manifest.manifest) await store.write(manifest.id, manifest.manifest);
-    this.#manifests.set(saved.path, manifest.id);
-    for (const path of removed) {
-      store.unregister(path);
-      this.#dropManifest(path);
-    }
+    for (const path of removed) store.unregister(path);
     const ranges = rangesOf(manifest, saved.segments.get('parameters')!.offset);
     store.register(saved.path, ranges);
     return { path: saved.path, ranges, removed };
-  }
-
-  #dropManifest(path: string): void {
-    const id = this.#manifests.get(path);
-    this.#manifests.delete(path);
-    if (id && ![...this.#manifests.values()].includes(id)) this.#c.store.remove(id);
   }
 }
 

@@ -100,8 +100,8 @@ export class PeerWorker {
     return { backend: `${engine.backend} (${engine.detail})`, parameters, states, warnings, open };
   }
 
-  /** The initial parameters become the agreed state. */
-  async initialize(): Promise<AppliedState> {
+  /** The initial parameters become the agreed state. @param keep snapshots that must stay, beside the newest */
+  async initialize(keep: readonly Hash[] = []): Promise<AppliedState> {
     await this.#quiet();
     this.#replica.adopt(
       initialParameters(this.#genesis.model, this.#genesis.seed),
@@ -111,7 +111,7 @@ export class PeerWorker {
     const run = runIdOf(this.#genesis);
     const settled = await this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run, {
       due: true,
-      keep: [],
+      keep,
     });
     await this.#checkpoints.saved;
     return settled;

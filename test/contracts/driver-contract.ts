@@ -69,6 +69,7 @@ function entryWith(payload: Uint8Array): Entry {
 
 const { snapshot: _, snapshotBytes: __, ...target } = state;
 const effects = {
+  initialize: (): Effect => ({ type: 'initialize', keep: NOTHING }),
   train: (steps = 3): Effect => {
     return { type: 'train', round: 0, base: firstEntry.block.base, firstPosition: 0, steps, firstStep: 0 };
   },
@@ -275,12 +276,12 @@ export function describeDriver(title: string, make: MakeDriver): void {
       it('gives nothing to a machine whose process is gone, and begins the next life with a start', async () => {
         await driver.start();
         const { nowMs } = script.events[0]!;
-        const step = [effects.train(), { type: 'initialize' } as const, effects.ask(neighbour.self)];
+        const step = [effects.train(), effects.initialize(), effects.ask(neighbour.self)];
         await give({ type: 'wake', atMs: nowMs + 5 }, ...step);
         const before = script.events.length;
         driver.kill();
         await driver.start();
-        await answers('restored', 1, [{ type: 'initialize' }]);
+        await answers('restored', 1, [effects.initialize()]);
         expect(script.lives[0]!.events).toHaveLength(before);
         expect(script.of('wake').length + script.of('trained').length + script.of('history').length).toBe(0);
       });
@@ -335,7 +336,7 @@ export function describeDriver(title: string, make: MakeDriver): void {
 
       it('gives a restart everything persisted and appended, and the newest agreed state', async () => {
         await driver.start();
-        const [restored] = await answers('restored', 1, [{ type: 'initialize' }]);
+        const [restored] = await answers('restored', 1, [effects.initialize()]);
         driver.kill();
         await driver.start();
         const [first] = script.of('start');
@@ -363,7 +364,7 @@ export function describeDriver(title: string, make: MakeDriver): void {
     function describeAnswers(): void {
       it('answers initialize', async () => {
         await driver.start();
-        const [restored] = await answers('restored', 1, [{ type: 'initialize' }]);
+        const [restored] = await answers('restored', 1, [effects.initialize()]);
         const snapshot = snapshotAfter(run);
         expect(restored).toMatchObject({ snapshot: idOf(snapshot), snapshotBytes: snapshot.length, error: null });
         expect(await driver.serves(idOf(snapshot))).toBe(true);

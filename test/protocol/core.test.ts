@@ -1,10 +1,14 @@
 import { expect, test } from 'vitest';
 import { stateAt } from '../../protocol/chain.ts';
 import { Core } from '../../protocol/core.ts';
+import type { Effect } from '../../protocol/events.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
+import { Branch } from '../../protocol/history.ts';
 import { comparePeers, type PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import { Membership } from '../../protocol/membership.ts';
+import { Sync } from '../../protocol/sync.ts';
 import type { Block, Certificate } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
@@ -88,4 +92,22 @@ test('rounds that will be given up leave what others can follow to: two states, 
   follower.giveUp(20);
   expect(follower.rounds.filter((round) => round < 20)).toEqual([1, 5, 6]);
   expect(follower.rounds.length).toBeLessThanOrEqual(LIMITS.snapshotsKept + 3);
+});
+
+test('a peer that begins anew on another history offers only what the driver was told to keep, and the newest', () => {
+  const follower = new Follower();
+  follower.round(null);
+  for (let i = 0; i < 5; i++) follower.round(peers.slice(0, 3));
+  const { core } = follower;
+  expect(follower.rounds).toEqual([1, 4, 5, 6]);
+  core.takeEffects();
+  core.branch = new Branch({ genesis, run, signer });
+  const sync = new Sync(core, new Membership(core));
+  sync.initialize();
+  const effect = core.takeEffects().find((each): each is Effect & { type: 'initialize' } => each.type === 'initialize');
+  const initial = snapshotOf(0);
+  sync.restored({ type: 'restored', snapshot: initial, snapshotBytes: 1, error: null, nowMs: 0 });
+  const newest = [5, 6, 0].map(snapshotOf);
+  const offered = [...core.states.values()].map(({ snapshot }) => snapshot);
+  expect(offered.toSorted()).toEqual([...new Set([...newest, ...effect!.keep.snapshots])].toSorted());
 });

@@ -223,7 +223,7 @@ describe('generate', () => {
     const unknown = await run(['generate', '--dir', folder, '--prompt', '漢']);
     expect(unknown).toMatchObject({ code: 1, stdout: '' });
     expect(unknown.stderr).toMatch(/^outerloop: the character "漢" .*\[E_TOKENIZER_UNKNOWN\]\n$/);
-    writeFileSync(join(folder, 'checkpoints', 'checkpoint-3.bin'), 'damaged');
+    writeFileSync(join(folder, 'checkpoints', 'checkpoint-0.bin'), 'damaged');
     const damaged = await run(['generate', '--dir', folder]);
     expect(damaged.code).toBe(1);
     expect(damaged.stderr).toMatch(

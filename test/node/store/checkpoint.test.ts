@@ -1,12 +1,12 @@
-import { readdirSync, readFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   type Checkpoint,
   checkpointPath,
-  checkpointRounds,
+  checkpointSerials,
+  keepCheckpoints,
   loadNewestCheckpoint,
-  pruneCheckpoints,
   saveCheckpoint,
 } from '../../../node/store/checkpoint.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
@@ -24,12 +24,12 @@ function checkpoint(round: number): Checkpoint {
 }
 
 describe('checkpoint', () => {
-  it('gives back the newest, bit for bit', async () => {
+  it('gives back the last that was saved, of whatever round, bit for bit', async () => {
     const folder = temporaryFolder();
-    for (const round of [9, 10, 2]) await saveCheckpoint(folder, checkpoint(round));
+    for (const round of [9, 10, 10, 2]) await saveCheckpoint(folder, checkpoint(round));
     const { loaded, skipped } = loadNewestCheckpoint(folder);
     expect(skipped).toEqual([]);
-    expect(loaded?.checkpoint).toEqual(checkpoint(10));
+    expect(loaded?.checkpoint).toEqual(checkpoint(2));
     expect([...loaded!.checkpoint.vectors.keys()]).toEqual(['parameters', 'residual', 'outer']);
     expect(Object.is(loaded!.checkpoint.vectors.get('parameters')![1], -0)).toBe(true);
   });
@@ -106,21 +106,14 @@ describe('checkpoint', () => {
     expect(loadNewestCheckpoint(folder, allocate).loaded).toBeUndefined();
   });
 
-  it('does not take a file under another name', async () => {
+  it('keeps those that are named, and files that are none', async () => {
     const folder = temporaryFolder();
-    renameSync((await saveCheckpoint(folder, checkpoint(1))).path, checkpointPath(folder, 7));
-    expect(loadNewestCheckpoint(folder).loaded).toBeUndefined();
-  });
-
-  it('keeps the newest and gives up those of an abandoned history', async () => {
-    const folder = temporaryFolder();
-    for (const round of [7, 8, 9, 10, 11, 12]) await saveCheckpoint(folder, checkpoint(round));
+    const saved: string[] = [];
+    for (const round of [7, 8, 9]) saved.push((await saveCheckpoint(folder, checkpoint(round))).path);
     writeFileSync(`${folder}/checkpoint-9.bin.12-0-1.tmp`, 'another kind of file');
-    // the peer adopted a certified history that is shorter than its own unfinal one
-    await saveCheckpoint(folder, checkpoint(11));
-    const [final, ...gone] = [7, 12, 8].map((round) => checkpointPath(folder, round));
-    expect(pruneCheckpoints(folder, 11, [final!])).toEqual(gone);
-    expect(checkpointRounds(folder)).toEqual([11, 10, 9, 7]);
+    const [first, second, third] = saved;
+    expect(keepCheckpoints(folder, [first!, third!])).toEqual([second]);
+    expect(checkpointSerials(folder).map((serial) => checkpointPath(folder, serial))).toEqual([third, first]);
     expect(readdirSync(folder)).toContain('checkpoint-9.bin.12-0-1.tmp');
   });
 });

@@ -78,6 +78,7 @@ async function apply(
   { payload, size, tokens }: Contribution,
   final: boolean,
   author: 'self' | 'another' = 'self',
+  { history = '', keep = [] }: { history?: string; keep?: string[] } = {},
 ) {
   const next = {
     round: state.round + 1,
@@ -85,7 +86,7 @@ async function apply(
     cursor: state.cursor + 2,
     tokens: state.tokens + tokens,
   };
-  const block = hashOf(new TextEncoder().encode(`block ${state.round}`));
+  const block = hashOf(new TextEncoder().encode(`block ${state.round}${history}`));
   const updates = [{ payload, size, tokens }];
   const request = {
     base: rootOf(state),
@@ -93,7 +94,7 @@ async function apply(
     updates,
     own: author === 'self' ? 0 : undefined,
     final,
-    keep: [],
+    keep,
     state: next,
     evaluateAll: false,
   };
@@ -142,6 +143,32 @@ test('a restart can serve the states before the newest as well', async () => {
   await worker.close();
   const { states } = await open();
   expect(states.map(({ state }) => state)).toEqual(made);
+  const store = new BlobStore(directory.paths.blobs);
+  for (const { state, file } of states) {
+    store.register(file.path, file.ranges);
+    expect(await readBlob(store, { id: state.snapshot, size: state.snapshotBytes })).toHaveLength(state.snapshotBytes);
+  }
+});
+
+test('the newest states stay on disk, and those that are named, of whatever round and history', async () => {
+  const { worker } = await open();
+  const made = [initialState(await worker.initialize())];
+  for (let i = 0; i < 3; i++) made.push(await round(worker, made[i]!));
+  const [, first, second, third] = made as [AgreedState, AgreedState, AgreedState, AgreedState];
+  const block = hashOf(new TextEncoder().encode('block 0'));
+  await worker.restore(first, block, { included: [], keep: [second.snapshot, third.snapshot] });
+  let state = first;
+  const other = [];
+  for (let i = 0; i < 2; i++) {
+    const plan = { firstStep: state.round, steps: 1, firstPosition: 40 + i };
+    const contribution = (await worker.train(rootOf(state), plan)) as Contribution;
+    const settings = { history: ' of another history', keep: [third.snapshot] };
+    state = await apply(worker, state, contribution, true, 'self', settings);
+    other.push(state);
+  }
+  const { states } = await open();
+  // the later rounds of the history that was left come before those of the other
+  expect(states.map(({ state }) => state)).toEqual([third, first, ...other]);
   const store = new BlobStore(directory.paths.blobs);
   for (const { state, file } of states) {
     store.register(file.path, file.ranges);
