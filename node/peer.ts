@@ -27,7 +27,7 @@ import { blobParts } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
 import { Telling } from './telling.ts';
-import type { AppliedState, Contribution, PeerWorker, Remote, SnapshotFile, StepNotice } from './train/index.ts';
+import type { AppliedState, Contribution, PeerWorker, Remote, SnapshotFile, WorkerNotice } from './train/index.ts';
 
 /** How long a peer that wants to go waits for the certificate that lets it go. */
 const LEAVE_MS = 2500;
@@ -110,7 +110,8 @@ export class Peer {
     clearTimeout(this.#wake);
   }
 
-  onStep(notice: StepNotice): void {
+  onNotice(notice: WorkerNotice): void {
+    if ('code' in notice) return this.#warn(notice.code, notice.message);
     this.#telling.step(notice, this.#training, this.machine.standing.round);
   }
 

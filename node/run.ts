@@ -35,8 +35,8 @@ import {
   type Opened,
   type PeerWorker,
   type Remote,
-  type StepNotice,
   spawnWorker,
+  type WorkerNotice,
 } from './train/index.ts';
 
 export interface StartOptions {
@@ -214,7 +214,7 @@ async function startPeer(
     thread = spawnWorker(new URL('./train/peer-worker.ts', import.meta.url));
     const worker = connect<PeerWorker>(
       thread,
-      (notice) => peer?.onStep(notice as StepNotice),
+      (notice) => peer?.onNotice(notice as WorkerNotice),
       (error) => peer?.fail(error),
     );
     await network.start({ runId, genesisBytes });
@@ -241,13 +241,15 @@ async function startPeer(
   }
 }
 
-/** How long closing waits for the inner step under way, so that what was learned can be saved. */
+/** How long closing waits for the inner step under way, and for what was learned to be written. */
 const CLOSE_MS = 1200;
 
 function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<void>): RunningPeer {
   let closed: Promise<void> | undefined;
   const closeOnce = (): Promise<void> => {
-    // a step of a large model may take longer than a person who wants to go
+    // what is closed must not be given another block
+    peer.stop();
+    // a step of a large model may take longer than a person who wants to go: what was last written counts then
     closed ??= Promise.race([worker.close(), delay(CLOSE_MS, undefined, { ref: false })]).then(close, close);
     return closed;
   };

@@ -5,7 +5,7 @@ import { z } from 'zod';
 import { decodeCanonical, encodeCanonical, equalBytes } from '../../protocol/encoding.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import { HASH_BYTES } from '../../protocol/hash.ts';
-import { writeFileAtomic } from './atomic.ts';
+import { writeFileAtomic, writeFileAtomicSync } from './atomic.ts';
 
 /** What a peer needs to go on after a round. */
 export interface Checkpoint {
@@ -83,22 +83,22 @@ export function checkpointSerials(folder: string): number[] {
  */
 export async function saveCheckpoint(folder: string, checkpoint: Checkpoint): Promise<SavedCheckpoint> {
   const [newest = -1] = checkpointSerials(folder);
-  return writeCheckpoint(checkpointPath(folder, newest + 1), checkpoint);
+  const path = checkpointPath(folder, newest + 1);
+  const { headerLength, content } = fileOf(checkpoint);
+  await writeFileAtomic(path, content);
+  return { path, segments: segmentsOf(headerLength, lengthsOf(checkpoint)) };
 }
 
-/**
- * `saveCheckpoint` under a name of the caller's own.
- * @param durable as in atomic.ts @default true
- */
-export async function writeCheckpoint(path: string, checkpoint: Checkpoint, durable = true): Promise<SavedCheckpoint> {
-  const vectors = [...checkpoint.vectors];
-  const header = encodeHeader({
-    round: checkpoint.round,
-    meta: checkpoint.meta,
-    vectors: lengthsOf(checkpoint),
-  });
-  await writeFileAtomic(path, withHash([header, ...vectors.map(([, values]) => bytesOf(values))]), { durable });
-  return { path, segments: segmentsOf(header.length, lengthsOf(checkpoint)) };
+/** `saveCheckpoint` under a name of the caller's own, at once, and not safe from a power cut. @throws as that does */
+export function writeCheckpointSync(path: string, checkpoint: Checkpoint): void {
+  writeFileAtomicSync(path, fileOf(checkpoint).content, { durable: false });
+}
+
+function fileOf(checkpoint: Checkpoint): { headerLength: number; content: Iterable<Uint8Array> } {
+  const { round, meta, vectors } = checkpoint;
+  const header = encodeHeader({ round, meta, vectors: lengthsOf(checkpoint) });
+  const content = withHash([header, ...[...vectors.values()].map(bytesOf)]);
+  return { headerLength: header.length, content };
 }
 
 /** The parts in slices, each hashed when it is asked for, and then their hash. */
@@ -144,7 +144,8 @@ export function describeCheckpoints(folder: string, before: number): DescribedCh
   });
 }
 
-function describeCheckpoint(path: string): DescribedCheckpoint {
+/** Does not read the vectors. @throws CodedError `E_CHECKPOINT_DAMAGED` */
+export function describeCheckpoint(path: string): DescribedCheckpoint {
   const file = openSync(path, 'r');
   try {
     const { content, length } = readHeader(file, fstatSync(file).size, undefined, path);

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type BlobManifest, blobManifest, hasManifest } from '../../protocol/blob.ts';
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { assert } from '../../protocol/errors.ts';
@@ -87,8 +88,7 @@ export class Checkpoints {
   /** what is in each file, oldest first */
   readonly #files = new Map<string, { block: Hash; snapshot: Hash }>();
   #saving: Promise<SnapshotFile | null> = Promise.resolve(null);
-  /** one is being written */
-  isSaving = false;
+  #isSaving = false;
 
   constructor(components: CheckpointComponents) {
     this.#c = components;
@@ -100,6 +100,17 @@ export class Checkpoints {
    */
   get saved(): Promise<SnapshotFile | null> {
     return this.#saving;
+  }
+
+  /** One is being written; the moments are its until then. */
+  get isSaving(): boolean {
+    return this.#isSaving;
+  }
+
+  /** Lets one that is being written get on: in a thread that trains it does only between two steps. */
+  async advance(forMs: number): Promise<void> {
+    const untilMs = performance.now() + forMs;
+    while (this.#isSaving && performance.now() < untilMs) await nextTurn();
   }
 
   /** No checkpoint is due at this state. */
@@ -128,9 +139,9 @@ export class Checkpoints {
     const own = this.#c.updates.export();
     const tokens = { residualTokens: residual.tokens, unfinalTokens: unfinalOwn?.tokens ?? null };
     const meta = encodeCanonical({ block, state, own, ...tokens, updates, taken } satisfies SavedMeta);
-    this.isSaving = true;
+    this.#isSaving = true;
     this.#saving = this.#save({ round: state.round, meta, vectors }, { block, manifest, keep }).finally(() => {
-      this.isSaving = false;
+      this.#isSaving = false;
     });
     this.#saving.catch(() => undefined); // told to whoever asks for it
   }

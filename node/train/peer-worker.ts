@@ -18,26 +18,26 @@ import { runPaths } from '../store/directory.ts';
 import { RecordFile } from '../store/record.ts';
 import { Checkpoints, type SnapshotFile } from './checkpoints.ts';
 import { createEngine } from './engine.ts';
+import { EVALUATION_SEQUENCES, evaluationEvery } from './evaluation.ts';
 import { decodeOwn, encodeOwn, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
 import { type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
-import { UnderWay } from './under-way.ts';
+import { type Training, UnderWay } from './under-way.ts';
 import type {
   AppliedState,
   ApplyRequest,
   Contribution,
   NoContribution,
   Opened,
-  StepNotice,
   WorkerInit,
+  WorkerNotice,
 } from './worker-calls.ts';
 
-/** Validation takes about this share of the time spent in training; the last round measures on everything. */
-const EVALUATION_SHARE = 0.005;
-const EVALUATION_SEQUENCES = 64;
 /** Above so many parameters a checkpoint is not written at every round; the payloads since are kept. */
 const CHECKPOINT_ALWAYS_PARAMETERS = 50_000_000;
 const CHECKPOINT_EVERY_ROUNDS = 4;
+/** Of a step's time, what a checkpoint that is being written may have after it. */
+const ADVANCE_SHARE = 0.05;
 
 /**
  * The thread that computes: inner steps, codec, outer step, hashing, checkpoints. It holds the parameters, in memory that
@@ -62,6 +62,10 @@ export class PeerWorker {
   /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
   #ownLater: SavedOwn | undefined;
   #training: { abort: AbortController; finished: Promise<void> } | undefined;
+  /** where training was when this was closed */
+  #closed: Training | undefined;
+  /** trainings in the own work that is on disk */
+  #ownTaken = 0;
   #local!: Float32Array;
 
   async open(init: WorkerInit): Promise<Opened> {
@@ -75,7 +79,7 @@ export class PeerWorker {
     const components = { sha256: nativeSha256, allocate: sharedVector };
     this.#replica = new Replica(components, replicaInit(this.#genesis));
     this.#local = new Float32Array(this.#layout.length);
-    const { backend, deterministic, microBatch, underWayEveryMs } = init;
+    const { backend, deterministic, microBatch, underWay } = init;
     const engine = await createEngine({
       model,
       inner,
@@ -88,14 +92,14 @@ export class PeerWorker {
     const [replica, store, updates, local] = [this.#replica, this.#store, this.#updates, this.#local];
     const moments = { m: new Float32Array(this.#layout.length), v: new Float32Array(this.#layout.length) };
     this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine, updates, moments });
-    const underWay = { path: paths.underWay, engine, checkpoints: this.#checkpoints, local, moments };
-    this.#underWay = new UnderWay(underWay, underWayEveryMs);
+    const onWarning = (code: string, message: string) => tell({ code, message });
+    this.#underWay = new UnderWay({ path: paths.underWay, engine, local, moments, onWarning }, underWay);
     const { states, taken, warnings } = await this.#checkpoints.load();
     this.#underWay.taken = taken;
     const newest = states.at(-1);
     const open = newest ? await this.#loadOwn(newest.state) : [];
-    const skipped = newest && this.#underWay.load();
-    if (skipped) warnings.push({ code: skipped.code, message: skipped.reason });
+    const warning = newest && this.#underWay.load(Math.max(this.#underWay.taken, this.#ownTaken));
+    if (warning) warnings.push(warning);
     const parameters = this.#layout.length;
     return { backend: `${engine.backend} (${engine.detail})`, parameters, states, warnings, open };
   }
@@ -221,6 +225,7 @@ export class PeerWorker {
     if (this.#root === undefined) return;
     await this.#checkpoints.saved;
     await this.#saveOwn(this.#root);
+    if (this.#closed) await this.#underWay.write(this.#closed);
   }
 
   /** Tensors alive and heap in use, for tests that look for leaks. */
@@ -230,28 +235,29 @@ export class PeerWorker {
 
   async #trainAndEncode(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<Contribution | NoContribution> {
     const { engine } = this.#trainer;
-    const [underWay, round] = [this.#underWay, this.#round];
-    const from = await underWay.resume(base, plan);
+    const [underWay, checkpoints, round] = [this.#underWay, this.#checkpoints, this.#round];
+    const from = await underWay.resume(base);
     if (!from) await engine.writeParameters(this.#replica.parameters);
     let progress = from;
-    const afterStep = (now: Progress): Promise<void> => {
-      progress = now;
-      return underWay.note({ base, round, plan, progress });
-    };
     let stepMs = performance.now();
+    let lastStepMs = 0;
+    const afterStep = async (now: Progress): Promise<void> => {
+      progress = now;
+      await checkpoints.advance(ADVANCE_SHARE * lastStepMs);
+      if (underWay.isDue && !checkpoints.isSaving) await underWay.write({ base, round, progress });
+    };
     const tokens = this.#tokensAStep;
     const onStep = ({ step, loss }: { step: number; loss: number }): void => {
       const nowMs = performance.now();
-      const notice = { step: step + 1, steps: plan.steps, loss, tokens, stepMs: nowMs - stepMs };
+      lastStepMs = nowMs - stepMs;
       stepMs = nowMs;
-      if (parentPort) notify(parentPort, notice satisfies StepNotice);
+      tell({ step: step + 1, steps: plan.steps, loss, tokens, stepMs: lastStepMs });
     };
     const result = await this.#trainer.trainRound(plan, { signal, onStep, afterStep, ...(from ? { from } : {}) });
-    await underWay.settled();
-    await this.#checkpoints.saved; // the residual is in it
+    await checkpoints.saved; // the residual is in it
     const isUseful = !result.badParameters && result.tokens > 0;
     if (signal.reason === 'close') {
-      if (isUseful && progress) await underWay.save({ base, round, plan, progress });
+      if (isUseful && progress) this.#closed = { base, round, progress };
       return 'overtaken';
     }
     await engine.readParameters(this.#local);
@@ -260,6 +266,7 @@ export class PeerWorker {
       return 'overtaken';
     }
     if (!isUseful) {
+      underWay.drop();
       // what led here is in the moments too
       const zeros = new Float32Array(this.#layout.length);
       await engine.writeOptimizer({ m: zeros, v: zeros, t: 0 });
@@ -324,13 +331,18 @@ export class PeerWorker {
     this.#round = state.round;
     if (this.#ownLater?.base === this.#root) await this.#takeOwn(this.#ownLater);
     if (due) await this.#checkpoints.begin({ block, taken: this.#underWay.taken, state, manifest, keep });
-    else this.#checkpoints.skip();
+    else {
+      this.#checkpoints.skip();
+      // what was given up since is nowhere on disk
+      if (this.#underWay.taken > this.#ownTaken) await this.#saveOwn(this.#root);
+    }
     const { open } = this.#updates;
     return { snapshot: manifest.id, snapshotBytes: manifest.size, valLoss: null, open };
   }
 
   async #saveOwn(base: Hash): Promise<void> {
     const [taken, updates, pending] = [this.#underWay.taken, this.#updates.export(), this.#pending];
+    this.#ownTaken = taken;
     await this.#own.save(encodeOwn({ base, taken, updates, pending }, this.#replica));
   }
 
@@ -348,9 +360,11 @@ export class PeerWorker {
     this.#round = state.round;
     const saved = this.#own.load();
     const own = saved && decodeOwn(saved);
+    this.#ownTaken = own?.taken ?? 0;
     if (own?.base === root) await this.#takeOwn(own);
-    else this.#ownLater = own;
-    return [...this.#updates.open, ...(own?.updates.open ?? [])];
+    // older than the checkpoint's, it would take the place of newer
+    else if (this.#ownTaken > this.#underWay.taken) this.#ownLater = own;
+    return [...this.#updates.open, ...(this.#ownLater?.updates.open ?? [])];
   }
 
   async #takeOwn(own: SavedOwn): Promise<void> {
@@ -370,12 +384,8 @@ export class PeerWorker {
   }
 }
 
-/**
- * Rounds from one validation to the next. All peers choose alike, since one that evaluates lets the others wait. A sequence
- * forward costs about a third of one in training.
- */
-function evaluationEvery({ innerSteps, batch }: Genesis): number {
-  return Math.max(1, Math.ceil(EVALUATION_SEQUENCES / (3 * EVALUATION_SHARE * innerSteps * batch)));
+function tell(notice: WorkerNotice): void {
+  if (parentPort) notify(parentPort, notice);
 }
 
 function sharedVector(length: number): Float32Array {

@@ -99,7 +99,7 @@ export class Trainer {
     const { batch: sequences, inner, model } = this.#genesis;
     let { steps, skipped, skipsInARow, lossSum } = from ?? NO_PROGRESS;
     const startedMs = performance.now();
-    let badParameters = !(await this.engine.parametersFinite());
+    let badParameters = skipsInARow > SKIPS_IN_A_ROW_MAX || !(await this.engine.parametersFinite());
     while (steps < plan.steps && !badParameters && !signal?.aborted) {
       const learningRate = innerLearningRate(inner, plan.firstStep + steps);
       const batch = this.#trainBatch(plan.firstPosition + steps * sequences, sequences);

@@ -1,36 +1,41 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { isCoded } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
-import { readCheckpoint, type SkippedCheckpoint, writeCheckpoint } from '../store/checkpoint.ts';
-import type { Checkpoints } from './checkpoints.ts';
+import { describeCheckpoint, readCheckpoint, writeCheckpointSync } from '../store/checkpoint.ts';
 import type { Engine } from './engine.ts';
 import type { Moments } from './parameters.ts';
-import type { Progress, RoundPlan } from './trainer.ts';
+import type { Progress } from './trainer.ts';
 
 /** A round's training as it stands between two steps. */
 export interface Training {
-  /** root of the state that it began from */
+  /** root of the state that it began from: what is trained on there follows from it */
   base: Hash;
   /** rounds behind that state */
   round: number;
-  plan: RoundPlan;
   progress: Progress;
 }
 
 export interface UnderWayComponents {
   path: string;
   engine: Engine;
-  checkpoints: Checkpoints;
-  /** scratch for parameters and moments on their way to the file; the moments are the checkpoints' own */
+  /** scratch, on the way to the file */
   local: Float32Array;
   moments: Moments;
+  onWarning: (code: string, message: string) => void;
+}
+
+/** When training is written. */
+export interface UnderWaySettings {
+  /** least time between two writes, in milliseconds */
+  everyMs: number;
+  /** of the time, at most, that writing may take */
+  share: number;
 }
 
 /** What the file says beside its vectors. */
-interface SavedMeta {
+interface FileMeta {
   base: Hash;
-  plan: RoundPlan;
   progress: Omit<Progress, 'meanLoss'> & { meanLoss: number | null };
   /** AdamW's step counter */
   updates: number;
@@ -38,20 +43,18 @@ interface SavedMeta {
   taken: number;
 }
 
-interface Saved extends SavedMeta {
+interface Found extends FileMeta {
   local: Float32Array;
   moments: Moments;
 }
 
 const META_BYTES_MAX = 4096;
-/** Time between two writes, and how much longer than a write takes: a slow disk costs training no more than this share. */
-const EVERY_MS = 10_000;
-const COST_SHARE = 0.01;
+const SETTINGS: UnderWaySettings = { everyMs: 10_000, share: 0.01 };
 
 /**
  * The training of a round while it is under way, written to a file from time to time: a process that was killed goes on
  * from there, or, where the round ended without it, has what it had learned until then for its next update. The file is
- * no more than that, so it need not survive a power cut.
+ * no more than that: it need not survive a power cut, and training goes on where it cannot be written.
  */
 export class UnderWay {
   /**
@@ -60,99 +63,98 @@ export class UnderWay {
    */
   taken = 0;
   readonly #c: UnderWayComponents;
-  readonly #everyMs: number;
-  #found: Saved | undefined;
-  #dueMs = Number.POSITIVE_INFINITY;
-  #isWriting = false;
-  #written: Promise<unknown> = Promise.resolve();
+  readonly #settings: UnderWaySettings;
+  #found: Found | undefined;
+  #dueMs = 0;
+  #hasWarned = false;
 
-  constructor(components: UnderWayComponents, everyMs: number = EVERY_MS) {
+  constructor(components: UnderWayComponents, settings: UnderWaySettings = SETTINGS) {
     this.#c = components;
-    this.#everyMs = everyMs;
+    this.#settings = settings;
   }
 
-  /** Reads what an earlier process left. @returns why it cannot be used, where that is so */
-  load(): SkippedCheckpoint | undefined {
+  /**
+   * Reads what an earlier process left; removes what is in own work since.
+   * @param taken trainings in the newest own work on disk
+   * @returns why it cannot be used, where that is so
+   */
+  load(taken: number): { code: string; message: string } | undefined {
     const { path } = this.#c;
     if (!existsSync(path)) return undefined;
     try {
-      const { meta, vectors } = readCheckpoint(path).checkpoint;
+      const meta = decodeCanonical(describeCheckpoint(path).meta, META_BYTES_MAX) as FileMeta;
+      if (meta.taken < taken) {
+        rmSync(path);
+        return undefined;
+      }
+      const { vectors } = readCheckpoint(path).checkpoint;
       const moments = { m: vectors.get('m')!, v: vectors.get('v')! };
-      this.#found = { ...(decodeCanonical(meta, META_BYTES_MAX) as SavedMeta), local: vectors.get('local')!, moments };
+      this.#found = { ...meta, local: vectors.get('local')!, moments };
     } catch (error) {
       if (!isCoded(error)) throw error;
-      const reason = `${error.message}; the round is trained from its beginning`;
-      return { path, code: 'E_CHECKPOINT_DAMAGED', reason };
+      return { code: error.code, message: `${error.message}; the round is trained from its beginning` };
     }
     return undefined;
   }
 
   /** A round begins: puts the engine where an earlier process left it. @returns how far that is, if it had begun */
-  async resume(base: Hash, { firstStep, firstPosition }: RoundPlan): Promise<Progress | undefined> {
-    const found = this.#take(base);
+  async resume(base: Hash): Promise<Progress | undefined> {
+    const found = await this.#take(base);
     this.#found = undefined;
-    this.#dueMs = performance.now() + this.#everyMs;
-    if (found?.plan.firstStep !== firstStep || found.plan.firstPosition !== firstPosition) return undefined;
+    this.#dueMs = Math.max(this.#dueMs, performance.now() + this.#settings.everyMs);
+    if (!found) return undefined;
     const progress = { ...found.progress, meanLoss: found.progress.meanLoss ?? undefined };
     await this.#c.engine.writeParameters(found.local, progress.meanLoss);
-    await this.#c.engine.writeOptimizer({ ...found.moments, t: found.updates });
     return progress;
   }
 
   /** A round ended before it was taken up again. @returns what had been learned in it, and in how many steps */
   async giveUp(base: Hash): Promise<{ local: Float32Array; steps: number } | undefined> {
-    const found = this.#take(base);
+    const found = await this.#take(base);
     if (!found) return undefined;
     this.#found = undefined;
-    await this.#c.engine.writeOptimizer({ ...found.moments, t: found.updates });
     return { local: found.local, steps: found.progress.steps - found.progress.skipped };
   }
 
-  /** After a step: writes where training is, if it is time. */
-  async note(training: Training): Promise<void> {
-    if (performance.now() < this.#dueMs || this.#isWriting || this.#c.checkpoints.isSaving) return;
-    await this.#begin(training);
+  /** The round's training was of no use. */
+  drop(): void {
+    rmSync(this.#c.path, { force: true });
   }
 
-  /** Writes where training is, now. @throws CodedError<DiskErrorCode> */
-  async save(training: Training): Promise<void> {
-    await this.settled();
-    await this.#c.checkpoints.saved;
-    await this.#begin(training);
-    await this.settled();
+  get isDue(): boolean {
+    return performance.now() >= this.#dueMs;
   }
 
-  /** Nothing is being written. @throws CodedError<DiskErrorCode> of the last write */
-  async settled(): Promise<void> {
-    await this.#written;
-  }
-
-  #take(base: Hash): Saved | undefined {
-    const found = this.#found;
-    if (found?.base !== base || found.taken < this.taken) return undefined;
-    this.taken = found.taken;
-    return found;
-  }
-
-  /** Copies what is to be written; training goes on while it is. */
-  async #begin({ base, round, plan, progress }: Training): Promise<void> {
-    const { engine, local, moments, path } = this.#c;
+  /** Writes where training is. Holds up this thread: one that trains has no time to write beside that. */
+  async write({ base, round, progress }: Training): Promise<void> {
+    const { engine, local, moments, path, onWarning } = this.#c;
+    const { everyMs, share } = this.#settings;
     const startedMs = performance.now();
-    this.#isWriting = true;
     await engine.readParameters(local);
     const updates = await engine.readOptimizer(moments);
     const saved = { ...progress, meanLoss: progress.meanLoss ?? null };
-    const meta = encodeCanonical({ base, plan, progress: saved, updates, taken: this.taken } satisfies SavedMeta);
+    const meta = encodeCanonical({ base, progress: saved, updates, taken: this.taken } satisfies FileMeta);
     const vectors = new Map([
       ['local', local],
       ['m', moments.m],
       ['v', moments.v],
     ]);
-    this.#written = writeCheckpoint(path, { round, meta, vectors }, false).finally(() => {
-      const endedMs = performance.now();
-      this.#isWriting = false;
-      this.#dueMs = endedMs + Math.max(this.#everyMs, (endedMs - startedMs) / COST_SHARE);
-    });
-    this.#written.catch(() => undefined); // told to whoever waits for it
+    try {
+      writeCheckpointSync(path, { round, meta, vectors });
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      if (!this.#hasWarned) onWarning(error.code, `${error.message}; training goes on, a kill would cost the round`);
+      this.#hasWarned = true;
+    }
+    const endedMs = performance.now();
+    this.#dueMs = endedMs + Math.max(everyMs, (endedMs - startedMs) / share);
+  }
+
+  async #take(base: Hash): Promise<Found | undefined> {
+    const found = this.#found;
+    if (found?.base !== base || found.taken < this.taken) return undefined;
+    this.taken = found.taken;
+    await this.#c.engine.writeOptimizer({ ...found.moments, t: found.updates });
+    return found;
   }
 }

@@ -3,6 +3,7 @@ import type { OwnPayload } from '../../protocol/own-updates.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import type { BackendName } from './backend.ts';
 import type { LoadedState } from './checkpoints.ts';
+import type { UnderWaySettings } from './under-way.ts';
 
 /* What the training thread is asked and what it answers; `PeerWorker` has the methods. */
 
@@ -12,8 +13,8 @@ export interface WorkerInit {
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
-  /** least time between two writes of the training under way @default that of `UnderWay` */
-  underWayEveryMs?: number;
+  /** @default those of `UnderWay` */
+  underWay?: UnderWaySettings;
 }
 
 export interface Opened extends Omit<LoadedState, 'taken'> {
@@ -59,6 +60,9 @@ export interface ApplyRequest {
   /** measure on the whole validation split, as after the last round */
   evaluateAll: boolean;
 }
+
+/** What the thread tells unasked. */
+export type WorkerNotice = StepNotice | { code: string; message: string };
 
 export interface StepNotice {
   step: number;

@@ -280,18 +280,18 @@ async function thread(onStep: (notice: StepNotice) => void = () => undefined) {
     () => undefined,
   );
   const genesisBytes = encodeGenesis(genesis);
-  const settings = { backend: 'wasm', deterministic: true, underWayEveryMs: 0 } as const;
+  const settings = { backend: 'wasm', deterministic: true, underWay: { everyMs: 0, share: 1 } } as const;
   await remote.open({ genesisBytes, directory: directory.path, ...settings });
   return { remote, kill: () => worker.terminate() };
 }
 
 /** Trains the long round until some of it is on the disk, and is killed. @returns the state that it began from */
 async function killedInMidRound(): Promise<AgreedState> {
-  let onStep = (): void => undefined;
-  const { remote, kill } = await thread(() => onStep());
+  let onStep = (_: number): void => undefined;
+  const { remote, kill } = await thread(({ step }) => onStep(step));
   const begun = initialState(await remote.initialize());
   const isOnDisk = new Promise<void>((resolve) => {
-    onStep = () => existsSync(directory.paths.underWay) && resolve();
+    onStep = (step) => step > LONG.steps / 2 && existsSync(directory.paths.underWay) && resolve();
   });
   const training = remote.train(rootOf(begun), LONG).catch(() => 'killed');
   expect(await Promise.race([isOnDisk, training])).toBeUndefined();
@@ -331,6 +331,34 @@ test('what a killed process had learned is own work, once, when the round has en
   expect(again.applied?.state).toEqual(begun);
   await apply(again.worker, begun, others, true, 'another');
   expect(isSame(savedResidual(), learned)).toBe(true);
+});
+
+test('training that became an update is not taken up a second time', async () => {
+  const { remote, kill } = await thread();
+  const begun = initialState(await remote.initialize());
+  const made = (await remote.train(rootOf(begun), LONG)) as Contribution;
+  await kill();
+  cpSync(directory.path, join(folder, 'copy'), { recursive: true });
+  expect(existsSync(directory.paths.underWay)).toBe(true);
+  await apply((await open()).worker, begun, made, true);
+  const residual = savedResidual();
+  rmSync(directory.paths.checkpoints, { recursive: true });
+  cpSync(join(folder, 'copy'), directory.path, { recursive: true });
+  rmSync(directory.paths.underWay);
+  await apply((await open()).worker, begun, made, true);
+  expect(isSame(residual, savedResidual())).toBe(true);
+});
+
+test('own work saved in the round before does not take the place of newer, when the peer goes back to that round', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const state = await apply(worker, begun, await train(worker, begun), false);
+  // what is on disk now: the state, and own work of the round before
+  const again = await open();
+  await train(again.worker, state);
+  await again.worker.restore(begun, runIdOf(genesis), { included: [], keep: [] });
+  const { tokens } = await train(again.worker, begun);
+  expect(tokens).toBe(3 * 2 * genesis.model.context);
 });
 
 test('training under way that is damaged on disk is named, and the round is trained from its beginning', async () => {
