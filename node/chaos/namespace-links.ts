@@ -99,17 +99,16 @@ export async function againInNamespaces(): Promise<number> {
   const again = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const argv = [...apart(), 'sh', '-c', `${PREPARE} && exec "$@"`, 'sh', ...again];
   const child = spawn('unshare', argv, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
-  // Ctrl+C reaches it too, and it knows what to do; other signals are sent to us alone, and passed on
-  const ignore = (): void => undefined;
+  // it knows what to do; Ctrl+C has reached it too, and once more changes nothing
   const passOn = (signal: NodeJS.Signals): void => void child.kill(signal);
-  process.on('SIGINT', ignore).on('SIGTERM', passOn).on('SIGHUP', passOn);
+  process.on('SIGINT', passOn).on('SIGTERM', passOn).on('SIGHUP', passOn);
   try {
     return await new Promise((resolve, reject) => {
       child.on('error', (cause) => reject(cannot(cause.message)));
       child.on('close', (code) => resolve(code ?? 1));
     });
   } finally {
-    process.off('SIGINT', ignore).off('SIGTERM', passOn).off('SIGHUP', passOn);
+    process.off('SIGINT', passOn).off('SIGTERM', passOn).off('SIGHUP', passOn);
   }
 }
 
