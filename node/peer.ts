@@ -101,7 +101,11 @@ export class Peer {
   /** Leaves the roster and stops, within five seconds. */
   async leave(): Promise<void> {
     this.#give({ type: 'leave' });
-    await Promise.race([this.#done.catch(() => undefined), delay(LEAVE_MS, undefined, { ref: false })]);
+    const gone = this.#done.then(Boolean, Boolean);
+    if (!(await Promise.race([gone, delay(LEAVE_MS, false, { ref: false })]))) {
+      this.#warn('W_STILL_MEMBER', 'no quorum let this peer go in time: the others count on it until it comes back');
+      this.#c.onEvent({ event: 'done', reason: 'stopped' });
+    }
     this.#settle.resolve('left');
   }
 

@@ -44,6 +44,8 @@ export class Ending {
 
   /** Stays a moment, so that nobody is left without the last block and its payloads. */
   finishWhenHeard(): void {
+    // others who left before may have made it the only one: nobody is there to let it go
+    if (this.#membership.leaving && this.#core.branch.head.roster.length === 1) this.reach('left');
     if (!this.#end) return;
     const { reason, sinceMs } = this.#end;
     const atMs = sinceMs + LINGER_MS[reason];

@@ -14,7 +14,16 @@ import { checkStrategies, parseStrategies, STRATEGIES, type Strategy } from '../
 import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
 import { openComparison } from './compare-run.ts';
 import { formatBar, formatBytes, formatCount, formatDuration, formatLoss, shellWord } from './format.ts';
-import { addDebugOption, addTrainingOptions, choicesOf, decimal, integer, oneOf, type RunFlags } from './options.ts';
+import {
+  addDebugOption,
+  addTrainingOptions,
+  choicesOf,
+  decimal,
+  folder,
+  integer,
+  oneOf,
+  type RunFlags,
+} from './options.ts';
 import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
 import { addWorldOptions, scenarioOf, type WorldFlags } from './sim.ts';
 import { commitOf, TRAINERS, type TrainerName } from './sim-run.ts';
@@ -60,7 +69,7 @@ Examples:
 export function addCompare(program: Command, finish: (code: number) => void): void {
   const command = program.command('compare').description('strategies against centralized training, with a report');
   command
-    .requiredOption('--out <folder>', 'for results.json, results.csv, report.md and report.html')
+    .requiredOption('--out <folder>', 'for results.json, results.csv, report.md and report.html', folder('--out'))
     .option('--strategies <names>', 'by commas; see below', STRATEGIES_DEFAULT)
     .option('--strategy-file <module>', 'strategies of your own: what the module exports by default')
     .option('--peers <n>', 'in the swarm', integer('--peers', 1, LIMITS.rosterMax), PEERS)

@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import { isIP } from 'node:net';
 import { type Command, Option } from 'commander';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
@@ -51,6 +52,23 @@ export function oneOf<Name extends string>(option: string, names: readonly Name[
     if (name !== undefined) return name;
     throw optionError(`${option} takes ${listed(names)}, not "${text}"`);
   };
+}
+
+/** One to write to: that it cannot be one is said at once, not when there is something to write. */
+export function folder(option: string): (text: string) => string {
+  return (text) => {
+    if (text === '') throw optionError(`${option} takes a folder, not an empty word: is a variable not set?`);
+    if (!mayBeFolder(text)) throw optionError(`${option} takes a folder, and ${text} is or lies in a file`);
+    return text;
+  };
+}
+
+function mayBeFolder(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? true;
+  } catch (cause) {
+    return (cause as NodeJS.ErrnoException).code !== 'ENOTDIR';
+  }
 }
 
 export function ipAddress(text: string): string {

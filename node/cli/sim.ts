@@ -13,6 +13,7 @@ import {
   addRoundOptions,
   addTrainingOptions,
   choicesOf,
+  folder,
   integer,
   oneOf,
   type RunFlags,
@@ -86,7 +87,7 @@ export function addSim(program: Command, finish: (code: number) => void): void {
     )
     .option('--backend <name>', 'default: auto', oneOf('--backend', ['auto', ...BACKEND_NAMES] as const))
     .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000))
-    .option('--out <folder>', 'for results.json and results.csv')
+    .option('--out <folder>', 'for results.json and results.csv', folder('--out'))
     .option('--json', 'one JSON object a line instead of the screen');
   addDebugOption(command).addHelpText('after', EXAMPLES);
   command.action(async (flags: SimFlags) => finish(await sim(flags)));

@@ -10,6 +10,7 @@ import {
   addTrainingOptions,
   blockHash,
   choicesOf,
+  folder,
   ipAddress,
   type MachineFlags,
   machineOf,
@@ -51,7 +52,7 @@ export function addStart(program: Command, finish: (code: number) => void): void
   const command = program.command('start').description('begin a run, join one, or go on with one');
   command
     .option('--bootstrap <multiaddr>', 'a peer of the run to join; can be given several times', repeated)
-    .option('--dir <path>', 'folder of this peer (default: one a run in ~/.outerloop/runs)')
+    .option('--dir <path>', 'folder of this peer (default: one a run in ~/.outerloop/runs)', folder('--dir'))
     .option('--listen <multiaddr>', 'address to listen on; can be given several times', repeated)
     .option('--announce <multiaddr>', 'told to others instead of what it listens on: a forwarded port', repeated)
     .option('--dial-from <ip>', 'address of this machine to make connections from', ipAddress);

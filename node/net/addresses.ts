@@ -73,6 +73,9 @@ function isLoopback(host: string): boolean {
   return host.startsWith('127.') || host === '::1' || host === 'localhost';
 }
 
+/** A whole address with a host name and two peer ids is shorter. */
+const SHOWN_MAX = 300;
+
 function shown(text: string): string {
-  return `"${printable(text, 80)}"`;
+  return `"${printable(text, SHOWN_MAX)}"${text.length > SHOWN_MAX ? '…' : ''}`;
 }

@@ -42,7 +42,7 @@ function reportIn(folder: string): Report | undefined {
   }
   try {
     const report = JSON.parse(text) as Report;
-    if (report.version === 1) return report;
+    if (report.version === 1 && Array.isArray(report.seeds) && Array.isArray(report.runs)) return report;
   } catch {
     // said below
   }
