@@ -1,6 +1,7 @@
 import { blobIdOf } from '../protocol/blob.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
 import { CodedError, isCoded } from '../protocol/errors.ts';
+import type { Keep } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
@@ -39,6 +40,10 @@ export class Payloads {
   /** It is needed in this round, and stays as long as the round can be asked for: a later one, if it was needed there. */
   need(payload: Hash, size: number, round: number): void {
     this.#known.set(payload, { size, round: Math.max(round, this.#known.get(payload)?.round ?? 0) });
+  }
+
+  needAll(payloads: Keep['payloads'], round: number): void {
+    for (const { payload, size } of payloads) this.need(payload, size, round);
   }
 
   /** Fetches an update's payload and checks it. @returns the code of what is wrong with it */

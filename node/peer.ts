@@ -289,7 +289,7 @@ export class Peer {
     const { entry, block, final, state, keep } = effect;
     const updates = entry.block.updates.map(({ payload, size, tokens }) => ({ payload, size, tokens }));
     const place = entry.block.updates.findIndex(({ author }) => author === this.#c.signer.self);
-    for (const { payload, size } of [...updates, ...keep.payloads]) this.#payloads.need(payload, size, state.round);
+    this.#payloads.needAll([...updates, ...keep.payloads], state.round);
     this.#telling.phase('applying', state.round);
     const { rounds } = this.#genesis;
     const evaluateAll = rounds !== null && state.round >= rounds;
@@ -306,14 +306,14 @@ export class Peer {
   }
 
   async #initialize({ keep }: Effect & { type: 'initialize' }): Promise<void> {
-    for (const { payload, size } of keep.payloads) this.#payloads.need(payload, size, 0);
+    this.#payloads.needAll(keep.payloads, 0);
     await this.#restored(await this.#c.worker.initialize(keep.snapshots));
   }
 
   async #restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): Promise<void> {
     const startedMs = performance.now();
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
-    for (const { payload, size } of keep.payloads) this.#payloads.need(payload, size, state.round);
+    this.#payloads.needAll(keep.payloads, state.round);
     this.#telling.phase('fetching', state.round);
     try {
       await this.#payloads.fetchBlob(snapshot, holders);

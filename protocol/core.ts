@@ -3,6 +3,7 @@ import type { Effect, Keep, StateOnDisk } from './events.ts';
 import type { Hash } from './hash.ts';
 import { Branch, type BranchStanding } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
+import { statesKept } from './kept-states.ts';
 import { LIMITS } from './limits.ts';
 import { type Message, type MessageOf, statusFields } from './messages.ts';
 import { statusBytes } from './signing.ts';
@@ -126,12 +127,11 @@ export class Core {
   markSaved(block: Hash): void {
     if (this.#unsaved?.block !== block) return;
     const { state, kept } = this.#unsaved;
-    this.states.set(block, state);
     this.#unsaved = undefined;
-    const newest = [...this.states.keys()].slice(-LIMITS.snapshotsKept);
-    for (const tip of this.states.keys()) {
-      if (!newest.includes(tip) && !kept.has(tip)) this.states.delete(tip);
-    }
+    const before = [...this.states].map(([tip, known]) => ({ block: tip, state: known }));
+    const after = statesKept(before, { block, state }, (each) => kept.has(each.block));
+    this.states.clear();
+    for (const each of after) this.states.set(each.block, each.state);
   }
 
   /**

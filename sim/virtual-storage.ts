@@ -3,6 +3,7 @@ import { assert, isCoded } from '../protocol/errors.ts';
 import type { Effect, Keep } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId } from '../protocol/identity.ts';
+import { statesKept } from '../protocol/kept-states.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { AgreedState, Block, Update } from '../protocol/wire.ts';
 import type { Process } from './process.ts';
@@ -91,10 +92,9 @@ export class VirtualStorage {
     if (bytes) library.put(index, snapshot, bytes);
     else library.hold(index, snapshot);
     disk.version = version;
-    const before = disk.states.filter((other) => other.block !== block);
-    const states = [...before, { block, state: { ...state, snapshot, snapshotBytes } }];
-    const newest = states.slice(-LIMITS.snapshotsKept);
-    disk.states = states.filter((each) => keep.snapshots.includes(each.state.snapshot) || newest.includes(each));
+    const before = disk.states;
+    const saved = { block, state: { ...state, snapshot, snapshotBytes } };
+    disk.states = statesKept(before, saved, (each) => keep.snapshots.includes(each.state.snapshot));
     const kept = new Set(disk.states.map((each) => each.state.snapshot));
     for (const each of before) if (!kept.has(each.state.snapshot)) library.drop(index, each.state.snapshot);
   }

@@ -50,7 +50,8 @@ function explain(error) {
 async function launch() {
   const argv = process.argv.slice(2);
   const { learnTypeScript } = await import('../typescript.js');
-  await learnTypeScript(argv[0] === 'start' ? [...LIBRARIES, ...NETWORK_LIBRARIES] : LIBRARIES);
+  const isPeer = argv[0] === 'start' && !argv.includes('--help') && !argv.includes('-h');
+  await learnTypeScript(isPeer ? [...LIBRARIES, ...NETWORK_LIBRARIES] : LIBRARIES);
   const { main } = await import('./main.ts');
   finish(await main(argv));
 }

@@ -166,7 +166,7 @@ export interface LoadedCheckpoint extends SavedCheckpoint {
  */
 export function loadNewestCheckpoint(
   folder: string,
-  allocate: (length: number) => Float32Array = (length) => new Float32Array(length),
+  allocate?: (length: number) => Float32Array,
 ): { loaded: (LoadedCheckpoint & { serial: number }) | undefined; skipped: SkippedCheckpoint[] } {
   const skipped: SkippedCheckpoint[] = [];
   for (const serial of checkpointSerials(folder)) {
@@ -181,7 +181,11 @@ export function loadNewestCheckpoint(
   return { loaded: undefined, skipped };
 }
 
-/** Blocks the thread. @throws CodedError `E_CHECKPOINT_DAMAGED` */
+/**
+ * Blocks the thread.
+ * @param allocate as for `loadNewestCheckpoint` @default plain vectors
+ * @throws CodedError `E_CHECKPOINT_DAMAGED`
+ */
 export function readCheckpoint(
   path: string,
   allocate: (length: number) => Float32Array = (length) => new Float32Array(length),

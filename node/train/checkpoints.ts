@@ -4,6 +4,7 @@ import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { assert } from '../../protocol/errors.ts';
 import type { StateOnDisk } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
+import { statesKept } from '../../protocol/kept-states.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { OwnUpdates, SavedOwnUpdates } from '../../protocol/own-updates.ts';
 import type { Replica } from '../../protocol/replica.ts';
@@ -86,7 +87,7 @@ const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
 export class Checkpoints {
   readonly #c: CheckpointComponents;
   /** what is in each file, oldest first */
-  readonly #files = new Map<string, { block: Hash; snapshot: Hash }>();
+  #files: { path: string; block: Hash; snapshot: Hash }[] = [];
   #saving: Promise<SnapshotFile | null> = Promise.resolve(null);
   #isSaving = false;
 
@@ -163,7 +164,7 @@ export class Checkpoints {
     });
     const manifest = blobManifest(replica.snapshotBytes(), nativeSha256);
     const earlier = await this.#earlier(loaded.serial);
-    this.#files.set(loaded.path, { block, snapshot: state.snapshot });
+    this.#files.push({ path: loaded.path, block, snapshot: state.snapshot });
     const file = await this.#serve(loaded, manifest, []);
     this.#c.updates.import(saved);
     assert(state.snapshot === manifest.id, 'a checkpoint holds the state that it names');
@@ -181,7 +182,7 @@ export class Checkpoints {
       if (!parts) continue;
       const chunks = hasManifest(size) ? parts.slice(1) : parts;
       const ranges = rangesOf({ chunks, size }, segments.get('parameters')!.offset);
-      this.#files.set(path, { block, snapshot: id });
+      this.#files.push({ path, block, snapshot: id });
       this.#c.store.register(path, ranges);
       states.push({ block, state, file: { path, ranges, removed: [] } });
     }
@@ -192,17 +193,13 @@ export class Checkpoints {
     const { block, manifest, keep } = begun;
     const { folder } = this.#c;
     const saved = await saveCheckpoint(folder, checkpoint);
-    const snapshots = new Set([...this.#files.values()].map(({ snapshot }) => snapshot));
-    // a state that this peer has come to once more
-    for (const [path, before] of this.#files) if (before.block === block) this.#files.delete(path);
-    this.#files.set(saved.path, { block, snapshot: manifest.id });
-    const newest = [...this.#files.keys()].slice(-LIMITS.snapshotsKept);
-    for (const [path, { snapshot }] of this.#files) {
-      if (!newest.includes(path) && !keep.includes(snapshot)) this.#files.delete(path);
-    }
-    for (const { snapshot } of this.#files.values()) snapshots.delete(snapshot);
-    for (const manifest of snapshots) this.#c.store.remove(manifest);
-    return this.#serve(saved, manifest, keepCheckpoints(folder, [...this.#files.keys()]));
+    const before = this.#files;
+    const file = { path: saved.path, block, snapshot: manifest.id };
+    this.#files = statesKept(before, file, ({ snapshot }) => keep.includes(snapshot));
+    const kept = new Set(this.#files.map(({ snapshot }) => snapshot));
+    for (const { snapshot } of before) if (!kept.has(snapshot)) this.#c.store.remove(snapshot);
+    const paths = this.#files.map(({ path }) => path);
+    return this.#serve(saved, manifest, keepCheckpoints(folder, paths));
   }
 
   /** For this thread too: it may have to go back to a state that it has left. */

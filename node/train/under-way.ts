@@ -112,7 +112,6 @@ export class UnderWay {
   async giveUp(base: Hash): Promise<{ local: Float32Array; steps: number } | undefined> {
     const found = await this.#take(base);
     if (!found) return undefined;
-    this.#found = undefined;
     return { local: found.local, steps: found.progress.steps - found.progress.skipped };
   }
 
@@ -153,6 +152,7 @@ export class UnderWay {
   async #take(base: Hash): Promise<Found | undefined> {
     const found = this.#found;
     if (found?.base !== base || found.taken < this.taken) return undefined;
+    this.#found = undefined;
     this.taken = found.taken;
     await this.#c.engine.writeOptimizer({ ...found.moments, t: found.updates });
     return found;

@@ -123,8 +123,8 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('states that all may have to come back to are thrown away', [
     'protocol/core.ts',
-    'if (!newest.includes(tip) && !kept.has(tip)) this.states.delete(tip);',
-    'if (!newest.includes(tip)) this.states.delete(tip);',
+    'const after = statesKept(before, { block, state }, (each) => kept.has(each.block));',
+    'const after = statesKept(before, { block, state }, () => false);',
   ]),
   bug('nobody comes back from a branch that nobody follows', [
     'protocol/machine.ts',
