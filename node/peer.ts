@@ -155,8 +155,7 @@ export class Peer {
 
   async onRequest(bytes: Uint8Array): Promise<Uint8Array> {
     if (!this.#started) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
-    const { fromHeight, skip } = decodeHistoryRequest(bytes, this.machine.run);
-    return encodeHistory(this.machine.history(fromHeight, skip));
+    return encodeHistory(this.machine.history(decodeHistoryRequest(bytes, this.machine.run)));
   }
 
   /** @param bytes of the messages, as they came */
@@ -195,7 +194,7 @@ export class Peer {
     const { network, worker, chain } = this.#c;
     switch (effect.type) {
       case 'append':
-        return chain.append(effect.entry);
+        return chain.append(effect);
       case 'broadcast':
         return ignoreFailure(network.broadcast(encodeMessage(effect.message)));
       case 'send':
@@ -310,18 +309,18 @@ export class Peer {
     await this.#restored(await this.#c.worker.initialize(keep.snapshots));
   }
 
-  async #restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): Promise<void> {
+  async #restore({ state, block, holders, own, keep }: Effect & { type: 'restore' }): Promise<void> {
     const startedMs = performance.now();
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     this.#payloads.needAll(keep.payloads, state.round);
     this.#telling.phase('fetching', state.round);
     try {
       await this.#payloads.fetchBlob(snapshot, holders);
-      const applied = await this.#c.worker.restore(state, block, { included, keep: keep.snapshots });
+      const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
       // its chunks are in the checkpoint now
       for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);
-      this.#receipts.restored(included);
+      this.#receipts.restored(own, applied.forgot);
       await this.#restored(applied);
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
@@ -350,10 +349,10 @@ export class Peer {
     this.#c.store.register(file.path, file.ranges);
   }
 
-  async #ask({ peer, fromHeight, skip }: Effect & { type: 'request-history' }): Promise<void> {
+  async #ask({ peer, request }: Effect & { type: 'request-history' }): Promise<void> {
     const { network } = this.#c;
     try {
-      const answer = await network.request(peer, encodeHistoryRequest(this.machine.run, fromHeight, skip));
+      const answer = await network.request(peer, encodeHistoryRequest(this.machine.run, request));
       this.#give({ type: 'history', peer, history: decodeHistory(answer, this.machine.run) });
     } catch {
       this.#give({ type: 'history', peer, history: null }); // gone, silent or talking nonsense: others are asked

@@ -1,6 +1,6 @@
 import type { Report } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
-import type { OwnIncluded } from '../protocol/own-updates.ts';
+import type { OwnHistory } from '../protocol/own-updates.ts';
 
 /** What became of an update that this peer made, or of training that did not get so far (payload null). */
 export interface Receipt {
@@ -11,6 +11,7 @@ export interface Receipt {
     | 'accepted' // in a certified round
     | 'late' // the round ended without it; its work is in the residual, and so in the next update
     | 'returned' // in an unfinal round that was overruled, or made for a state that was given up; in the residual too
+    | 'unknown' // the history that others still have begins after it: its work is given up, so that it is not in twice
     | 'refused'; // by this peer itself: what was trained was not sane, and no update was made of it
   /** the round that it, or for work that came too late the update that carries it, was accepted in */
   acceptedIn?: number;
@@ -64,9 +65,10 @@ export class Receipts {
 
   /**
    * The agreed state was replaced by that of another history.
-   * @param included own updates in that history: in unfinal rounds they count, but may be overruled again
+   * @param own.included own updates in that history: in unfinal rounds they count, but may be overruled again
+   * @param forgot it begins too late to tell of all of them, and own work was given up
    */
-  restored(included: readonly OwnIncluded[]): void {
+  restored({ included }: OwnHistory, forgot: boolean): void {
     const open = this.#made ? [...this.#unfinal, this.#made] : this.#unfinal;
     this.#made = undefined;
     this.#unfinal = [];
@@ -77,12 +79,16 @@ export class Receipts {
     };
     for (const contribution of open) {
       if (isFinal.has(contribution.payload)) settle(contribution);
+      else if (forgot) this.#forget(contribution);
       else this.#owe(contribution, 'returned');
     }
     // others may have taken up what was late here, or given back
     const counted = this.#owed.filter(({ payload }) => isFinal.has(payload));
     this.#owed = this.#owed.filter(({ payload }) => !isFinal.has(payload));
     for (const contribution of counted) settle(contribution);
+    if (!forgot) return;
+    for (const contribution of this.#owed) this.#forget(contribution);
+    this.#owed = [];
   }
 
   /** The contribution that a round speaks of. One that was made before a restart is not known here. */
@@ -105,6 +111,12 @@ export class Receipts {
   #accept({ round, payload, carries }: Contribution): void {
     for (const each of [...carries, { round, payload }]) {
       this.#tell({ round: each.round, payload: each.payload, status: 'accepted', acceptedIn: round });
+    }
+  }
+
+  #forget({ round, payload, carries }: Contribution): void {
+    for (const each of [...carries, { round, payload }]) {
+      this.#tell({ round: each.round, payload: each.payload, status: 'unknown' });
     }
   }
 

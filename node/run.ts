@@ -6,6 +6,7 @@ import type { Worker } from 'node:worker_threads';
 import { CodedError } from '../protocol/errors.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
+import { entriesOf } from '../protocol/history.ts';
 import type { Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
@@ -297,7 +298,8 @@ function tellReady(ready: {
 export async function begin(kept: Kept): Promise<void> {
   const { peer, opened, chain, record, store, genesis, identity, trustBlock } = kept;
   const { states } = opened;
-  const { entries } = chain;
+  const { segments } = chain;
+  const entries = entriesOf(segments);
   const saved = record.load() ?? null;
   const headers = saved ? decodeRecord(saved, runIdOf(genesis), identity).headers : [];
   const newest = entries.reduce((round, { block }) => Math.max(round, block.round), 0);
@@ -314,7 +316,7 @@ export async function begin(kept: Kept): Promise<void> {
   for (const { file } of states) store.register(file.path, file.ranges);
   const known = states.length > 0 || entries.length > 0 || saved !== null;
   const onDisk = states.map(({ block, state }) => ({ block, state }));
-  peer.start(known ? { entries, record: saved, states: onDisk } : null, trustBlock);
+  peer.start(known ? { segments, record: saved, states: onDisk } : null, trustBlock);
 }
 
 interface Kept {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { encodeCanonical } from './encoding.ts';
-import { CodedError } from './errors.ts';
+import { assert, CodedError } from './errors.ts';
 import { evidenceHolds } from './evidence.ts';
 import { type Genesis, roundTokens } from './genesis.ts';
 import { type Hash, hashOf } from './hash.ts';
@@ -9,7 +9,16 @@ import { LIMITS } from './limits.ts';
 import { randomStream } from './random.ts';
 import { faultsTolerated, peersOf, placesIn, rosterAfter } from './roster.ts';
 import { blockHash, certificateHolds, joinBytes, leaveBytes, signedBy, updateBytes } from './signing.ts';
-import { type AgreedState, type Block, type Entry, type Member, type Update, wireState } from './wire.ts';
+import {
+  type AgreedState,
+  type Block,
+  type Entry,
+  type Member,
+  type Recent,
+  type Update,
+  wireRecent,
+  wireState,
+} from './wire.ts';
 
 /** Where a branch of the history stands after its last block; everything here follows from genesis and the blocks. */
 export interface Head {
@@ -75,6 +84,34 @@ function makeFirstHead(genesis: Genesis, run: Hash): Head {
   };
 }
 
+/**
+ * Where a branch stands that begins with an agreed state after a certified round: the same as on a branch that led there.
+ * @param place.tip the block that led to the state
+ */
+export function headOfState(
+  genesis: Genesis,
+  state: AgreedState,
+  place: { height: number; tip: Hash; recent: Recent },
+): Head {
+  const { height, tip, recent } = place;
+  assert(recent.unfinalTokens === 0, 'the round before the state was certified');
+  const { round, roster, cursor, tokens } = state;
+  const head: Head = {
+    height,
+    tip,
+    round,
+    roster,
+    committee: committeeOf(genesis.seed, height, roster),
+    places: peersOf(roster),
+    cursor,
+    tokens,
+    unfinalTokens: 0,
+    changes: new Map(recent.changes),
+  };
+  statesAt.set(head, state);
+  return head;
+}
+
 /** Where the branch stands after a block: worked out once for a head and a block, however many ask. */
 export function headAfter(genesis: Genesis, head: Head, block: Block): Head {
   let known = following.get(head);
@@ -123,8 +160,10 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
 }
 
 function changesAfter({ roster: before, changes }: Head, height: number, after: readonly Member[]): Head['changes'] {
-  const [old, now] = [new Set(peersOf(before)), new Set(peersOf(after))];
-  const changed = [...old, ...now].filter((peer) => old.has(peer) !== now.has(peer));
+  const [old, now] = [peersOf(before), peersOf(after)];
+  if (changes.size === 0 && old === now) return changes;
+  const [were, are] = [placesIn(old), placesIn(now)];
+  const changed = [...old.filter((peer) => !are.has(peer)), ...now.filter((peer) => !were.has(peer))];
   const kept = [...changes].filter(([, at]) => at + REQUEST_AGE_MAX >= height);
   if (changed.length === 0 && kept.length === changes.size) return changes;
   return new Map([...kept, ...changed.map((peer): [PeerId, number] => [peer, height])]);
@@ -133,6 +172,27 @@ function changesAfter({ roster: before, changes }: Head, height: number, after: 
 /** What a head says of the agreed state there: all but its snapshot. */
 export function factsAt({ round, roster, cursor, tokens }: Head): Omit<AgreedState, 'snapshot' | 'snapshotBytes'> {
   return { round, roster: [...roster], cursor, tokens };
+}
+
+/** What else of a head the rules for the next block depend on. */
+export function recentAt({ changes, unfinalTokens }: Head): Recent {
+  return { changes: [...changes].sort(([a], [b]) => comparePeers(a, b)), unfinalTokens };
+}
+
+/** What the next block names it by. The same for long times, and asked of every block. */
+export function recentHashAt(head: Head): Hash {
+  const { changes, unfinalTokens } = head;
+  let known = recentHashes.get(changes);
+  if (known?.unfinalTokens !== unfinalTokens) {
+    known = { unfinalTokens, hash: hashOfRecent(recentAt(head)) };
+    recentHashes.set(changes, known);
+  }
+  return known.hash;
+}
+const recentHashes = new WeakMap<Head['changes'], { unfinalTokens: number; hash: Hash }>();
+
+export function hashOfRecent(recent: Recent): Hash {
+  return hashOf(encodeCanonical(z.encode(wireRecent, recent)));
 }
 
 /** The agreed state that a round's start names by its root. The same object for the same head and snapshot. */
@@ -190,6 +250,7 @@ export function checkBlock(context: ChainContext, head: Head, block: Block, base
   if (block.previous !== head.tip) throw fault('it follows another block');
   if (block.height !== head.height + 1) throw fault(`height ${block.height}, expected ${head.height + 1}`);
   if (block.round !== head.round) throw fault(`round ${block.round}, expected ${head.round}`);
+  if (block.recent !== recentHashAt(head)) throw fault('it has another account of who came and went');
   checkMembers(context.genesis, head, block);
   checkUpdates(context, head, block);
   checkRequests(context, head, block);

@@ -1,13 +1,29 @@
 import { type ChainContext, type Head, rootOf } from './chain.ts';
 import type { Effect, Keep, StateOnDisk } from './events.ts';
 import type { Hash } from './hash.ts';
-import { Branch, type BranchStanding } from './history.ts';
+import {
+  Branch,
+  type BranchStanding,
+  branchFromLog,
+  SEGMENT_SIZE,
+  SEGMENTS_KEPT,
+  type Segment,
+  type SegmentSize,
+} from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { statesKept } from './kept-states.ts';
 import { LIMITS } from './limits.ts';
-import { type Message, type MessageOf, statusFields } from './messages.ts';
-import { statusBytes } from './signing.ts';
-import type { AgreedState, Block } from './wire.ts';
+import {
+  type History,
+  type LogRecord,
+  type Message,
+  type MessageOf,
+  type PageRequest,
+  stateBytes,
+  statusFields,
+} from './messages.ts';
+import { blockHash, statusBytes } from './signing.ts';
+import type { AgreedState, Anchor, Block, Entry, Snapshot } from './wire.ts';
 
 /** The agreed state that this peer holds, and where on its branch that is. */
 export interface Applied {
@@ -31,6 +47,9 @@ export class Core {
   applied: Applied | undefined;
   /** states that can still be restored or served, newest last, by the hash of the block that led to them */
   readonly states = new Map<Hash, AgreedState>();
+  /** of states on the branch, by the block that led to each: where a history may begin */
+  readonly #snapshots = new Map<Hash, Snapshot>();
+  readonly #segmentSize: SegmentSize;
   /** of a block that the user knows: no branch without it is followed */
   #pinned: Hash | undefined;
   /** the branch does not have the pinned block yet */
@@ -50,8 +69,9 @@ export class Core {
   /** payloads that came inside headers in this step */
   #taken: MessageOf<'header'>[] | undefined;
 
-  constructor(context: ChainContext) {
+  constructor(context: ChainContext, segmentSize: SegmentSize = SEGMENT_SIZE) {
     this.context = context;
+    this.#segmentSize = segmentSize;
     this.branch = new Branch(context);
   }
 
@@ -101,9 +121,16 @@ export class Core {
     return effects;
   }
 
-  /** Takes up what is on disk: the newest is the one that is applied, if it is of this branch. */
-  resume(saved: readonly StateOnDisk[]): void {
-    for (const { block, state } of saved) this.states.set(block, state);
+  /** Takes up what is on disk: the newest state is the one that is applied, if it is of this branch. */
+  resume(segments: readonly Segment[], saved: readonly StateOnDisk[]): void {
+    this.branch = branchFromLog(this.context, segments);
+    for (const { entry, snapshot } of segments.flatMap(({ records }) => records)) {
+      if (snapshot) this.#snapshots.set(entry.block.previous, snapshot);
+    }
+    for (const { block, state } of saved) {
+      this.states.set(block, state);
+      this.#noteSnapshot(block, state);
+    }
     const newest = saved.at(-1);
     const position = newest ? this.branch.find(newest.block) : -1;
     if (newest && position >= 0) this.#setApplied(position, newest.state);
@@ -113,6 +140,7 @@ export class Core {
   setApplied(position: number, state: AgreedState, saved: boolean): Applied {
     const { tip } = this.branch.heads[position]!;
     this.states.delete(tip);
+    this.#noteSnapshot(tip, state);
     this.#unsaved = { block: tip, state, kept: this.#kept };
     if (saved) this.markSaved(tip);
     return this.#setApplied(position, state);
@@ -121,6 +149,62 @@ export class Core {
   #setApplied(position: number, state: AgreedState): Applied {
     this.applied = { position, head: this.branch.heads[position]!, state, root: rootOf(state) };
     return this.applied;
+  }
+
+  /** A page of the history, and the states that can be fetched: the newest, if they are too large for all. */
+  tell(request: PageRequest): Omit<History, 'run'> {
+    const states: AgreedState[] = [];
+    let bytes = 4096;
+    for (const state of [...this.states.values()].reverse()) {
+      bytes += stateBytes(state);
+      if (bytes > LIMITS.historyBytesMax / 2) break;
+      states.unshift(state);
+    }
+    const { anchors, entries, more } = this.branch.page(request, LIMITS.historyBytesMax - bytes);
+    return { anchors, records: entries.map((entry) => this.#recordOf(entry)), more, states };
+  }
+
+  #noteSnapshot(tip: Hash, { snapshot: id, snapshotBytes: bytes }: AgreedState): void {
+    this.#snapshots.set(tip, { id, bytes });
+  }
+
+  /** The branch grows at its head. */
+  append(entry: Entry): void {
+    this.branch.append(entry);
+    const anchors = this.branch.beginSegment(this.#snapshots, this.#segmentSize);
+    if (anchors) this.#forget();
+    this.#record(entry, anchors);
+  }
+
+  /**
+   * Another branch takes the place of this one.
+   * @param snapshots that others tell of states on it; they may be wrong
+   */
+  follow(fork: Branch, snapshots: ReadonlyMap<Hash, Snapshot>): void {
+    for (const [tip, snapshot] of snapshots) if (!this.#snapshots.has(tip)) this.#snapshots.set(tip, snapshot);
+    const before = this.branch;
+    this.branch = fork;
+    const begins = before.find(fork.heads[0]!.tip) < 0 ? fork.anchors : undefined;
+    const common = begins ? 0 : commonLength(before.entries, fork.entries);
+    for (const [i, entry] of fork.entries.slice(common).entries()) this.#record(entry, i === 0 ? begins : undefined);
+  }
+
+  #record(entry: Entry, anchors: readonly Anchor[] | undefined): void {
+    const segment = anchors ? { anchors, keep: this.branch.segments } : null;
+    this.emit({ type: 'append', record: this.#recordOf(entry), segment });
+  }
+
+  #recordOf(entry: Entry): LogRecord {
+    return { entry, snapshot: this.#snapshots.get(entry.block.previous) ?? null };
+  }
+
+  /** All but the newest segments, if the state that this peer is at does not lie before them. */
+  #forget(): void {
+    const { branch, applied } = this;
+    if (!applied || applied.position < branch.beginningOf(SEGMENTS_KEPT)) return;
+    this.applied = { ...applied, position: applied.position - branch.forget(SEGMENTS_KEPT) };
+    const tips = new Set(branch.heads.map(({ tip }) => tip));
+    for (const tip of this.#snapshots.keys()) if (!tips.has(tip)) this.#snapshots.delete(tip);
   }
 
   /** The state that was last applied can be served and restored from now on, if this is the block that led to it. */
@@ -173,12 +257,20 @@ export class Core {
   /** @param block that the user knows; the branch so far may have it already */
   pin(block: Hash | undefined): void {
     this.#pinned = block;
-    this.pinIsMissing = !this.trusts(this.branch);
+    this.pinIsMissing = !this.trust(this.branch).trusts;
+    const { round, height } = this.branch.heads[0]!;
+    if (!this.pinIsMissing || height === 0) return;
+    const fix = 'if it is older, it has done its work: start without --trust-block';
+    this.warn('W_UNTRUSTED', `the history here, kept from round ${round} on, does not have the block to trust; ${fix}`);
   }
 
-  /** Whether the branch may be followed: a block names the one before it, so that the pinned one stands for all up to it. */
-  trusts(branch: Branch): boolean {
-    return this.#pinned === undefined || branch.find(this.#pinned) >= 0;
+  /**
+   * Whether the branch may be followed, as far as the pinned block goes: a block names the one before it, so that it stands
+   * for all up to it.
+   */
+  trust(branch: Branch): { trusts: boolean; isPinned: boolean } {
+    const isPinned = this.#pinned !== undefined && branch.find(this.#pinned) > 0;
+    return { trusts: this.#pinned === undefined || isPinned, isPinned };
   }
 
   /** The whole branch is in the state: nothing is left to apply. */
@@ -206,6 +298,12 @@ export class Core {
     const fields = statusFields({ author: signer.self, ...this.standing() });
     return { type: 'status', run, ...fields, signature: signer.sign(statusBytes(run, fields)) };
   }
+}
+
+function commonLength(a: readonly Entry[], b: readonly Entry[]): number {
+  let i = 0;
+  while (i < a.length && i < b.length && blockHash(a[i]!.block) === blockHash(b[i]!.block)) i++;
+  return i;
 }
 
 const WAKE_MS_MIN = 20;

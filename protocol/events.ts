@@ -1,9 +1,10 @@
 import type { Hash } from './hash.ts';
+import type { Segment } from './history.ts';
 import type { PeerId } from './identity.ts';
-import type { History, Message, MessageOf } from './messages.ts';
-import type { OwnIncluded } from './own-updates.ts';
+import type { History, LogRecord, Message, MessageOf, PageRequest } from './messages.ts';
+import type { OwnHistory } from './own-updates.ts';
 import type { PeerRecord } from './record.ts';
-import type { AgreedState, Entry, Update } from './wire.ts';
+import type { AgreedState, Anchor, Entry, Update } from './wire.ts';
 
 interface StartEvent {
   type: 'start';
@@ -43,8 +44,8 @@ export type Event = { nowMs: number } & (
 
 /** What a driver kept on disk for a peer that starts again. */
 export interface Restart {
-  /** every `append` so far, in order */
-  entries: Entry[];
+  /** every `append` that was to be kept, in order */
+  segments: readonly Segment[];
   /** the last `persist`, encoded */
   record: Uint8Array | null;
   /** the agreed states on disk, the newest last: that is the one to go on from, the others can be served and gone back to */
@@ -69,22 +70,25 @@ export interface Keep {
 export type Effect =
   /** make this durable (`encodeRecord`), replacing the last one, before any later effect */
   | { type: 'persist'; record: PeerRecord }
-  /** make this entry durable before any later effect */
-  | { type: 'append'; entry: Entry }
+  /**
+   * make this record durable before any later effect. With `segment`, a new segment begins with it, and of all that there
+   * are then only the newest `keep` stay
+   */
+  | { type: 'append'; record: LogRecord; segment: { anchors: readonly Anchor[]; keep: number } | null }
   | { type: 'broadcast'; message: Message }
   | { type: 'send'; peer: PeerId; message: Message }
   /** compute the initial parameters, answer `restored`; `keep` as for `apply` */
   | { type: 'initialize'; keep: Keep }
   /**
    * fetch this snapshot, make it the agreed state, answer `restored`; own work that is not in it returns to the residual.
-   * `included` are own updates that the history up to there has taken up; `keep` as for `apply`
+   * `own` is what the history up to there says of own updates; `keep` as for `apply`
    */
   | {
       type: 'restore';
       state: AgreedState;
       block: Hash;
       holders: PeerId[];
-      included: OwnIncluded[];
+      own: OwnHistory;
       keep: Keep;
     }
   /** train from the agreed state, encode, answer `trained` */
@@ -111,7 +115,7 @@ export type Effect =
       state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'>;
       keep: Keep;
     }
-  | { type: 'request-history'; peer: PeerId; fromHeight: number; skip: number }
+  | { type: 'request-history'; peer: PeerId; request: PageRequest }
   /** send a `wake` event at this time or soon after; replaces the earlier one, which stands as long as none comes */
   | { type: 'wake'; atMs: number }
   | { type: 'report'; report: Report };

@@ -19,6 +19,13 @@ export const LIMITS = {
   historyBytesMax: 1024 * 1024,
   /** Entries of a history in one answer. */
   historyEntriesMax: 512,
+  /**
+   * Peers that came or went, as long as an old request of theirs could be taken for a new one: as many as come in by
+   * `blockJoinsMax` in each of 65 blocks, and a whole roster that goes.
+   */
+  changesMax: 65 * 256 + 4096,
+  /** Anchors that prove where a history begins: one for each time that most of a committee is others'. */
+  anchorsMax: 1024,
   /** Updates that a block lists: at some 230 bytes each, a proposal must fit in a gossiped message. */
   blockUpdatesMax: 768,
   /** Joins in one block: at some 150 bytes each, with `blockUpdatesMax` updates they fit in a gossiped message. */

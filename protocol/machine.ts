@@ -9,10 +9,10 @@ import { assert } from './errors.ts';
 import type { Effect, Event, Restart } from './events.ts';
 import { type Genesis, runIdOf } from './genesis.ts';
 import type { Hash } from './hash.ts';
-import { branchFromLog } from './history.ts';
+import type { SegmentSize } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { isMember, Membership } from './membership.ts';
-import type { History, MessageOf } from './messages.ts';
+import type { History, MessageOf, PageRequest } from './messages.ts';
 import { Patience } from './patience.ts';
 import { Payloads } from './payloads.ts';
 import { Post, type Present } from './post.ts';
@@ -63,9 +63,10 @@ export class Machine {
   readonly #announced = new Announced();
   #started = false;
 
-  constructor(components: { signer: Signer }, init: { genesis: Genesis }) {
+  /** @param init.segmentSize how much history is kept @default SEGMENT_SIZE */
+  constructor(components: { signer: Signer }, init: { genesis: Genesis; segmentSize?: SegmentSize | undefined }) {
     this.run = runIdOf(init.genesis);
-    this.#core = new Core({ genesis: init.genesis, run: this.run, signer: components.signer });
+    this.#core = new Core({ genesis: init.genesis, run: this.run, signer: components.signer }, init.segmentSize);
     this.#membership = new Membership(this.#core);
     this.#payloads = new Payloads(this.#core);
     this.#sync = new Sync(this.#core, this.#membership);
@@ -95,9 +96,8 @@ export class Machine {
   }
 
   /** What a peer that asks is told of this one's history. */
-  history(fromHeight: number, skip: number): History {
-    const page = this.#core.branch.page(fromHeight, skip);
-    return { run: this.run, ...page, states: [...this.#core.states.values()] };
+  history(request: PageRequest): History {
+    return { run: this.run, ...this.#core.tell(request) };
   }
 
   /** For a screen: where this peer is. */
@@ -148,8 +148,7 @@ export class Machine {
   #onStart(restart: Restart | null, trustBlock: Hash | undefined): void {
     const { context, self } = this.#core;
     if (restart) {
-      this.#core.branch = branchFromLog(context, restart.entries);
-      this.#core.resume(restart.states);
+      this.#core.resume(restart.segments, restart.states);
       this.#present.agreement = this.#newAgreement();
       if (restart.record) this.#restoreRecord(restart.record);
     }
@@ -198,9 +197,8 @@ export class Machine {
     const { branch, pinIsMissing } = this.#core;
     const position = branch.find(entry.block.previous);
     if (position < 0 || pinIsMissing) return;
-    this.#core.emit({ type: 'append', entry });
     branch.truncate(position);
-    branch.append(entry);
+    this.#core.append(entry);
     this.#changedHeight();
   }
 

@@ -15,6 +15,10 @@ import {
   voteBytes,
 } from './signing.ts';
 import {
+  type AgreedState,
+  type Anchor,
+  type Entry,
+  wireAnchor,
   wireBlock,
   wireCertificate,
   wireCount,
@@ -26,6 +30,7 @@ import {
   wirePeer,
   wireRound,
   wireSignature,
+  wireSnapshot,
   wireState,
   wireUpdate,
   wireVoteKind,
@@ -162,30 +167,46 @@ export function statusFields(status: Omit<MessageOf<'status'>, 'signature' | 'ty
   return { author, height, unfinalTokens, round, tip };
 }
 
+/** An entry, and what it takes to let a history begin there. */
+const logRecordSchema = z.strictObject({
+  entry: wireEntry,
+  /** of the agreed state that the entry builds on, where it is the first after it and the peer knows it */
+  snapshot: wireSnapshot.nullable(),
+});
+export type LogRecord = z.infer<typeof logRecordSchema>;
+
 /** Question and answer of the sync protocol: the history from a height on, and the states that can be fetched. */
 const historyRequestSchema = z.strictObject({
   run: wireHash,
+  /** certified blocks on the asker's branch */
   fromHeight: wireRound,
   /** entries after that height's certified block that the asker already has */
   skip: wireCount(2 ** 40),
+  /** anchors that it has been told on this question */
+  anchors: wireCount(LIMITS.anchorsMax),
 });
 /** States that a peer keeps beside the newest: the last final one, two that open blocks build on, two to go back to. */
 const STATES_NEEDED_MAX = 5;
 const historySchema = z.strictObject({
   run: wireHash,
-  entries: z.array(wireEntry).max(LIMITS.historyEntriesMax),
-  /** whether entries were left out for size: ask again from the last height */
+  /** where the answerer's history begins, if that is later than what was asked for */
+  anchors: z.array(wireAnchor).max(LIMITS.anchorsMax),
+  records: z.array(logRecordSchema).max(LIMITS.historyEntriesMax),
+  /** whether anchors or records were left out for size: ask again from the last of them */
   more: z.boolean(),
   states: z.array(wireState).max(LIMITS.snapshotsKept + STATES_NEEDED_MAX),
 });
 export type History = z.infer<typeof historySchema>;
+/** What is asked of a history, but for the run. */
+export type PageRequest = Omit<z.infer<typeof historyRequestSchema>, 'run'>;
 
-export function encodeHistoryRequest(run: Hash, fromHeight: number, skip: number): Uint8Array {
-  return encodeCanonical(z.encode(historyRequestSchema, { run, fromHeight, skip }));
+export function encodeHistoryRequest(run: Hash, request: PageRequest): Uint8Array {
+  const { fromHeight, skip, anchors } = request;
+  return encodeCanonical(z.encode(historyRequestSchema, { run, fromHeight, skip, anchors }));
 }
 
 /** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, `E_OTHER_RUN`, `E_SIGNATURE` */
-export function decodeHistoryRequest(bytes: Uint8Array, run: Hash): { fromHeight: number; skip: number } {
+export function decodeHistoryRequest(bytes: Uint8Array, run: Hash): PageRequest {
   const request = parse(historyRequestSchema, decodeCanonical(bytes, 256));
   if (request.run !== run) throw new CodedError('E_OTHER_RUN', 'request for another run');
   return request;
@@ -202,12 +223,37 @@ export function decodeHistory(bytes: Uint8Array, run: Hash): History {
   return history;
 }
 
-/** One entry on its own, as a driver keeps it on disk. */
-export function encodeEntry(entry: z.infer<typeof wireEntry>): Uint8Array {
+/** What a driver keeps on disk of a history: the head of a segment, and then a record for each entry. */
+const segmentHeadSchema = z.strictObject({ anchors: z.array(wireAnchor).max(LIMITS.anchorsMax) });
+
+export function encodeSegmentHead(anchors: readonly Anchor[]): Uint8Array {
+  return encodeCanonical(z.encode(segmentHeadSchema, { anchors: [...anchors] }));
+}
+
+/** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED` */
+export function decodeSegmentHead(bytes: Uint8Array): Anchor[] {
+  return parse(segmentHeadSchema, decodeCanonical(bytes, LIMITS.anchorsMax * LIMITS.historyBytesMax)).anchors;
+}
+
+export function encodeLogRecord(record: LogRecord): Uint8Array {
+  return encodeCanonical(z.encode(logRecordSchema, record));
+}
+
+/** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED` */
+export function decodeLogRecord(bytes: Uint8Array): LogRecord {
+  return parse(logRecordSchema, decodeCanonical(bytes, LIMITS.historyBytesMax));
+}
+
+/** For its size in an answer. */
+export function encodeEntry(entry: Entry): Uint8Array {
   return encodeCanonical(z.encode(wireEntry, entry));
 }
 
-/** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, `E_OTHER_RUN`, `E_SIGNATURE` */
-export function decodeEntry(bytes: Uint8Array): z.infer<typeof wireEntry> {
-  return parse(wireEntry, decodeCanonical(bytes, LIMITS.historyBytesMax));
+export function encodeAnchor(anchor: Anchor): Uint8Array {
+  return encodeCanonical(z.encode(wireAnchor, anchor));
+}
+
+/** About the bytes of a state in an answer, and no less. */
+export function stateBytes({ roster }: AgreedState): number {
+  return 512 + 90 * roster.length;
 }

@@ -18,6 +18,16 @@ export interface OwnIncluded {
   final: boolean;
 }
 
+/** What a history says of a peer's own updates. */
+export interface OwnHistory {
+  included: readonly OwnIncluded[];
+  /** the round from which on it says all; what became of updates for earlier ones is not known */
+  begins: number;
+}
+
+/** At the initial state. */
+export const NO_HISTORY: OwnHistory = { included: [], begins: 0 };
+
 /**
  * Which of a peer's own updates may still come to count, so that the replica's books stay right: none is lost, and none
  * counts twice. Certified history decides on all that were made before it; until then an update may be in an unfinal
@@ -67,11 +77,17 @@ export class OwnUpdates {
 
   /**
    * Another history's state takes the place of the old one.
-   * @param included own updates in that history, up to the state
-   * @returns those of them that are on the books
+   * @param own.included own updates in that history, up to the state
+   * @returns those of them that are on the books; null where the history begins too late to tell of all that are: then the
+   *   books are closed, for what may be in the state already must not count a second time
    */
-  restored(included: readonly OwnIncluded[]): { final: OwnPayload[]; unfinal: OwnPayload[] } {
+  restored({ included, begins }: OwnHistory): { final: OwnPayload[]; unfinal: OwnPayload[] } | null {
     this.#setAside({ counts: false });
+    const told = new Set(included.map(({ payload }) => payload));
+    if (this.open.some(({ id, round }) => round < begins && !told.has(id))) {
+      this.#open.clear();
+      return null;
+    }
     for (const [id, open] of this.#open) this.#open.set(id, { ...open, counts: false });
     const [final, unfinal]: [OwnPayload[], OwnPayload[]] = [[], []];
     for (const { payload, final: stays } of included) {

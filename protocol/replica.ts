@@ -232,10 +232,10 @@ export class Replica {
    * Replaces the agreed state by that of another history (state sync). Own work that only the old one had, and an
    * update that is still pending, return to the residual.
    * @param included own updates on the books (pending, unfinal, or given back) that are in the new state,
-   *   for good or in unfinal rounds of its history
+   *   for good or in unfinal rounds of its history; null to forget all own work
    * @throws CodedError `E_NOT_FINITE`
    */
-  adopt(parameters: Float32Array, outerState: Float32Array, included: Included = NOTHING): void {
+  adopt(parameters: Float32Array, outerState: Float32Array, included: Included | null = NOTHING): void {
     assert(parameters.length === this.parameters.length, `adopt: ${parameters.length} parameters`);
     assert(outerState.length === this.outerState.length, `adopt: ${outerState.length} values of outer state`);
     if (!allFinite(parameters) || !allFinite(outerState)) throw notFinite('the state offered for adoption is damaged');
@@ -245,6 +245,8 @@ export class Replica {
     addTo(this.#residual, this.#unfinalOwn);
     this.#pending = null;
     this.#unfinalOwn = null;
+    if (included === null) this.#residual = { values: new Float32Array(this.#layout.length), tokens: 0 };
+    if (included === null) return;
     for (const update of included.final) this.#takeBack(update);
     for (const update of included.unfinal) this.#unfinalOwn = sumOf(this.#unfinalOwn, this.#takeBack(update));
   }

@@ -1,15 +1,15 @@
-import { type Head, isCredible, rootOf, stateAt } from './chain.ts';
+import { AnchorChain } from './anchors.ts';
+import { firstHead, type Head, isCredible, rootOf, stateAt } from './chain.ts';
 import type { Core } from './core.ts';
-import { isCoded } from './errors.ts';
+import { CodedError, isCoded } from './errors.ts';
 import type { Event } from './events.ts';
 import type { Hash } from './hash.ts';
-import { type Branch, type BranchStanding, compareBranches } from './history.ts';
+import { Branch, type BranchStanding, compareBranches } from './history.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Membership } from './membership.ts';
-import type { History, MessageOf } from './messages.ts';
-import { blockHash } from './signing.ts';
-import type { AgreedState, Entry } from './wire.ts';
+import type { History, MessageOf, PageRequest } from './messages.ts';
+import type { AgreedState, Entry, Snapshot } from './wire.ts';
 
 /** How long a peer may take to answer before another is asked. */
 const ANSWER_MS = 15_000;
@@ -19,17 +19,31 @@ const PATIENCE_MS = 500;
 /** At most one status in this time to a peer that is behind. */
 const STATUS_EVERY_MS = 500;
 
+/** A question to one peer, and what it has told so far. */
+interface Asked {
+  peer: PeerId;
+  atMs: number;
+  /** for another state than the one that is here */
+  restore: boolean;
+  request: PageRequest;
+  /** where the history that it tells begins, if that is not in ours */
+  chain: AnchorChain;
+  fork: Branch | undefined;
+  /** of states on the branch, by the block that led to each */
+  snapshots: Map<Hash, Snapshot>;
+}
+
 /**
  * Finding out that others are further, and following them: statuses are compared, the better branch's blocks are asked
- * for and checked from genesis on, and what is missing is either replayed from payloads or restored from a snapshot
- * whose root a certificate names.
+ * for and checked from what is known on, or from anchors that the known committees vouch for; and what is missing is
+ * either replayed from payloads or restored from a snapshot whose root a certificate names.
  */
 export class Sync {
   /** no agreed state yet, or one that is being replaced */
   restoring: 'initialize' | { block: Hash; state: AgreedState } | undefined;
   /** the branch was heard to be as good as anybody's at least once, so that a joiner may ask to be let in */
   caughtUp = false;
-  #asked: { peer: PeerId; atMs: number; fork: Branch | undefined; restore: boolean } | undefined;
+  #asked: Asked | undefined;
   /** a peer that was one block ahead of us */
   #ahead: { peer: PeerId; height: number; atMs: number } | undefined;
   #turn = 0;
@@ -76,8 +90,15 @@ export class Sync {
     const { nowMs, branch } = this.#core;
     if (peer === this.#core.self || this.restoring) return;
     if (this.#asked && nowMs < this.#asked.atMs + ANSWER_MS) return;
-    this.#asked = { peer, atMs: nowMs, fork: undefined, restore };
-    this.#core.emit({ type: 'request-history', peer, fromHeight: branch.head.height, skip: 0 });
+    const { context } = this.#core;
+    const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
+    const request = { fromHeight: branch.head.height, skip: 0, anchors: 0 };
+    this.#ask({ peer, atMs: nowMs, restore, request, chain, fork: undefined, snapshots: new Map() });
+  }
+
+  #ask(asked: Asked): void {
+    this.#asked = asked;
+    this.#core.emit({ type: 'request-history', peer: asked.peer, request: asked.request });
   }
 
   /** Asks the reachable peers in turn, not more than one in `ASK_EVERY_MS`: for what somebody must have. */
@@ -125,17 +146,18 @@ export class Sync {
   follow(peer: PeerId, history: History | null, busy: boolean): boolean {
     const followed = this.#onHistory(peer, history);
     if (!followed || busy || this.restoring) return false;
-    const { fork, states, restore } = followed;
+    const { fork, states, restore, snapshots } = followed;
     const start = this.#startingPoint(fork, states, restore);
     if (start.position === undefined) {
       this.#core.warn('W_NO_STATE', `peer ${peer} serves no state that its history certifies; asking others`);
       return false;
     }
-    const common = commonLength(this.#core.branch.entries, fork.entries);
-    for (const entry of fork.entries.slice(common)) this.#core.emit({ type: 'append', entry });
-    this.#core.branch = fork;
+    this.#core.follow(fork, snapshots);
     this.#core.pinIsMissing = false;
-    if (start.initialize || start.state) this.#core.applied = undefined;
+    const { applied } = this.#core;
+    // the branch may begin elsewhere than the one before
+    this.#core.applied =
+      start.initialize || start.state || !applied ? undefined : { ...applied, position: start.position };
     if (start.initialize) this.initialize();
     else if (start.state) this.#restore(start.position, start.state, [peer, ...this.#membership.reachable()]);
     return true;
@@ -160,53 +182,73 @@ export class Sync {
       return own ? [{ payload: own.payload, final: i <= certified }] : [];
     });
     this.restoring = { block, state };
-    this.#core.emit({ type: 'restore', state, block, holders, included, keep: this.#core.keepNeeded() });
+    const own = { included, begins: branch.heads[0]!.round };
+    this.#core.emit({ type: 'restore', state, block, holders, own, keep: this.#core.keepNeeded() });
   }
 
   /** The branch that was told, checked, when there is something better in it. */
   #onHistory(
     peer: PeerId,
     history: History | null,
-  ): { fork: Branch; states: AgreedState[]; restore: boolean } | undefined {
+  ): (Pick<Asked, 'restore' | 'snapshots'> & { fork: Branch; states: AgreedState[] }) | undefined {
     const asked = this.#asked;
     if (asked?.peer !== peer) return undefined;
     this.#asked = undefined;
     if (!history) return undefined;
-    const { entries, more, states } = history;
-    const fork = asked.fork ?? this.#attach(entries);
-    if (!fork) {
-      this.#core.warn('E_HISTORY', `peer ${peer} told a history that does not begin in ours`);
-      return undefined;
-    }
+    const { anchors, records, more, states } = history;
+    let fork: Branch | undefined;
     try {
-      fork.extend(entries);
+      fork = this.#take(asked, history);
     } catch (error) {
       if (!isCoded(error)) throw error;
       this.#core.warn(error.code, `peer ${peer}: ${error.message}`);
       return undefined;
     }
-    if (more && entries.length > 0) {
-      this.#asked = { ...asked, atMs: this.#core.nowMs, fork };
-      this.#core.emit({ type: 'request-history', peer, ...pageAfter(fork) });
+    if (more && anchors.length + records.length > 0) {
+      this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request: pageAfter(asked, fork) });
       return undefined;
     }
-    if (!this.#isTrusted(peer, fork)) return undefined;
+    if (!fork || !this.#isTrusted(peer, fork, asked.chain.isProven)) return undefined;
     this.caughtUp = true;
     const { head } = fork;
-    const members = entries.at(-1)?.block.members ?? null;
+    const members = records.at(-1)?.entry.block.members ?? null;
     if (!isCredible(head, members, this.#membership.seesQuorum(head.committee))) return undefined;
     const order = compareBranches(standingOf(fork.head), this.#core.standing());
     const wanted = order < 0 || (order === 0 && (asked.restore || !this.#core.applied));
-    return wanted ? { fork, states, restore: asked.restore } : undefined;
+    return wanted ? { fork, states, restore: asked.restore, snapshots: asked.snapshots } : undefined;
   }
 
-  /** Certificates prove a history to those who know who voted; a block known from elsewhere proves it to a newcomer. */
-  #isTrusted(peer: PeerId, fork: Branch): boolean {
-    if (this.#core.trusts(fork)) return true;
+  /**
+   * A page of what a peer tells.
+   * @returns the branch so far; undefined as long as only the anchors to its beginning are there
+   * @throws CodedError `E_HISTORY`
+   */
+  #take({ chain, fork: before, snapshots }: Asked, { anchors, records, more }: History): Branch | undefined {
+    const entries = records.map(({ entry }) => entry);
+    for (const { entry, snapshot } of records) if (snapshot) snapshots.set(entry.block.previous, snapshot);
+    if (!before) for (const anchor of anchors) chain.add(anchor);
+    if (!before && more && entries.length === 0) return undefined;
+    const begun = chain.anchors.length > 0 ? new Branch(this.#core.context, chain.anchors) : this.#attach(entries);
+    const fork = before ?? begun;
+    fork.extend(entries);
+    return fork;
+  }
+
+  /**
+   * Certificates prove a history to those who know who voted; a block known from elsewhere proves it to a newcomer, and
+   * where those who could vouch for its beginning are gone.
+   */
+  #isTrusted(peer: PeerId, fork: Branch, isProven: boolean): boolean {
+    const { trusts, isPinned } = this.#core.trust(fork);
+    if (trusts && (isProven || isPinned)) return true;
     if (!this.#distrusted.has(peer) && this.#distrusted.size < LIMITS.rosterMax) {
       this.#distrusted.add(peer);
-      const what = `the history that peer ${peer} tells, up to round ${fork.head.round}, does not have the block to trust`;
-      this.#core.warn('W_UNTRUSTED', `${what}: waiting for one that has it`);
+      const { round } = fork.heads[0]!;
+      const what = `the history that peer ${peer} tells, from round ${round} to ${fork.head.round}`;
+      const fault = trusts
+        ? 'begins after all that this peer knows, and too few who voted before signed it: give --trust-block'
+        : 'does not have the block to trust: waiting for one that has it';
+      this.#core.warn('W_UNTRUSTED', `${what}, ${fault}`);
     }
     return false;
   }
@@ -234,7 +276,8 @@ export class Sync {
       if (position >= 0 && applied?.root === root) return { position };
       return { position: start, state };
     }
-    return fork.head.round <= LIMITS.payloadRoundsKept ? { position: 0, initialize: true } : {};
+    const isWhole = fork.heads[0]!.height === 0;
+    return isWhole && fork.head.round <= LIMITS.payloadRoundsKept ? { position: 0, initialize: true } : {};
   }
 
   #tell(peer: PeerId): void {
@@ -245,11 +288,12 @@ export class Sync {
     this.#core.emit({ type: 'send', peer, message: this.#core.status() });
   }
 
-  #attach(entries: readonly Entry[]): Branch | undefined {
+  #attach(entries: readonly Entry[]): Branch {
     const { branch } = this.#core;
     if (entries.length === 0) return branch.fork(branch.entries.length);
     const position = branch.find(entries[0]!.block.previous);
-    return position < 0 ? undefined : branch.fork(position);
+    if (position < 0) throw new CodedError('E_HISTORY', 'a history that does not begin in ours');
+    return branch.fork(position);
   }
 }
 
@@ -260,10 +304,11 @@ export interface StartingPoint {
   initialize?: boolean;
 }
 
-function pageAfter(fork: Branch): { fromHeight: number; skip: number } {
+function pageAfter({ request, chain }: Asked, fork: Branch | undefined): PageRequest {
+  if (!fork) return { ...request, anchors: chain.anchors.length };
   const fromHeight = fork.head.height;
   const first = fork.heads.findIndex((head) => head.height === fromHeight);
-  return { fromHeight, skip: fork.entries.length - first };
+  return { fromHeight, skip: fork.entries.length - first, anchors: 0 };
 }
 
 /** Position right after the block that began a round. */
@@ -279,10 +324,4 @@ function baseAfter(fork: Branch, position: number): Hash | undefined {
 
 function standingOf({ height, unfinalTokens, round, tip }: Head): BranchStanding {
   return { height, unfinalTokens, round, tip };
-}
-
-function commonLength(a: readonly Entry[], b: readonly Entry[]): number {
-  let i = 0;
-  while (i < a.length && i < b.length && blockHash(a[i]!.block) === blockHash(b[i]!.block)) i++;
-  return i;
 }

@@ -60,9 +60,10 @@ async function costs(peers: number, rounds: number): Promise<void> {
     onStep: ({ id }, { nowMs }, effects) => {
       for (const effect of effects) {
         if (effect.type === 'append') {
-          const hash = blockHash(effect.entry.block);
+          const { block } = effect.record.entry;
+          const hash = blockHash(block);
           const decision = decisionOf(hash);
-          if (decision.decidedMs.push(nowMs) === 1 && effect.entry.block.kind === 'round') roundBlocks.push(hash);
+          if (decision.decidedMs.push(nowMs) === 1 && block.kind === 'round') roundBlocks.push(hash);
         }
         if (effect.type !== 'broadcast') continue;
         const { message } = effect;

@@ -228,7 +228,7 @@ function withSample(host: ReplicaHost, onSample: (loss: number | null) => void):
   return {
     parameters: host.parameters,
     initialize: (peer) => host.initialize(peer),
-    restore: (peer, snapshot, included) => host.restore(peer, snapshot, included),
+    restore: (peer, snapshot, own) => host.restore(peer, snapshot, own),
     train: (peer, plan) => host.train(peer, plan),
     contribute: (peer, steps) => host.contribute(peer, steps),
     abandon: (peer, steps) => host.abandon(peer, steps),

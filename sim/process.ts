@@ -1,8 +1,9 @@
 import type { Event, StateOnDisk } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
+import type { Segment, SegmentSize } from '../protocol/history.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import type { PeerRecord } from '../protocol/record.ts';
-import type { Block, Entry } from '../protocol/wire.ts';
+import type { Block } from '../protocol/wire.ts';
 import type { BlobLibrary } from './blob-library.ts';
 import type { ComputeModel } from './compute.ts';
 import type { Kernel } from './kernel.ts';
@@ -26,13 +27,15 @@ export interface Surroundings {
   ids: readonly PeerId[];
   /** what to apply for a block: looked up by the first peer that does */
   payloads: WeakMap<Block, ApplyRequest['updates']>;
+  /** of the history that a machine keeps @default the protocol's */
+  segmentSize?: SegmentSize | undefined;
   /** payloads up to this size ride in their headers @default the protocol's limit */
   inlineBytesMax?: number;
 }
 
 /** What is left of a peer when its process is gone. */
 export interface Disk {
-  entries: Entry[];
+  segments: Segment[];
   record: PeerRecord | null;
   /** agreed states, oldest first */
   states: StateOnDisk[];

@@ -6,7 +6,7 @@ import { assert } from '../protocol/errors.ts';
 import { decodeGenesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { modelLayout } from '../protocol/model.ts';
-import type { OwnIncluded } from '../protocol/own-updates.ts';
+import type { OwnHistory } from '../protocol/own-updates.ts';
 import type { ApplyRequest, Contribution, ReplicaHost, Settled } from './replica-host.ts';
 import type { ReplicaWorker, ReplicaWorkerInit } from './replica-worker.ts';
 
@@ -53,8 +53,8 @@ export class RealHost implements ReplicaHost {
     return this.#of(peer).initialize(peer);
   }
 
-  restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
-    return this.#of(peer).restore(peer, snapshot, included);
+  restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, own: OwnHistory): Promise<Settled> {
+    return this.#of(peer).restore(peer, snapshot, own);
   }
 
   train(peer: number, plan: RoundPlan & { round: number }): void {

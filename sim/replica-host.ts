@@ -1,6 +1,6 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
 import type { Hash } from '../protocol/hash.ts';
-import type { OwnIncluded } from '../protocol/own-updates.ts';
+import type { OwnHistory } from '../protocol/own-updates.ts';
 
 /** The agreed state after an operation, and the version of the seat that its disk then has. */
 export interface Settled {
@@ -44,8 +44,8 @@ export interface ReplicaHost {
   readonly parameters: number;
   /** The initial parameters become the peer's agreed state. */
   initialize(peer: number): Promise<Settled>;
-  /** A fetched snapshot becomes the peer's agreed state; `included` are own updates that are in it. */
-  restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled>;
+  /** A fetched snapshot becomes the peer's agreed state; `own` is what its history says of own updates. */
+  restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, own: OwnHistory): Promise<Settled>;
   /** Begins to train from the agreed parameters; ended by `contribute` or `abandon`, which say after how many steps. */
   train(peer: number, plan: RoundPlan & { round: number }): void;
   /** @returns null when nothing of use was learned */

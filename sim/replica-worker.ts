@@ -7,7 +7,7 @@ import { serve } from '../node/train/rpc.ts';
 import { type RoundPlan, Trainer } from '../node/train/trainer.ts';
 import { decodeGenesis, type Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
-import type { OwnIncluded } from '../protocol/own-updates.ts';
+import type { OwnHistory } from '../protocol/own-updates.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
 import { AgreedStates, type InnerTrainer, Seat, type Trained, type TrainRequest } from './seat.ts';
 
@@ -106,12 +106,8 @@ export class ReplicaWorker {
     return shared(await this.#seat(peer).initialize());
   }
 
-  async restore(
-    peer: number,
-    snapshot: { id: Hash; bytes: Uint8Array },
-    included: readonly OwnIncluded[],
-  ): Promise<Settled> {
-    return shared(await this.#seat(peer).restore(snapshot, included));
+  async restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, own: OwnHistory): Promise<Settled> {
+    return shared(await this.#seat(peer).restore(snapshot, own));
   }
 
   train(peer: number, plan: RoundPlan & { round: number }): void {

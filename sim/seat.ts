@@ -4,7 +4,13 @@ import { assert, isCoded } from '../protocol/errors.ts';
 import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { initialParameters } from '../protocol/model.ts';
-import { type OwnIncluded, type OwnPayload, OwnUpdates, type SavedOwnUpdates } from '../protocol/own-updates.ts';
+import {
+  NO_HISTORY,
+  type OwnHistory,
+  type OwnPayload,
+  OwnUpdates,
+  type SavedOwnUpdates,
+} from '../protocol/own-updates.ts';
 import { type EncodedUpdate, type OwnWork, Replica, replicaInit } from '../protocol/replica.ts';
 import { nativeSha256 } from './native-hash.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
@@ -92,6 +98,8 @@ export interface SeatObserver {
   /** what the disk has from this version on; `pending` is the payload of the replica's pending update */
   onSave(peer: number, version: number, replica: Replica, pending: Hash | undefined): void;
   onRestart(peer: number, version: number): void;
+  /** all own work is given up: what became of it is not known */
+  onForgotten(peer: number): void;
 }
 
 interface Saved {
@@ -154,8 +162,8 @@ export class Seat<Optimizer> {
     return this.#inTurn(() => this.#initialize());
   }
 
-  restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
-    return this.#inTurn(() => this.#restore(snapshot, included));
+  restore(snapshot: { id: Hash; bytes: Uint8Array }, own: OwnHistory): Promise<Settled> {
+    return this.#inTurn(() => this.#restore(snapshot, own));
   }
 
   train(plan: RoundPlan & { round: number }): void {
@@ -213,17 +221,20 @@ export class Seat<Optimizer> {
     const { model, seed } = this.#genesis;
     const run = runIdOf(this.#genesis);
     this.#replica.adopt(initialParameters(model, seed), new Float32Array(this.#replica.outerState.length));
-    this.#updates.restored([]);
+    this.#updates.restored(NO_HISTORY);
     return this.#settle(run);
   }
 
-  async #restore(snapshot: { id: Hash; bytes: Uint8Array }, included: readonly OwnIncluded[]): Promise<Settled> {
+  async #restore(snapshot: { id: Hash; bytes: Uint8Array }, own: OwnHistory): Promise<Settled> {
     const { parameters, outerState } = this.#replica.readSnapshot(snapshot.bytes);
-    const { final, unfinal } = this.#updates.restored(included);
+    const included = this.#updates.restored(own);
     const encoded = ({ id, tokens }: OwnPayload) => ({ payload: this.#payloads.get(id)!, tokens });
-    this.#replica.adopt(parameters, outerState, { final: final.map(encoded), unfinal: unfinal.map(encoded) });
-    const known = this.#states.bySnapshot(snapshot.id);
-    return known ? this.#save(known, null) : this.#settle(snapshot.id);
+    const { final, unfinal } = included ?? { final: [], unfinal: [] };
+    const known = { final: final.map(encoded), unfinal: unfinal.map(encoded) };
+    this.#replica.adopt(parameters, outerState, included && known);
+    if (!included) this.#observer?.onForgotten(this.#peer);
+    const agreed = this.#states.bySnapshot(snapshot.id);
+    return agreed ? this.#save(agreed, null) : this.#settle(snapshot.id);
   }
 
   #train(plan: RoundPlan & { round: number }, stop: { steps: number }): void {

@@ -1,7 +1,7 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
 import { checkGenesis, type Genesis, PROTOCOL_VERSION } from '../protocol/genesis.ts';
 import { modelLayout } from '../protocol/model.ts';
-import type { OwnIncluded } from '../protocol/own-updates.ts';
+import type { OwnHistory } from '../protocol/own-updates.ts';
 import { randomStream } from '../protocol/random.ts';
 import { normal } from './distribution.ts';
 import type { ApplyRequest, Contribution, ReplicaHost, Settled } from './replica-host.ts';
@@ -173,12 +173,8 @@ export class SyntheticHost implements ReplicaHost {
     return this.#seats[peer]!.initialize();
   }
 
-  restore(
-    peer: number,
-    snapshot: { id: string; bytes: Uint8Array },
-    included: readonly OwnIncluded[],
-  ): Promise<Settled> {
-    return this.#seats[peer]!.restore(snapshot, included);
+  restore(peer: number, snapshot: { id: string; bytes: Uint8Array }, own: OwnHistory): Promise<Settled> {
+    return this.#seats[peer]!.restore(snapshot, own);
   }
 
   train(peer: number, plan: RoundPlan & { round: number }): void {

@@ -2,6 +2,7 @@ import { factsAt, firstHead } from '../protocol/chain.ts';
 import { isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
+import { afterAppend } from '../protocol/history.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
 import { Machine } from '../protocol/machine.ts';
 import { decodeHistory, encodeHistory, type History } from '../protocol/messages.ts';
@@ -46,7 +47,7 @@ export class VirtualPeer implements Endpoint {
   finished = false;
   readonly #world: World;
   readonly #signer: Signer;
-  readonly #disk: Disk = { entries: [], record: null, states: [], version: 0 };
+  readonly #disk: Disk = { segments: [], record: null, states: [], version: 0 };
   /** counts processes, so that what an earlier one began does not reach a later one */
   #life = 0;
   #running: Running | undefined;
@@ -87,13 +88,13 @@ export class VirtualPeer implements Endpoint {
   /** A new process, with what the disk has. */
   start(): void {
     const { host, ledger, kernel, network, trace } = this.#world;
-    const { entries, record, states, version } = this.#disk;
+    const { segments, record, states, version } = this.#disk;
     if (this.#running || this.finished) return;
     if (this.#life++ > 0) host.restart(this.index, version);
     this.#running = this.#newProcess();
-    const known = states.length > 0 || entries.length > 0 || record !== null;
+    const known = states.length > 0 || segments.length > 0 || record !== null;
     const saved = record && encodeRecord(record);
-    const restart: Restart | null = known ? { entries: [...entries], record: saved, states } : null;
+    const restart: Restart | null = known ? { segments, record: saved, states } : null;
     trace.add(kernel.nowMs, this.index, 'start', this.#life);
     ledger.turn(this.index, 'waiting', kernel.nowMs);
     this.#give({ type: 'start', restart });
@@ -167,7 +168,8 @@ export class VirtualPeer implements Endpoint {
       give: (event) => this.#give(event),
       isAlive: () => this.#life === life,
     };
-    const machine = new Machine({ signer: this.#signer }, { genesis: this.#world.genesis });
+    const { genesis, segmentSize } = this.#world;
+    const machine = new Machine({ signer: this.#signer }, { genesis, segmentSize });
     const training = new VirtualTraining(process);
     return { machine, training, storage: new VirtualStorage(process, training) };
   }
@@ -212,7 +214,7 @@ export class VirtualPeer implements Endpoint {
 
   #keep(effect: Effect & { type: 'persist' | 'append' }): void {
     if (effect.type === 'persist') this.#disk.record = effect.record;
-    else this.#disk.entries.push(effect.entry);
+    else this.#disk.segments = afterAppend(this.#disk.segments, effect);
   }
 
   #carryOut(effect: Exclude<Effect, { type: 'persist' | 'append' }>): void {
@@ -300,14 +302,14 @@ export class VirtualPeer implements Endpoint {
     this.crash();
   }
 
-  #ask({ peer, fromHeight, skip }: Effect & { type: 'request-history' }): void {
+  #ask({ peer, request }: Effect & { type: 'request-history' }): void {
     const { network, indexOf, peers } = this.#world;
     const to = indexOf.get(peer);
     if (to === undefined) return this.#later(0, () => this.#give({ type: 'history', peer, history: null }));
     const life = this.#life;
     const answer = (): Uint8Array | undefined => {
       const { machine, isPaused } = peers[to]!;
-      return machine && !isPaused ? encodeHistory(machine.history(fromHeight, skip)) : undefined;
+      return machine && !isPaused ? encodeHistory(machine.history(request)) : undefined;
     };
     network.request(this.index, to, answer, (bytes) => {
       if (this.#life !== life || !this.#running) return;

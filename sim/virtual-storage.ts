@@ -56,7 +56,7 @@ export class VirtualStorage {
     });
   }
 
-  restore({ state, block, holders, included, keep }: Effect & { type: 'restore' }): void {
+  restore({ state, block, holders, own, keep }: Effect & { type: 'restore' }): void {
     const { world, index } = this.#process;
     const { library, host, ledger, kernel } = world;
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
@@ -68,7 +68,7 @@ export class VirtualStorage {
         this.#process.give({ type: 'restored', snapshot: id, snapshotBytes: size, error });
       if (!bytes) return failed('E_BLOB_UNAVAILABLE');
       this.#training.stop();
-      const restored = host.restore(index, { id, bytes }, included).catch(refusalOf);
+      const restored = host.restore(index, { id, bytes }, own).catch(refusalOf);
       this.settle(restored, { block, state, answer: 'restored', keep }, failed);
     });
   }

@@ -157,6 +157,8 @@ export class Screen {
         return this.note(`round ${round} ended without the update of this peer: its work goes into the next one`);
       case 'returned':
         return this.note(`the update for round ${round} was given back: its work goes into the next one`);
+      case 'unknown':
+        return this.note(`whether the update for round ${round} counted is not known any more: its work is given up`);
       case 'refused':
         return this.note(`no update for round ${round}`);
       default:

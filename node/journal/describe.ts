@@ -7,7 +7,7 @@ import type { Block } from '../../protocol/wire.ts';
 export function describeEffect(effect: Effect): string {
   switch (effect.type) {
     case 'append':
-      return `append ${describeBlock(effect.entry.block)}`;
+      return `append ${describeBlock(effect.record.entry.block)}${effect.segment ? ' in a new segment' : ''}`;
     case 'broadcast':
       return `broadcast ${describeMessage(effect.message)}`;
     case 'send':
@@ -25,7 +25,7 @@ export function describeEffect(effect: Effect): string {
     case 'apply':
       return `apply ${describeBlock(effect.entry.block)}`;
     case 'request-history':
-      return `ask ${short(effect.peer)} ${effect.fromHeight}+${effect.skip}`;
+      return describeQuestion(effect);
     case 'wake':
       return `wake ${effect.atMs}`;
     case 'report':
@@ -39,7 +39,12 @@ export function describeEffect(effect: Effect): string {
   }
 }
 
-function describeRestore({ state, holders, included }: Effect & { type: 'restore' }): string {
+function describeQuestion({ peer, request }: Effect & { type: 'request-history' }): string {
+  const { fromHeight, skip, anchors } = request;
+  return `ask ${short(peer)} ${fromHeight}+${skip}${anchors > 0 ? ` after ${anchors} anchors` : ''}`;
+}
+
+function describeRestore({ state, holders, own: { included } }: Effect & { type: 'restore' }): string {
   const own = included.map(({ payload, final }) => `${short(payload)} ${final ? 'final' : 'unfinal'}`);
   return `restore ${state.round} ${short(state.snapshot)} from ${holders.map(short)} with ${own}`;
 }

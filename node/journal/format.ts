@@ -10,7 +10,7 @@ import {
   type Message,
   type MessageOf,
 } from '../../protocol/messages.ts';
-import { chainEntries } from '../store/chain-log.ts';
+import { chainSegments } from '../store/chain-log.ts';
 
 /**
  * A journal file: frames of canonical CBOR, first a head, then one for each event that the machine was given. With the
@@ -18,7 +18,7 @@ import { chainEntries } from '../store/chain-log.ts';
  * key is not.
  */
 
-export const JOURNAL_FORMAT = 4;
+export const JOURNAL_FORMAT = 5;
 
 export interface Head {
   format: typeof JOURNAL_FORMAT;
@@ -33,8 +33,8 @@ export interface Head {
 }
 
 interface StoredRestart {
-  /** `chain.log` as it was */
-  chain: Uint8Array;
+  /** the files of `chain/` as they were */
+  chain: Uint8Array[];
   record: Uint8Array | null;
   states: StateOnDisk[];
 }
@@ -68,7 +68,7 @@ export function decodeHead(bytes: Uint8Array | undefined): Head {
 }
 
 function restartOf({ restart }: Head): Restart | null {
-  return restart && { ...restart, entries: chainEntries(restart.chain).entries };
+  return restart && { segments: chainSegments(restart.chain), record: restart.record, states: restart.states };
 }
 
 /** @param bytes the messages as they came, so that they need not be encoded again */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
-import { type FileHandle, open, readFile } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
@@ -8,6 +8,7 @@ import { encodeMessage, type Message } from '../../protocol/messages.ts';
 import { encodeRecord, type PeerRecord } from '../../protocol/record.ts';
 import { blockHash } from '../../protocol/signing.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
+import type { ChainLog } from '../store/chain-log.ts';
 import { framed } from '../store/framed.ts';
 import { describeEffect } from './describe.ts';
 import { encodeHead, encodeStep, type Head, JOURNAL_FORMAT, type Signed, type Step } from './format.ts';
@@ -24,8 +25,7 @@ const RECENT_MESSAGES_MAX = 4096;
 export interface JournalComponents {
   folder: string;
   genesisBytes: Uint8Array;
-  /** the log of the history, and how long it is now */
-  chain: { readonly path: string; readonly bytes: number };
+  chain: Pick<ChainLog, 'copy'>;
   signer: Signer;
   onWarning: (code: 'W_JOURNAL', message: string) => void;
 }
@@ -128,7 +128,7 @@ export class Journal {
     }
     for (const effect of effects) {
       if (effect.type === 'persist') this.#record = effect.record;
-      else if (effect.type === 'append') this.#tip = blockHash(effect.entry.block);
+      else if (effect.type === 'append') this.#tip = blockHash(effect.record.entry.block);
       else if (effect.type === 'apply') this.#applying = { block: effect.block, state: effect.state };
     }
   }
@@ -154,14 +154,13 @@ export class Journal {
 
   #beginFile(continued: boolean, restart: Pick<NonNullable<Head['restart']>, 'record' | 'states'> | null): void {
     const { genesisBytes: genesis, chain, signer } = this.#c;
-    const chainBytes = chain.bytes; // it grows while the file is being opened
+    // now: it grows, or is cut, while the file is being opened
+    const stored = restart && { chain: chain.copy(), ...restart };
     this.#fileBytes = 0;
     const clockMs = Math.round(performance.timeOrigin);
     this.#add(async () => {
       await this.#file?.close();
       this.#file = await open(this.#nextPath(), 'wx', 0o600);
-      const history = restart && chainBytes > 0 ? await readFile(chain.path) : new Uint8Array(0);
-      const stored = restart && { chain: new Uint8Array(history.subarray(0, chainBytes)), ...restart };
       const head = { format: JOURNAL_FORMAT, self: signer.self, genesis, clockMs, continued, restart: stored } as const;
       await this.#file.appendFile(framed(encodeHead(head)));
     });

@@ -1,74 +1,140 @@
-import { closeSync, fsyncSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
-import { decodeEntry, encodeEntry } from '../../protocol/messages.ts';
-import type { Entry } from '../../protocol/wire.ts';
-import { diskError } from './atomic.ts';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import type { Effect } from '../../protocol/events.ts';
+import type { Segment } from '../../protocol/history.ts';
+import {
+  decodeLogRecord,
+  decodeSegmentHead,
+  encodeLogRecord,
+  encodeSegmentHead,
+  type LogRecord,
+} from '../../protocol/messages.ts';
+import { diskError, writeFileAtomicSync } from './atomic.ts';
 import { framed, readFramed } from './framed.ts';
 
 /**
- * The history's blocks with their certificates, appended one after the other as frames (framed.ts). What a crash left
- * half written at the end is cut off when the log is opened.
+ * The history: a folder with a file for each segment, so that old ones are forgotten by removing files. A file is made of
+ * frames (framed.ts): the segment's anchors, then its records, appended one after the other. What a crash left half
+ * written at the end is cut off when the log is opened.
  */
 export class ChainLog {
   /** what the log held when it was opened */
-  readonly entries: Entry[];
+  readonly segments: readonly Segment[];
   readonly path: string;
-  readonly #file: number;
-  #bytes: number;
+  /** of the files that are there, oldest first */
+  #serials: number[];
+  /** the newest, for appending */
+  #file: number | undefined;
 
   /** @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
   constructor(path: string) {
     this.path = path;
-    const { entries, validBytes, size } = readLog(path);
-    this.entries = entries;
-    this.#bytes = validBytes;
     try {
-      if (validBytes < size) truncateSync(path, validBytes);
-      this.#file = openSync(path, 'a', 0o600);
+      mkdirSync(path, { recursive: true, mode: 0o700 });
+      const files = readFiles(path);
+      this.#serials = files.map(({ serial }) => serial);
+      this.segments = files.map(({ segment }) => segment);
+      const newest = files.at(-1);
+      if (newest && newest.validBytes < newest.bytes.length) truncateSync(newest.path, newest.validBytes);
+      if (newest) this.#file = openSync(newest.path, 'a', 0o600);
     } catch (cause) {
       throw diskError(cause, path);
     }
   }
 
-  /** so long is the log now; what it holds up to there never changes */
-  get bytes(): number {
-    return this.#bytes;
-  }
-
   /** When this returns the disk has it. @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
-  append(entry: Entry): void {
-    const frame = framed(encodeEntry(entry));
+  append({ record, segment }: Pick<Effect & { type: 'append' }, 'record' | 'segment'>): void {
+    if (segment || this.#file === undefined) return this.#begin(record, segment);
     try {
-      writeSync(this.#file, frame);
+      writeSync(this.#file, framed(encodeLogRecord(record)));
       fsyncSync(this.#file);
     } catch (cause) {
       throw diskError(cause, this.path);
     }
-    this.#bytes += frame.length;
+  }
+
+  /** The files as they are now, oldest first: enough to read the history elsewhere (`chainSegments`). */
+  copy(): Uint8Array[] {
+    return this.#serials.map((serial) => new Uint8Array(readFileSync(pathOf(this.path, serial))));
   }
 
   close(): void {
-    closeSync(this.#file);
+    if (this.#file !== undefined) closeSync(this.#file);
+    this.#file = undefined;
+  }
+
+  #begin(record: LogRecord, segment: (Effect & { type: 'append' })['segment']): void {
+    const serial = (this.#serials.at(-1) ?? 0) + 1;
+    const path = pathOf(this.path, serial);
+    writeFileAtomicSync(path, [framed(encodeSegmentHead(segment?.anchors ?? [])), framed(encodeLogRecord(record))]);
+    this.close();
+    const all = [...this.#serials, serial];
+    this.#serials = all.slice(-(segment?.keep ?? 1));
+    try {
+      this.#file = openSync(path, 'a', 0o600);
+      for (const old of all.slice(0, -this.#serials.length)) rmSync(pathOf(this.path, old), { force: true });
+    } catch (cause) {
+      throw diskError(cause, path);
+    }
   }
 }
 
-/** The whole entries of a log, without touching it: for a look at a folder that another process works in. */
-export function readChainLog(path: string): Entry[] {
-  return readLog(path).entries;
+/** What is whole of a log, without touching it: for a look at a folder that another process works in. */
+export function readChainLog(path: string): Segment[] {
+  return readFiles(path).map(({ segment }) => segment);
 }
 
-/** @param bytes of a log, from its beginning */
-export function chainEntries(bytes: Uint8Array): { entries: Entry[]; validBytes: number } {
-  const { contents, validBytes } = readFramed(bytes);
-  return { entries: contents.map((content) => decodeEntry(content.slice())), validBytes };
+/** @param files as `ChainLog.copy` gives them */
+export function chainSegments(files: readonly Uint8Array[]): Segment[] {
+  return files.flatMap((bytes) => segmentIn(bytes)?.segment ?? []);
 }
 
-function readLog(path: string): { entries: Entry[]; validBytes: number; size: number } {
-  let bytes: Uint8Array;
+interface SegmentFile {
+  serial: number;
+  path: string;
+  bytes: Uint8Array;
+  segment: Segment;
+  validBytes: number;
+}
+
+function readFiles(folder: string): SegmentFile[] {
+  let names: string[];
   try {
-    bytes = readFileSync(path);
+    names = readdirSync(folder);
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return { entries: [], validBytes: 0, size: 0 };
-    throw diskError(cause, path);
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw diskError(cause, folder);
   }
-  return { ...chainEntries(bytes), size: bytes.length };
+  const serials = names.flatMap((name) => Number(/^(\d{1,15})[.]log$/.exec(name)?.[1] ?? []));
+  return serials
+    .sort((a, b) => a - b)
+    .flatMap((serial) => {
+      const path = pathOf(folder, serial);
+      const bytes = new Uint8Array(readFileSync(path));
+      // a disk that lost a whole segment: the next one has its own anchors
+      const read = segmentIn(bytes);
+      return read ? [{ serial, path, bytes, ...read }] : [];
+    });
+}
+
+/** @returns undefined where not even the anchors are whole */
+function segmentIn(bytes: Uint8Array): { segment: Segment; validBytes: number } | undefined {
+  const { contents, validBytes } = readFramed(bytes);
+  const [head, ...records] = contents.map((content) => content.slice());
+  if (!head) return undefined;
+  return { segment: { anchors: decodeSegmentHead(head), records: records.map(decodeLogRecord) }, validBytes };
+}
+
+function pathOf(folder: string, serial: number): string {
+  return join(folder, `${String(serial).padStart(6, '0')}.log`);
 }

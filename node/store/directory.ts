@@ -20,7 +20,7 @@ export interface RunPaths {
   genesis: string;
   /** what the peer must remember before it votes, see record.ts */
   record: string;
-  /** certified blocks, see chain-log.ts */
+  /** folder of the history, see chain-log.ts */
   chain: string;
   /** where this peer listened and others were, see whereabouts.ts */
   whereabouts: string;
@@ -52,7 +52,7 @@ export function runPaths(path: string): RunPaths {
     identity: join(path, 'identity.key'),
     genesis: join(path, 'genesis.cbor'),
     record: join(path, 'record.bin'),
-    chain: join(path, 'chain.log'),
+    chain: join(path, 'chain'),
     whereabouts: join(path, 'whereabouts.json'),
     own: join(path, 'own.bin'),
     underWay: join(path, 'under-way.bin'),

@@ -8,7 +8,7 @@ import { decodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts'
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { initialParameters, type Layout, modelLayout } from '../../protocol/model.ts';
-import { type OwnIncluded, type OwnPayload, OwnUpdates } from '../../protocol/own-updates.ts';
+import { NO_HISTORY, type OwnHistory, type OwnPayload, OwnUpdates } from '../../protocol/own-updates.ts';
 import { type EncodedUpdate, Replica, replicaInit } from '../../protocol/replica.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { loadDataset } from '../data/run-data.ts';
@@ -29,6 +29,7 @@ import type {
   Contribution,
   NoContribution,
   Opened,
+  RestoredState,
   WorkerInit,
   WorkerNotice,
 } from './worker-calls.ts';
@@ -111,7 +112,7 @@ export class PeerWorker {
       initialParameters(this.#genesis.model, this.#genesis.seed),
       new Float32Array(this.#replica.outerState.length),
     );
-    this.#updates.restored([]);
+    this.#updates.restored(NO_HISTORY);
     const run = runIdOf(this.#genesis);
     const settled = await this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run, {
       due: true,
@@ -123,23 +124,25 @@ export class PeerWorker {
 
   /**
    * Makes a fetched snapshot the agreed state.
-   * @param own.included own updates that are in it
-   * @param own.keep snapshots that must stay, beside the newest
+   * @param with.own what its history says of own updates
+   * @param with.keep snapshots that must stay, beside the newest
    * @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
    */
   async restore(
     state: AgreedState,
     block: Hash,
-    { included, keep }: { included: readonly OwnIncluded[]; keep: readonly Hash[] },
-  ): Promise<AppliedState> {
+    { own, keep }: { own: OwnHistory; keep: readonly Hash[] },
+  ): Promise<RestoredState> {
     await this.#quiet();
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
     const before = this.#updates.export();
-    const { final, unfinal } = this.#updates.restored(included);
+    const included = this.#updates.restored(own);
     try {
       const encoded = (updates: OwnPayload[]) => Promise.all(updates.map((each) => this.#encoded(each)));
-      this.#replica.adopt(parameters, outerState, { final: await encoded(final), unfinal: await encoded(unfinal) });
+      const { final, unfinal } = included ?? { final: [], unfinal: [] };
+      const known = { final: await encoded(final), unfinal: await encoded(unfinal) };
+      this.#replica.adopt(parameters, outerState, included && known);
     } catch (error) {
       this.#updates.import(before);
       throw error;
@@ -147,7 +150,7 @@ export class PeerWorker {
     this.#pending = null;
     const settled = await this.#settle(state, block, { due: true, keep });
     await this.#checkpoints.saved;
-    return settled;
+    return { ...settled, forgot: included === null };
   }
 
   /** A fetched payload is what the codec can decode. @throws CodedError<PayloadErrorCode> */

@@ -46,6 +46,11 @@ export interface AppliedState {
   open: OwnPayload[];
 }
 
+export interface RestoredState extends AppliedState {
+  /** own work was given up: the history begins too late to tell what of it counts */
+  forgot: boolean;
+}
+
 export interface ApplyRequest {
   /** root of the state that the block builds on */
   base: Hash;

@@ -10,8 +10,8 @@ import { Peer } from '../../node/peer.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { RecordFile } from '../../node/store/record.ts';
+import type { Effect } from '../../protocol/events.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
-import type { Entry } from '../../protocol/wire.ts';
 import { Payloads, TimedWorker, Times } from './timed-replicas.ts';
 
 export interface PeerInit {
@@ -54,9 +54,9 @@ class TimedRecord extends RecordFile {
 }
 
 class TimedLog extends ChainLog {
-  override append(entry: Entry): void {
+  override append(effect: Effect & { type: 'append' }): void {
     const startedMs = performance.now();
-    super.append(entry);
+    super.append(effect);
     times.add('disk', performance.now() - startedMs);
   }
 }

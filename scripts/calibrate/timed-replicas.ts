@@ -81,8 +81,8 @@ export class TimedWorker implements Remote<PeerWorker> {
     return this.#settle(runIdOf(this.#init.genesis));
   }
 
-  restore(_: unknown, block: Hash): Promise<AppliedState> {
-    return this.#settle(block);
+  async restore(_: unknown, block: Hash): Promise<AppliedState & { forgot: boolean }> {
+    return { ...(await this.#settle(block)), forgot: false };
   }
 
   async check(): Promise<void> {}

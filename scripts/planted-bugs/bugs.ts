@@ -131,4 +131,19 @@ export const BUGS: readonly Bug[] = [
     '      this.#commit();\n      this.#retreat();\n',
     '      this.#commit();\n',
   ]),
+  bug('a history that begins in its middle is believed whoever signed it', [
+    'protocol/anchors.ts',
+    '  return signers.length > faultsTolerated(head.committee.length);\n',
+    '  return signers.length > 0 || voters.length > 0;\n',
+  ]),
+  bug('own work of which a history cannot tell is given back', [
+    'protocol/own-updates.ts',
+    'round < begins && !told.has(id)',
+    'round < 0 && !told.has(id)',
+  ]),
+  bug('a history may begin with an account of who came and went that no block names', [
+    'protocol/anchors.ts',
+    "  if (hashOfRecent(recent) !== entry.block.recent) throw fault('its block has another account of who came and went');\n",
+    '  hashOfRecent(recent);\n',
+  ]),
 ];

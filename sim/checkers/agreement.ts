@@ -1,8 +1,9 @@
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
+import { entriesOf, type Segment } from '../../protocol/history.ts';
 import type { Message } from '../../protocol/messages.ts';
 import { blockHash } from '../../protocol/signing.ts';
-import type { Certificate, Entry } from '../../protocol/wire.ts';
+import type { Certificate } from '../../protocol/wire.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
 
@@ -21,12 +22,13 @@ export class AgreementChecker implements Checker {
   readonly #locks = new Map<number, { notarized: Map<number, Hash>; finalized: Map<number, Hash> }>();
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
-    if (event.type === 'start') this.#onStart(peer.index, event.restart?.entries ?? []);
+    if (event.type === 'start') this.#onStart(peer.index, event.restart?.segments ?? []);
     for (const effect of effects) {
-      if (effect.type === 'append' && effect.entry.block.members === null) {
-        this.#noteLock(effect.entry.certificate);
-        const { height } = effect.entry.block;
-        const hash = blockHash(effect.entry.block);
+      if (effect.type === 'append' && effect.record.entry.block.members === null) {
+        const { block, certificate } = effect.record.entry;
+        this.#noteLock(certificate);
+        const { height } = block;
+        const hash = blockHash(block);
         this.#once(this.#decided, height, hash, `height ${height}, peer ${peer.index}`);
         this.#holders.set(hash, (this.#holders.get(hash) ?? new Set()).add(peer.index));
       }
@@ -42,11 +44,14 @@ export class AgreementChecker implements Checker {
     if (message.type === 'proposal') for (const each of message.justification) this.#note(peer, each);
   }
 
-  #onStart(peer: number, entries: readonly Entry[]): void {
-    const durable = new Set(entries.map(({ block }) => blockHash(block)));
+  #onStart(peer: number, segments: readonly Segment[]): void {
+    const blocks = entriesOf(segments).map(({ block }) => block);
+    const durable = new Set(blocks.map(blockHash));
+    const begins = blocks[0]?.height ?? 0;
     for (const [height, hash] of this.#decided) {
       const holders = this.#holders.get(hash);
-      if (durable.has(hash) || !holders?.delete(peer) || holders.size > 0) continue;
+      // what came before that was forgotten, not lost
+      if (height < begins || durable.has(hash) || !holders?.delete(peer) || holders.size > 0) continue;
       this.#decided.delete(height);
     }
   }

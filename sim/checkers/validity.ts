@@ -1,9 +1,11 @@
+import { isDeepStrictEqual } from 'node:util';
+import { factsAt, recentAt, rootOf } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.ts';
 import type { Message } from '../../protocol/messages.ts';
 import { updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Block } from '../../protocol/wire.ts';
+import type { Anchor, Block } from '../../protocol/wire.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
 import type { Chronicle, Recorded } from './chronicle.ts';
@@ -32,12 +34,27 @@ export class ValidityChecker implements Checker {
     for (const effect of effects) {
       if (effect.type === 'broadcast') this.#onBroadcast(peer, effect.message);
       if (effect.type !== 'append') continue;
-      const recorded = this.#chronicle.add(effect.entry);
+      if (effect.segment) this.#checkBeginning(effect.segment.anchors.at(-1)!);
+      const recorded = this.#chronicle.add(effect.record.entry);
       if (recorded) this.#check(recorded);
     }
     if (event.type !== 'applied') return;
     const report = effects.find((each) => each.type === 'report' && each.report.kind === 'round');
     if (report?.type === 'report' && report.report.kind === 'round') this.#roots.set(event.block, report.report.root);
+  }
+
+  /** A history begins where correct peers have been, with the state that they came to. */
+  #checkBeginning({ state, recent, entry: { block } }: Anchor): void {
+    const before = this.#chronicle.get(block.previous);
+    if (!before) throw fault(block, 'begins a history, and follows a block that no correct peer had');
+    const { snapshot, snapshotBytes, ...facts } = state;
+    const [known, told] = [
+      [factsAt(before.after), recentAt(before.after)],
+      [facts, recent],
+    ];
+    if (!isDeepStrictEqual(told, known)) throw fault(block, 'begins a history with a state that is none');
+    const root = this.#roots.get(block.previous);
+    if (root !== undefined && root !== rootOf(state)) throw fault(block, `begins a history with ${snapshot}`);
   }
 
   #onBroadcast(peer: VirtualPeer, message: Message): void {

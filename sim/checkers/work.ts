@@ -40,6 +40,7 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #at = new Map<number, Hash>();
   /** the last block that this peer applied for good: what is in it is in the state that it will come back to */
   readonly #settled = new Map<number, Hash>();
+  readonly #ids = new Map<number, PeerId>();
   readonly #sums = new Map<string, Float64Array>();
 
   /** @param init.exact the codec lets nothing decay, so that the sums must come out even */
@@ -96,12 +97,19 @@ export class WorkChecker implements Checker, SeatObserver {
     this.#open[peer] = false;
   }
 
+  /** The books are closed, and said to be: what is in the history counts, and there is nothing else. */
+  onForgotten(peer: number): void {
+    const [target, id] = [this.#target.get(peer), this.#ids.get(peer)];
+    if (target !== undefined && id) this.#trained[peer] = this.#included(this.#standing(peer, target), id).slice();
+  }
+
   // --- what the machines tell -----------------------------------------------------------------------------------------
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
     if (this.#lost) throw this.#lost;
     if (!this.#exact) return;
     const { index } = peer;
+    this.#ids.set(index, peer.id);
     if (event.type === 'start') {
       this.#at.delete(index);
       this.#target.delete(index);
@@ -137,9 +145,7 @@ export class WorkChecker implements Checker, SeatObserver {
   #balance(peer: VirtualPeer, when: string): void {
     const [at, books] = [this.#at.get(peer.index), this.#last[peer.index]];
     if (at === undefined || !books) return;
-    const settled = this.#settled.get(peer.index);
-    const behind = settled !== undefined && this.#heightOf(at) < this.#heightOf(settled);
-    const included = this.#included(behind ? settled : at, peer.id);
+    const included = this.#included(this.#standing(peer.index, at), peer.id);
     let worst = 0;
     for (let i = 0; i < included.length; i++) {
       const owned = included[i]! + (books.pending?.[i] ?? 0) + books.residual[i]!;
@@ -148,6 +154,12 @@ export class WorkChecker implements Checker, SeatObserver {
     if (worst <= TOLERANCE) return;
     const round = this.#chronicle.get(at)?.after.round ?? 0;
     throw new Violation('work', `the books of peer ${peer.index} at round ${round} are off by ${worst} (${when})`);
+  }
+
+  /** The block up to which own updates count: what was applied for good counts on the way back there, too. */
+  #standing(index: number, at: Hash): Hash {
+    const settled = this.#settled.get(index);
+    return settled !== undefined && this.#heightOf(at) < this.#heightOf(settled) ? settled : at;
   }
 
   /** Own updates in the blocks up to this one. */

@@ -1,5 +1,5 @@
 import type { Effect, Event, Report } from '../../protocol/events.ts';
-import type { Message } from '../../protocol/messages.ts';
+import type { History, Message } from '../../protocol/messages.ts';
 
 /** Lines kept. */
 const KEPT = 4000;
@@ -61,7 +61,7 @@ function describeEvent(event: Event): string {
     case 'restored':
       return `restored ${short(event.snapshot)} ${event.error ?? ''}`;
     case 'history':
-      return `history from ${short(event.peer)}: ${event.history ? `${event.history.entries.length} entries` : 'none'}`;
+      return `history from ${short(event.peer)}: ${event.history ? describeHistory(event.history) : 'none'}`;
     default:
       return event.type;
   }
@@ -74,11 +74,12 @@ function describeEffect(effect: Effect): string {
     case 'send':
       return `tell ${short(effect.peer)} ${describeMessage(effect.message)}`;
     case 'append': {
-      const { height, kind, round, members, previous, joins, leaves, evictions } = effect.entry.block;
+      const { height, kind, round, members, previous, joins, leaves, evictions } = effect.record.entry.block;
       const came = joins.map(({ author }) => `, in ${short(author)}`);
       const went = leaves.map(({ author }) => `, out ${short(author)}`);
       const evicted = evictions.map(({ author }) => `, evicts ${short(author)}`);
-      const changes = [...came, ...went, ...evicted].join('');
+      const begins = effect.segment ? [`, begins a segment, ${effect.segment.keep} kept`] : [];
+      const changes = [...came, ...went, ...evicted, ...begins].join('');
       return `append ${kind} ${height}, round ${round}${members ? ' unfinal' : ''}, after ${short(previous)}${changes}`;
     }
     case 'restore':
@@ -90,10 +91,14 @@ function describeEffect(effect: Effect): string {
     case 'apply':
       return `apply ${short(effect.block)}`;
     case 'request-history':
-      return `ask ${short(effect.peer)} from ${effect.fromHeight}`;
+      return `ask ${short(effect.peer)} from ${effect.request.fromHeight}`;
     default:
       return effect.type;
   }
+}
+
+function describeHistory({ anchors, records }: History): string {
+  return `${anchors.length} anchors, ${records.length} entries`;
 }
 
 function describeMessage(message: Message): string {

@@ -1,27 +1,34 @@
 import { createHash } from 'node:crypto';
+import { hashOfRecent, rootOf } from '../../protocol/chain.ts';
 import { evidenceOf } from '../../protocol/evidence.ts';
+import type { Signer } from '../../protocol/identity.ts';
 import type { History, Message, Vote } from '../../protocol/messages.ts';
 import type { RandomStream } from '../../protocol/random.ts';
-import type { Evidence } from '../../protocol/wire.ts';
+import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import type { AgreedState, Block, Certificate, Evidence } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
 
 /** A history that is cut, changed or ended early, or states that no history names. */
 export function falsified(
   history: History,
-  { random, library, index }: { random: RandomStream; library: BlobLibrary; index: number },
+  { random, library, index, signer }: { random: RandomStream; library: BlobLibrary; index: number; signer: Signer },
 ): History {
-  const { entries, states } = history;
-  switch (random.below(5)) {
+  const { records, states } = history;
+  switch (random.below(6)) {
     case 0:
-      return { ...history, entries: entries.slice(random.below(entries.length + 1)) };
+      return { ...history, records: records.slice(random.below(records.length + 1)) };
     case 1:
-      return { ...history, entries: entries.slice(0, random.below(entries.length + 1)) };
+      return { ...history, records: records.slice(0, random.below(records.length + 1)) };
     case 2: {
-      const changed = entries.map((entry) => ({ ...entry, block: { ...entry.block, joins: [], leaves: [] } }));
-      return { ...history, entries: changed };
+      const changed = records.map(({ entry, snapshot }) => {
+        return { snapshot, entry: { ...entry, block: { ...entry.block, joins: [], leaves: [] } } };
+      });
+      return { ...history, records: changed };
     }
     case 3:
-      return { ...history, more: true, entries: entries.slice(0, 1) };
+      return { ...history, more: true, records: records.slice(0, 1) };
+    case 4:
+      return forged(history, signer, 1 + random.below(50));
     default: {
       const other = Uint8Array.from({ length: states[0]?.snapshotBytes ?? 4 }, (_, i) => (i % 4 === 3 ? 0x3f : 1));
       const snapshot = createHash('sha256').update(other).digest('hex');
@@ -29,6 +36,44 @@ export function falsified(
       return { ...history, states: states.map((state) => ({ ...state, snapshot })) };
     }
   }
+}
+
+/** A history that begins further on than the true one, with a roster of the liar alone. */
+function forged(history: History, signer: Signer, ahead: number): History {
+  const [{ run }, truth] = [history, history.states.at(-1)];
+  if (!truth) return history;
+  const { self } = signer;
+  const state: AgreedState = {
+    ...truth,
+    roster: [{ peer: self, lastRound: truth.round }],
+  };
+  const recent = { changes: [], unfinalTokens: 0 };
+  const [base, { round }] = [rootOf(state), state];
+  const unsigned = { author: self, payload: state.snapshot, size: 944, tokens: 4, steps: 1, loss: 1 };
+  const update = { ...unsigned, signature: signer.sign(updateBytes(run, round, base, unsigned)) };
+  const height = round + ahead;
+  const requests = { joins: [], leaves: [], evictions: [] };
+  const block: Block = {
+    height,
+    previous: base,
+    kind: 'round',
+    round,
+    base,
+    recent: hashOfRecent(recent),
+    members: null,
+    updates: [update],
+    ...requests,
+  };
+  const hash = blockHash(block);
+  const signature = signer.sign(voteBytes(run, 'finalize', height, 0, hash));
+  const certificate: Certificate = { kind: 'finalize', height, view: 0, block: hash, signatures: [[0, signature]] };
+  return {
+    ...history,
+    anchors: [{ state, recent, entry: { block, certificate } }],
+    records: [],
+    more: false,
+    states: [state],
+  };
 }
 
 /** Two true votes of somebody that do not contradict each other, called a contradiction. */

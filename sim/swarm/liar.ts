@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto';
+import { recentHashAt } from '../../protocol/chain.ts';
 import { isCoded } from '../../protocol/errors.ts';
+import type { Genesis } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
+import { branchFromLog } from '../../protocol/history.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import type { Machine } from '../../protocol/machine.ts';
 import {
@@ -38,6 +41,7 @@ export interface LiarInit {
   index: number;
   peers: number;
   run: Hash;
+  genesis: Genesis;
   habits: ReadonlySet<Habit>;
 }
 
@@ -124,7 +128,8 @@ export class Liar {
       if (!this.#does('falsifies')) return honest;
       const history = decodeHistory(honest, this.#init.run);
       this.#count('falsifies');
-      return encodeHistory(falsified(history, { random, library: this.#c.library, index: this.#init.index }));
+      const { library, signer } = this.#c;
+      return encodeHistory(falsified(history, { random, library, index: this.#init.index, signer }));
     } catch (error) {
       if (!isCoded(error)) throw error;
       return honest;
@@ -271,16 +276,18 @@ export class Liar {
     if (!header || !machine || machine.standing.root !== header.base) return [];
     const { run } = this.#init;
     const { self } = this.#c.signer;
-    const { entries, more } = machine.history(0, 0);
+    const { anchors, records, more } = machine.history({ fromHeight: 0, skip: 0, anchors: 0 });
     if (more) return [];
-    const height = 1 + entries.filter(({ block }) => block.members === null).length;
-    const last = entries.at(-1);
+    const { genesis } = this.#init;
+    const { head } = branchFromLog({ genesis, run, signer: this.#c.signer }, [{ anchors, records }]);
+    const height = head.height + 1;
     const block: Block = {
       height,
-      previous: last ? blockHash(last.block) : run,
+      previous: head.tip,
       kind: 'round',
       round: header.round,
       base: header.base,
+      recent: recentHashAt(head),
       members: [self],
       updates: [header.update],
       joins: [],

@@ -38,6 +38,8 @@ export interface Plan {
   applyMs: number;
   diskMs: number;
   inlineBytesMax: number;
+  /** certified blocks in a segment of the history; null for as many as real peers have, which no swarm gets to */
+  segmentBlocks: number | null;
   /** faults begin and end before this time; then the swarm is healed */
   safetyMs: number;
   faults: Fault[];
@@ -73,6 +75,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     applyMs: 1 + random.below(80),
     diskMs: pick(random, [0, 1, 5, 40]),
     inlineBytesMax: pick(random, [0, 32 * 1024]),
+    segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
     safetyMs,
     faults: [],
   };

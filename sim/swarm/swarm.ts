@@ -56,6 +56,9 @@ export interface Seen {
   /** certified after the first view */
   laterViews: number;
   restored: number;
+  /** histories that were let begin later, each counted by everybody who did; and peers that took up one that began later */
+  segments: number;
+  leaps: number;
   crashes: number;
   lies: number;
   /** messages and histories of liars that fuzz, among the lies */
@@ -96,6 +99,8 @@ export class Swarm {
     evictions: 0,
     laterViews: 0,
     restored: 0,
+    segments: 0,
+    leaps: 0,
     crashes: 0,
     lies: 0,
     fuzzed: 0,
@@ -174,7 +179,7 @@ export class Swarm {
         machine: () => this.#peers[index]!.machine,
         say: (to: number, bytes: Uint8Array) => this.#network.whisper(index, to, bytes),
       };
-      this.#liars.set(index, new Liar(components, { index, peers, run, habits: own }));
+      this.#liars.set(index, new Liar(components, { index, peers, run, genesis: this.#genesis, habits: own }));
     }
   }
 
@@ -279,7 +284,7 @@ export class Swarm {
   // --- what the checkers see ------------------------------------------------------------------------------------------
 
   #world({ ledger, library, work }: { ledger: Ledger; library: BlobLibrary; work: WorkChecker }): World {
-    const { peers, seed, stepMs, encodeMs, applyMs, diskMs, inlineBytesMax } = this.#plan;
+    const { peers, seed, stepMs, encodeMs, applyMs, diskMs, inlineBytesMax, segmentBlocks } = this.#plan;
     const step = { kind: 'lognormal', median: stepMs, sigma: 0.3 } as const;
     const compute = { step, peers: {}, stragglers: null, encodeMs, applyMs, diskMs };
     return {
@@ -299,6 +304,8 @@ export class Swarm {
       clocks: this.#clocks,
       leaversReturn: true,
       inlineBytesMax,
+      segmentSize:
+        segmentBlocks === null ? undefined : { blocksMin: segmentBlocks, blocksMax: segmentBlocks, bytesMax: 0 },
       onStep: (peer, event, effects) => this.#onStep(peer, event, effects),
     };
   }
@@ -310,7 +317,9 @@ export class Swarm {
     for (const effect of effects) if (effect.type === 'append') this.#onAppend(peer.index, effect);
   }
 
-  #onAppend(peer: number, { entry: { block, certificate } }: Effect & { type: 'append' }): void {
+  #onAppend(peer: number, { record, segment }: Effect & { type: 'append' }): void {
+    const { block, certificate } = record.entry;
+    if (segment) this.#seen[segment.keep > 1 ? 'segments' : 'leaps']++;
     if (block.kind === 'membership') this.#seen.membershipBlocks++;
     this.#seen.evictions += block.evictions.length;
     if (certificate.view > 0) this.#seen.laterViews++;

@@ -2,13 +2,16 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Effect, Event, Report, Restart } from '../../protocol/events.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
+import { entriesOf } from '../../protocol/history.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { Machine } from '../../protocol/machine.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
+import { NO_HISTORY } from '../../protocol/own-updates.ts';
 import { encodeRecord, type PeerRecord } from '../../protocol/record.ts';
 import { joinBytes, updateBytes } from '../../protocol/signing.ts';
 import type { AgreedState, Entry } from '../../protocol/wire.ts';
 import { Cluster } from '../helpers/cluster.ts';
+import { recordOf, WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 import {
   type Asked,
@@ -33,11 +36,11 @@ const history = (() => {
   const [founder] = cluster.peers as [Cluster['peers'][number]];
   founder.start();
   if (!cluster.runUntil(() => founder.lastRound >= 3, 60_000)) throw new Error('one peer alone makes rounds');
-  return { genesis: cluster.genesis, told: founder.machine!.history(0, 0) };
+  return { genesis: cluster.genesis, told: founder.machine!.history(WHOLE) };
 })();
 const { genesis } = history;
 const run = runIdOf(genesis);
-const [firstEntry, secondEntry] = history.told.entries as [Entry, Entry];
+const [firstEntry, secondEntry] = entriesOf([history.told]) as [Entry, Entry];
 const state: AgreedState = history.told.states[0]!;
 const neighbour = testSigner('peer 1');
 
@@ -86,11 +89,11 @@ const effects = {
   },
   restore: (bytes: Uint8Array): Effect => {
     const named = { ...state, snapshot: idOf(bytes), snapshotBytes: bytes.length };
-    return { type: 'restore', state: named, block: BLOCK, holders: [neighbour.self], included: [], keep: NOTHING };
+    return { type: 'restore', state: named, block: BLOCK, holders: [neighbour.self], own: NO_HISTORY, keep: NOTHING };
   },
   say: (number: number): Effect => ({ type: 'broadcast', message: message(number) }),
   send: (number: number): Effect => ({ type: 'send', peer: neighbour.self, message: message(number) }),
-  ask: (peer: PeerId): Effect => ({ type: 'request-history', peer, fromHeight: 0, skip: 0 }),
+  ask: (peer: PeerId): Effect => ({ type: 'request-history', peer, request: WHOLE }),
 };
 const NOTHING = { snapshots: [], payloads: [] };
 const BLOCK = 'b'.repeat(64);
@@ -244,7 +247,7 @@ export function describeDriver(title: string, make: MakeDriver): void {
           say(4),
           ask(neighbour.self),
         );
-        await give(send(5), { type: 'append', entry: firstEntry }, say(6));
+        await give(send(5), { type: 'append', record: recordOf(firstEntry), segment: null }, say(6));
         await until(() => left.length === 6, 'six messages');
         expect(left).toEqual([1, 2, 3, 4, 5, 6]);
         const order = ['send', 'broadcast', 'send', 'train', 'broadcast', 'request-history', 'send', 'broadcast'];
@@ -270,7 +273,9 @@ export function describeDriver(title: string, make: MakeDriver): void {
       it("answers the history that others ask for with the machine's", async () => {
         await driver.start();
         expect(await driver.askHistory(2, 1)).toEqual(history.told);
-        expect(vi.mocked(Machine.prototype.history)).toHaveBeenCalledWith(2, 1);
+        expect(vi.mocked(Machine.prototype.history)).toHaveBeenCalledWith(
+          expect.objectContaining({ fromHeight: 2, skip: 1 }),
+        );
       });
 
       it('gives nothing to a machine whose process is gone, and begins the next life with a start', async () => {
@@ -304,7 +309,8 @@ export function describeDriver(title: string, make: MakeDriver): void {
 
     function describeDisk(): void {
       const keep = (height: number): Effect => ({ type: 'persist', record: record(height) });
-      const log = (entry: Entry): Effect => ({ type: 'append', entry });
+      const logOf = (...entries: Entry[]) => [{ anchors: [], records: entries.map(recordOf) }];
+      const log = (entry: Entry): Effect => ({ type: 'append', record: recordOf(entry), segment: null });
 
       /** Steps, dies in the moment at which a message leaves, and starts again. @returns what the next life is given */
       const dieAt = async (number: number, ...steps: Effect[][]): Promise<Restart | null> => {
@@ -326,11 +332,15 @@ export function describeDriver(title: string, make: MakeDriver): void {
         const { say, send } = effects;
         // what another event wants said while the disk is at work must wait too
         const first = await dieAt(1, [keep(1), say(1), keep(2), log(firstEntry), say(2)], [say(3)]);
-        expect(first).toEqual({ entries: [], record: encodeRecord(record(1)), states: [] });
+        expect(first).toEqual({ segments: [], record: encodeRecord(record(1)), states: [] });
         const second = await dieAt(4, [log(firstEntry), send(4), keep(2)]);
-        expect(second).toEqual({ entries: [firstEntry], record: encodeRecord(record(1)), states: [] });
+        expect(second).toEqual({ segments: logOf(firstEntry), record: encodeRecord(record(1)), states: [] });
         const third = await dieAt(6, [keep(3), send(5), log(secondEntry), keep(4)], [send(6), keep(5)]);
-        expect(third).toEqual({ entries: [firstEntry, secondEntry], record: encodeRecord(record(4)), states: [] });
+        expect(third).toEqual({
+          segments: logOf(firstEntry, secondEntry),
+          record: encodeRecord(record(4)),
+          states: [],
+        });
         expect(left).toEqual([1, 4, 5, 6]);
       });
 
@@ -340,7 +350,7 @@ export function describeDriver(title: string, make: MakeDriver): void {
         driver.kill();
         await driver.start();
         const [first] = script.of('start');
-        expect(first!.restart).toMatchObject({ entries: [], record: null });
+        expect(first!.restart).toMatchObject({ segments: [], record: null });
         const initial = { block: run, state: { snapshot: restored!.snapshot, round: 0 } };
         expect(first!.restart!.states).toMatchObject([initial]);
         const payload = validPayload(genesis);
@@ -354,7 +364,7 @@ export function describeDriver(title: string, make: MakeDriver): void {
         await driver.start();
         const { snapshot, snapshotBytes } = applied!;
         const newest = { block: BLOCK, state: { ...target, snapshot, snapshotBytes } };
-        const restart = { entries: [entry], record: encodeRecord(record(8)), states: [initial, newest] };
+        const restart = { segments: logOf(entry), record: encodeRecord(record(8)), states: [initial, newest] };
         expect(script.of('start')[0]).toMatchObject({ type: 'start', restart });
         expect(await driver.serves(snapshot)).toBe(true);
         expect(await driver.serves(restored!.snapshot)).toBe(true);

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { NET_LIMITS } from '../../node/net/limits.ts';
 import { blobIdOf } from '../../protocol/blob.ts';
-import { rootOf } from '../../protocol/chain.ts';
+import { firstHead, recentHashAt, rootOf } from '../../protocol/chain.ts';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { dataOrder } from '../../protocol/data-order.ts';
@@ -104,6 +104,7 @@ function vectors(): Record<string, string> {
     kind: 'round',
     round: 0,
     base,
+    recent: recentHashAt(firstHead(genesis, run)),
     members: null,
     updates: [{ ...unsigned, signature: a.sign(signed) }],
     joins: [],

@@ -110,8 +110,8 @@ test(
 function leaderIndex(swarm: readonly PeerProcess[]): number {
   const { dir } = swarm[0]!;
   const genesis = decodeGenesis(readGenesisFile(dir)!);
-  const entries = readChainLog(runPaths(dir).chain);
-  const { head } = branchFromLog({ genesis, run: runIdOf(genesis), signer: testSigner('reader') }, entries);
+  const segments = readChainLog(runPaths(dir).chain);
+  const { head } = branchFromLog({ genesis, run: runIdOf(genesis), signer: testSigner('reader') }, segments);
   const leader = leaderOf(genesis.seed, head.height + 1, 0, head.committee);
   return swarm.findIndex((peer) => peer.id === leader);
 }

@@ -1,13 +1,14 @@
 import type { Effect, Event, Report, Restart } from '../../protocol/events.ts';
 import { checkGenesis, type Genesis } from '../../protocol/genesis.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
+import { afterAppend, type Segment, type SegmentSize } from '../../protocol/history.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import { decodeMessage, encodeMessage, type Message } from '../../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../../protocol/random.ts';
 import { encodeRecord } from '../../protocol/record.ts';
-import type { AgreedState, Entry, Update } from '../../protocol/wire.ts';
+import type { AgreedState, Update } from '../../protocol/wire.ts';
 import { testSigner } from './signers.ts';
 
 /**
@@ -20,6 +21,7 @@ export class Cluster {
   nowMs = 0;
   lossRate = 0;
   trainMs = 1000;
+  segmentSize: SegmentSize | undefined;
   /** payloads ride in their headers */
   inline = false;
   readonly random: RandomStream;
@@ -111,7 +113,7 @@ export class TestPeer {
   #wake = 0;
   // the disk
   readonly payloads = new Set<Hash>();
-  readonly #entries: Entry[] = [];
+  segments: readonly Segment[] = [];
   #record: Uint8Array | null = null;
   readonly #snapshots = new Map<Hash, { block: Hash; state: AgreedState }>();
   #applied: { block: Hash; state: AgreedState } | null = null;
@@ -136,10 +138,11 @@ export class TestPeer {
 
   start(trustBlock?: Hash): void {
     this.#life++;
-    this.machine = new Machine({ signer: this.watcher?.signer ?? this.signer }, { genesis: this.#cluster.genesis });
+    const { genesis, segmentSize } = this.#cluster;
+    this.machine = new Machine({ signer: this.watcher?.signer ?? this.signer }, { genesis, segmentSize });
     const restart: Restart | null =
-      this.#applied || this.#entries.length > 0
-        ? { entries: this.#entries, record: this.#record, states: this.#applied ? [this.#applied] : [] }
+      this.#applied || this.segments.length > 0
+        ? { segments: this.segments, record: this.#record, states: this.#applied ? [this.#applied] : [] }
         : null;
     this.give({ nowMs: this.#cluster.nowMs, type: 'start', restart, trustBlock });
     for (const [other, peer] of this.#cluster.peers.entries()) {
@@ -196,7 +199,7 @@ export class TestPeer {
         this.#record = encodeRecord(effect.record);
         return;
       case 'append':
-        this.#entries.push(effect.entry);
+        this.segments = afterAppend(this.segments, effect);
         return;
       case 'broadcast':
         for (const to of peers.keys()) if (to !== this.#index) this.#deliver(to, effect.message);
@@ -302,7 +305,7 @@ export class TestPeer {
   #ask(effect: Effect & { type: 'request-history' }): void {
     const other = this.#cluster.peers.findIndex((peer) => peer.id === effect.peer);
     const history = this.#cluster.connected(this.#index, other)
-      ? this.#cluster.peers[other]!.machine!.history(effect.fromHeight, effect.skip)
+      ? this.#cluster.peers[other]!.machine!.history(effect.request)
       : null;
     this.#later(2 * this.#cluster.delayMs(), { type: 'history', peer: effect.peer, history });
   }

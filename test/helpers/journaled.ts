@@ -13,7 +13,7 @@ export interface Journaled {
 /** Lets a peer of a cluster write a journal, as a real one does. To be called before it starts. */
 export function journaled(cluster: Cluster, index: number, folder: string, limits: JournalLimits = {}): Journaled {
   const peer = cluster.peers[index]!;
-  const chain = new ChainLog(join(folder, 'chain.log'));
+  const chain = new ChainLog(join(folder, 'chain'));
   const warnings: string[] = [];
   const files = join(folder, 'journal');
   const onWarning = (code: string): void => void warnings.push(code);
@@ -23,7 +23,7 @@ export function journaled(cluster: Cluster, index: number, folder: string, limit
     signer: journal.signer,
     step(event, effects) {
       journal.step(event, effects);
-      for (const effect of effects) if (effect.type === 'append') chain.append(effect.entry);
+      for (const effect of effects) if (effect.type === 'append') chain.append(effect);
     },
   };
   const close = async (): Promise<void> => {

@@ -38,6 +38,7 @@ import {
   snapshotAfter,
   validPayload,
 } from '../contracts/driver-under-test.ts';
+import { WHOLE } from '../helpers/history.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import { eventually } from './net/swarm.ts';
 
@@ -71,7 +72,7 @@ class NeighbourNetwork implements PeerNetwork {
     this.#init.onAsked('request-history');
     if (peer !== this.#neighbour) throw new CodedError('E_NOT_CONNECTED', `not connected to ${peer}`);
     const machine = new Machine({ signer: this.#init.signers[1] }, { genesis: this.#init.genesis });
-    return encodeHistory(machine.history(0, 0));
+    return encodeHistory(machine.history(WHOLE));
   }
 
   async fetchBlob(blob: BlobReference, sink: BlobStore, { providers }: Parameters<Network['fetchBlob']>[2] = {}) {
@@ -118,12 +119,12 @@ class NamedWorker implements Remote<PeerWorker> {
     return settled;
   }
 
-  async restore(state: AgreedState, block: Hash): Promise<AppliedState> {
+  async restore(state: AgreedState, block: Hash): Promise<AppliedState & { forgot: boolean }> {
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     if (!isLoadable(bytes)) throw new CodedError('E_SNAPSHOT_SIZE', 'the snapshot is not as long as the model says');
     const settled = this.#settle(bytes, block, state);
     await this.#saved;
-    return settled;
+    return { ...settled, forgot: false };
   }
 
   async check(payload: BlobReference): Promise<void> {
@@ -250,7 +251,7 @@ class RealDriver implements DriverUnderTest {
 
   async askHistory(fromHeight: number, skip: number): Promise<History> {
     const run = runIdOf(this.#genesis);
-    return decodeHistory(await this.#peer.onRequest(encodeHistoryRequest(run, fromHeight, skip)), run);
+    return decodeHistory(await this.#peer.onRequest(encodeHistoryRequest(run, { fromHeight, skip, anchors: 0 })), run);
   }
 
   async serves(blob: Hash): Promise<boolean> {

@@ -67,7 +67,7 @@ test('unfinal rounds wait for a certified one, and what they had is returned whe
     end(round, 'included', `p${round}`, false);
   }
   receipts.made(6, 'p6');
-  receipts.restored([{ payload: 'p5', final: true }]);
+  receipts.restored({ included: [{ payload: 'p5', final: true }], begins: 0 }, false);
   expect(take()).toEqual([
     { round: 4, payload: 'p4', status: 'returned' },
     { round: 5, payload: 'p5', status: 'accepted', acceptedIn: 5 },
@@ -87,25 +87,26 @@ test('what another history has in an unfinal round counts once that is certified
     receipts.made(round, `p${round}`);
     end(round, 'included', `p${round}`, false);
   }
-  receipts.restored([
+  const included = [
     { payload: 'p1', final: true },
     { payload: 'p2', final: false },
-  ]);
+  ];
+  receipts.restored({ included, begins: 0 }, false);
   expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 }]);
   end(3, 'none', null);
   expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'accepted', acceptedIn: 2 }]);
   receipts.made(4, 'p4');
-  receipts.restored([{ payload: 'p4', final: false }]);
+  receipts.restored({ included: [{ payload: 'p4', final: false }], begins: 0 }, false);
   expect(take()).toEqual([]);
-  receipts.restored([]);
+  receipts.restored({ included: [], begins: 0 }, false);
   expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'returned' }]);
 });
 
 test('an update that was given back is accepted when a round takes it up after all, not the one made since', () => {
   receipts.made(1, 'p1');
-  receipts.restored([]);
+  receipts.restored({ included: [], begins: 0 }, false);
   expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'returned' }]);
-  receipts.restored([{ payload: 'p1', final: true }]);
+  receipts.restored({ included: [{ payload: 'p1', final: true }], begins: 0 }, false);
   expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 }]);
   receipts.made(2, 'p2');
   end(2, 'late', 'p2');

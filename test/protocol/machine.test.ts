@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { recentHashAt } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
 import { branchFromLog } from '../../protocol/history.ts';
@@ -7,6 +8,7 @@ import { Machine } from '../../protocol/machine.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import type { AgreedState, Block, Certificate } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
+import { WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 function started(cluster: Cluster): Cluster {
@@ -60,7 +62,7 @@ test('a joiner that knows a block follows the history that has it, and no other'
   expect(misled!.reports.map(({ kind }) => kind)).toEqual(warnings.map(() => 'warning'));
   expect(new Set(warnings.map(({ code }) => code))).toEqual(new Set(['W_UNTRUSTED']));
   expect(warnings.length).toBeLessThanOrEqual(4); // once for each who tells
-  expect(misled!.machine!.history(0, 0).entries).toEqual([]);
+  expect(misled!.machine!.history(WHOLE).records).toEqual([]);
   expectNoDivergence(cluster);
 });
 
@@ -185,10 +187,9 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
   const [target, liar] = [cluster.peers[0]!, cluster.peers[3]!];
   const { run } = target.machine!;
-  const branch = branchFromLog(
-    { genesis: cluster.genesis, run, signer: liar.signer },
-    target.machine!.history(0, 0).entries,
-  );
+  const branch = branchFromLog({ genesis: cluster.genesis, run, signer: liar.signer }, [
+    { anchors: [], records: target.machine!.history(WHOLE).records },
+  ]);
   const [{ head }, base, author] = [branch, target.rounds.at(-1)!.root, liar.id];
   const unsigned = {
     author,
@@ -206,6 +207,7 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
     kind: 'round',
     round: head.round,
     base,
+    recent: recentHashAt(head),
     members: [author],
     updates: [{ ...unsigned, signature }],
     joins: [],
@@ -250,10 +252,10 @@ function newcomerAfter(rounds: number) {
   const states = new Map<number, AgreedState>();
   for (let round = 1; round <= rounds; round++) {
     expect(cluster.runUntil(() => founder.lastRound >= round, 60_000)).toBe(true);
-    for (const state of founder.machine!.history(0, 0).states) states.set(state.round, state);
+    for (const state of founder.machine!.history(WHOLE).states) states.set(state.round, state);
   }
   const machine = new Machine({ signer: testSigner('newcomer') }, { genesis: cluster.genesis });
-  const history = { ...founder.machine!.history(0, 0), more: false };
+  const history = { ...founder.machine!.history(WHOLE), more: false };
   let nowMs = 0;
   const give = (event: WithoutClock<Event>): readonly Effect[] => machine.step({ ...event, nowMs: ++nowMs } as Event);
   const pass = (ms: number): void => {
@@ -265,7 +267,7 @@ function newcomerAfter(rounds: number) {
   };
   give({ type: 'start', restart: null });
   const asks = give({ type: 'peer', peer: founder.id, up: true });
-  expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, fromHeight: 0, skip: 0 });
+  expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, request: WHOLE });
   const told = (round: number) =>
     give({ type: 'history', peer: founder.id, history: { ...history, states: [states.get(round)!] } });
   return { states, give, pass, wait, told };

@@ -114,7 +114,8 @@ test('a changed byte is refused with a code, or changes nothing that is signed',
 });
 
 test('requests for history are bounded and of one run', () => {
-  expect(decodeHistoryRequest(encodeHistoryRequest(run, 7, 2), run)).toEqual({ run, fromHeight: 7, skip: 2 });
+  const request = { fromHeight: 7, skip: 2, anchors: 1 };
+  expect(decodeHistoryRequest(encodeHistoryRequest(run, request), run)).toEqual({ run, ...request });
   expect(codeOf(() => decodeHistoryRequest(new Uint8Array(5000), run))).toBe('E_TOO_LARGE');
-  expect(codeOf(() => decodeHistoryRequest(encodeHistoryRequest(hash, 7, 2), run))).toBe('E_OTHER_RUN');
+  expect(codeOf(() => decodeHistoryRequest(encodeHistoryRequest(hash, request), run))).toBe('E_OTHER_RUN');
 });

@@ -10,14 +10,15 @@ describe('own updates on the books', () => {
     expect(own.kindOf('payload 0')).toBe('pending');
     own.applied({ own: 'payload 0', round: 0, final: true });
     expect(own.kindOf('payload 0')).toBeUndefined();
-    expect(own.restored([{ payload: 'payload 0', final: true }])).toEqual({ final: [], unfinal: [] });
+    const nothing = { final: [], unfinal: [] };
+    expect(own.restored({ included: [{ payload: 'payload 0', final: true }], begins: 0 })).toEqual(nothing);
   });
 
   test('one that an unfinal round passed over counts when a certified block takes it up after all', () => {
     const own = new OwnUpdates();
     own.made(update(0));
     own.applied({ own: undefined, round: 0, final: false });
-    own.restored([]);
+    own.restored({ included: [], begins: 0 });
     expect(own.kindOf('payload 0')).toBe('returned');
     own.applied({ own: 'payload 0', round: 0, final: true });
     expect(own.open).toEqual([]);
@@ -30,7 +31,7 @@ describe('own updates on the books', () => {
       own.applied({ own: `payload ${round}`, round, final: false });
       expect(own.kindOf(`payload ${round}`)).toBeUndefined();
     }
-    const { final, unfinal } = own.restored([{ payload: 'payload 0', final: true }]);
+    const { final, unfinal } = own.restored({ included: [{ payload: 'payload 0', final: true }], begins: 0 })!;
     expect([final.map(({ id }) => id), unfinal]).toEqual([['payload 0'], []]);
     expect(own.kindOf('payload 1')).toBe('returned');
   });
@@ -40,11 +41,24 @@ describe('own updates on the books', () => {
     own.made(update(0));
     own.applied({ own: 'payload 0', round: 0, final: false });
     own.made(update(1));
-    own.restored([]);
+    own.restored({ included: [], begins: 0 });
     own.applied({ own: 'payload 0', round: 0, final: true });
     expect(own.kindOf('payload 1')).toBe('returned');
     own.applied({ own: undefined, round: 1, final: true });
     expect(own.kindOf('payload 1')).toBeUndefined();
+  });
+
+  test('the books are closed where a history begins too late to tell of one', () => {
+    const [early, late] = [1, 2].map((begins) => {
+      const own = new OwnUpdates();
+      own.made(update(0));
+      own.applied({ own: undefined, round: 0, final: false });
+      own.made(update(1));
+      const included = [{ payload: 'payload 0', final: true }];
+      return { told: own.restored({ included, begins }), open: own.open.map(({ id }) => id) };
+    });
+    expect(early).toEqual({ told: { final: [expect.objectContaining(update(0))], unfinal: [] }, open: ['payload 1'] });
+    expect(late).toEqual({ told: null, open: [] });
   });
 
   test('what the disk has is what there was', () => {

@@ -11,12 +11,14 @@ import { readChainLog } from '../../node/store/chain-log.ts';
 import { openDirectory, readGenesisFile, runPaths } from '../../node/store/directory.ts';
 import { createSeed, loadIdentity, saveIdentity } from '../../node/store/identity.ts';
 import { decodeGenesis, encodeGenesis, type Genesis } from '../../protocol/genesis.ts';
+import { entriesOf } from '../../protocol/history.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import type { Entry } from '../../protocol/wire.ts';
 import { Identities } from '../../sim/identity.ts';
 import { RealHost } from '../../sim/real-host.ts';
 import { makeScenario, type ScenarioText } from '../../sim/scenario.ts';
 import { type RoundRow, Simulation } from '../../sim/simulation.ts';
+import { WHOLE } from '../helpers/history.ts';
 
 /** The simulator against real processes: same identities, genesis and data, so the same root at every round. */
 
@@ -96,7 +98,8 @@ async function simulate(
       if (round >= rounds) enough.abort();
     };
     const { rows } = await simulation.run({ signal: enough.signal, onRound });
-    return { rows, entries: simulation.peers[0]!.machine?.history(0, 0).entries ?? [] };
+    const { machine } = simulation.peers[0]!;
+    return { rows, entries: machine ? entriesOf([machine.history(WHOLE)]) : [] };
   } finally {
     await host.close();
   }
@@ -144,7 +147,7 @@ async function runWithLateJoiner(): Promise<{ swarm: PeerProcess[]; admitted: nu
   await founder.reached(late.contribution(late.id, 0)!.round + ROUNDS_TOGETHER);
   const { id } = late;
   await Promise.all(swarm.map((peer) => peer.kill('SIGKILL')));
-  const admitted = admissionOf(readChainLog(runPaths(founder.dir).chain), id)!;
+  const admitted = admissionOf(entriesOf(readChainLog(runPaths(founder.dir).chain)), id)!;
   return { swarm, admitted, real: founder.rounds };
 }
 

@@ -3,6 +3,7 @@ import { initialParameters } from '../../protocol/model.ts';
 import { ComputeModel } from '../../sim/compute.ts';
 import { idealScenario, readScenario } from '../../sim/scenario.ts';
 import type { SimulationResult } from '../../sim/simulation.ts';
+import { WHOLE } from '../helpers/history.ts';
 import { NO_END_MS, ONE_SECOND, syntheticWorld } from './world.ts';
 
 function expectWhole(result: SimulationResult, rounds: number): void {
@@ -197,7 +198,7 @@ test('where a decision takes longer than a view, later heights get views that ar
   const { simulation } = syntheticWorld({ peers: 4, rounds: 99, scenario: { latency: '1200ms' } });
   const enough = new AbortController();
   await simulation.run({ signal: enough.signal, onRound: ({ round }) => round === 8 && enough.abort() });
-  const views = simulation.peers[0]!.machine!.history(0, 0).entries.map(({ certificate }) => certificate.view);
+  const views = simulation.peers[0]!.machine!.history(WHOLE).records.map(({ entry }) => entry.certificate.view);
   expect(views.some((view) => view > 0)).toBe(true);
   expect(views.slice(-6)).toEqual([0, 0, 0, 0, 0, 0]);
 });

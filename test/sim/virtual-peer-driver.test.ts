@@ -171,7 +171,7 @@ class VirtualDriver implements DriverUnderTest {
   }
 
   async askHistory(fromHeight: number, skip: number): Promise<History> {
-    this.#toAsk.push({ type: 'request-history', peer: this.#self, fromHeight, skip });
+    this.#toAsk.push({ type: 'request-history', peer: this.#self, request: { fromHeight, skip, anchors: 0 } });
     this.#peers[1]!.onConnection(0, true);
     await this.until(() => this.#told !== undefined, 'the answer');
     return this.#told!;

@@ -1,63 +1,72 @@
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { ChainLog } from '../../../node/store/chain-log.ts';
+import { ChainLog, chainSegments, readChainLog } from '../../../node/store/chain-log.ts';
+import type { Effect } from '../../../protocol/events.ts';
 import { hashOf } from '../../../protocol/hash.ts';
-import type { Entry } from '../../../protocol/wire.ts';
+import { entriesOf } from '../../../protocol/history.ts';
+import type { Anchor, Entry } from '../../../protocol/wire.ts';
 
 let folder: string;
 let path: string;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'outerloop-chain-'));
-  path = join(folder, 'chain.log');
+  path = join(folder, 'chain');
 });
 
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 function entry(height: number): Entry {
   const hash = hashOf(Uint8Array.of(height));
-  const empty = { updates: [], joins: [], leaves: [], evictions: [] };
+  const empty = { recent: hash, updates: [], joins: [], leaves: [], evictions: [] };
   return {
     block: { height, previous: hash, kind: 'membership', round: 0, base: hash, members: null, ...empty },
     certificate: { kind: 'finalize', height, view: 0, block: hash, signatures: [[0, new Uint8Array(64)]] },
   };
 }
 
+function append(height: number, segment: (Effect & { type: 'append' })['segment'] = null) {
+  return { record: { entry: entry(height), snapshot: null }, segment };
+}
+
+/** Of a segment. */
+const file = (serial: number): string => join(path, `00000${serial}.log`);
+
 function write(count: number): void {
   const log = new ChainLog(path);
-  for (let height = 1; height <= count; height++) log.append(entry(height));
+  for (let height = 1; height <= count; height++) log.append(append(height));
   log.close();
 }
 
 function heights(): number[] {
   const log = new ChainLog(path);
   log.close();
-  return log.entries.map(({ block }) => block.height);
+  return entriesOf(log.segments).map(({ block }) => block.height);
 }
 
 test('what was appended is there after a restart', () => {
   write(3);
   expect(heights()).toEqual([1, 2, 3]);
   const log = new ChainLog(path);
-  expect(log.entries[1]).toEqual(entry(2));
-  log.append(entry(4));
+  expect(entriesOf(log.segments)[1]).toEqual(entry(2));
+  log.append(append(4));
   log.close();
   expect(heights()).toEqual([1, 2, 3, 4]);
 });
 
 test('an entry cut short at any byte is dropped, those before it stay, and the log grows from there', () => {
   write(2);
-  const whole = readFileSync(path).length;
+  const whole = readFileSync(file(1)).length;
   write(0);
   for (const cut of [1, 20, 36, 37, 100]) {
-    rmSync(path);
+    rmSync(path, { recursive: true });
     write(3);
-    truncateSync(path, whole + cut);
+    truncateSync(file(1), whole + cut);
     expect(heights()).toEqual([1, 2]);
     const log = new ChainLog(path);
-    log.append(entry(9));
+    log.append(append(9));
     log.close();
     expect(heights()).toEqual([1, 2, 9]);
   }
@@ -65,6 +74,47 @@ test('an entry cut short at any byte is dropped, those before it stay, and the l
 
 test('garbage at the end is cut off', () => {
   write(2);
-  appendFileSync(path, new Uint8Array(200).fill(7));
+  appendFileSync(file(1), new Uint8Array(200).fill(7));
   expect(heights()).toEqual([1, 2]);
+});
+
+function anchor(height: number): Anchor {
+  const snapshot = hashOf(Uint8Array.of(0, height));
+  const facts = { round: 1, roster: [], cursor: 0, tokens: 0 };
+  return {
+    state: { ...facts, roster: [{ peer: SELF, lastRound: 0 }], snapshot, snapshotBytes: 4 },
+    entry: entry(height),
+    recent: { changes: [[SELF, 1]], unfinalTokens: 0 },
+  };
+}
+const SELF = `12D3KooW${'x'.repeat(44)}`;
+
+test('a segment has its anchors, and of the old ones only so many stay', () => {
+  write(2);
+  let log = new ChainLog(path);
+  for (const [height, keep] of [
+    [3, 2],
+    [4, 2],
+    [5, 1],
+  ] as const) {
+    log.append(append(height, { anchors: [anchor(height)], keep }));
+    expect(readdirSync(path)).toHaveLength(keep);
+    expect(chainSegments(log.copy())).toEqual(readChainLog(path));
+  }
+  log.append(append(6));
+  log.close();
+  log = new ChainLog(path);
+  log.close();
+  expect(log.segments).toEqual([
+    { anchors: [anchor(5)], records: [5, 6].map((height) => ({ entry: entry(height), snapshot: null })) },
+  ]);
+});
+
+test('a segment that the disk lost is left out', () => {
+  write(1);
+  const log = new ChainLog(path);
+  for (const height of [2, 3]) log.append(append(height, { anchors: [anchor(height)], keep: 3 }));
+  log.close();
+  truncateSync(file(2), 20);
+  expect(heights()).toEqual([1, 3]);
 });

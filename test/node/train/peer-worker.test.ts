@@ -17,6 +17,7 @@ import type { StateOnDisk } from '../../../protocol/events.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../../../protocol/genesis.ts';
 import { hashOf } from '../../../protocol/hash.ts';
 import { LIMITS } from '../../../protocol/limits.ts';
+import { NO_HISTORY } from '../../../protocol/own-updates.ts';
 import type { AgreedState } from '../../../protocol/wire.ts';
 import { testSigner } from '../../helpers/signers.ts';
 
@@ -59,6 +60,11 @@ function initialState({ snapshot, snapshotBytes }: AppliedState): AgreedState {
   return stateAt(firstHead(genesis, runIdOf(genesis)), { id: snapshot, bytes: snapshotBytes });
 }
 
+/** All of a state but its vectors. */
+function factsOf({ snapshot, snapshotBytes, ...facts }: AgreedState) {
+  return facts;
+}
+
 /** One round of a peer alone. */
 async function round(worker: PeerWorker, state: AgreedState): Promise<AgreedState> {
   const contribution = await train(worker, state);
@@ -81,8 +87,8 @@ async function apply(
   { history = '', keep = [] }: { history?: string; keep?: string[] } = {},
 ) {
   const next = {
+    ...factsOf(state),
     round: state.round + 1,
-    roster: state.roster,
     cursor: state.cursor + 2,
     tokens: state.tokens + tokens,
   };
@@ -156,7 +162,7 @@ test('the newest states stay on disk, and those that are named, of whatever roun
   for (let i = 0; i < 3; i++) made.push(await round(worker, made[i]!));
   const [, first, second, third] = made as [AgreedState, AgreedState, AgreedState, AgreedState];
   const block = hashOf(new TextEncoder().encode('block 0'));
-  await worker.restore(first, block, { included: [], keep: [second.snapshot, third.snapshot] });
+  await worker.restore(first, block, { own: NO_HISTORY, keep: [second.snapshot, third.snapshot] });
   let state = first;
   const other = [];
   for (let i = 0; i < 2; i++) {
@@ -201,7 +207,7 @@ test('an own update is known by its place, though another author names the same 
     { payload, size, tokens },
     { payload, size, tokens },
   ];
-  const next = { round: 1, roster: begun.roster, cursor: 2, tokens: 2 * tokens };
+  const next = { ...factsOf(begun), round: 1, cursor: 2, tokens: 2 * tokens };
   const block = hashOf(new TextEncoder().encode('a block with a copy'));
   const common = { base: rootOf(begun), block, final: true, keep: [], state: next, evaluateAll: false };
   await worker.apply({ ...common, updates: [copy, own], own: 1 });
@@ -326,7 +332,7 @@ test('what a killed process had learned is own work, once, when the round has en
   await apply(worker, begun, others, true, 'another');
   expect(isSame(savedResidual(), learned)).toBe(true);
   // the round is given up for another history, and the process killed once more: it is in the residual already
-  await worker.restore(begun, runIdOf(genesis), { included: [], keep: [] });
+  await worker.restore(begun, runIdOf(genesis), { own: NO_HISTORY, keep: [] });
   const again = await open();
   expect(again.applied?.state).toEqual(begun);
   await apply(again.worker, begun, others, true, 'another');
@@ -356,7 +362,7 @@ test('own work saved in the round before does not take the place of newer, when 
   // what is on disk now: the state, and own work of the round before
   const again = await open();
   await train(again.worker, state);
-  await again.worker.restore(begun, runIdOf(genesis), { included: [], keep: [] });
+  await again.worker.restore(begun, runIdOf(genesis), { own: NO_HISTORY, keep: [] });
   const { tokens } = await train(again.worker, begun);
   expect(tokens).toBe(3 * 2 * genesis.model.context);
 });

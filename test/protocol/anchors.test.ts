@@ -1,0 +1,186 @@
+import { describe, expect, test } from 'vitest';
+import { AnchorChain, headAtAnchor } from '../../protocol/anchors.ts';
+import { firstHead, type Head, headAfter } from '../../protocol/chain.ts';
+import { branchFromLog, SEGMENTS_KEPT } from '../../protocol/history.ts';
+import { faultsTolerated } from '../../protocol/roster.ts';
+import type { Anchor, Entry } from '../../protocol/wire.ts';
+import { Cluster, type TestPeer } from '../helpers/cluster.ts';
+import { WHOLE } from '../helpers/history.ts';
+
+const BLOCKS = 4;
+
+/** Peers that keep a few blocks, and all blocks that there were. */
+class Recorded {
+  readonly cluster: Cluster;
+  readonly entries = new Map<number, Entry>();
+
+  constructor(seed: number, count: number, waitFor: number) {
+    this.cluster = new Cluster(seed, count, { waitFor });
+    this.cluster.segmentSize = { blocksMin: BLOCKS, blocksMax: BLOCKS, bytesMax: 0 };
+    for (const peer of this.cluster.peers) {
+      peer.watcher = {
+        signer: peer.signer,
+        step: (_, effects) => {
+          for (const effect of effects) {
+            if (effect.type !== 'append' || effect.record.entry.block.members) continue;
+            this.entries.set(effect.record.entry.block.height, effect.record.entry);
+          }
+        },
+      };
+    }
+  }
+
+  peer(index: number): TestPeer {
+    return this.cluster.peers[index]!;
+  }
+
+  get context() {
+    const { genesis } = this.cluster;
+    return { genesis, run: this.peer(0).machine!.run, signer: this.peer(0).signer };
+  }
+
+  start(...indices: number[]): void {
+    for (const index of indices) this.peer(index).start();
+  }
+
+  /** Until everybody here has come so many rounds further, and contributes. */
+  run(rounds: number, ...indices: number[]): void {
+    const peers = indices.map((index) => this.peer(index));
+    const target = Math.max(...peers.map(({ lastRound }) => lastRound)) + rounds;
+    const there = ({ rounds: done, lastRound, id }: TestPeer): boolean => {
+      return lastRound >= target && peers[0]!.rounds.at(-1)!.contributors.includes(id) && done.at(-1)!.final;
+    };
+    expect(this.cluster.runUntil(() => peers.every(there), 600_000)).toBe(true);
+    for (const roots of this.cluster.finalRoots().values()) expect(roots.size).toBe(1);
+  }
+
+  /** Where the branch stands before a block, on the way from genesis. */
+  headBefore(height: number): Head {
+    let head = firstHead(this.cluster.genesis, this.context.run);
+    for (let at = 1; at < height; at++) head = headAfter(this.cluster.genesis, head, this.entries.get(at)!.block);
+    return head;
+  }
+
+  chain(anchors: readonly Anchor[], own = firstHead(this.cluster.genesis, this.context.run)): AnchorChain {
+    const chain = new AnchorChain(this.context, firstHead(this.cluster.genesis, this.context.run), own);
+    for (const anchor of anchors) chain.add(anchor);
+    return chain;
+  }
+}
+
+function anchorsOf({ machine }: TestPeer): Anchor[] {
+  return machine!.history(WHOLE).anchors;
+}
+
+describe('a history that begins in its middle', () => {
+  test('is of bounded length, on the disk and in what is told, and stands where the whole one does', () => {
+    const swarm = new Recorded(1, 4, 4);
+    swarm.start(0, 1, 2, 3);
+    swarm.run(40, 0, 1, 2, 3);
+    for (const peer of swarm.cluster.peers) {
+      expect(peer.segments).toHaveLength(SEGMENTS_KEPT);
+      const { records, anchors } = peer.machine!.history(WHOLE);
+      expect(records.length).toBeLessThan((SEGMENTS_KEPT + 1) * BLOCKS);
+      expect(anchors.length).toBeGreaterThan(0);
+      expect(anchors.length).toBeLessThan(4);
+      const last = anchors.at(-1)!;
+      expect(headAtAnchor(swarm.context, last)).toEqual(swarm.headBefore(last.entry.block.height));
+      const branch = branchFromLog(swarm.context, peer.segments);
+      expect(branch.head).toEqual(swarm.headBefore(branch.head.height + 1));
+    }
+  });
+
+  test('is gone on with after a restart', () => {
+    const swarm = new Recorded(2, 3, 3);
+    swarm.start(0, 1, 2);
+    swarm.run(20, 0, 1, 2);
+    for (const peer of swarm.cluster.peers) peer.kill();
+    swarm.start(0, 1, 2);
+    swarm.run(20, 0, 1, 2);
+    expect(swarm.peer(0).segments).toHaveLength(SEGMENTS_KEPT);
+  });
+
+  test('is taken up by a joiner that knows the founder alone, and by one that was away for longer than it goes back', () => {
+    const swarm = new Recorded(3, 5, 4);
+    swarm.start(0, 1, 2, 3);
+    swarm.run(6, 0, 1, 2, 3);
+    swarm.peer(3).kill();
+    swarm.run(30, 0, 1, 2);
+    swarm.start(3, 4);
+    swarm.run(3, 0, 1, 2, 3, 4);
+    for (const index of [3, 4]) expect(swarm.peer(index).reports.map(({ kind }) => kind)).toContain('synced');
+    const warnings = swarm.cluster.peers.flatMap(({ reports }) => reports.filter(({ kind }) => kind === 'warning'));
+    expect(warnings).toEqual([]);
+  });
+
+  test('is proven where nobody is left of those who were there: the anchors lead from one committee to the next', () => {
+    const count = 7;
+    const swarm = new Recorded(4, count + 1, 3);
+    swarm.start(0, 1, 2);
+    swarm.run(6, 0, 1, 2);
+    for (let i = 3; i < count; i++) {
+      swarm.start(i);
+      swarm.run(3, i - 1, i - 2, i);
+      swarm.peer(i - 3).leave();
+      swarm.run(7, i - 1, i - 2, i);
+    }
+    const anchors = anchorsOf(swarm.peer(count - 1));
+    expect(anchors.length).toBeGreaterThan(1);
+    expect(swarm.chain(anchors).isProven).toBe(true);
+    expect(swarm.chain(anchors.slice(1)).isProven).toBe(false);
+    swarm.start(count);
+    swarm.run(3, count, count - 1, count - 2, count - 3);
+  });
+});
+
+describe('anchors that are told', () => {
+  const swarm = new Recorded(5, 5, 4);
+  swarm.start(0, 1, 2, 3);
+  swarm.run(20, 0, 1, 2, 3);
+  const anchors = anchorsOf(swarm.peer(1));
+  const last = anchors.at(-1)!;
+
+  test('are proven by the committee before', () => expect(swarm.chain(anchors).isProven).toBe(true));
+
+  test('need more signers who were in that committee than may be faulty', () => {
+    const { entry } = last;
+    const head = headAtAnchor(swarm.context, last);
+    const strangers = { ...head, height: 1, committee: ['a', 'b', 'c', 'd', head.committee[0]!] };
+    expect(faultsTolerated(strangers.committee.length)).toBe(1);
+    expect(swarm.chain([last], strangers).isProven).toBe(false);
+    const [one, two] = head.committee.filter((_, place) => entry.certificate.signatures.some(([by]) => by === place));
+    expect(swarm.chain(anchors, { ...strangers, committee: ['a', 'b', 'c', one!, two!] }).isProven).toBe(true);
+  });
+
+  test.each([
+    ['another model', { snapshot: '0'.repeat(64) }],
+    ['a roster without somebody', { roster: last.state.roster.slice(1) }],
+    ['tokens that nobody trained on', { tokens: last.state.tokens + 1 }],
+  ])('are refused with %s', (_, change) => {
+    const forged = [...anchors.slice(0, -1), { ...last, state: { ...last.state, ...change } }];
+    expect(() => swarm.chain(forged)).toThrow(/refused/);
+  });
+
+  test.each([
+    ['a change that was none', { changes: [[last.state.roster[0]!.peer, 3] as [string, number]] }],
+    ['unfinal rounds before it', { unfinalTokens: 1 }],
+  ])('are refused with %s', (_, change) => {
+    const forged = [...anchors.slice(0, -1), { ...last, recent: { ...last.recent, ...change } }];
+    expect(() => swarm.chain(forged)).toThrow(/refused/);
+  });
+
+  test('are refused out of order, and with a certificate that is too small', () => {
+    expect(() => swarm.chain([...anchors, last])).toThrow('not after the one before');
+    const { block, certificate } = last.entry;
+    const few = { ...certificate, signatures: certificate.signatures.slice(1) };
+    expect(() => swarm.chain([{ ...last, entry: { block, certificate: few } }])).toThrow('lacks valid signatures');
+  });
+
+  test('are taken up with a block that is known, too', () => {
+    const [newcomer, teller] = [swarm.peer(4), swarm.peer(0)];
+    const { records } = teller.machine!.history(WHOLE);
+    newcomer.start(records.at(-1)!.entry.block.previous);
+    swarm.run(3, 0, 1, 2, 3, 4);
+    expect(newcomer.reports.filter(({ kind }) => kind === 'warning')).toEqual([]);
+  });
+});
