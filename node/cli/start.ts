@@ -43,8 +43,8 @@ Examples:
   $ outerloop start
   $ outerloop start --data ./my-texts --model nano --rounds 40
   $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW...
-  $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW... --trust-block 5f0c...   (64 digits, of a final round that
-                                                                         somebody you trust has seen)
+  $ outerloop start --bootstrap /ip4/192.168.1.7/tcp/4001/p2p/12D3KooW... --trust-block 5f0c...   (64 digits, of a recent final round
+                                                                         that somebody you trust has seen)
   $ outerloop start --dir ./my-run                                       (goes on with the run in that folder)
 `;
 

@@ -92,7 +92,7 @@ async function makePeer(init: PeerInit): Promise<{ network: Network; peer: Peer 
     payloads: new Payloads(genesis, index),
     times,
   });
-  const chain = new TimedLog(join(folder, 'chain.log'));
+  const chain = new TimedLog(join(folder, 'chain'));
   const record = new TimedRecord(join(folder, 'record.bin'));
   const onEvent = (event: { event: string; round?: unknown }): void => {
     if (event.event !== 'round') return;

@@ -125,6 +125,7 @@ function vectors(): Record<string, string> {
     'signed join of b': bytesToHex(joinBytes(run, join)),
     'signature of it': bytesToHex(b.sign(joinBytes(run, join))),
     'signed header of a': bytesToHex(signed),
+    'first recent': certified.recent,
     'first block': blockHash(certified),
     'signed finalize': bytesToHex(voteBytes(run, 'finalize', 1, 0, blockHash(certified))),
     'random 1337/leader/1': [stream.uint32(), stream.uint32(), stream.uint32()].join(' '),
