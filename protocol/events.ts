@@ -1,10 +1,10 @@
 import type { Hash } from './hash.ts';
-import type { Segment } from './history.ts';
+import type { Append, Segment } from './history.ts';
 import type { PeerId } from './identity.ts';
-import type { History, LogRecord, Message, MessageOf, PageRequest } from './messages.ts';
+import type { History, Message, MessageOf, PageRequest } from './messages.ts';
 import type { OwnHistory } from './own-updates.ts';
 import type { PeerRecord } from './record.ts';
-import type { AgreedState, Anchor, Entry, Update } from './wire.ts';
+import type { AgreedState, Entry, Update } from './wire.ts';
 
 interface StartEvent {
   type: 'start';
@@ -70,11 +70,8 @@ export interface Keep {
 export type Effect =
   /** make this durable (`encodeRecord`), replacing the last one, before any later effect */
   | { type: 'persist'; record: PeerRecord }
-  /**
-   * make this record durable before any later effect. With `segment`, a new segment begins with it, and of all that there
-   * are then only the newest `keep` stay
-   */
-  | { type: 'append'; record: LogRecord; segment: { anchors: readonly Anchor[]; keep: number } | null }
+  /** make this record durable before any later effect */
+  | ({ type: 'append' } & Append)
   | { type: 'broadcast'; message: Message }
   | { type: 'send'; peer: PeerId; message: Message }
   /** compute the initial parameters, answer `restored`; `keep` as for `apply` */

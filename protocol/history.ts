@@ -11,7 +11,6 @@ import {
   stateAt,
 } from './chain.ts';
 import { assert } from './errors.ts';
-import type { Effect } from './events.ts';
 import type { Hash } from './hash.ts';
 import { LIMITS } from './limits.ts';
 import { encodeAnchor, encodeEntry, type LogRecord, type PageRequest } from './messages.ts';
@@ -22,6 +21,13 @@ export interface Segment {
   /** prove where it begins, the last of them there; none for the segment that begins at genesis */
   anchors: readonly Anchor[];
   records: readonly LogRecord[];
+}
+
+/** What a log takes in. */
+export interface Append {
+  record: LogRecord;
+  /** a new segment begins with the record, and of all that there are then only the newest `keep` stay */
+  segment: { anchors: readonly Anchor[]; keep: number } | null;
 }
 
 /** How long segments are. */
@@ -252,7 +258,7 @@ export function entriesOf(parts: readonly Pick<Segment, 'records'>[]): Entry[] {
 }
 
 /** What a disk has of a history after an `append`. */
-export function afterAppend(segments: readonly Segment[], { record, segment }: Effect & { type: 'append' }): Segment[] {
+export function afterAppend(segments: readonly Segment[], { record, segment }: Append): Segment[] {
   const begun = segments.length === 0 ? [{ anchors: [], records: [] }] : segments;
   const kept = segment ? [...segments, { anchors: segment.anchors, records: [] }].slice(-segment.keep) : begun;
   const { anchors, records } = kept.at(-1)!;

@@ -10,8 +10,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import type { Effect } from '../../protocol/events.ts';
-import type { Segment } from '../../protocol/history.ts';
+import type { Append, Segment } from '../../protocol/history.ts';
 import {
   decodeLogRecord,
   decodeSegmentHead,
@@ -53,7 +52,7 @@ export class ChainLog {
   }
 
   /** When this returns the disk has it. @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
-  append({ record, segment }: Pick<Effect & { type: 'append' }, 'record' | 'segment'>): void {
+  append({ record, segment }: Append): void {
     if (segment || this.#file === undefined) return this.#begin(record, segment);
     try {
       writeSync(this.#file, framed(encodeLogRecord(record)));
@@ -73,7 +72,7 @@ export class ChainLog {
     this.#file = undefined;
   }
 
-  #begin(record: LogRecord, segment: (Effect & { type: 'append' })['segment']): void {
+  #begin(record: LogRecord, segment: Append['segment']): void {
     const serial = (this.#serials.at(-1) ?? 0) + 1;
     const path = pathOf(this.path, serial);
     writeFileAtomicSync(path, [framed(encodeSegmentHead(segment?.anchors ?? [])), framed(encodeLogRecord(record))]);

@@ -10,8 +10,8 @@ import { Peer } from '../../node/peer.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { RecordFile } from '../../node/store/record.ts';
-import type { Effect } from '../../protocol/events.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
+import type { Append } from '../../protocol/history.ts';
 import { Payloads, TimedWorker, Times } from './timed-replicas.ts';
 
 export interface PeerInit {
@@ -54,7 +54,7 @@ class TimedRecord extends RecordFile {
 }
 
 class TimedLog extends ChainLog {
-  override append(effect: Effect & { type: 'append' }): void {
+  override append(effect: Append): void {
     const startedMs = performance.now();
     super.append(effect);
     times.add('disk', performance.now() - startedMs);

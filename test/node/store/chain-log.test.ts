@@ -3,9 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ChainLog, chainSegments, readChainLog } from '../../../node/store/chain-log.ts';
-import type { Effect } from '../../../protocol/events.ts';
 import { hashOf } from '../../../protocol/hash.ts';
-import { entriesOf } from '../../../protocol/history.ts';
+import { type Append, entriesOf } from '../../../protocol/history.ts';
 import type { Anchor, Entry } from '../../../protocol/wire.ts';
 
 let folder: string;
@@ -27,7 +26,7 @@ function entry(height: number): Entry {
   };
 }
 
-function append(height: number, segment: (Effect & { type: 'append' })['segment'] = null) {
+function append(height: number, segment: Append['segment'] = null) {
   return { record: { entry: entry(height), snapshot: null }, segment };
 }
 
