@@ -1,4 +1,4 @@
-import { type ChainContext, checkEntry, type Head, hashOfRecent, headAfter, headOfState, rootOf } from './chain.ts';
+import { type ChainContext, checkEntry, type Head, headAfter, headOfState, rootOf } from './chain.ts';
 import { CodedError } from './errors.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
@@ -25,8 +25,6 @@ export function headAtAnchor({ genesis }: Pick<ChainContext, 'genesis'>, { state
 function checkAnchor(context: ChainContext, anchor: Anchor): Head {
   const { state, recent, entry } = anchor;
   if (recent.unfinalTokens > 0 || entry.block.members !== null) throw fault('it is not between two certified blocks');
-  // what is in it is not worked with before the block has been found to name it
-  if (hashOfRecent(recent) !== entry.block.recent) throw fault('its block has another account of who came and went');
   const head = headAtAnchor(context, anchor);
   checkEntry(context, head, entry, rootOf(state));
   return head;

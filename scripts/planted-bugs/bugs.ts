@@ -141,9 +141,4 @@ export const BUGS: readonly Bug[] = [
     'round < begins && !told.has(id)',
     'round < 0 && !told.has(id)',
   ]),
-  bug('a history may begin with an account of who came and went that no block names', [
-    'protocol/anchors.ts',
-    "  if (hashOfRecent(recent) !== entry.block.recent) throw fault('its block has another account of who came and went');\n",
-    '  hashOfRecent(recent);\n',
-  ]),
 ];

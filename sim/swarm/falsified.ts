@@ -28,6 +28,7 @@ export function falsified(
     case 3:
       return { ...history, more: true, records: records.slice(0, 1) };
     case 4:
+      if (history.anchors.length > 0 && random.below(2) === 0) return rewritten(history);
       return forged(history, signer, 1 + random.below(50));
     default: {
       const other = Uint8Array.from({ length: states[0]?.snapshotBytes ?? 4 }, (_, i) => (i % 4 === 3 ? 0x3f : 1));
@@ -36,6 +37,12 @@ export function falsified(
       return { ...history, states: states.map((state) => ({ ...state, snapshot })) };
     }
   }
+}
+
+/** As if nobody had come or gone lately, so that old requests could take effect again. */
+function rewritten(history: History): History {
+  const anchors = history.anchors.map((anchor) => ({ ...anchor, recent: { ...anchor.recent, changes: [] } }));
+  return { ...history, anchors };
 }
 
 /** A history that begins further on than the true one, with a roster of the liar alone. */
