@@ -223,7 +223,7 @@ export class Machine {
     const { block } = branch.entries[position - 1]!;
     const snapshot = { id: event.snapshot, bytes: event.snapshotBytes };
     const { root, head } = this.#core.setApplied(position, stateAt(branch.heads[position]!, snapshot), false);
-    this.#membership.onBlock(applied.head, head);
+    this.#membership.onBlock(applied.head, block, head);
     this.#reportRound(block, root);
     this.#startRound();
   }
@@ -287,7 +287,7 @@ export class Machine {
       const before = this.#core.applied!.head;
       const head = branch.heads[position + 1]!;
       this.#core.applied = { ...this.#core.applied!, position: position + 1, head };
-      this.#membership.onBlock(before, head);
+      this.#membership.onBlock(before, entry.block, head);
     }
     if (this.#core.atTip && !this.#sync.restoring && this.#present.round?.base !== this.#core.applied?.root)
       this.#startRound();

@@ -169,13 +169,15 @@ export class Membership {
   }
 
   /** A block has taken effect: its requests are done with, and who came and went is told. */
-  onBlock(before: Head, after: Head): void {
+  onBlock(before: Head, { leaves }: Block, after: Head): void {
     const { came, went } = changeBetween(before, after);
     const members = after.roster.length;
     const tell = (peer: PeerId, change: 'joined' | 'left' | 'evicted'): void =>
       this.#core.emit({ type: 'report', report: { kind: 'peer', peer, change, members } });
     for (const peer of came) tell(peer, 'joined');
-    for (const peer of went) tell(peer, this.#leaves.has(peer) ? 'left' : 'evicted');
+    // what was asked for is in the block: a peer that catches up has not heard it
+    const asked = new Set(leaves.map(({ author }) => author));
+    for (const peer of went) tell(peer, asked.has(peer) ? 'left' : 'evicted');
     this.#changes++;
     for (const [peer, join] of this.#joins) {
       if (isMember(after, peer) || !isTimely(after, join)) this.#joins.delete(peer);

@@ -247,7 +247,7 @@ export class Sync {
       const what = `the history that peer ${peer} tells, from round ${round} to ${fork.head.round}`;
       const fault = trusts
         ? 'begins after all that this peer knows, and too few who voted before signed it: give --trust-block'
-        : 'does not have the block to trust: waiting for one that has it';
+        : 'does not have the block to trust (is it older? name a newer one): waiting for one that has it';
       this.#core.warn('W_UNTRUSTED', `${what}, ${fault}`);
     }
     return false;

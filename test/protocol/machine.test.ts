@@ -173,6 +173,21 @@ test('lost messages delay rounds but never split them', () => {
   expectNoDivergence(cluster);
 });
 
+test('who left and comes back is told that it had left, though it hears of that from others', () => {
+  const cluster = started(new Cluster(52, 3, { waitFor: 3 }));
+  const [stays, goes] = cluster.peers as [TestPeer, TestPeer];
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  goes.leave();
+  expect(cluster.runUntil(() => !stays.machine!.standing.roster.includes(goes.id), 60_000)).toBe(true);
+  goes.kill();
+  goes.reports.length = 0;
+  goes.start();
+  const changes = () =>
+    goes.reports.flatMap((report) => (report.kind === 'peer' && report.peer === goes.id ? report.change : []));
+  expect(cluster.runUntil(() => changes().includes('joined'), 60_000)).toBe(true);
+  expect(changes()).toEqual(['left', 'joined']);
+});
+
 test('equal events give equal effects', () => {
   const runs = [1, 2].map(() => {
     const cluster = started(new Cluster(61, 3, { waitFor: 3 }));
