@@ -146,12 +146,30 @@ export function strategyGenesis(base: Genesis, strategy: Strategy, steps: number
   }
 }
 
+const FIELDS: Record<keyof Strategy, true> = {
+  name: true,
+  about: true,
+  exchange: true,
+  innerSteps: true,
+  codec: true,
+  averaging: true,
+  outer: true,
+  inner: true,
+};
+
 /** A module's export, checked. @throws CodedError `E_STRATEGY` */
 export function checkStrategies(value: unknown, where: string): Strategy[] {
   const listed = Array.isArray(value) ? value : [value];
   return listed.map((each: Partial<Strategy> | null | undefined) => {
     const { name, about } = each ?? {};
-    if (typeof name === 'string' && /^[\w-]{1,60}$/.test(name) && typeof about === 'string') return each as Strategy;
-    throw strategyError(`${where}: a strategy has a name of letters, digits and hyphens, and a line "about"; see docs`);
+    const isNamed = typeof name === 'string' && /^[\w-]{1,60}$/.test(name) && typeof about === 'string';
+    if (!isNamed) {
+      throw strategyError(
+        `${where}: a strategy has a name of letters, digits and hyphens, and a line "about"; see docs`,
+      );
+    }
+    const unknown = Object.keys(each ?? {}).find((field) => !Object.hasOwn(FIELDS, field));
+    if (unknown === undefined) return each as Strategy;
+    throw strategyError(`${where}: ${name} has a field "${unknown}"; a strategy has ${Object.keys(FIELDS).join(', ')}`);
   });
 }

@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
+import { tsImport } from 'tsx/esm/api';
 import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { compare, planSteps } from '../../sim/compare.ts';
@@ -32,7 +33,7 @@ import { Terminal } from './terminal.ts';
 interface CompareFlags
   extends WorldFlags,
     Pick<RunFlags, 'data' | 'model' | 'tokenizer' | 'batch' | 'seed' | 'innerSteps'> {
-  strategies: string;
+  strategies?: string;
   strategyFile?: string;
   peers: number;
   tokens: number;
@@ -70,7 +71,10 @@ export function addCompare(program: Command, finish: (code: number) => void): vo
   const command = program.command('compare').description('strategies against centralized training, with a report');
   command
     .requiredOption('--out <folder>', 'for results.json, results.csv, report.md and report.html', folder('--out'))
-    .option('--strategies <names>', 'by commas; see below', STRATEGIES_DEFAULT)
+    .option(
+      '--strategies <names>',
+      `by commas; see below (default: ${STRATEGIES_DEFAULT}, and those of --strategy-file)`,
+    )
     .option('--strategy-file <module>', 'strategies of your own: what the module exports by default')
     .option('--peers <n>', 'in the swarm', integer('--peers', 1, LIMITS.rosterMax), PEERS)
     .option('--tokens <n>', 'of all peers, in each run, like 3M or 500k', tokens, 1_000_000)
@@ -118,15 +122,20 @@ function factors(text: string): number[] {
 
 /** @throws CodedError `E_STRATEGY` */
 async function strategiesOf({ strategies, strategyFile }: CompareFlags): Promise<Strategy[]> {
-  if (strategyFile === undefined) return parseStrategies(strategies);
+  if (strategyFile === undefined) return parseStrategies(strategies ?? STRATEGIES_DEFAULT);
   let module: { default?: unknown };
   try {
-    module = await import(pathToFileURL(strategyFile).href);
+    // a folder without `"type": "module"` has modules of either kind
+    module = await tsImport(pathToFileURL(strategyFile).href, import.meta.url);
   } catch (cause) {
     const message = `cannot load ${strategyFile} (${(cause as Error).message}); give a module that exports a strategy`;
     throw new CodedError('E_STRATEGY', message, { cause });
   }
-  return parseStrategies(strategies, checkStrategies(module.default, strategyFile));
+  // a CommonJS module's exports are the default, and what it exports by default is in them
+  const exported = module.default as { default?: unknown } | undefined;
+  const own = checkStrategies(exported?.default ?? exported, strategyFile);
+  const names = own.map(({ name }) => name);
+  return parseStrategies(strategies ?? [STRATEGIES_DEFAULT, ...names].join(), own);
 }
 
 async function runCompare(flags: CompareFlags): Promise<number> {

@@ -96,7 +96,8 @@ export function footnotes({ target, tokensAsked, tokens, strategies, summary, ra
 
 /** Which learning rate whom was given: what a reader must know before believing any order of the rows. */
 function rateNote(rates: Report['rates']): string {
-  const same = 'All have the same data order and number of tokens.';
+  const same =
+    'All have the same data order, and as many tokens to train on; where peers are slow or come and go, a strategy may have trained on others.';
   if (rates.length < 2) {
     return `${same} All have the same inner learning rate; nothing was tuned for any of them. With so few steps, one peer with small batches and more of them often beats the large batch of the centralized baseline, and so can a strategy.`;
   }

@@ -66,6 +66,11 @@ describe('checkStrategies', () => {
     const own: Strategy = { name: 'own', about: 'mine' };
     expect(checkStrategies(own, 'own.ts')).toEqual([own]);
     expect(checkStrategies([own], 'own.ts')).toEqual([own]);
+    const misspelled = { ...own, innerStep: 5 };
+    const message = expect.stringMatching(/has a field "innerStep"; a strategy has .*innerSteps/);
+    expect(() => checkStrategies(misspelled, 'own.ts')).toThrow(
+      expect.objectContaining({ code: 'E_STRATEGY', message }),
+    );
   });
 
   it.each([undefined, null, {}, { name: 'a b', about: '' }, { name: 'a' }])('refuses %j', (value) => {

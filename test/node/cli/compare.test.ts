@@ -64,6 +64,15 @@ describe('outerloop compare', () => {
     expect(runs.map(({ series }) => series)).toEqual(['centralized', 'one-peer', 'ddp', 'patient']);
   });
 
+  it('runs a strategy from a folder that is no module package, though --strategies does not name it', async () => {
+    const out = temporaryFolder();
+    const file = join(temporaryFolder(), 'own.ts');
+    writeFileSync(file, "const about: string = 'of mine';\nexport default { name: 'own', about };\n");
+    const { code } = await begin([...SYNTHETIC, '--strategy-file', file, '--out', out]).ended;
+    expect(code).toBe(0);
+    expect(readReport(out).runs.map(({ series }) => series)).toContain('own');
+  });
+
   it('leaves a report of what was done when it is stopped', async () => {
     const out = temporaryFolder();
     const { child, ended } = begin([
