@@ -98,6 +98,11 @@ function checkedText(value: unknown): ScenarioText {
   const parsed = scenarioSchema.safeParse(value);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
+  const unknown = issue?.code === 'unrecognized_keys' && issue.path.length === 0 ? issue.keys[0] : undefined;
+  if (unknown !== undefined) {
+    const known = Object.keys(scenarioSchema.shape).join(', ');
+    throw scenarioError(`a scenario has no field "${unknown}"; it may have ${known}`);
+  }
   throw scenarioError(`field ${issue?.path.join('.') || '(root)'}: ${issue?.message}; correct it in the scenario`);
 }
 

@@ -125,10 +125,18 @@ export function addRunOptions(command: Command): Command {
     .option('--wait-for <peers>', 'before the first round (default: 1)', integer('--wait-for', 1, LIMITS.rosterMax))
     .option('--rounds <n>', 'then stop (default: go on)', integer('--rounds', 1, 1_000_000_000))
     .option(
-      '--quorum-wait <ms>',
-      'without a quorum before going on in unfinal rounds, or never (default: 10000)',
-      (text) => (text === 'never' ? text : integer('--quorum-wait', 1, 86_400_000)(text)),
+      '--quorum-wait <time>',
+      'like 30s, without a quorum before going on in unfinal rounds; or never (default: 10s)',
+      quorumWait,
     );
+}
+
+function quorumWait(text: string): number | 'never' {
+  if (text === 'never') return text;
+  const [, digits, unit = 'ms'] = /^(\d+(?:\.\d+)?)(ms|s|min|h)?$/.exec(text) ?? [];
+  const ms = Number(digits) * { ms: 1, s: 1000, min: 60_000, h: 3_600_000 }[unit as 'ms' | 's' | 'min' | 'h'];
+  if (Number.isInteger(ms) && ms >= 1 && ms <= 86_400_000) return ms;
+  throw optionError(`--quorum-wait takes a time from 1ms to 24h like 30s, or never, not "${text}"`);
 }
 
 /** What only this machine's speed and bits depend on. */

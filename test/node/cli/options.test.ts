@@ -71,6 +71,7 @@ describe('choices', () => {
     });
     expect(machineOf(flags)).toEqual({ backend: 'cpu', deterministic: true, microBatch: 1 });
     expect(choicesOf(flagsOf('--quorum-wait', '500'))).toEqual({ quorumWaitMs: 500 });
+    expect(choicesOf(flagsOf('--quorum-wait', '1.5min'))).toEqual({ quorumWaitMs: 90_000 });
   });
 
   for (const bad of [
