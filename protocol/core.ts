@@ -257,7 +257,7 @@ export class Core {
   /** @param block that the user knows; the branch so far may have it already */
   pin(block: Hash | undefined): void {
     this.#pinned = block;
-    this.pinIsMissing = !this.trust(this.branch).trusts;
+    this.pinIsMissing = !this.trusts(this.branch);
     const { round, height } = this.branch.heads[0]!;
     if (!this.pinIsMissing || height === 0) return;
     const fix = 'if it is older, it has done its work: start without --trust-block';
@@ -268,9 +268,13 @@ export class Core {
    * Whether the branch may be followed, as far as the pinned block goes: a block names the one before it, so that it stands
    * for all up to it.
    */
-  trust(branch: Branch): { trusts: boolean; isPinned: boolean } {
-    const isPinned = this.#pinned !== undefined && branch.find(this.#pinned) > 0;
-    return { trusts: this.#pinned === undefined || isPinned, isPinned };
+  trusts(branch: Branch): boolean {
+    return this.#pinned === undefined || branch.find(this.#pinned) > 0;
+  }
+
+  /** There is a block that the user knows. */
+  get isPinned(): boolean {
+    return this.#pinned !== undefined;
   }
 
   /** The whole branch is in the state: nothing is left to apply. */

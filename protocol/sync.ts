@@ -16,6 +16,8 @@ const ANSWER_MS = 15_000;
 const ASK_EVERY_MS = 500;
 /** Who is one block ahead has just decided it, and most likely we do too before it is worth asking. */
 const PATIENCE_MS = 500;
+/** Of a history whose beginning only the block to trust can prove, and nobody has come to yet: more than is ever kept. */
+const UNPROVEN_ENTRIES_MAX = 4096;
 /** At most one status in this time to a peer that is behind. */
 const STATUS_EVERY_MS = 500;
 
@@ -204,11 +206,13 @@ export class Sync {
       this.#core.warn(error.code, `peer ${peer}: ${error.message}`);
       return undefined;
     }
+    // nobody is listened to for long who cannot prove where the history begins
+    if (!this.#isProven(asked, fork)) return undefined;
     if (more && anchors.length + records.length > 0) {
       this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request: pageAfter(asked, fork) });
       return undefined;
     }
-    if (!fork || !this.#isTrusted(peer, fork, asked.chain.isProven)) return undefined;
+    if (!fork || !this.#isTrusted(asked, fork)) return undefined;
     this.caughtUp = true;
     const { head } = fork;
     const members = records.at(-1)?.entry.block.members ?? null;
@@ -223,32 +227,46 @@ export class Sync {
    * @returns the branch so far; undefined as long as only the anchors to its beginning are there
    * @throws CodedError `E_HISTORY`
    */
-  #take({ chain, fork: before, snapshots }: Asked, { anchors, records, more }: History): Branch | undefined {
+  #take(asked: Asked, { anchors, records, more }: History): Branch | undefined {
+    const { chain, fork: before, snapshots } = asked;
     const entries = records.map(({ entry }) => entry);
     for (const { entry, snapshot } of records) if (snapshot) snapshots.set(entry.block.previous, snapshot);
     if (!before) for (const anchor of anchors) chain.add(anchor);
     if (!before && more && entries.length === 0) return undefined;
-    const begun = chain.anchors.length > 0 ? new Branch(this.#core.context, chain.anchors) : this.#attach(entries);
-    const fork = before ?? begun;
+    const fork = before ?? (chain.anchors.length > 0 ? this.#begin(asked) : this.#attach(entries));
     fork.extend(entries);
     return fork;
+  }
+
+  /** A branch that begins with what was told: after all of ours, for else it would have to begin in it. */
+  #begin({ chain, request }: Asked): Branch {
+    const branch = new Branch(this.#core.context, chain.anchors);
+    if (branch.heads[0]!.height > request.fromHeight) return branch;
+    throw new CodedError('E_HISTORY', 'a history that begins where ours is known, and not in it');
+  }
+
+  /** Whether the beginning is proven so far, or a block that is known may yet prove it. */
+  #isProven({ peer, chain }: Asked, fork: Branch | undefined): boolean {
+    if (chain.isProven) return true;
+    if (this.#core.isPinned && (fork?.entries.length ?? 0) <= UNPROVEN_ENTRIES_MAX) return true;
+    const what = 'begins after all that this peer knows, and too few who voted before signed it: give --trust-block';
+    return this.#distrust(peer, what);
   }
 
   /**
    * Certificates prove a history to those who know who voted; a block known from elsewhere proves it to a newcomer, and
    * where those who could vouch for its beginning are gone.
    */
-  #isTrusted(peer: PeerId, fork: Branch, isProven: boolean): boolean {
-    const { trusts, isPinned } = this.#core.trust(fork);
-    if (trusts && (isProven || isPinned)) return true;
+  #isTrusted({ peer }: Asked, fork: Branch): boolean {
+    if (this.#core.trusts(fork)) return true;
+    const what = 'does not have the block to trust (is it older? name a newer one): waiting for one that has it';
+    return this.#distrust(peer, `up to round ${fork.head.round}, ${what}`);
+  }
+
+  #distrust(peer: PeerId, what: string): false {
     if (!this.#distrusted.has(peer) && this.#distrusted.size < LIMITS.rosterMax) {
       this.#distrusted.add(peer);
-      const { round } = fork.heads[0]!;
-      const what = `the history that peer ${peer} tells, from round ${round} to ${fork.head.round}`;
-      const fault = trusts
-        ? 'begins after all that this peer knows, and too few who voted before signed it: give --trust-block'
-        : 'does not have the block to trust (is it older? name a newer one): waiting for one that has it';
-      this.#core.warn('W_UNTRUSTED', `${what}, ${fault}`);
+      this.#core.warn('W_UNTRUSTED', `the history that peer ${peer} tells ${what}`);
     }
     return false;
   }

@@ -1,11 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { AnchorChain, headAtAnchor } from '../../protocol/anchors.ts';
 import { firstHead, type Head, headAfter } from '../../protocol/chain.ts';
+import type { Effect } from '../../protocol/events.ts';
+import type { Hash } from '../../protocol/hash.ts';
 import { branchFromLog, SEGMENTS_KEPT } from '../../protocol/history.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { Machine } from '../../protocol/machine.ts';
+import type { History } from '../../protocol/messages.ts';
 import { faultsTolerated } from '../../protocol/roster.ts';
+import { blockHash, statusBytes } from '../../protocol/signing.ts';
 import type { Anchor, Entry } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
 import { WHOLE } from '../helpers/history.ts';
+import { testSigner } from '../helpers/signers.ts';
 
 const BLOCKS = 4;
 
@@ -68,6 +75,23 @@ class Recorded {
   }
 }
 
+/** A newcomer that is driven by hand. */
+class Listener {
+  readonly #machine: Machine;
+
+  constructor(swarm: Recorded, trustBlock?: Hash) {
+    this.#machine = new Machine({ signer: testSigner('newcomer') }, { genesis: swarm.cluster.genesis });
+    this.#machine.step({ type: 'start', nowMs: 0, restart: null, trustBlock });
+  }
+
+  /** @returns what it makes of an answer, but for when it wants to be woken */
+  hears(peer: PeerId, history: History): Effect[] {
+    const asked = this.#machine.step({ type: 'peer', nowMs: 1, peer, up: true });
+    expect(asked).toContainEqual({ type: 'request-history', peer, request: WHOLE });
+    return this.#machine.step({ type: 'history', nowMs: 2, peer, history }).filter(({ type }) => type !== 'wake');
+  }
+}
+
 function anchorsOf({ machine }: TestPeer): Anchor[] {
   return machine!.history(WHOLE).anchors;
 }
@@ -124,10 +148,27 @@ describe('a history that begins in its middle', () => {
       swarm.peer(i - 3).leave();
       swarm.run(7, i - 1, i - 2, i);
     }
-    const anchors = anchorsOf(swarm.peer(count - 1));
-    expect(anchors.length).toBeGreaterThan(1);
-    expect(swarm.chain(anchors).isProven).toBe(true);
-    expect(swarm.chain(anchors.slice(1)).isProven).toBe(false);
+    const teller = swarm.peer(count - 1);
+    const told = teller.machine!.history(WHOLE);
+    expect(told.anchors.length).toBeGreaterThan(1);
+    expect(swarm.chain(told.anchors).isProven).toBe(true);
+    expect(swarm.chain(told.anchors.slice(1)).isProven).toBe(false);
+    const block = blockHash(told.records.at(-1)!.entry.block);
+    const outcomes = [undefined, block].map((trustBlock) => {
+      const newcomer = new Listener(swarm, trustBlock);
+      const effects = newcomer.hears(teller.id, { ...told, anchors: told.anchors.slice(1), more: false });
+      return effects.map((effect) => (effect.type === 'report' ? JSON.stringify(effect.report) : effect.type));
+    });
+    expect(outcomes[0]).toEqual([expect.stringContaining('W_UNTRUSTED')]);
+    expect(outcomes[1]).toContain('restore');
+    // nor is it listened to any further
+    const more = new Listener(swarm).hears(teller.id, {
+      ...told,
+      anchors: told.anchors.slice(1),
+      records: [],
+      more: true,
+    });
+    expect(more.map(({ type }) => type)).toEqual(['report']);
     swarm.start(count);
     swarm.run(3, count, count - 1, count - 2, count - 3);
   });
@@ -174,6 +215,23 @@ describe('anchors that are told', () => {
     const { block, certificate } = last.entry;
     const few = { ...certificate, signatures: certificate.signatures.slice(1) };
     expect(() => swarm.chain([{ ...last, entry: { block, certificate: few } }])).toThrow('lacks valid signatures');
+  });
+
+  test('are refused where they are not needed: a history must not begin beside the one that is known', () => {
+    const [peer, teller] = [swarm.peer(2), swarm.peer(1)];
+    const nowMs = swarm.cluster.nowMs;
+    const told = teller.machine!.history(WHOLE);
+    peer.machine!.step({ type: 'peer', nowMs, peer: teller.id, up: false });
+    const tip = '0'.repeat(64);
+    const fields = { author: teller.id, height: 1000, unfinalTokens: 0, round: 1000, tip };
+    const { run } = peer.machine!;
+    const signature = teller.signer.sign(statusBytes(run, fields));
+    const status = { type: 'status', run, ...fields, signature } as const;
+    const asked = peer.machine!.step({ type: 'messages', nowMs, messages: [status], from: [teller.id] });
+    expect(asked.map(({ type }) => type)).toContain('request-history');
+    const effects = peer.machine!.step({ type: 'history', nowMs, peer: teller.id, history: told });
+    const [warning] = effects.flatMap((effect) => (effect.type === 'report' ? effect.report : []));
+    expect(warning).toMatchObject({ kind: 'warning', message: expect.stringContaining('begins where ours is known') });
   });
 
   test('are taken up with a block that is known, too', () => {
