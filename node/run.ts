@@ -5,7 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { CodedError } from '../protocol/errors.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
-import type { Hash } from '../protocol/hash.ts';
+import { type Hash, hashOf } from '../protocol/hash.ts';
 import { entriesOf } from '../protocol/history.ts';
 import type { Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
@@ -26,6 +26,7 @@ import {
   type RunDirectory,
   readGenesisFile,
   resumableDirectories,
+  runPaths,
 } from './store/directory.ts';
 import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
 import { RecordFile } from './store/record.ts';
@@ -92,7 +93,7 @@ async function openFolder(options: StartOptions): Promise<OpenedFolder> {
   const { bootstrap, choices, dir } = options;
   const stored = dir === undefined ? undefined : readGenesisFile(dir);
   if (bootstrap.length > 0) return joinRun(options, stored);
-  if (dir !== undefined && stored) return resume(dir, decodeGenesis(stored), choices);
+  if (dir !== undefined && stored) return resume(dir, genesisIn(dir, stored), choices);
   const source = loadText(choices.data ?? DEFAULT_SOURCE);
   const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
   const build = (seed: Uint8Array) => buildGenesis(choices, identityFromBytes(seed).self, source, tokenizer);
@@ -100,9 +101,9 @@ async function openFolder(options: StartOptions): Promise<OpenedFolder> {
     for (const path of resumableDirectories(defaultBase())) {
       const known = loadIdentity(join(path, 'identity.key'));
       const genesisBytes = readGenesisFile(path);
-      if (!known || !genesisBytes || runIdOf(build(known)) !== runIdOf(decodeGenesis(genesisBytes))) continue;
+      if (!known || !genesisBytes || runIdOf(build(known)) !== hashOf(genesisBytes)) continue;
       try {
-        return resume(path, decodeGenesis(genesisBytes), choices);
+        return resume(path, genesisIn(path, genesisBytes), choices);
       } catch (error) {
         if ((error as CodedError).code !== 'E_DIR_LOCKED') throw error;
       }
@@ -117,6 +118,18 @@ async function openFolder(options: StartOptions): Promise<OpenedFolder> {
   await writeBlob(store, source.bytes);
   if (tokenizer.blob) await writeBlob(store, tokenizer.blob);
   return { directory, genesis, identity: identityFromBytes(seed), store, resumed: false };
+}
+
+/** @throws CodedError `E_GENESIS` naming the file */
+function genesisIn(path: string, bytes: Uint8Array): Genesis {
+  try {
+    return decodeGenesis(bytes);
+  } catch (cause) {
+    if (!(cause instanceof CodedError)) throw cause;
+    const fix = 'copy it from the folder of another peer of the run, or give another --dir';
+    const message = `${runPaths(path).genesis} is damaged (${cause.message}); ${fix}`;
+    throw new CodedError(cause.code, message, { cause });
+  }
 }
 
 function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFolder {

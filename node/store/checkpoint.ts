@@ -175,7 +175,7 @@ export function loadNewestCheckpoint(
       return { loaded: { serial, ...readCheckpoint(path, allocate) }, skipped };
     } catch (error) {
       if (!(error instanceof CodedError)) throw error;
-      skipped.push({ path, code: 'E_CHECKPOINT_DAMAGED', reason: `${error.message}; the one before it is used` });
+      skipped.push({ path, code: 'E_CHECKPOINT_DAMAGED', reason: error.message });
     }
   }
   return { loaded: undefined, skipped };

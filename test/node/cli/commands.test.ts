@@ -217,6 +217,15 @@ describe('generate', () => {
     expect(stdout.length).toBeGreaterThan(1);
   });
 
+  it('names the file of a damaged genesis', async () => {
+    const folder = temporaryFolder();
+    await runFolder(folder);
+    writeFileSync(join(folder, 'genesis.cbor'), 'damaged');
+    const { code, stderr } = await run(['start', '--dir', folder]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/genesis\.cbor is damaged .* another --dir \[E_\w+\]\n$/);
+  });
+
   it('refuses a prompt that the run cannot spell, and a run without a model', async () => {
     const folder = temporaryFolder();
     await runFolder(folder);

@@ -375,6 +375,18 @@ test('training under way that is damaged on disk is named, and the round is trai
   expect((await train(worker, begun)).steps).toBe(1);
 });
 
+test('where no checkpoint is whole, that is said, and what can be done', async () => {
+  const { worker } = await open();
+  await worker.initialize();
+  await worker.close();
+  for (const name of readdirSync(directory.paths.checkpoints)) {
+    writeFileSync(join(directory.paths.checkpoints, name), 'nonsense that is long enough to be looked at');
+  }
+  const { states, warnings } = await open();
+  expect(states).toEqual([]);
+  expect(warnings.map(({ code }) => code)).toEqual(['E_CHECKPOINT_DAMAGED', 'W_NO_STATE']);
+});
+
 /** Shown as a difference, so many numbers take minutes. */
 function isSame(a: Float32Array, b: Float32Array): boolean {
   return a.length === b.length && a.every((value, i) => value === b[i]);
