@@ -6,14 +6,15 @@
  *
  * The table is that of docs/protocol.md. The first round, with everybody joining, is left out.
  */
-import { parseArgs } from 'node:util';
+
 import { openSimulation } from '../node/cli/sim-run.ts';
 import { COMMITTEE_OF_ALL_MAX, COMMITTEE_SIZE } from '../protocol/chain.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { encodeMessage, type Message } from '../protocol/messages.ts';
 import { blockHash } from '../protocol/signing.ts';
+import { readArguments } from './arguments.ts';
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments(import.meta.url, {
   options: {
     peers: { type: 'string', default: '16,64,200,1000' },
     rounds: { type: 'string', default: '4' },

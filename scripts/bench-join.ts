@@ -5,6 +5,7 @@
  *   npm run bench:join
  *   npm run bench:join -- --parameters 10000000 --mbit 100 --latency 20
  */
+
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,16 +13,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { createIdentity, Network } from '../node/net/index.ts';
 import { ShapedLink } from '../node/net/shaped-transport.ts';
 import { BlobStore } from '../node/store/blob-store.ts';
 import { nativeSha256 } from '../node/store/blobs.ts';
 import { blobManifest } from '../protocol/blob.ts';
 import { FLOAT_BYTES } from '../protocol/codecs/floats.ts';
+import { readArguments } from './arguments.ts';
 import type { DonorInit } from './join/donor.ts';
 
-const { values } = parseArgs({
+const { values } = readArguments(import.meta.url, {
   options: {
     parameters: { type: 'string', default: '10000000' },
     mbit: { type: 'string', default: '100' },

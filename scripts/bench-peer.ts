@@ -5,6 +5,7 @@
  *   npm run bench:peer -- --delay --model baby --batch 2 --inner-steps 3 --rounds 2
  *   npm run bench:peer -- --fraction --model nano --rounds 6        (each peer pinned to a core where taskset is there)
  */
+
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -12,10 +13,10 @@ import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { openRun } from '../node/run.ts';
+import { readArguments } from './arguments.ts';
 
-const { values } = parseArgs({
+const { values } = readArguments(import.meta.url, {
   options: {
     delay: { type: 'boolean', default: false },
     fraction: { type: 'boolean', default: false },

@@ -10,7 +10,7 @@
  * A roster ends at 4096 peers (`rosterMax` in protocol/limits.ts), and so do the swarms here. A round costs with the square
  * of the peers: what grows is the number of messages; what each costs grows as a swarm leaves the processor's caches.
  */
-import { parseArgs } from 'node:util';
+
 import { openSimulation, type SimChoices } from '../node/cli/sim-run.ts';
 import { makeDataset } from '../node/data/dataset.ts';
 import { loadText } from '../node/data/sources.ts';
@@ -18,8 +18,9 @@ import { tokenizerFor } from '../node/defaults.ts';
 import { createEngine, Trainer } from '../node/train/index.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import { initialParameters } from '../protocol/model.ts';
+import { readArguments } from './arguments.ts';
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments(import.meta.url, {
   options: {
     peers: { type: 'string', default: '100,300,1000' },
     rounds: { type: 'string' },

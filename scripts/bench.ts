@@ -8,13 +8,14 @@
  *
  * Rounds alternate (A B A B ...), because other work on the machine changes speed more than code does.
  */
+
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { parseArgs } from 'node:util';
 import type { Worker } from 'node:worker_threads';
 import { spawnWorker } from '../node/train/spawn-worker.ts';
+import { readArguments } from './arguments.ts';
 import type { BenchShape } from './bench-worker.ts';
 
 /** `twin` is what the prototype's PyTorch twin calls the same shape. */
@@ -23,7 +24,7 @@ const SHAPES: (BenchShape & { name: string; twin: string; steps: number })[] = [
   { name: 'baby', twin: 'big4', layers: 6, heads: 6, width: 384, context: 256, vocabulary: 65, batch: 4, steps: 3 },
 ];
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments(import.meta.url, {
   options: {
     prototype: { type: 'string' },
     python: { type: 'string', default: 'python3' },

@@ -6,12 +6,13 @@
  *   npm run calibrate:sim -- --worlds 0,1,2,3 --slow 6  (see slow-clock.ts: the busier the machine, the slower the clock)
  *   npm run calibrate:sim -- --no-parameters --rounds 8
  */
-import { parseArgs } from 'node:util';
+
 import { NETWORK_PARAMETERS } from '../sim/gossip-parameters.ts';
+import { readArguments } from './arguments.ts';
 import { measureBlob, measureCopies, measureOverhead, measureRoundTrips } from './calibrate/parameters.ts';
 import { makeWorld, median, type Outcome, runReal, runSimulated, type WorldChoices } from './calibrate/worlds.ts';
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments(import.meta.url, {
   options: {
     parameters: { type: 'boolean', default: true },
     worlds: { type: 'string', default: '0,1,3' },

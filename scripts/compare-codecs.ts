@@ -5,15 +5,16 @@
  *   npm run compare:codecs                       4 peers, nano, 20 rounds of 25 inner steps, the default data set
  *   npm run compare:codecs -- --rounds 2 --model micro --codecs fp32,topk
  */
+
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readArguments } from './arguments.ts';
 
-const { values } = parseArgs({
+const { values } = readArguments(import.meta.url, {
   options: {
     peers: { type: 'string', default: '4' },
     model: { type: 'string', default: 'nano' },

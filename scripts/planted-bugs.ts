@@ -7,15 +7,16 @@
  * A checker that finds no planted bug is no checker. Exits with 1 when a bug is not found, and when a piece of source
  * that a bug replaces is not there exactly once: then the bug must be planted anew.
  */
+
 import { execFile } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readArguments } from './arguments.ts';
 import { BUGS, type Bug } from './planted-bugs/bugs.ts';
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments(import.meta.url, {
   options: {
     seeds: { type: 'string', default: '200' },
     only: { type: 'string', default: '' },

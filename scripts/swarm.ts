@@ -10,14 +10,15 @@
  *
  * Exits with 1 when a seed fails, after printing how to run it again.
  */
+
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { describeFault, drawPlan, fuzzing, type Plan } from '../sim/swarm/plan.ts';
 import { shrink } from '../sim/swarm/shrink.ts';
 import { type Outcome, type Seen, Swarm } from '../sim/swarm/swarm.ts';
+import { readArguments } from './arguments.ts';
 
-const { values: options } = parseArgs({
+const { values: options } = readArguments(import.meta.url, {
   options: {
     seeds: { type: 'string', default: '200' },
     from: { type: 'string', default: '0' },
