@@ -136,7 +136,8 @@ export class Screen {
       this.#paint('bold', `round ${this.#ofRounds(round)}`),
       `loss ${formatLoss(trainLoss)}`,
       valLoss === null ? undefined : this.#paint('green', `val ${formatLoss(valLoss)}`),
-      tookMs ? `${formatCount((1000 * event.tokens) / tookMs)} tok/s` : undefined,
+      // a round that was caught up with took others longer
+      tookMs && event.computeFraction > 0 ? `${formatCount((1000 * event.tokens) / tookMs)} tok/s` : undefined,
       contributors.length === 1 ? '1 peer' : `${contributors.length} peers`,
       `↑ ${formatBytes(event.bytesSent)} ↓ ${formatBytes(event.bytesReceived)}`,
       `compute ${Math.round(100 * event.computeFraction)}%`,
