@@ -344,6 +344,20 @@ export function describeDriver(title: string, make: MakeDriver): void {
         expect(left).toEqual([1, 4, 5, 6]);
       });
 
+      it('keeps of the history as many segments as it is told to, and what comes after in the newest', async () => {
+        await driver.start();
+        const anchor = { state, recent: { changes: [], unfinalTokens: 0 }, entry: secondEntry };
+        const begin = (entry: Entry, count: number): Effect => {
+          return { type: 'append', record: recordOf(entry), segment: { anchors: [anchor], keep: count } };
+        };
+        const { say } = effects;
+        const two = await dieAt(1, [log(firstEntry), begin(secondEntry, 2), log(firstEntry), say(1)]);
+        const newest = { anchors: [anchor], records: [secondEntry, firstEntry].map(recordOf) };
+        expect(two!.segments).toEqual([...logOf(firstEntry), newest]);
+        const one = await dieAt(2, [log(secondEntry), begin(firstEntry, 1), say(2)]);
+        expect(one!.segments).toEqual([{ anchors: [anchor], records: [recordOf(firstEntry)] }]);
+      });
+
       it('gives a restart everything persisted and appended, and the newest agreed state', async () => {
         await driver.start();
         const [restored] = await answers('restored', 1, [effects.initialize()]);
