@@ -18,6 +18,8 @@ const ASK_EVERY_MS = 500;
 const PATIENCE_MS = 500;
 /** Of a history whose beginning only the block to trust can prove, and nobody has come to yet: more than is ever kept. */
 const UNPROVEN_ENTRIES_MAX = 4096;
+/** Unfinal entries of ours that are asked for again, since others may have others in their place. */
+const NEWEST = 2;
 /** At most one status in this time to a peer that is behind. */
 const STATUS_EVERY_MS = 500;
 
@@ -72,7 +74,8 @@ export class Sync {
 
   #onBetter(peer: PeerId, height: number): void {
     const { branch, nowMs, atTip } = this.#core;
-    if (height !== branch.head.height + 1 || !atTip) this.ask(peer, false);
+    if (height === branch.head.height) this.#askForNewest(peer);
+    else if (height !== branch.head.height + 1 || !atTip) this.ask(peer, false);
     else if (this.#ahead?.height !== height) this.#ahead = { peer, height, atMs: nowMs + PATIENCE_MS };
   }
 
@@ -87,15 +90,27 @@ export class Sync {
     this.#ahead = undefined;
   }
 
-  /** Asks a peer for its history, one question at a time. */
-  ask(peer: PeerId, restore: boolean): void {
+  /**
+   * Asks a peer for its history, one question at a time.
+   * @param request @default all after the certified block that we are at
+   */
+  ask(
+    peer: PeerId,
+    restore: boolean,
+    request = { fromHeight: this.#core.branch.head.height, skip: 0, anchors: 0 },
+  ): void {
     const { nowMs, branch } = this.#core;
     if (peer === this.#core.self || this.restoring) return;
     if (this.#asked && nowMs < this.#asked.atMs + ANSWER_MS) return;
     const { context } = this.#core;
     const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
-    const request = { fromHeight: branch.head.height, skip: 0, anchors: 0 };
     this.#ask({ peer, atMs: nowMs, restore, request, chain, fork: undefined, snapshots: new Map() });
+  }
+
+  /** Who is further in unfinal rounds alone has most of what we have; where two were made at once, all but the last. */
+  #askForNewest(peer: PeerId): void {
+    const { skip, ...request } = pageAfter(this.#core.branch);
+    this.ask(peer, false, { ...request, skip: Math.max(0, skip - NEWEST) });
   }
 
   #ask(asked: Asked): void {
@@ -198,6 +213,10 @@ export class Sync {
     this.#asked = undefined;
     if (!history) return undefined;
     const { anchors, records, more, states } = history;
+    if (this.#isBeside(asked, history)) {
+      this.#ask({ ...asked, atMs: this.#core.nowMs, request: { ...asked.request, skip: 0 } });
+      return undefined;
+    }
     let fork: Branch | undefined;
     try {
       fork = this.#take(asked, history);
@@ -209,7 +228,8 @@ export class Sync {
     // nobody is listened to for long who cannot prove where the history begins
     if (!this.#isProven(asked, fork)) return undefined;
     if (more && anchors.length + records.length > 0) {
-      this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request: pageAfter(asked, fork) });
+      const request = fork ? pageAfter(fork) : { ...asked.request, anchors: asked.chain.anchors.length };
+      this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request });
       return undefined;
     }
     if (!fork || !this.#isTrusted(asked, fork)) return undefined;
@@ -220,6 +240,13 @@ export class Sync {
     const order = compareBranches(standingOf(fork.head), this.#core.standing());
     const wanted = order < 0 || (order === 0 && (asked.restore || !this.#core.applied));
     return wanted ? { fork, states, restore: asked.restore, snapshots: asked.snapshots } : undefined;
+  }
+
+  /** What was left out is not what we have: the other's branch is another from before on. */
+  #isBeside({ request, fork }: Asked, { records }: History): boolean {
+    if (request.skip === 0 || fork) return false;
+    const [first] = records;
+    return !first || this.#core.branch.find(first.entry.block.previous) < 0;
   }
 
   /**
@@ -322,11 +349,11 @@ export interface StartingPoint {
   initialize?: boolean;
 }
 
-function pageAfter({ request, chain }: Asked, fork: Branch | undefined): PageRequest {
-  if (!fork) return { ...request, anchors: chain.anchors.length };
-  const fromHeight = fork.head.height;
-  const first = fork.heads.findIndex((head) => head.height === fromHeight);
-  return { fromHeight, skip: fork.entries.length - first, anchors: 0 };
+/** What comes after all of a branch. */
+function pageAfter({ head, heads, entries }: Branch): PageRequest {
+  const fromHeight = head.height;
+  const first = heads.findIndex(({ height }) => height === fromHeight);
+  return { fromHeight, skip: entries.length - first, anchors: 0 };
 }
 
 /** Position right after the block that began a round. */

@@ -3,8 +3,10 @@ import { recentHashAt } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
 import { branchFromLog } from '../../protocol/history.ts';
+import type { Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
+import type { PageRequest } from '../../protocol/messages.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import type { AgreedState, Block, Certificate } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
@@ -238,6 +240,30 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
   const before = target.lastRound;
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= before + 3), 60_000)).toBe(true);
   for (const peer of cluster.peers) expect(peer.rounds.every((round) => round.final)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
+test('a long time without a quorum is not told again and again: each asks for what it does not have', () => {
+  const cluster = started(new Cluster(77, 3, { waitFor: 3 }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  const asked: PageRequest[] = [];
+  const watch = (signer: Signer) => ({
+    signer,
+    step: (_: Event, effects: readonly Effect[]) => {
+      for (const effect of effects) if (effect.type === 'request-history') asked.push(effect.request);
+    },
+  });
+  cluster.peers[2]!.kill();
+  const [first, second] = cluster.peers as [TestPeer, TestPeer];
+  for (const peer of [first, second]) peer.watcher = watch(peer.signer);
+  // words get lost, so now and then one of the two has to ask the other
+  cluster.lossRate = 0.3;
+  const unfinal = (peer: TestPeer): number => peer.rounds.filter(({ final }) => !final).length;
+  expect(cluster.runUntil(() => unfinal(first) >= 40 && unfinal(second) >= 40, 2_000_000)).toBe(true);
+  const about = asked.filter(({ skip }) => skip > 0);
+  expect(about.length).toBeGreaterThan(3);
+  expect(Math.max(...about.map(({ skip }) => skip))).toBeGreaterThan(20);
+  expect(asked.filter(({ skip }) => skip === 0).length).toBeLessThan(about.length);
   expectNoDivergence(cluster);
 });
 
