@@ -33,8 +33,10 @@ function checkAnchor(context: ChainContext, anchor: Anchor): Head {
 /** Whether enough of those who vote after a head have signed a certificate, whose committee is `voters`. */
 export function isVouchedFor(head: Head, voters: readonly PeerId[], { certificate }: Entry): boolean {
   const trusted = placesIn(head.committee);
-  const signers = certificate.signatures.filter(([place]) => trusted.has(voters[place]!));
-  return signers.length > faultsTolerated(head.committee.length);
+  // of a roster that a liar made up, one may have many places
+  const signers = new Set(certificate.signatures.map(([place]) => voters[place]!));
+  const known = [...signers].filter((peer) => trusted.has(peer));
+  return known.length > faultsTolerated(head.committee.length);
 }
 
 /** Anchors one after the other, checked as they come from somebody who may lie. */

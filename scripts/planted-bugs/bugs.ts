@@ -133,8 +133,8 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('a history that begins in its middle is believed whoever signed it', [
     'protocol/anchors.ts',
-    '  return signers.length > faultsTolerated(head.committee.length);\n',
-    '  return signers.length > 0 || voters.length > 0;\n',
+    '  return known.length > faultsTolerated(head.committee.length);\n',
+    '  return known.length > 0 || voters.length > 0;\n',
   ]),
   bug('own work of which a history cannot tell is given back', [
     'protocol/own-updates.ts',

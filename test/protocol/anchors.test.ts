@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { AnchorChain, headAtAnchor } from '../../protocol/anchors.ts';
+import { AnchorChain, headAtAnchor, isVouchedFor } from '../../protocol/anchors.ts';
 import { firstHead, type Head, headAfter } from '../../protocol/chain.ts';
 import type { Effect } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
@@ -215,6 +215,15 @@ describe('anchors that are told', () => {
     const { block, certificate } = last.entry;
     const few = { ...certificate, signatures: certificate.signatures.slice(1) };
     expect(() => swarm.chain([{ ...last, entry: { block, certificate: few } }])).toThrow('lacks valid signatures');
+  });
+
+  test('count nobody twice who signed, however many places a made-up roster gives one', () => {
+    const head = headAtAnchor(swarm.context, last);
+    const [faulty] = head.committee as [string];
+    const signatures = [0, 1, 2].map((place): [number, Uint8Array] => [place, new Uint8Array(64)]);
+    const entry = { ...last.entry, certificate: { ...last.entry.certificate, signatures } };
+    expect(isVouchedFor(head, head.committee, entry)).toBe(true);
+    expect(isVouchedFor(head, [faulty, faulty, faulty], entry)).toBe(false);
   });
 
   test('are refused where they are not needed: a history must not begin beside the one that is known', () => {
