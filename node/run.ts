@@ -100,10 +100,11 @@ async function openFolder(options: StartOptions): Promise<OpenedFolder> {
   if (dir === undefined) {
     for (const path of resumableDirectories(defaultBase())) {
       const known = loadIdentity(join(path, 'identity.key'));
-      const genesisBytes = readGenesisFile(path);
-      if (!known || !genesisBytes || runIdOf(build(known)) !== hashOf(genesisBytes)) continue;
+      const genesis = known && build(known);
+      const found = genesis && readGenesisFile(path);
+      if (!found || runIdOf(genesis) !== hashOf(found)) continue;
       try {
-        return resume(path, genesisIn(path, genesisBytes), choices);
+        return resume(path, genesis, choices);
       } catch (error) {
         if ((error as CodedError).code !== 'E_DIR_LOCKED') throw error;
       }

@@ -6,7 +6,6 @@
  *
  * The table is that of docs/protocol.md. The first round, with everybody joining, is left out.
  */
-
 import { openSimulation } from '../node/cli/sim-run.ts';
 import { COMMITTEE_OF_ALL_MAX, COMMITTEE_SIZE } from '../protocol/chain.ts';
 import type { Hash } from '../protocol/hash.ts';

@@ -5,7 +5,6 @@
  *   npm run bench:join
  *   npm run bench:join -- --parameters 10000000 --mbit 100 --latency 20
  */
-
 import { type ChildProcess, fork } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -5,7 +5,6 @@
  *   npm run bench:peer -- --delay --model baby --batch 2 --inner-steps 3 --rounds 2
  *   npm run bench:peer -- --fraction --model nano --rounds 6        (each peer pinned to a core where taskset is there)
  */
-
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -10,7 +10,6 @@
  * A roster ends at 4096 peers (`rosterMax` in protocol/limits.ts), and so do the swarms here. A round costs with the square
  * of the peers: what grows is the number of messages; what each costs grows as a swarm leaves the processor's caches.
  */
-
 import { openSimulation, type SimChoices } from '../node/cli/sim-run.ts';
 import { makeDataset } from '../node/data/dataset.ts';
 import { loadText } from '../node/data/sources.ts';

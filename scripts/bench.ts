@@ -8,7 +8,6 @@
  *
  * Rounds alternate (A B A B ...), because other work on the machine changes speed more than code does.
  */
-
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';

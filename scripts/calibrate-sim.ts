@@ -6,7 +6,6 @@
  *   npm run calibrate:sim -- --worlds 0,1,2,3 --slow 6  (see slow-clock.ts: the busier the machine, the slower the clock)
  *   npm run calibrate:sim -- --no-parameters --rounds 8
  */
-
 import { NETWORK_PARAMETERS } from '../sim/gossip-parameters.ts';
 import { readArguments } from './arguments.ts';
 import { measureBlob, measureCopies, measureOverhead, measureRoundTrips } from './calibrate/parameters.ts';

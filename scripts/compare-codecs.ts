@@ -5,7 +5,6 @@
  *   npm run compare:codecs                       4 peers, nano, 20 rounds of 25 inner steps, the default data set
  *   npm run compare:codecs -- --rounds 2 --model micro --codecs fp32,topk
  */
-
 import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

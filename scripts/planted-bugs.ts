@@ -7,7 +7,6 @@
  * A checker that finds no planted bug is no checker. Exits with 1 when a bug is not found, and when a piece of source
  * that a bug replaces is not there exactly once: then the bug must be planted anew.
  */
-
 import { execFile } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -10,7 +10,6 @@
  *
  * Exits with 1 when a seed fails, after printing how to run it again.
  */
-
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describeFault, drawPlan, fuzzing, type Plan } from '../sim/swarm/plan.ts';

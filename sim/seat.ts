@@ -229,10 +229,9 @@ export class Seat<Optimizer> {
     const { parameters, outerState } = this.#replica.readSnapshot(snapshot.bytes);
     const included = this.#updates.restored(own);
     const encoded = ({ id, tokens }: OwnPayload) => ({ payload: this.#payloads.get(id)!, tokens });
-    const { final, unfinal } = included ?? { final: [], unfinal: [] };
-    const known = { final: final.map(encoded), unfinal: unfinal.map(encoded) };
-    this.#replica.adopt(parameters, outerState, included && known);
-    if (!included) this.#observer?.onForgotten(this.#peer);
+    const known = included && { final: included.final.map(encoded), unfinal: included.unfinal.map(encoded) };
+    this.#replica.adopt(parameters, outerState, known);
+    if (!known) this.#observer?.onForgotten(this.#peer);
     const agreed = this.#states.bySnapshot(snapshot.id);
     return agreed ? this.#save(agreed, null) : this.#settle(snapshot.id);
   }

@@ -85,7 +85,8 @@ export async function writeFileAtomic(path: string, content: Content, options: A
   }
 }
 
-function writeAllSync(file: number, part: Uint8Array): void {
+/** One call to the system may write less than it was given. */
+export function writeAllSync(file: number, part: Uint8Array): void {
   for (let offset = 0; offset < part.length; ) {
     offset += writeSync(file, part, offset, Math.min(WRITE_BYTES, part.length - offset));
   }

@@ -1,14 +1,4 @@
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Append, Segment } from '../../protocol/history.ts';
 import {
@@ -18,7 +8,7 @@ import {
   encodeSegmentHead,
   type LogRecord,
 } from '../../protocol/messages.ts';
-import { diskError, writeFileAtomicSync } from './atomic.ts';
+import { diskError, writeAllSync, writeFileAtomicSync } from './atomic.ts';
 import { framed, readFramed } from './framed.ts';
 
 /**
@@ -55,7 +45,7 @@ export class ChainLog {
   append({ record, segment }: Append): void {
     if (segment || this.#file === undefined) return this.#begin(record, segment);
     try {
-      writeSync(this.#file, framed(encodeLogRecord(record)));
+      writeAllSync(this.#file, framed(encodeLogRecord(record)));
       fsyncSync(this.#file);
     } catch (cause) {
       throw diskError(cause, this.path);

@@ -7,4 +7,4 @@ export type { PeerWorker } from './peer-worker.ts';
 export { connect, type Remote } from './rpc.ts';
 export { spawnWorker } from './spawn-worker.ts';
 export { type StepReport, Trainer } from './trainer.ts';
-export type { AppliedState, Contribution, Opened, StepNotice, WorkerNotice } from './worker-calls.ts';
+export type { AppliedState, Contribution, Opened, RestoredState, StepNotice, WorkerNotice } from './worker-calls.ts';

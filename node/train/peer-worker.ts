@@ -140,9 +140,11 @@ export class PeerWorker {
     const included = this.#updates.restored(own);
     try {
       const encoded = (updates: OwnPayload[]) => Promise.all(updates.map((each) => this.#encoded(each)));
-      const { final, unfinal } = included ?? { final: [], unfinal: [] };
-      const known = { final: await encoded(final), unfinal: await encoded(unfinal) };
-      this.#replica.adopt(parameters, outerState, included && known);
+      const known = included && {
+        final: await encoded(included.final),
+        unfinal: await encoded(included.unfinal),
+      };
+      this.#replica.adopt(parameters, outerState, known);
     } catch (error) {
       this.#updates.import(before);
       throw error;

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { BlobStore } from '../../node/store/blob-store.ts';
 import { nativeSha256, writeBlob } from '../../node/store/blobs.ts';
-import type { AppliedState, Contribution, Opened, PeerWorker, Remote } from '../../node/train/index.ts';
+import type { AppliedState, Contribution, Opened, PeerWorker, Remote, RestoredState } from '../../node/train/index.ts';
 import { blobIdOf } from '../../protocol/blob.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
@@ -81,7 +81,7 @@ export class TimedWorker implements Remote<PeerWorker> {
     return this.#settle(runIdOf(this.#init.genesis));
   }
 
-  async restore(_: unknown, block: Hash): Promise<AppliedState & { forgot: boolean }> {
+  async restore(_: unknown, block: Hash): Promise<RestoredState> {
     return { ...(await this.#settle(block)), forgot: false };
   }
 

@@ -10,7 +10,15 @@ import { type BlobReference, readBlob, writeBlob } from '../../node/store/blobs.
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { type RunPaths, runPaths } from '../../node/store/directory.ts';
 import { RecordFile } from '../../node/store/record.ts';
-import type { AppliedState, Contribution, Opened, PeerWorker, Remote, SnapshotFile } from '../../node/train/index.ts';
+import type {
+  AppliedState,
+  Contribution,
+  Opened,
+  PeerWorker,
+  Remote,
+  RestoredState,
+  SnapshotFile,
+} from '../../node/train/index.ts';
 import { firstHead, stateAt } from '../../protocol/chain.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { CodedError } from '../../protocol/errors.ts';
@@ -119,7 +127,7 @@ class NamedWorker implements Remote<PeerWorker> {
     return settled;
   }
 
-  async restore(state: AgreedState, block: Hash): Promise<AppliedState & { forgot: boolean }> {
+  async restore(state: AgreedState, block: Hash): Promise<RestoredState> {
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     if (!isLoadable(bytes)) throw new CodedError('E_SNAPSHOT_SIZE', 'the snapshot is not as long as the model says');
     const settled = this.#settle(bytes, block, state);
