@@ -6,7 +6,6 @@ import type { Worker } from 'node:worker_threads';
 import { CodedError } from '../protocol/errors.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
 import { type Hash, hashOf } from '../protocol/hash.ts';
-import { entriesOf } from '../protocol/history.ts';
 import type { Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
@@ -313,7 +312,7 @@ export async function begin(kept: Kept): Promise<void> {
   const { peer, opened, chain, record, store, genesis, identity, trustBlock } = kept;
   const { states } = opened;
   const { segments } = chain;
-  const entries = entriesOf(segments);
+  const entries = segments.flatMap((segment) => segment.entries);
   const saved = record.load() ?? null;
   const headers = saved ? decodeRecord(saved, runIdOf(genesis), identity).headers : [];
   const newest = entries.reduce((round, { block }) => Math.max(round, block.round), 0);

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { encodeCanonical } from './encoding.ts';
-import { assert, CodedError } from './errors.ts';
+import { CodedError } from './errors.ts';
 import { evidenceHolds } from './evidence.ts';
 import { type Genesis, roundTokens } from './genesis.ts';
 import { type Hash, hashOf } from './hash.ts';
@@ -13,10 +13,10 @@ import {
   type AgreedState,
   type Block,
   type Entry,
+  type HeadFacts,
   type Member,
-  type Recent,
   type Update,
-  wireRecent,
+  wireHead,
   wireState,
 } from './wire.ts';
 
@@ -40,22 +40,30 @@ export interface Head {
   changes: ReadonlyMap<PeerId, number>;
 }
 
-/** Up to this many peers all vote; above, a committee does. */
-export const COMMITTEE_OF_ALL_MAX = 64;
+/** In a roster of up to this many peers all vote; in a larger one so many that are drawn. */
 export const COMMITTEE_SIZE = 200;
-/** Heights that one committee serves. */
-const COMMITTEE_EPOCH = 64;
+/**
+ * Heights for which a draw holds: long, for where a history begins is proven from one committee to the next, and two draws
+ * of a large roster share few peers (`anchors.ts`).
+ */
+const COMMITTEE_EPOCH = 4096;
 
+/** Each peer draws its lot, so that one that comes or goes makes a difference of one voter at most. */
 function committeeOf(seed: number, height: number, roster: readonly Member[]): readonly PeerId[] {
-  const peers = [...peersOf(roster)];
-  if (peers.length <= COMMITTEE_OF_ALL_MAX) return peers;
-  const stream = randomStream(seed, 'committee', Math.floor(height / COMMITTEE_EPOCH));
-  for (let i = peers.length - 1; i > 0; i--) {
-    const j = stream.below(i + 1);
-    [peers[i], peers[j]] = [peers[j]!, peers[i]!];
-  }
-  return peers.slice(0, COMMITTEE_SIZE).sort(comparePeers);
+  const peers = peersOf(roster);
+  if (peers.length <= COMMITTEE_SIZE) return peers;
+  const epoch = Math.floor(height / COMMITTEE_EPOCH);
+  const last = committees.get(peers);
+  if (last?.seed === seed && last.epoch === epoch) return last.committee;
+  const drawn = peers
+    .map((peer) => ({ peer, lot: randomStream(seed, 'committee', epoch, peer).uint32() }))
+    .sort((a, b) => a.lot - b.lot)
+    .slice(0, COMMITTEE_SIZE);
+  const committee = drawn.map(({ peer }) => peer).sort(comparePeers);
+  committees.set(peers, { seed, epoch, committee });
+  return committee;
 }
+const committees = new WeakMap<readonly PeerId[], { seed: number; epoch: number; committee: readonly PeerId[] }>();
 
 /** The same object for the same genesis, so that what follows from a head is worked out once (`headAfter`). */
 export function firstHead(genesis: Genesis, run: Hash): Head {
@@ -84,50 +92,64 @@ function makeFirstHead(genesis: Genesis, run: Hash): Head {
   };
 }
 
-/**
- * Where a branch stands that begins with an agreed state after a certified round: the same as on a branch that led there.
- * @param place.tip the block that led to the state
- */
-export function headOfState(
-  genesis: Genesis,
-  state: AgreedState,
-  place: { height: number; tip: Hash; recent: Recent },
-): Head {
-  const { height, tip, recent } = place;
-  assert(recent.unfinalTokens === 0, 'the round before the state was certified');
-  const { round, roster, cursor, tokens } = state;
-  const head: Head = {
+/** Where a branch stands before a certified block, from what the block names: the same as on a branch that led there. */
+export function headBefore(genesis: Genesis, facts: HeadFacts, block: Block): Head {
+  const { roster, places, cursor, tokens, unfinalTokens, changes } = facts;
+  const height = block.height - 1;
+  return {
     height,
-    tip,
-    round,
+    tip: block.previous,
+    round: block.round,
     roster,
     committee: committeeOf(genesis.seed, height, roster),
-    places: peersOf(roster),
+    places: places ?? peersOf(roster),
     cursor,
     tokens,
-    unfinalTokens: 0,
-    changes: new Map(recent.changes),
+    unfinalTokens,
+    changes: new Map(changes),
   };
-  statesAt.set(head, state);
-  return head;
+}
+
+/** What a block that follows a head names by its hash. */
+export function headFacts({ roster, places, cursor, tokens, unfinalTokens, changes }: Head): HeadFacts {
+  const all = peersOf(roster);
+  const isAll = places === all || (places.length === all.length && places.every((peer, i) => peer === all[i]));
+  return {
+    roster: [...roster],
+    places: isAll ? null : [...places],
+    cursor,
+    tokens,
+    unfinalTokens,
+    changes: [...changes].sort(([a], [b]) => comparePeers(a, b)),
+  };
+}
+
+/** What a block that follows a head names it by. */
+export function headHash(head: Head): Hash {
+  let hash = headHashes.get(head);
+  if (!hash) {
+    hash = hashOfFacts(headFacts(head));
+    headHashes.set(head, hash);
+  }
+  return hash;
+}
+const headHashes = new WeakMap<Head, Hash>();
+
+/** `sha256(canonical CBOR(head facts))` */
+export function hashOfFacts(facts: HeadFacts): Hash {
+  return hashOf(encodeCanonical(z.encode(wireHead, facts)));
 }
 
 /** Where the branch stands after a block: worked out once for a head and a block, however many ask. */
 export function headAfter(genesis: Genesis, head: Head, block: Block): Head {
-  let known = following.get(head);
-  if (!known) {
-    known = new Map();
-    following.set(head, known);
-  }
-  const hash = blockHash(block);
-  let after = known.get(hash);
-  if (!after) {
-    after = makeHeadAfter(genesis, head, block);
-    known.set(hash, after);
-  }
+  const known = following.get(block);
+  if (known?.head === head) return known.after;
+  const after = makeHeadAfter(genesis, head, block);
+  following.set(block, { head, after });
   return after;
 }
-const following = new WeakMap<Head, Map<Hash, Head>>();
+/** By the block, so that heads go with the blocks that led to them. */
+const following = new WeakMap<Block, { head: Head; after: Head }>();
 
 function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
   const final = block.members === null;
@@ -172,27 +194,6 @@ function changesAfter({ roster: before, changes }: Head, height: number, after: 
 /** What a head says of the agreed state there: all but its snapshot. */
 export function factsAt({ round, roster, cursor, tokens }: Head): Omit<AgreedState, 'snapshot' | 'snapshotBytes'> {
   return { round, roster: [...roster], cursor, tokens };
-}
-
-/** What else of a head the rules for the next block depend on. */
-export function recentAt({ changes, unfinalTokens }: Head): Recent {
-  return { changes: [...changes].sort(([a], [b]) => comparePeers(a, b)), unfinalTokens };
-}
-
-/** What the next block names it by. The same for long times, and asked of every block. */
-export function recentHashAt(head: Head): Hash {
-  const { changes, unfinalTokens } = head;
-  let known = recentHashes.get(changes);
-  if (known?.unfinalTokens !== unfinalTokens) {
-    known = { unfinalTokens, hash: hashOfRecent(recentAt(head)) };
-    recentHashes.set(changes, known);
-  }
-  return known.hash;
-}
-const recentHashes = new WeakMap<Head['changes'], { unfinalTokens: number; hash: Hash }>();
-
-export function hashOfRecent(recent: Recent): Hash {
-  return hashOf(encodeCanonical(z.encode(wireRecent, recent)));
 }
 
 /** The agreed state that a round's start names by its root. The same object for the same head and snapshot. */
@@ -250,7 +251,7 @@ export function checkBlock(context: ChainContext, head: Head, block: Block, base
   if (block.previous !== head.tip) throw fault('it follows another block');
   if (block.height !== head.height + 1) throw fault(`height ${block.height}, expected ${head.height + 1}`);
   if (block.round !== head.round) throw fault(`round ${block.round}, expected ${head.round}`);
-  if (block.recent !== recentHashAt(head)) throw fault('it has another account of who came and went');
+  if (block.head !== headHash(head)) throw fault('it has another account of what came before');
   checkMembers(context.genesis, head, block);
   checkUpdates(context, head, block);
   checkRequests(context, head, block);

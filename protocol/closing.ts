@@ -1,5 +1,5 @@
 import type { Agreement } from './agreement.ts';
-import { checkBlock, recentHashAt } from './chain.ts';
+import { checkBlock, headHash } from './chain.ts';
 import type { Applied, Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { PeerId } from './identity.ts';
@@ -123,7 +123,7 @@ export class Closing {
 
   #freshBlock(kind: Block['kind'], { head, root }: Applied, round: Round | undefined): Block {
     const place = { height: head.height + 1, previous: head.tip, round: head.round, base: root };
-    const common = { ...place, recent: recentHashAt(head), members: null };
+    const common = { ...place, head: headHash(head), members: null };
     const requests = this.#membership.requests(head);
     if (kind === 'round') return { ...common, kind, updates: round?.held() ?? [], ...requests };
     const joins = head.places.length > 0 ? [] : requests.joins;

@@ -14,8 +14,8 @@ import type { PeerId, Signer } from './identity.ts';
 import { statesKept } from './kept-states.ts';
 import { LIMITS } from './limits.ts';
 import {
+  type Beginning,
   type History,
-  type LogRecord,
   type Message,
   type MessageOf,
   type PageRequest,
@@ -23,7 +23,7 @@ import {
   statusFields,
 } from './messages.ts';
 import { blockHash, statusBytes } from './signing.ts';
-import type { AgreedState, Anchor, Block, Entry, Snapshot } from './wire.ts';
+import type { AgreedState, Block, Entry } from './wire.ts';
 
 /** The agreed state that this peer holds, and where on its branch that is. */
 export interface Applied {
@@ -47,13 +47,11 @@ export class Core {
   applied: Applied | undefined;
   /** states that can still be restored or served, newest last, by the hash of the block that led to them */
   readonly states = new Map<Hash, AgreedState>();
-  /** of states on the branch, by the block that led to each: where a history may begin */
-  readonly #snapshots = new Map<Hash, Snapshot>();
   readonly #segmentSize: SegmentSize;
   /** of a block that the user knows: no branch without it is followed */
   #pinned: Hash | undefined;
-  /** the branch does not have the pinned block yet */
-  pinIsMissing = false;
+  /** the branch has not had the pinned block yet */
+  #pinIsMissing = false;
   nowMs = 0;
   /** with what the driver was told to keep when it was to save this state */
   #unsaved: (StateOnDisk & { kept: ReadonlySet<Hash> }) | undefined;
@@ -124,13 +122,7 @@ export class Core {
   /** Takes up what is on disk: the newest state is the one that is applied, if it is of this branch. */
   resume(segments: readonly Segment[], saved: readonly StateOnDisk[]): void {
     this.branch = branchFromLog(this.context, segments);
-    for (const { entry, snapshot } of segments.flatMap(({ records }) => records)) {
-      if (snapshot) this.#snapshots.set(entry.block.previous, snapshot);
-    }
-    for (const { block, state } of saved) {
-      this.states.set(block, state);
-      this.#noteSnapshot(block, state);
-    }
+    for (const { block, state } of saved) this.states.set(block, state);
     const newest = saved.at(-1);
     const position = newest ? this.branch.find(newest.block) : -1;
     if (newest && position >= 0) this.#setApplied(position, newest.state);
@@ -140,7 +132,6 @@ export class Core {
   setApplied(position: number, state: AgreedState, saved: boolean): Applied {
     const { tip } = this.branch.heads[position]!;
     this.states.delete(tip);
-    this.#noteSnapshot(tip, state);
     this.#unsaved = { block: tip, state, kept: this.#kept };
     if (saved) this.markSaved(tip);
     return this.#setApplied(position, state);
@@ -151,51 +142,40 @@ export class Core {
     return this.applied;
   }
 
-  /** A page of the history, and the states that can be fetched: the newest, if they are too large for all. */
+  /** A page of the history and, with the last, the states that can be fetched: the newest, if they are too large for all. */
   tell(request: PageRequest): Omit<History, 'run'> {
     const states: AgreedState[] = [];
-    let bytes = 4096;
+    let bytes = ANSWER_HEAD_BYTES;
     for (const state of [...this.states.values()].reverse()) {
+      if (bytes + stateBytes(state) > LIMITS.historyBytesMax / 2) break;
       bytes += stateBytes(state);
-      if (bytes > LIMITS.historyBytesMax / 2) break;
       states.unshift(state);
     }
-    const { anchors, entries, more } = this.branch.page(request, LIMITS.historyBytesMax - bytes);
-    return { anchors, records: entries.map((entry) => this.#recordOf(entry)), more, states };
-  }
-
-  #noteSnapshot(tip: Hash, { snapshot: id, snapshotBytes: bytes }: AgreedState): void {
-    this.#snapshots.set(tip, { id, bytes });
+    const page = this.branch.page(request, LIMITS.historyBytesMax - bytes);
+    return { ...page, states: page.more ? [] : states };
   }
 
   /** The branch grows at its head. */
   append(entry: Entry): void {
     this.branch.append(entry);
-    const anchors = this.branch.beginSegment(this.#snapshots, this.#segmentSize);
-    if (anchors) this.#forget();
-    this.#record(entry, anchors);
+    const beginning = this.branch.beginSegment(this.#segmentSize, this.#pinBehind);
+    if (beginning) this.#forget();
+    this.#record(entry, beginning);
   }
 
-  /**
-   * Another branch takes the place of this one.
-   * @param snapshots that others tell of states on it; they may be wrong
-   */
-  follow(fork: Branch, snapshots: ReadonlyMap<Hash, Snapshot>): void {
-    for (const [tip, snapshot] of snapshots) if (!this.#snapshots.has(tip)) this.#snapshots.set(tip, snapshot);
+  /** Another branch, which is trusted, takes the place of this one. */
+  follow(fork: Branch): void {
     const before = this.branch;
     this.branch = fork;
-    const begins = before.find(fork.heads[0]!.tip) < 0 ? fork.anchors : undefined;
+    this.#pinIsMissing = false;
+    const begins = before.find(fork.heads[0]!.tip) < 0 ? { ...fork.beginning, pinned: this.#pinBehind } : undefined;
     const common = begins ? 0 : commonLength(before.entries, fork.entries);
     for (const [i, entry] of fork.entries.slice(common).entries()) this.#record(entry, i === 0 ? begins : undefined);
   }
 
-  #record(entry: Entry, anchors: readonly Anchor[] | undefined): void {
-    const segment = anchors ? { anchors, keep: this.branch.segments } : null;
-    this.emit({ type: 'append', record: this.#recordOf(entry), segment });
-  }
-
-  #recordOf(entry: Entry): LogRecord {
-    return { entry, snapshot: this.#snapshots.get(entry.block.previous) ?? null };
+  #record(entry: Entry, beginning: Beginning | undefined): void {
+    const segment = beginning ? { ...beginning, keep: this.branch.segments } : null;
+    this.emit({ type: 'append', entry, segment });
   }
 
   /** All but the newest segments, if the state that this peer is at does not lie before them. */
@@ -203,8 +183,6 @@ export class Core {
     const { branch, applied } = this;
     if (!applied || applied.position < branch.beginningOf(SEGMENTS_KEPT)) return;
     this.applied = { ...applied, position: applied.position - branch.forget(SEGMENTS_KEPT) };
-    const tips = new Set(branch.heads.map(({ tip }) => tip));
-    for (const tip of this.#snapshots.keys()) if (!tips.has(tip)) this.#snapshots.delete(tip);
   }
 
   /** The state that was last applied can be served and restored from now on, if this is the block that led to it. */
@@ -254,27 +232,40 @@ export class Core {
     return found;
   }
 
-  /** @param block that the user knows; the branch so far may have it already */
-  pin(block: Hash | undefined): void {
+  /**
+   * @param block that the user knows; the branch so far may have it already
+   * @param segments that the branch was read from
+   */
+  pin(block: Hash | undefined, segments: readonly Segment[]): void {
     this.#pinned = block;
-    this.pinIsMissing = !this.trusts(this.branch);
+    const known = block === undefined || this.branch.find(block) > 0 || segments.some(({ pinned }) => pinned === block);
+    this.#pinIsMissing = !known;
     const { round, height } = this.branch.heads[0]!;
-    if (!this.pinIsMissing || height === 0) return;
+    if (known || height === 0) return;
     const fix = 'if it is older, it has done its work: start without --trust-block';
     this.warn('W_UNTRUSTED', `the history here, kept from round ${round} on, does not have the block to trust; ${fix}`);
   }
 
-  /**
-   * Whether the branch may be followed, as far as the pinned block goes: a block names the one before it, so that it stands
-   * for all up to it.
-   */
-  trusts(branch: Branch): boolean {
-    return this.#pinned === undefined || branch.find(this.#pinned) > 0;
+  /** There is a block that the user knows, and it was not in the branch so far. */
+  get pinIsMissing(): boolean {
+    return this.#pinIsMissing;
   }
 
-  /** There is a block that the user knows. */
-  get isPinned(): boolean {
-    return this.#pinned !== undefined;
+  /**
+   * Whether a branch may be followed, as far as the pinned block goes: a block names the one before it, so that it stands for
+   * all up to it. Once it lies behind, what follows ours is as good as that, and so is what our committee vouches for.
+   * @param fork that goes on from ours, or that begins later and is proven or has the pinned block
+   */
+  trusts(fork: Branch): boolean {
+    if (this.#pinned === undefined || fork.find(this.#pinned) > 0) return true;
+    if (this.#pinIsMissing) return false;
+    const isBehind = this.branch.find(this.#pinned) <= 0;
+    return isBehind || this.branch.find(fork.heads[0]!.tip) < 0;
+  }
+
+  /** The block that the user knows, once the branch has had it. */
+  get #pinBehind(): Hash | null {
+    return this.#pinIsMissing ? null : (this.#pinned ?? null);
   }
 
   /** The whole branch is in the state: nothing is left to apply. */
@@ -311,5 +302,7 @@ function commonLength(a: readonly Entry[], b: readonly Entry[]): number {
 }
 
 const WAKE_MS_MIN = 20;
+/** Of an answer beside its anchors, entries and states. */
+const ANSWER_HEAD_BYTES = 4096;
 const NO_EFFECTS: readonly Effect[] = [];
 const NONE_OPEN: OpenBlocks = { candidates: () => [], supported: () => [] };

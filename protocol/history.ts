@@ -1,34 +1,33 @@
-import { fewest, headAtAnchor, isVouchedFor } from './anchors.ts';
+import { type Committee, isVouchedFor } from './anchors.ts';
 import {
   type ChainContext,
   checkEntry,
   firstHead,
   type Head,
   headAfter,
+  headBefore,
+  headFacts,
   isCredible,
-  recentAt,
-  rootOf,
-  stateAt,
 } from './chain.ts';
 import { assert } from './errors.ts';
 import type { Hash } from './hash.ts';
 import { LIMITS } from './limits.ts';
-import { encodeAnchor, encodeEntry, type LogRecord, type PageRequest } from './messages.ts';
-import type { Anchor, Entry, Snapshot } from './wire.ts';
+import { type Beginning, encodeAnchor, encodeEntry, type PageRequest } from './messages.ts';
+import type { Anchor, Entry } from './wire.ts';
 
 /** Entries of one certified stretch of a history, which is kept or forgotten as a whole. */
-export interface Segment {
-  /** prove where it begins, the last of them there; none for the segment that begins at genesis */
-  anchors: readonly Anchor[];
-  records: readonly LogRecord[];
+export interface Segment extends Beginning {
+  entries: readonly Entry[];
 }
 
 /** What a log takes in. */
 export interface Append {
-  record: LogRecord;
-  /** a new segment begins with the record, and of all that there are then only the newest `keep` stay */
-  segment: { anchors: readonly Anchor[]; keep: number } | null;
+  entry: Entry;
+  /** a new segment begins with the entry, and of all that there are then only the newest `keep` stay */
+  segment: (Beginning & { keep: number }) | null;
 }
+
+export const GENESIS: Beginning = { anchors: [], passed: [], pinned: null };
 
 /** How long segments are. */
 export interface SegmentSize {
@@ -44,6 +43,8 @@ export interface SegmentSize {
 export const SEGMENT_SIZE: SegmentSize = { blocksMin: 64, blocksMax: 512, bytesMax: 8 * 1024 * 1024 };
 /** Whole segments that stay when the next begins: the history that a peer has is one to two segments long. */
 export const SEGMENTS_KEPT = 2;
+/** Committees that are remembered between two anchors, so that one in their middle can be left out later. */
+const PASSED_MAX = 32;
 
 /**
  * One branch of the run's history: certified blocks and, between or after them, unfinal ones. `heads[i]` is where the
@@ -54,14 +55,16 @@ export class Branch {
   readonly heads: Head[];
   readonly #context: ChainContext;
   /** places where the history can begin for others, oldest first; the first is where this branch does */
-  #beginnings: { tip: Hash; anchors: readonly Anchor[] }[];
+  #beginnings: (Beginning & { tip: Hash })[];
 
-  constructor(context: ChainContext, anchors: readonly Anchor[] = []) {
+  constructor(context: ChainContext, beginning: Beginning = GENESIS) {
     this.#context = context;
-    const last = anchors.at(-1);
-    const first = last ? headAtAnchor(context, last) : firstHead(context.genesis, context.run);
+    const last = beginning.anchors.at(-1);
+    const first = last
+      ? headBefore(context.genesis, last.head, last.entry.block)
+      : firstHead(context.genesis, context.run);
     this.heads = [first];
-    this.#beginnings = [{ tip: first.tip, anchors }];
+    this.#beginnings = [{ ...beginning, tip: first.tip }];
     if (last) this.append(last.entry);
   }
 
@@ -69,9 +72,9 @@ export class Branch {
     return this.heads[this.heads.length - 1]!;
   }
 
-  /** Prove where the branch begins: none at genesis. */
-  get anchors(): readonly Anchor[] {
-    return this.#beginnings[0]!.anchors;
+  /** Where it begins. */
+  get beginning(): Beginning {
+    return this.#beginnings[0]!;
   }
 
   /** Segments that it consists of. */
@@ -101,7 +104,7 @@ export class Branch {
 
   /** A branch that begins like this one up to a position. */
   fork(position: number): Branch {
-    const fork = new Branch(this.#context, this.anchors);
+    const fork = new Branch(this.#context, this.beginning);
     fork.entries.length = 0;
     fork.heads.length = 1;
     fork.entries.push(...this.entries.slice(0, position));
@@ -126,7 +129,7 @@ export class Branch {
   }
 
   /**
-   * A page of entries after the certified block of a height.
+   * A page of entries after the certified block of a height; at least one, or one anchor, whatever its size.
    * @param bytesMax of all that is in it
    */
   page(
@@ -136,39 +139,39 @@ export class Branch {
     let bytes = 0;
     const fits = <Item>(items: readonly Item[], encode: (item: Item) => Uint8Array): Item[] => {
       const end = items.findIndex((item) => {
-        bytes += encode(item).length + 80; // with a snapshot
+        bytes += encode(item).length;
         return bytes > bytesMax;
       });
-      return items.slice(0, end < 0 ? items.length : end);
+      return end < 0 ? [...items] : items.slice(0, Math.max(1, end));
     };
     const isBefore = fromHeight < this.heads[0]!.height;
-    const anchors = isBefore ? fits(this.anchors.slice(told), encodeAnchor) : [];
-    if (isBefore && told + anchors.length < this.anchors.length) return { anchors, entries: [], more: true };
+    const all = isBefore ? this.beginning.anchors : [];
+    const anchors = fits(all.slice(told), encodeAnchor);
     // the block of the last anchor comes with it
     const position = isBefore ? 1 : this.heads.findIndex((head) => head.height >= fromHeight) + skip;
+    if (told + anchors.length < all.length || bytes > bytesMax) return { anchors, entries: [], more: true };
     if (position < skip) return { anchors, entries: [], more: false };
     const entries = fits(this.entries.slice(position, position + LIMITS.historyEntriesMax), encodeEntry);
     return { anchors, entries, more: position + entries.length < this.entries.length };
   }
 
   /**
-   * Lets a new segment begin with the last entry, if the one so far is long enough and what the entry builds on is known and
-   * can be proven.
-   * @param snapshots by the block that led to the state
-   * @returns its anchors
+   * Lets a new segment begin with the last entry, if the one so far is long enough and a certified round ended before it.
+   * @param pinned block that the user knows, and that is in this branch
    */
-  beginSegment(snapshots: ReadonlyMap<Hash, Snapshot>, size: SegmentSize): readonly Anchor[] | undefined {
+  beginSegment(size: SegmentSize, pinned: Hash | null): Beginning | undefined {
     const last = this.entries.length - 1;
     const since = this.find(this.#beginnings.at(-1)!.tip);
-    if (last < since || !this.#isLong(since, last, size)) return undefined;
-    const anchors = this.#anchorsTo(since, last, snapshots);
-    if (anchors) this.#beginnings.push({ tip: this.heads[last]!.tip, anchors });
-    return anchors;
+    if (last <= since || !this.#isRoundStart(last) || !this.#isLong(since, last, size)) return undefined;
+    const beginning = { ...this.#proofTo(last, since), pinned };
+    if (beginning.anchors.length > LIMITS.anchorsMax) return undefined;
+    this.#beginnings.push({ ...beginning, tip: this.heads[last]!.tip });
+    return beginning;
   }
 
   /** Takes note of a segment that began earlier. */
-  noteSegment(anchors: readonly Anchor[]): void {
-    this.#beginnings.push({ tip: anchors.at(-1)!.entry.block.previous, anchors });
+  noteSegment({ anchors, passed, pinned }: Beginning): void {
+    this.#beginnings.push({ anchors, passed, pinned, tip: anchors.at(-1)!.entry.block.previous });
   }
 
   /** Position at which the newest so many segments begin. */
@@ -193,49 +196,68 @@ export class Branch {
     );
   }
 
-  /**
-   * The anchors to a position: those of the segment so far, the one there, and as few as it takes between them.
-   * @returns undefined where the position is none to begin at, or nobody can vouch for it
-   */
-  #anchorsTo(since: number, position: number, snapshots: ReadonlyMap<Hash, Snapshot>): Anchor[] | undefined {
-    const before = this.#beginnings.at(-1)!.anchors;
-    const target = this.#anchorAt(position, snapshots);
-    if (!target) return undefined;
-    const anchors = [...before];
-    // the head that is to vouch for the next anchor
-    let from = before.length > 0 ? since + 1 : since;
-    while (!this.#vouches(from, position)) {
-      let next = position - 1;
-      while (next > from && !(this.#vouches(from, next) && this.#anchorAt(next, snapshots))) next--;
-      if (next <= from) return undefined;
-      anchors.push(this.#anchorAt(next, snapshots)!);
-      from = next + 1;
-    }
-    return fewest(this.#context, firstHead(this.#context.genesis, this.#context.run), [...anchors, target]);
-  }
-
-  #vouches(head: number, position: number): boolean {
-    return isVouchedFor(this.heads[head]!, this.heads[position]!.committee, this.entries[position]!);
-  }
-
-  #anchorAt(position: number, snapshots: ReadonlyMap<Hash, Snapshot>): Anchor | undefined {
+  /** The state that a round begins with is known by the block that led to it: where that is forgotten, it is of no use. */
+  #isRoundStart(position: number): boolean {
     const [head, entry] = [this.heads[position]!, this.entries[position]!];
-    const snapshot = snapshots.get(head.tip);
-    if (!snapshot || head.unfinalTokens > 0 || entry.block.members !== null) return undefined;
-    const state = stateAt(head, snapshot);
-    // others may have told us of another snapshot
-    return rootOf(state) === entry.block.base ? { state, recent: recentAt(head), entry } : undefined;
+    return entry.block.members === null && head.unfinalTokens === 0 && head.round > this.heads[position - 1]!.round;
   }
+
+  /**
+   * The anchors to a position: those of the segment so far, and what it takes for all who have voted since to vouch for the
+   * next. The last of those so far is left out where all vouch who voted since the one before it, as far as they are known.
+   */
+  #proofTo(position: number, since: number): Pick<Beginning, 'anchors' | 'passed'> {
+    const before = this.#beginnings.at(-1)!;
+    const passed = before.passed && distinct([...before.passed, ...this.#committees(since, position)]);
+    if (passed && passed.length <= PASSED_MAX && passed.every((voters) => this.#vouches(voters, position))) {
+      return { anchors: [...before.anchors.slice(0, -1), this.#anchorAt(position)], passed };
+    }
+    const first = before.anchors.length === 0 ? since : since + 1;
+    const places = this.#steppingStones(first, position);
+    return {
+      anchors: [...before.anchors, ...places.map((place) => this.#anchorAt(place))],
+      passed: distinct(this.#committees(places.length > 1 ? places.at(-2)! + 1 : first, position)),
+    };
+  }
+
+  /** Positions of anchors, the last at `position`, such that at every head from `first` on the committee vouches for the next. */
+  #steppingStones(first: number, position: number): number[] {
+    const places = [position];
+    for (let i = position; i >= first; i--) {
+      const { committee } = this.heads[i]!;
+      if (committee === this.heads[i + 1]?.committee || this.#vouches(committee, places[0]!)) continue;
+      // what is decided next is signed by a quorum of it
+      places.unshift(this.entries.findIndex(({ block }, at) => at >= i && block.members === null));
+    }
+    return places;
+  }
+
+  #committees(from: number, to: number): Committee[] {
+    return this.heads.slice(from, to + 1).map(({ committee }) => committee);
+  }
+
+  #vouches(committee: Committee, position: number): boolean {
+    return isVouchedFor(committee, this.heads[position]!.committee, this.entries[position]!);
+  }
+
+  #anchorAt(position: number): Anchor {
+    return { head: headFacts(this.heads[position]!), entry: this.entries[position]! };
+  }
+}
+
+function distinct(committees: readonly Committee[]): Committee[] {
+  const known = new Map([...new Set(committees)].map((committee) => [committee.join(), committee]));
+  return [...known.values()];
 }
 
 /** What a disk kept of a history: a later entry that follows an earlier block replaces what stood there before. */
 export function branchFromLog(context: ChainContext, segments: readonly Segment[]): Branch {
   let branch: Branch | undefined;
-  for (const { anchors, records } of segments) {
-    const last = anchors.at(-1);
-    if (!branch || (last && branch.find(last.entry.block.previous) < 0)) branch = new Branch(context, anchors);
-    else if (last) branch.noteSegment(anchors);
-    for (const { entry } of records) {
+  for (const segment of segments) {
+    const last = segment.anchors.at(-1);
+    if (!branch || (last && branch.find(last.entry.block.previous) < 0)) branch = new Branch(context, segment);
+    else if (last) branch.noteSegment(segment);
+    for (const entry of segment.entries) {
       const position = branch.find(entry.block.previous);
       if (position < 0) continue;
       branch.truncate(position);
@@ -252,17 +274,14 @@ function sizeOf({ block, certificate }: Entry): number {
   return 256 * (1 + signed) + 64 * (certificate.signatures.length + (members?.length ?? 0));
 }
 
-/** @param parts segments, or pages of an answer */
-export function entriesOf(parts: readonly Pick<Segment, 'records'>[]): Entry[] {
-  return parts.flatMap(({ records }) => records).map(({ entry }) => entry);
-}
-
 /** What a disk has of a history after an `append`. */
-export function afterAppend(segments: readonly Segment[], { record, segment }: Append): Segment[] {
-  const begun = segments.length === 0 ? [{ anchors: [], records: [] }] : segments;
-  const kept = segment ? [...segments, { anchors: segment.anchors, records: [] }].slice(-segment.keep) : begun;
-  const { anchors, records } = kept.at(-1)!;
-  return [...kept.slice(0, -1), { anchors, records: [...records, record] }];
+export function afterAppend(segments: readonly Segment[], { entry, segment }: Append): Segment[] {
+  if (segment) {
+    const { keep, ...beginning } = segment;
+    return [...segments, { ...beginning, entries: [entry] }].slice(-keep);
+  }
+  const last = segments.at(-1) ?? { ...GENESIS, entries: [] };
+  return [...segments.slice(0, -1), { ...last, entries: [...last.entries, entry] }];
 }
 
 /**

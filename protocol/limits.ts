@@ -15,8 +15,11 @@ export const LIMITS = {
   chunkBytes: 256 * 1024,
   /** A blob: its manifest (32 bytes a chunk) must itself fit in one chunk. */
   blobBytesMax: 2_000_000_000,
-  /** An answer of the sync protocol: some hundred certified blocks; a longer history is asked for in pages. */
-  historyBytesMax: 1024 * 1024,
+  /**
+   * An answer of the sync protocol: some hundred certified blocks; a longer history is asked for in pages. The largest anchor
+   * fits: a full roster, most of it just come and gone, and a block of `gossipBytesMax` with its certificate.
+   */
+  historyBytesMax: 2 * 1024 * 1024,
   /** Entries of a history in one answer. */
   historyEntriesMax: 512,
   /**
@@ -24,7 +27,7 @@ export const LIMITS = {
    * `blockJoinsMax` in each of 65 blocks, and a whole roster that goes.
    */
   changesMax: 65 * 256 + 4096,
-  /** Anchors that prove where a history begins: one for each time that most of a committee is others'. */
+  /** Anchors that prove where a history begins: one more each time that most who voted since the last but one are gone. */
   anchorsMax: 1024,
   /** Updates that a block lists: at some 230 bytes each, a proposal must fit in a gossiped message. */
   blockUpdatesMax: 768,

@@ -152,7 +152,7 @@ export class Machine {
       this.#present.agreement = this.#newAgreement();
       if (restart.record) this.#restoreRecord(restart.record);
     }
-    this.#core.pin(trustBlock);
+    this.#core.pin(trustBlock, restart?.segments ?? []);
     if (!this.#core.applied && context.genesis.founder === self && this.#core.branch.entries.length === 0) {
       this.#sync.initialize();
     }

@@ -30,7 +30,6 @@ import {
   wirePeer,
   wireRound,
   wireSignature,
-  wireSnapshot,
   wireState,
   wireUpdate,
   wireVoteKind,
@@ -167,14 +166,6 @@ export function statusFields(status: Omit<MessageOf<'status'>, 'signature' | 'ty
   return { author, height, unfinalTokens, round, tip };
 }
 
-/** An entry, and what it takes to let a history begin there. */
-const logRecordSchema = z.strictObject({
-  entry: wireEntry,
-  /** of the agreed state that the entry builds on, where it is the first after it and the peer knows it */
-  snapshot: wireSnapshot.nullable(),
-});
-export type LogRecord = z.infer<typeof logRecordSchema>;
-
 /** Question and answer of the sync protocol: the history from a height on, and the states that can be fetched. */
 const historyRequestSchema = z.strictObject({
   run: wireHash,
@@ -191,9 +182,10 @@ const historySchema = z.strictObject({
   run: wireHash,
   /** where the answerer's history begins, if that is later than what was asked for */
   anchors: z.array(wireAnchor).max(LIMITS.anchorsMax),
-  records: z.array(logRecordSchema).max(LIMITS.historyEntriesMax),
-  /** whether anchors or records were left out for size: ask again from the last of them */
+  entries: z.array(wireEntry).max(LIMITS.historyEntriesMax),
+  /** whether anchors or entries were left out for size: ask again from the last of them */
   more: z.boolean(),
+  /** that can be fetched; with the last entries */
   states: z.array(wireState).max(LIMITS.snapshotsKept + STATES_NEEDED_MAX),
 });
 export type History = z.infer<typeof historySchema>;
@@ -223,30 +215,33 @@ export function decodeHistory(bytes: Uint8Array, run: Hash): History {
   return history;
 }
 
-/** What a driver keeps on disk of a history: the head of a segment, and then a record for each entry. */
-const segmentHeadSchema = z.strictObject({ anchors: z.array(wireAnchor).max(LIMITS.anchorsMax) });
+/** Where a segment of the history begins. On disk before its entries; only the anchors are told to others. */
+const beginningSchema = z.strictObject({
+  /** prove it, the last of them there; none at genesis */
+  anchors: z.array(wireAnchor).max(LIMITS.anchorsMax).readonly(),
+  /** each committee between the last two of them, or since the founder; null where others told the last, and may know more */
+  passed: z.array(z.array(wirePeer).readonly()).readonly().nullable(),
+  /** a block that the user knew, and that lies before */
+  pinned: wireHash.nullable(),
+});
+export type Beginning = z.infer<typeof beginningSchema>;
 
-export function encodeSegmentHead(anchors: readonly Anchor[]): Uint8Array {
-  return encodeCanonical(z.encode(segmentHeadSchema, { anchors: [...anchors] }));
+export function encodeBeginning({ anchors, passed, pinned }: Beginning): Uint8Array {
+  return encodeCanonical(z.encode(beginningSchema, { anchors, passed, pinned }));
 }
 
 /** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED` */
-export function decodeSegmentHead(bytes: Uint8Array): Anchor[] {
-  return parse(segmentHeadSchema, decodeCanonical(bytes, LIMITS.anchorsMax * LIMITS.historyBytesMax)).anchors;
+export function decodeBeginning(bytes: Uint8Array): Beginning {
+  return parse(beginningSchema, decodeCanonical(bytes, LIMITS.anchorsMax * LIMITS.historyBytesMax));
 }
 
-export function encodeLogRecord(record: LogRecord): Uint8Array {
-  return encodeCanonical(z.encode(logRecordSchema, record));
-}
-
-/** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED` */
-export function decodeLogRecord(bytes: Uint8Array): LogRecord {
-  return parse(logRecordSchema, decodeCanonical(bytes, LIMITS.historyBytesMax));
-}
-
-/** For its size in an answer. */
 export function encodeEntry(entry: Entry): Uint8Array {
   return encodeCanonical(z.encode(wireEntry, entry));
+}
+
+/** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED` */
+export function decodeEntry(bytes: Uint8Array): Entry {
+  return parse(wireEntry, decodeCanonical(bytes, LIMITS.historyBytesMax));
 }
 
 export function encodeAnchor(anchor: Anchor): Uint8Array {

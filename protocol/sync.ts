@@ -9,7 +9,7 @@ import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Membership } from './membership.ts';
 import type { History, MessageOf, PageRequest } from './messages.ts';
-import type { AgreedState, Entry, Snapshot } from './wire.ts';
+import type { AgreedState, Entry } from './wire.ts';
 
 /** How long a peer may take to answer before another is asked. */
 const ANSWER_MS = 15_000;
@@ -18,6 +18,9 @@ const ASK_EVERY_MS = 500;
 const PATIENCE_MS = 500;
 /** Of a history whose beginning only the block to trust can prove, and nobody has come to yet: more than is ever kept. */
 const UNPROVEN_ENTRIES_MAX = 4096;
+/** Entries in a row of which one peer may tell that no quorum has seen; and where none is in sight, a month's rounds. */
+const UNSEEN_ENTRIES_MAX = 4096;
+const UNFINAL_ENTRIES_MAX = 65_536;
 /** Unfinal entries of ours that are asked for again, since others may have others in their place. */
 const NEWEST = 2;
 /** At most one status in this time to a peer that is behind. */
@@ -33,8 +36,6 @@ interface Asked {
   /** where the history that it tells begins, if that is not in ours */
   chain: AnchorChain;
   fork: Branch | undefined;
-  /** of states on the branch, by the block that led to each */
-  snapshots: Map<Hash, Snapshot>;
 }
 
 /**
@@ -54,6 +55,8 @@ export class Sync {
   #askedInTurnMs = Number.NEGATIVE_INFINITY;
   /** who has told a history without the pinned block */
   readonly #distrusted = new Set<PeerId>();
+  /** who has told of rounds without end that no quorum has seen: not asked again before there is another block */
+  readonly #wearisome = new Map<PeerId, Hash>();
   readonly #statusSent = new Map<PeerId, number>();
   readonly #core: Core;
   readonly #membership: Membership;
@@ -74,7 +77,7 @@ export class Sync {
 
   #onBetter(peer: PeerId, height: number): void {
     const { branch, nowMs, atTip } = this.#core;
-    if (height === branch.head.height) this.#askForNewest(peer);
+    if (height === branch.head.height) this.#askForNewest(peer, false);
     else if (height !== branch.head.height + 1 || !atTip) this.ask(peer, false);
     else if (this.#ahead?.height !== height) this.#ahead = { peer, height, atMs: nowMs + PATIENCE_MS };
   }
@@ -91,26 +94,23 @@ export class Sync {
   }
 
   /**
-   * Asks a peer for its history, one question at a time.
-   * @param request @default all after the certified block that we are at
+   * Asks a peer for its history after the certified block that we are at, one question at a time.
+   * @param skip entries that are left out
    */
-  ask(
-    peer: PeerId,
-    restore: boolean,
-    request = { fromHeight: this.#core.branch.head.height, skip: 0, anchors: 0 },
-  ): void {
+  ask(peer: PeerId, restore: boolean, skip = 0): void {
     const { nowMs, branch } = this.#core;
     if (peer === this.#core.self || this.restoring) return;
     if (this.#asked && nowMs < this.#asked.atMs + ANSWER_MS) return;
+    if (this.#wearisome.get(peer) === branch.head.tip) return;
     const { context } = this.#core;
     const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
-    this.#ask({ peer, atMs: nowMs, restore, request, chain, fork: undefined, snapshots: new Map() });
+    const request = { fromHeight: branch.head.height, skip, anchors: 0 };
+    this.#ask({ peer, atMs: nowMs, restore, request, chain, fork: undefined });
   }
 
-  /** Who is further in unfinal rounds alone has most of what we have; where two were made at once, all but the last. */
-  #askForNewest(peer: PeerId): void {
-    const { skip, ...request } = pageAfter(this.#core.branch);
-    this.ask(peer, false, { ...request, skip: Math.max(0, skip - NEWEST) });
+  /** Who has the same certified block has most of our unfinal ones; where two were made at once, all but the last. */
+  #askForNewest(peer: PeerId, restore: boolean): void {
+    this.ask(peer, restore, Math.max(0, pageAfter(this.#core.branch).skip - NEWEST));
   }
 
   #ask(asked: Asked): void {
@@ -127,7 +127,7 @@ export class Sync {
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
     this.#askedInTurnMs = nowMs;
     this.#core.wakeAt(nowMs + ASK_EVERY_MS);
-    this.ask(peers[this.#turn++ % peers.length]!, restore);
+    this.#askForNewest(peers[this.#turn++ % peers.length]!, restore);
   }
 
   /** The initial parameters become the state. */
@@ -163,14 +163,13 @@ export class Sync {
   follow(peer: PeerId, history: History | null, busy: boolean): boolean {
     const followed = this.#onHistory(peer, history);
     if (!followed || busy || this.restoring) return false;
-    const { fork, states, restore, snapshots } = followed;
+    const { fork, states, restore } = followed;
     const start = this.#startingPoint(fork, states, restore);
     if (start.position === undefined) {
       this.#core.warn('W_NO_STATE', `peer ${peer} serves no state that its history certifies; asking others`);
       return false;
     }
-    this.#core.follow(fork, snapshots);
-    this.#core.pinIsMissing = false;
+    this.#core.follow(fork);
     const { applied } = this.#core;
     // the branch may begin elsewhere than the one before
     this.#core.applied =
@@ -207,12 +206,12 @@ export class Sync {
   #onHistory(
     peer: PeerId,
     history: History | null,
-  ): (Pick<Asked, 'restore' | 'snapshots'> & { fork: Branch; states: AgreedState[] }) | undefined {
+  ): { fork: Branch; states: AgreedState[]; restore: boolean } | undefined {
     const asked = this.#asked;
     if (asked?.peer !== peer) return undefined;
     this.#asked = undefined;
     if (!history) return undefined;
-    const { anchors, records, more, states } = history;
+    const { anchors, entries, more, states } = history;
     if (this.#isBeside(asked, history)) {
       this.#ask({ ...asked, atMs: this.#core.nowMs, request: { ...asked.request, skip: 0 } });
       return undefined;
@@ -227,7 +226,8 @@ export class Sync {
     }
     // nobody is listened to for long who cannot prove where the history begins
     if (!this.#isProven(asked, fork)) return undefined;
-    if (more && anchors.length + records.length > 0) {
+    if (fork && this.#isEndless(asked, fork)) return undefined;
+    if (more && anchors.length + entries.length > 0) {
       const request = fork ? pageAfter(fork) : { ...asked.request, anchors: asked.chain.anchors.length };
       this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request });
       return undefined;
@@ -235,18 +235,18 @@ export class Sync {
     if (!fork || !this.#isTrusted(asked, fork)) return undefined;
     this.caughtUp = true;
     const { head } = fork;
-    const members = records.at(-1)?.entry.block.members ?? null;
+    const members = fork.entries.at(-1)?.block.members ?? null;
     if (!isCredible(head, members, this.#membership.seesQuorum(head.committee))) return undefined;
     const order = compareBranches(standingOf(fork.head), this.#core.standing());
     const wanted = order < 0 || (order === 0 && (asked.restore || !this.#core.applied));
-    return wanted ? { fork, states, restore: asked.restore, snapshots: asked.snapshots } : undefined;
+    return wanted ? { fork, states, restore: asked.restore } : undefined;
   }
 
   /** What was left out is not what we have: the other's branch is another from before on. */
-  #isBeside({ request, fork }: Asked, { records }: History): boolean {
+  #isBeside({ request, fork }: Asked, { entries }: History): boolean {
     if (request.skip === 0 || fork) return false;
-    const [first] = records;
-    return !first || this.#core.branch.find(first.entry.block.previous) < 0;
+    const [first] = entries;
+    return !first || this.#core.branch.find(first.block.previous) < 0;
   }
 
   /**
@@ -254,20 +254,19 @@ export class Sync {
    * @returns the branch so far; undefined as long as only the anchors to its beginning are there
    * @throws CodedError `E_HISTORY`
    */
-  #take(asked: Asked, { anchors, records, more }: History): Branch | undefined {
-    const { chain, fork: before, snapshots } = asked;
-    const entries = records.map(({ entry }) => entry);
-    for (const { entry, snapshot } of records) if (snapshot) snapshots.set(entry.block.previous, snapshot);
-    if (!before) for (const anchor of anchors) chain.add(anchor);
+  #take({ chain, request, fork: before }: Asked, { anchors, entries, more }: History): Branch | undefined {
+    const strict = !this.#core.pinIsMissing;
+    if (!before) for (const anchor of anchors) chain.add(anchor, { strict });
+    if (strict && !chain.isProven) return undefined;
     if (!before && more && entries.length === 0) return undefined;
-    const fork = before ?? (chain.anchors.length > 0 ? this.#begin(asked) : this.#attach(entries));
+    const fork = before ?? (chain.anchors.length > 0 ? this.#begin(chain, request) : this.#attach(entries));
     fork.extend(entries);
     return fork;
   }
 
   /** A branch that begins with what was told: after all of ours, for else it would have to begin in it. */
-  #begin({ chain, request }: Asked): Branch {
-    const branch = new Branch(this.#core.context, chain.anchors);
+  #begin({ anchors }: AnchorChain, request: PageRequest): Branch {
+    const branch = new Branch(this.#core.context, { anchors, passed: null, pinned: null });
     if (branch.heads[0]!.height > request.fromHeight) return branch;
     throw new CodedError('E_HISTORY', 'a history that begins where ours is known, and not in it');
   }
@@ -275,9 +274,22 @@ export class Sync {
   /** Whether the beginning is proven so far, or a block that is known may yet prove it. */
   #isProven({ peer, chain }: Asked, fork: Branch | undefined): boolean {
     if (chain.isProven) return true;
-    if (this.#core.isPinned && (fork?.entries.length ?? 0) <= UNPROVEN_ENTRIES_MAX) return true;
+    if (this.#core.pinIsMissing && (fork?.entries.length ?? 0) <= UNPROVEN_ENTRIES_MAX) return true;
     const what = 'begins after all that this peer knows, and too few who voted before signed it: give --trust-block';
     return this.#distrust(peer, what);
+  }
+
+  /** Rounds that no quorum has seen are made by anybody, as many as one likes; others are to be asked meanwhile. */
+  #isEndless({ peer }: Asked, fork: Branch): boolean {
+    const { entries, head } = fork;
+    const certified = entries.findLastIndex(({ block }) => block.members === null) + 1;
+    const inSight = this.#membership.seesQuorum(head.committee);
+    const unseen = entries.length - (inSight ? fork.credibleLength() : certified);
+    if (unseen <= (inSight ? UNSEEN_ENTRIES_MAX : UNFINAL_ENTRIES_MAX)) return false;
+    this.#core.warn('W_ENDLESS', `peer ${peer} tells of rounds without end that no quorum has seen: asking others`);
+    if (this.#wearisome.size >= LIMITS.rosterMax) this.#wearisome.clear();
+    this.#wearisome.set(peer, this.#core.branch.head.tip);
+    return true;
   }
 
   /**

@@ -1,4 +1,4 @@
-import { checkBlock, isCredible, recentHashAt } from './chain.ts';
+import { checkBlock, headHash, isCredible } from './chain.ts';
 import type { Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { Hash } from './hash.ts';
@@ -121,7 +121,7 @@ export class Unfinal {
       kind: 'round',
       round: round.round,
       base: round.base,
-      recent: recentHashAt(head),
+      head: headHash(head),
       members: [...members].sort(comparePeers),
       updates: round.held(),
       ...this.#membership.requests(head),

@@ -80,8 +80,8 @@ export const wireBlock = z.strictObject({
   round: wireRound,
   /** root of the agreed state at the start of that round */
   base: wireHash,
-  /** hash of what the rules for this block depend on beside that state: `wireRecent` */
-  recent: wireHash,
+  /** hash of all that the rules for this block depend on: `wireHead` */
+  head: wireHash,
   /** null when certified by the roster; else the peers, in order, that went on without a quorum and all sign */
   members: z.array(wirePeer).min(1).max(LIMITS.rosterMax).nullable(),
   updates: z.array(wireUpdate).max(LIMITS.blockUpdatesMax),
@@ -128,22 +128,20 @@ export type AgreedState = z.infer<typeof wireState>;
 export const wireEntry = z.strictObject({ block: wireBlock, certificate: wireCertificate });
 export type Entry = z.infer<typeof wireEntry>;
 
-/** What a branch's later blocks depend on beside the state, its height and its tip: blocks name it by its hash. */
-export const wireRecent = z.strictObject({
-  /** heights of the blocks at which peers came or went, as far back as a request may be, in order of the peers */
-  changes: z.array(z.tuple([wirePeer, wireRound])).max(LIMITS.changesMax),
+/** What later blocks depend on beside the height, round and tip that the next one says itself: it names this by its hash. */
+export const wireHead = z.strictObject({
+  roster: z.array(wireMember).min(1).max(LIMITS.rosterMax),
+  /** who trains in the round, in order; null where that is the whole roster */
+  places: z.array(wirePeer).max(LIMITS.rosterMax).nullable(),
+  cursor: wireCount(Number.MAX_SAFE_INTEGER),
+  tokens: wireCount(Number.MAX_SAFE_INTEGER),
   /** tokens in unfinal rounds since the last certified one */
   unfinalTokens: wireCount(Number.MAX_SAFE_INTEGER),
+  /** heights of the blocks at which peers came or went, as far back as a request may be, in order of the peers */
+  changes: z.array(z.tuple([wirePeer, wireRound])).max(LIMITS.changesMax),
 });
-export type Recent = z.infer<typeof wireRecent>;
+export type HeadFacts = z.infer<typeof wireHead>;
 
-/** The vectors of an agreed state, as a blob. */
-export const wireSnapshot = z.strictObject({ id: wireHash, bytes: wireCount(LIMITS.blobBytesMax) });
-export type Snapshot = z.infer<typeof wireSnapshot>;
-
-/**
- * Where a history can begin that does not begin at genesis: an agreed state after a certified round, and the certified
- * block that follows it and names its root, and what it hashes to besides. See `anchors.ts`.
- */
-export const wireAnchor = z.strictObject({ state: wireState, recent: wireRecent, entry: wireEntry });
+/** Where a history can begin that does not begin at genesis: a certified entry, and what its block names. See `anchors.ts`. */
+export const wireAnchor = z.strictObject({ head: wireHead, entry: wireEntry });
 export type Anchor = z.infer<typeof wireAnchor>;

@@ -7,7 +7,7 @@
  * The table is that of docs/protocol.md. The first round, with everybody joining, is left out.
  */
 import { openSimulation } from '../node/cli/sim-run.ts';
-import { COMMITTEE_OF_ALL_MAX, COMMITTEE_SIZE } from '../protocol/chain.ts';
+import { COMMITTEE_SIZE } from '../protocol/chain.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { encodeMessage, type Message } from '../protocol/messages.ts';
 import { blockHash } from '../protocol/signing.ts';
@@ -60,7 +60,7 @@ async function costs(peers: number, rounds: number): Promise<void> {
     onStep: ({ id }, { nowMs }, effects) => {
       for (const effect of effects) {
         if (effect.type === 'append') {
-          const { block } = effect.record.entry;
+          const { block } = effect.entry;
           const hash = blockHash(block);
           const decision = decisionOf(hash);
           if (decision.decidedMs.push(nowMs) === 1 && block.kind === 'round') roundBlocks.push(hash);
@@ -90,7 +90,7 @@ async function costs(peers: number, rounds: number): Promise<void> {
     each(({ proposedMs, decidedMs }) => pick(decidedMs) - proposedMs).toFixed(0);
   const row = [
     peers,
-    peers > COMMITTEE_OF_ALL_MAX ? Math.min(peers, COMMITTEE_SIZE) : peers,
+    Math.min(peers, COMMITTEE_SIZE),
     `${votes} + ${said('proposal', 'messages')}`,
     `${(voteBytes / votes).toFixed(0)} B`,
     `${(proposal / 1e3).toFixed(1)} kB`,

@@ -7,7 +7,7 @@ import type { Block } from '../../protocol/wire.ts';
 export function describeEffect(effect: Effect): string {
   switch (effect.type) {
     case 'append':
-      return `append ${describeBlock(effect.record.entry.block)}${effect.segment ? ' in a new segment' : ''}`;
+      return `append ${describeBlock(effect.entry.block)}${effect.segment ? ' in a new segment' : ''}`;
     case 'broadcast':
       return `broadcast ${describeMessage(effect.message)}`;
     case 'send':

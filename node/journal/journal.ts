@@ -128,7 +128,7 @@ export class Journal {
     }
     for (const effect of effects) {
       if (effect.type === 'persist') this.#record = effect.record;
-      else if (effect.type === 'append') this.#tip = blockHash(effect.record.entry.block);
+      else if (effect.type === 'append') this.#tip = blockHash(effect.entry.block);
       else if (effect.type === 'apply') this.#applying = { block: effect.block, state: effect.state };
     }
   }

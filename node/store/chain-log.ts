@@ -1,19 +1,14 @@
 import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Append, Segment } from '../../protocol/history.ts';
-import {
-  decodeLogRecord,
-  decodeSegmentHead,
-  encodeLogRecord,
-  encodeSegmentHead,
-  type LogRecord,
-} from '../../protocol/messages.ts';
+import { type Append, GENESIS, type Segment } from '../../protocol/history.ts';
+import { decodeBeginning, decodeEntry, encodeBeginning, encodeEntry } from '../../protocol/messages.ts';
+import type { Entry } from '../../protocol/wire.ts';
 import { diskError, writeAllSync, writeFileAtomicSync } from './atomic.ts';
 import { framed, readFramed } from './framed.ts';
 
 /**
  * The history: a folder with a file for each segment, so that old ones are forgotten by removing files. A file is made of
- * frames (framed.ts): the segment's anchors, then its records, appended one after the other. What a crash left half
+ * frames (framed.ts): where the segment begins, then its entries, appended one after the other. What a crash left half
  * written at the end is cut off when the log is opened.
  */
 export class ChainLog {
@@ -42,10 +37,10 @@ export class ChainLog {
   }
 
   /** When this returns the disk has it. @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
-  append({ record, segment }: Append): void {
-    if (segment || this.#file === undefined) return this.#begin(record, segment);
+  append({ entry, segment }: Append): void {
+    if (segment || this.#file === undefined) return this.#begin(entry, segment);
     try {
-      writeAllSync(this.#file, framed(encodeLogRecord(record)));
+      writeAllSync(this.#file, framed(encodeEntry(entry)));
       fsyncSync(this.#file);
     } catch (cause) {
       throw diskError(cause, this.path);
@@ -62,10 +57,10 @@ export class ChainLog {
     this.#file = undefined;
   }
 
-  #begin(record: LogRecord, segment: Append['segment']): void {
+  #begin(entry: Entry, segment: Append['segment']): void {
     const serial = (this.#serials.at(-1) ?? 0) + 1;
     const path = pathOf(this.path, serial);
-    writeFileAtomicSync(path, [framed(encodeSegmentHead(segment?.anchors ?? [])), framed(encodeLogRecord(record))]);
+    writeFileAtomicSync(path, [framed(encodeBeginning(segment ?? GENESIS)), framed(encodeEntry(entry))]);
     this.close();
     const all = [...this.#serials, serial];
     this.#serials = all.slice(-(segment?.keep ?? 1));
@@ -119,9 +114,9 @@ function readFiles(folder: string): SegmentFile[] {
 /** @returns undefined where not even the anchors are whole */
 function segmentIn(bytes: Uint8Array): { segment: Segment; validBytes: number } | undefined {
   const { contents, validBytes } = readFramed(bytes);
-  const [head, ...records] = contents.map((content) => content.slice());
-  if (!head) return undefined;
-  return { segment: { anchors: decodeSegmentHead(head), records: records.map(decodeLogRecord) }, validBytes };
+  const [beginning, ...entries] = contents.map((content) => content.slice());
+  if (!beginning) return undefined;
+  return { segment: { ...decodeBeginning(beginning), entries: entries.map(decodeEntry) }, validBytes };
 }
 
 function pathOf(folder: string, serial: number): string {

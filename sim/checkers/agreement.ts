@@ -1,6 +1,6 @@
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
-import { entriesOf, type Segment } from '../../protocol/history.ts';
+import type { Segment } from '../../protocol/history.ts';
 import type { Message } from '../../protocol/messages.ts';
 import { blockHash } from '../../protocol/signing.ts';
 import type { Certificate } from '../../protocol/wire.ts';
@@ -24,8 +24,8 @@ export class AgreementChecker implements Checker {
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
     if (event.type === 'start') this.#onStart(peer.index, event.restart?.segments ?? []);
     for (const effect of effects) {
-      if (effect.type === 'append' && effect.record.entry.block.members === null) {
-        const { block, certificate } = effect.record.entry;
+      if (effect.type === 'append' && effect.entry.block.members === null) {
+        const { block, certificate } = effect.entry;
         this.#noteLock(certificate);
         const { height } = block;
         const hash = blockHash(block);
@@ -45,7 +45,7 @@ export class AgreementChecker implements Checker {
   }
 
   #onStart(peer: number, segments: readonly Segment[]): void {
-    const blocks = entriesOf(segments).map(({ block }) => block);
+    const blocks = segments.flatMap(({ entries }) => entries).map(({ block }) => block);
     const durable = new Set(blocks.map(blockHash));
     const begins = blocks[0]?.height ?? 0;
     for (const [height, hash] of this.#decided) {

@@ -16,12 +16,12 @@ export class Chronicle {
   readonly genesis: Genesis;
   readonly run: Hash;
   readonly #recorded = new Map<Hash, Recorded>();
-  readonly #first: Head;
+  readonly first: Head;
 
   constructor(genesis: Genesis, run: Hash) {
     this.genesis = genesis;
     this.run = run;
-    this.#first = firstHead(genesis, run);
+    this.first = firstHead(genesis, run);
   }
 
   /** @returns what is new; undefined when the block is known or follows one that is not */
@@ -44,6 +44,6 @@ export class Chronicle {
   }
 
   #headOf(tip: Hash): Head | undefined {
-    return tip === this.run ? this.#first : this.#recorded.get(tip)?.after;
+    return tip === this.run ? this.first : this.#recorded.get(tip)?.after;
   }
 }

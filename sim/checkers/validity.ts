@@ -1,11 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
-import { factsAt, recentAt, rootOf } from '../../protocol/chain.ts';
+import { isVouchedFor } from '../../protocol/anchors.ts';
+import { type Head, headFacts } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.ts';
-import type { Message } from '../../protocol/messages.ts';
-import { updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Anchor, Block } from '../../protocol/wire.ts';
+import type { Beginning, Message } from '../../protocol/messages.ts';
+import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import type { Block } from '../../protocol/wire.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
 import type { Chronicle, Recorded } from './chronicle.ts';
@@ -34,8 +35,8 @@ export class ValidityChecker implements Checker {
     for (const effect of effects) {
       if (effect.type === 'broadcast') this.#onBroadcast(peer, effect.message);
       if (effect.type !== 'append') continue;
-      if (effect.segment) this.#checkBeginning(effect.segment.anchors.at(-1)!);
-      const recorded = this.#chronicle.add(effect.record.entry);
+      if (effect.segment) this.#checkBeginning(effect.segment);
+      const recorded = this.#chronicle.add(effect.entry);
       if (recorded) this.#check(recorded);
     }
     if (event.type !== 'applied') return;
@@ -43,18 +44,27 @@ export class ValidityChecker implements Checker {
     if (report?.type === 'report' && report.report.kind === 'round') this.#roots.set(event.block, report.report.root);
   }
 
-  /** A history begins where correct peers have been, with the state that they came to. */
-  #checkBeginning({ state, recent, entry: { block } }: Anchor): void {
-    const before = this.#chronicle.get(block.previous);
-    if (!before) throw fault(block, 'begins a history, and follows a block that no correct peer had');
-    const { snapshot, snapshotBytes, ...facts } = state;
-    const [known, told] = [
-      [factsAt(before.after), recentAt(before.after)],
-      [facts, recent],
-    ];
-    if (!isDeepStrictEqual(told, known)) throw fault(block, 'begins a history with a state that is none');
-    const root = this.#roots.get(block.previous);
-    if (root !== undefined && root !== rootOf(state)) throw fault(block, `begins a history with ${snapshot}`);
+  /**
+   * A history begins where correct peers have been, as the anchor says that they were; and it can be followed by everybody
+   * who was there at any block since the anchor before.
+   */
+  #checkBeginning({ anchors, passed }: Beginning): void {
+    const { head, entry } = anchors.at(-1)!;
+    const { block } = entry;
+    const last = this.#chronicle.get(block.previous);
+    if (!last) throw fault(block, 'begins a history, and follows a block that no correct peer had');
+    if (!isDeepStrictEqual(head, headFacts(last.after))) throw fault(block, 'begins a history that was another');
+    if (!passed) return;
+    const before = anchors.at(-2) && blockHash(anchors.at(-2)!.entry.block);
+    const follows = ({ height, committee }: Head): void => {
+      if (isVouchedFor(committee, last.after.committee, entry)) return;
+      throw fault(block, `begins a history that cannot be followed from height ${height} on`);
+    };
+    for (const { hash, after } of this.#chronicle.back(block.previous)) {
+      follows(after);
+      if (hash === before) return;
+    }
+    follows(this.#chronicle.first);
   }
 
   #onBroadcast(peer: VirtualPeer, message: Message): void {

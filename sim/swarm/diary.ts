@@ -74,7 +74,7 @@ function describeEffect(effect: Effect): string {
     case 'send':
       return `tell ${short(effect.peer)} ${describeMessage(effect.message)}`;
     case 'append': {
-      const { height, kind, round, members, previous, joins, leaves, evictions } = effect.record.entry.block;
+      const { height, kind, round, members, previous, joins, leaves, evictions } = effect.entry.block;
       const came = joins.map(({ author }) => `, in ${short(author)}`);
       const went = leaves.map(({ author }) => `, out ${short(author)}`);
       const evicted = evictions.map(({ author }) => `, evicts ${short(author)}`);
@@ -97,8 +97,8 @@ function describeEffect(effect: Effect): string {
   }
 }
 
-function describeHistory({ anchors, records }: History): string {
-  return `${anchors.length} anchors, ${records.length} entries`;
+function describeHistory({ anchors, entries }: History): string {
+  return `${anchors.length} anchors, ${entries.length} entries`;
 }
 
 function describeMessage(message: Message): string {

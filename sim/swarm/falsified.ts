@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { hashOfRecent, rootOf } from '../../protocol/chain.ts';
+import { hashOfFacts, rootOf } from '../../protocol/chain.ts';
 import { evidenceOf } from '../../protocol/evidence.ts';
 import type { Signer } from '../../protocol/identity.ts';
 import type { History, Message, Vote } from '../../protocol/messages.ts';
 import type { RandomStream } from '../../protocol/random.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { AgreedState, Block, Certificate, Evidence } from '../../protocol/wire.ts';
+import type { AgreedState, Block, Certificate, Evidence, HeadFacts } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
 
 /** A history that is cut, changed or ended early, or states that no history names. */
@@ -13,22 +13,22 @@ export function falsified(
   history: History,
   { random, library, index, signer }: { random: RandomStream; library: BlobLibrary; index: number; signer: Signer },
 ): History {
-  const { records, states } = history;
+  const { entries, states } = history;
   switch (random.below(6)) {
     case 0:
-      return { ...history, records: records.slice(random.below(records.length + 1)) };
+      return { ...history, entries: entries.slice(random.below(entries.length + 1)) };
     case 1:
-      return { ...history, records: records.slice(0, random.below(records.length + 1)) };
+      return { ...history, entries: entries.slice(0, random.below(entries.length + 1)) };
     case 2: {
-      const changed = records.map(({ entry, snapshot }) => {
-        return { snapshot, entry: { ...entry, block: { ...entry.block, joins: [], leaves: [] } } };
+      const changed = entries.map(({ block, certificate }) => {
+        return { certificate, block: { ...block, joins: [], leaves: [] } };
       });
-      return { ...history, records: changed };
+      return { ...history, entries: changed };
     }
     case 3:
-      return { ...history, more: true, records: records.slice(0, 1) };
+      return { ...history, more: true, entries: entries.slice(0, 1) };
     case 4:
-      if (history.anchors.length > 0 && random.below(2) === 0) return rewritten(history);
+      if (history.anchors.length > 0 && random.below(2) === 0) return rewritten(history, random);
       return forged(history, signer, 1 + random.below(50));
     default: {
       const other = Uint8Array.from({ length: states[0]?.snapshotBytes ?? 4 }, (_, i) => (i % 4 === 3 ? 0x3f : 1));
@@ -39,9 +39,24 @@ export function falsified(
   }
 }
 
-/** As if nobody had come or gone lately, so that old requests could take effect again. */
-function rewritten(history: History): History {
-  const anchors = history.anchors.map((anchor) => ({ ...anchor, recent: { ...anchor.recent, changes: [] } }));
+/**
+ * As if nobody had come or gone lately, so that old requests could take effect again; with a member too few, or one that has
+ * gone; with others in the round, or more work in it.
+ */
+function rewritten(history: History, random: RandomStream): History {
+  const change = random.below(5);
+  const anchors = history.anchors.map(({ head, entry }) => {
+    const { roster, tokens } = head;
+    const gone = { peer: `12D3KooW${'x'.repeat(44)}`, lastRound: entry.block.round };
+    const changes: Partial<HeadFacts>[] = [
+      { changes: [] },
+      { roster: roster.length > 1 ? roster.slice(1) : [...roster, gone] },
+      { roster: [...roster, gone] },
+      { places: [gone.peer] },
+      { tokens: tokens + 1 },
+    ];
+    return { head: { ...head, ...changes[change] }, entry };
+  });
   return { ...history, anchors };
 }
 
@@ -54,7 +69,8 @@ function forged(history: History, signer: Signer, ahead: number): History {
     ...truth,
     roster: [{ peer: self, lastRound: truth.round }],
   };
-  const recent = { changes: [], unfinalTokens: 0 };
+  const { cursor, tokens, roster } = state;
+  const head = { roster, places: null, cursor, tokens, changes: [], unfinalTokens: 0 };
   const [base, { round }] = [rootOf(state), state];
   const unsigned = { author: self, payload: state.snapshot, size: 944, tokens: 4, steps: 1, loss: 1 };
   const update = { ...unsigned, signature: signer.sign(updateBytes(run, round, base, unsigned)) };
@@ -66,7 +82,7 @@ function forged(history: History, signer: Signer, ahead: number): History {
     kind: 'round',
     round,
     base,
-    recent: hashOfRecent(recent),
+    head: hashOfFacts(head),
     members: null,
     updates: [update],
     ...requests,
@@ -76,8 +92,8 @@ function forged(history: History, signer: Signer, ahead: number): History {
   const certificate: Certificate = { kind: 'finalize', height, view: 0, block: hash, signatures: [[0, signature]] };
   return {
     ...history,
-    anchors: [{ state, recent, entry: { block, certificate } }],
-    records: [],
+    anchors: [{ head, entry: { block, certificate } }],
+    entries: [],
     more: false,
     states: [state],
   };

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
-import { recentHashAt } from '../../protocol/chain.ts';
+import { headHash } from '../../protocol/chain.ts';
 import { isCoded } from '../../protocol/errors.ts';
 import type { Genesis } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
-import { branchFromLog } from '../../protocol/history.ts';
+import { branchFromLog, GENESIS } from '../../protocol/history.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import type { Machine } from '../../protocol/machine.ts';
 import {
@@ -276,10 +276,10 @@ export class Liar {
     if (!header || !machine || machine.standing.root !== header.base) return [];
     const { run } = this.#init;
     const { self } = this.#c.signer;
-    const { anchors, records, more } = machine.history({ fromHeight: 0, skip: 0, anchors: 0 });
+    const { anchors, entries, more } = machine.history({ fromHeight: 0, skip: 0, anchors: 0 });
     if (more) return [];
     const { genesis } = this.#init;
-    const { head } = branchFromLog({ genesis, run, signer: this.#c.signer }, [{ anchors, records }]);
+    const { head } = branchFromLog({ genesis, run, signer: this.#c.signer }, [{ ...GENESIS, anchors, entries }]);
     const height = head.height + 1;
     const block: Block = {
       height,
@@ -287,7 +287,7 @@ export class Liar {
       kind: 'round',
       round: header.round,
       base: header.base,
-      recent: recentHashAt(head),
+      head: headHash(head),
       members: [self],
       updates: [header.update],
       joins: [],

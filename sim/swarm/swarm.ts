@@ -317,8 +317,8 @@ export class Swarm {
     for (const effect of effects) if (effect.type === 'append') this.#onAppend(peer.index, effect);
   }
 
-  #onAppend(peer: number, { record, segment }: Effect & { type: 'append' }): void {
-    const { block, certificate } = record.entry;
+  #onAppend(peer: number, { entry, segment }: Effect & { type: 'append' }): void {
+    const { block, certificate } = entry;
     if (segment) this.#seen[segment.keep > 1 ? 'segments' : 'leaps']++;
     if (block.kind === 'membership') this.#seen.membershipBlocks++;
     this.#seen.evictions += block.evictions.length;

@@ -1,8 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { factsAt, firstHead } from '../../protocol/chain.ts';
 import type { Effect, Event, Report, Restart } from '../../protocol/events.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
-import { entriesOf } from '../../protocol/history.ts';
+import { GENESIS } from '../../protocol/history.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { Machine } from '../../protocol/machine.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
@@ -11,7 +12,7 @@ import { encodeRecord, type PeerRecord } from '../../protocol/record.ts';
 import { joinBytes, updateBytes } from '../../protocol/signing.ts';
 import type { AgreedState, Entry } from '../../protocol/wire.ts';
 import { Cluster } from '../helpers/cluster.ts';
-import { recordOf, WHOLE } from '../helpers/history.ts';
+import { WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 import {
   type Asked,
@@ -40,7 +41,7 @@ const history = (() => {
 })();
 const { genesis } = history;
 const run = runIdOf(genesis);
-const [firstEntry, secondEntry] = entriesOf([history.told]) as [Entry, Entry];
+const [firstEntry, secondEntry] = history.told.entries as [Entry, Entry];
 const state: AgreedState = history.told.states[0]!;
 const neighbour = testSigner('peer 1');
 
@@ -247,7 +248,7 @@ export function describeDriver(title: string, make: MakeDriver): void {
           say(4),
           ask(neighbour.self),
         );
-        await give(send(5), { type: 'append', record: recordOf(firstEntry), segment: null }, say(6));
+        await give(send(5), { type: 'append', entry: firstEntry, segment: null }, say(6));
         await until(() => left.length === 6, 'six messages');
         expect(left).toEqual([1, 2, 3, 4, 5, 6]);
         const order = ['send', 'broadcast', 'send', 'train', 'broadcast', 'request-history', 'send', 'broadcast'];
@@ -309,8 +310,8 @@ export function describeDriver(title: string, make: MakeDriver): void {
 
     function describeDisk(): void {
       const keep = (height: number): Effect => ({ type: 'persist', record: record(height) });
-      const logOf = (...entries: Entry[]) => [{ anchors: [], records: entries.map(recordOf) }];
-      const log = (entry: Entry): Effect => ({ type: 'append', record: recordOf(entry), segment: null });
+      const logOf = (...entries: Entry[]) => [{ ...GENESIS, entries }];
+      const log = (entry: Entry): Effect => ({ type: 'append', entry, segment: null });
 
       /** Steps, dies in the moment at which a message leaves, and starts again. @returns what the next life is given */
       const dieAt = async (number: number, ...steps: Effect[][]): Promise<Restart | null> => {
@@ -346,16 +347,18 @@ export function describeDriver(title: string, make: MakeDriver): void {
 
       it('keeps of the history as many segments as it is told to, and what comes after in the newest', async () => {
         await driver.start();
-        const anchor = { state, recent: { changes: [], unfinalTokens: 0 }, entry: secondEntry };
+        const { round: _, ...facts } = factsAt(firstHead(genesis, run));
+        const head = { ...facts, places: null, changes: [], unfinalTokens: 0 };
+        const beginning = { anchors: [{ head, entry: secondEntry }], passed: [[neighbour.self]], pinned: run };
         const begin = (entry: Entry, count: number): Effect => {
-          return { type: 'append', record: recordOf(entry), segment: { anchors: [anchor], keep: count } };
+          return { type: 'append', entry, segment: { ...beginning, keep: count } };
         };
         const { say } = effects;
         const two = await dieAt(1, [log(firstEntry), begin(secondEntry, 2), log(firstEntry), say(1)]);
-        const newest = { anchors: [anchor], records: [secondEntry, firstEntry].map(recordOf) };
+        const newest = { ...beginning, entries: [secondEntry, firstEntry] };
         expect(two!.segments).toEqual([...logOf(firstEntry), newest]);
         const one = await dieAt(2, [log(secondEntry), begin(firstEntry, 1), say(2)]);
-        expect(one!.segments).toEqual([{ anchors: [anchor], records: [recordOf(firstEntry)] }]);
+        expect(one!.segments).toEqual([{ ...beginning, entries: [firstEntry] }]);
       });
 
       it('gives a restart everything persisted and appended, and the newest agreed state', async () => {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { NET_LIMITS } from '../../node/net/limits.ts';
 import { blobIdOf } from '../../protocol/blob.ts';
-import { firstHead, recentHashAt, rootOf } from '../../protocol/chain.ts';
+import { firstHead, headHash, rootOf } from '../../protocol/chain.ts';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { dataOrder } from '../../protocol/data-order.ts';
@@ -104,7 +104,7 @@ function vectors(): Record<string, string> {
     kind: 'round',
     round: 0,
     base,
-    recent: recentHashAt(firstHead(genesis, run)),
+    head: headHash(firstHead(genesis, run)),
     members: null,
     updates: [{ ...unsigned, signature: a.sign(signed) }],
     joins: [],
@@ -125,7 +125,7 @@ function vectors(): Record<string, string> {
     'signed join of b': bytesToHex(joinBytes(run, join)),
     'signature of it': bytesToHex(b.sign(joinBytes(run, join))),
     'signed header of a': bytesToHex(signed),
-    'first recent': certified.recent,
+    'first head': certified.head,
     'first block': blockHash(certified),
     'signed finalize': bytesToHex(voteBytes(run, 'finalize', 1, 0, blockHash(certified))),
     'random 1337/leader/1': [stream.uint32(), stream.uint32(), stream.uint32()].join(' '),

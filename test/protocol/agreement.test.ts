@@ -23,7 +23,7 @@ function swarm(count: number) {
 
 function block(label: number): Block {
   const base = hashOf(new Uint8Array([label]));
-  const empty = { recent: run, updates: [], joins: [], leaves: [], evictions: [] };
+  const empty = { head: run, updates: [], joins: [], leaves: [], evictions: [] };
   return { height, previous: run, kind: 'membership', round: 0, base, members: null, ...empty };
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { AnchorChain, headAtAnchor, isVouchedFor } from '../../protocol/anchors.ts';
-import { firstHead, type Head, headAfter } from '../../protocol/chain.ts';
+import { AnchorChain, isVouchedFor } from '../../protocol/anchors.ts';
+import { firstHead, type Head, headAfter, headBefore } from '../../protocol/chain.ts';
 import type { Effect } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { branchFromLog, SEGMENTS_KEPT } from '../../protocol/history.ts';
@@ -29,8 +29,8 @@ class Recorded {
         signer: peer.signer,
         step: (_, effects) => {
           for (const effect of effects) {
-            if (effect.type !== 'append' || effect.record.entry.block.members) continue;
-            this.entries.set(effect.record.entry.block.height, effect.record.entry);
+            if (effect.type !== 'append' || effect.entry.block.members) continue;
+            this.entries.set(effect.entry.block.height, effect.entry);
           }
         },
       };
@@ -68,9 +68,13 @@ class Recorded {
     return head;
   }
 
+  headAt({ head, entry }: Anchor): Head {
+    return headBefore(this.cluster.genesis, head, entry.block);
+  }
+
   chain(anchors: readonly Anchor[], own = firstHead(this.cluster.genesis, this.context.run)): AnchorChain {
     const chain = new AnchorChain(this.context, firstHead(this.cluster.genesis, this.context.run), own);
-    for (const anchor of anchors) chain.add(anchor);
+    for (const anchor of anchors) chain.add(anchor, { strict: false });
     return chain;
   }
 }
@@ -103,12 +107,12 @@ describe('a history that begins in its middle', () => {
     swarm.run(40, 0, 1, 2, 3);
     for (const peer of swarm.cluster.peers) {
       expect(peer.segments).toHaveLength(SEGMENTS_KEPT);
-      const { records, anchors } = peer.machine!.history(WHOLE);
-      expect(records.length).toBeLessThan((SEGMENTS_KEPT + 1) * BLOCKS);
+      const { entries, anchors } = peer.machine!.history(WHOLE);
+      expect(entries.length).toBeLessThan((SEGMENTS_KEPT + 1) * BLOCKS);
       expect(anchors.length).toBeGreaterThan(0);
       expect(anchors.length).toBeLessThan(4);
       const last = anchors.at(-1)!;
-      expect(headAtAnchor(swarm.context, last)).toEqual(swarm.headBefore(last.entry.block.height));
+      expect(swarm.headAt(last)).toEqual(swarm.headBefore(last.entry.block.height));
       const branch = branchFromLog(swarm.context, peer.segments);
       expect(branch.head).toEqual(swarm.headBefore(branch.head.height + 1));
     }
@@ -130,7 +134,9 @@ describe('a history that begins in its middle', () => {
     swarm.run(6, 0, 1, 2, 3);
     swarm.peer(3).kill();
     swarm.run(30, 0, 1, 2);
-    swarm.start(3, 4);
+    swarm.start(3);
+    swarm.run(3, 0, 1, 2, 3);
+    swarm.start(4);
     swarm.run(3, 0, 1, 2, 3, 4);
     for (const index of [3, 4]) expect(swarm.peer(index).reports.map(({ kind }) => kind)).toContain('synced');
     const warnings = swarm.cluster.peers.flatMap(({ reports }) => reports.filter(({ kind }) => kind === 'warning'));
@@ -152,11 +158,11 @@ describe('a history that begins in its middle', () => {
     const told = teller.machine!.history(WHOLE);
     expect(told.anchors.length).toBeGreaterThan(1);
     expect(swarm.chain(told.anchors).isProven).toBe(true);
-    expect(swarm.chain(told.anchors.slice(1)).isProven).toBe(false);
-    const block = blockHash(told.records.at(-1)!.entry.block);
+    expect(swarm.chain(told.anchors.slice(-1)).isProven).toBe(false);
+    const block = blockHash(told.entries.at(-1)!.block);
     const outcomes = [undefined, block].map((trustBlock) => {
       const newcomer = new Listener(swarm, trustBlock);
-      const effects = newcomer.hears(teller.id, { ...told, anchors: told.anchors.slice(1), more: false });
+      const effects = newcomer.hears(teller.id, { ...told, anchors: told.anchors.slice(-1), more: false });
       return effects.map((effect) => (effect.type === 'report' ? JSON.stringify(effect.report) : effect.type));
     });
     expect(outcomes[0]).toEqual([expect.stringContaining('W_UNTRUSTED')]);
@@ -164,8 +170,8 @@ describe('a history that begins in its middle', () => {
     // nor is it listened to any further
     const more = new Listener(swarm).hears(teller.id, {
       ...told,
-      anchors: told.anchors.slice(1),
-      records: [],
+      anchors: told.anchors.slice(-1),
+      entries: [],
       more: true,
     });
     expect(more.map(({ type }) => type)).toEqual(['report']);
@@ -185,7 +191,7 @@ describe('anchors that are told', () => {
 
   test('need more signers who were in that committee than may be faulty', () => {
     const { entry } = last;
-    const head = headAtAnchor(swarm.context, last);
+    const head = swarm.headAt(last);
     const strangers = { ...head, height: 1, committee: ['a', 'b', 'c', 'd', head.committee[0]!] };
     expect(faultsTolerated(strangers.committee.length)).toBe(1);
     expect(swarm.chain([last], strangers).isProven).toBe(false);
@@ -194,19 +200,15 @@ describe('anchors that are told', () => {
   });
 
   test.each([
-    ['another model', { snapshot: '0'.repeat(64) }],
-    ['a roster without somebody', { roster: last.state.roster.slice(1) }],
-    ['tokens that nobody trained on', { tokens: last.state.tokens + 1 }],
-  ])('are refused with %s', (_, change) => {
-    const forged = [...anchors.slice(0, -1), { ...last, state: { ...last.state, ...change } }];
-    expect(() => swarm.chain(forged)).toThrow(/refused/);
-  });
-
-  test.each([
-    ['a change that was none', { changes: [[last.state.roster[0]!.peer, 3] as [string, number]] }],
+    ['a roster without somebody', { roster: last.head.roster.slice(1) }],
+    ['somebody who never came to the round', { places: [...last.head.roster.map(({ peer }) => peer), `${last.head.roster[0]!.peer}x`] }],
+    ['others who train', { places: [last.head.roster[0]!.peer] }],
+    ['tokens that nobody trained on', { tokens: last.head.tokens + 1 }],
+    ['other data', { cursor: last.head.cursor + 1 }],
+    ['a change that was none', { changes: [[last.head.roster[0]!.peer, 3] as [string, number]] }],
     ['unfinal rounds before it', { unfinalTokens: 1 }],
   ])('are refused with %s', (_, change) => {
-    const forged = [...anchors.slice(0, -1), { ...last, recent: { ...last.recent, ...change } }];
+    const forged = [...anchors.slice(0, -1), { ...last, head: { ...last.head, ...change } }];
     expect(() => swarm.chain(forged)).toThrow(/refused/);
   });
 
@@ -218,12 +220,12 @@ describe('anchors that are told', () => {
   });
 
   test('count nobody twice who signed, however many places a made-up roster gives one', () => {
-    const head = headAtAnchor(swarm.context, last);
+    const head = swarm.headAt(last);
     const [faulty] = head.committee as [string];
     const signatures = [0, 1, 2].map((place): [number, Uint8Array] => [place, new Uint8Array(64)]);
     const entry = { ...last.entry, certificate: { ...last.entry.certificate, signatures } };
-    expect(isVouchedFor(head, head.committee, entry)).toBe(true);
-    expect(isVouchedFor(head, [faulty, faulty, faulty], entry)).toBe(false);
+    expect(isVouchedFor(head.committee, head.committee, entry)).toBe(true);
+    expect(isVouchedFor(head.committee, [faulty, faulty, faulty], entry)).toBe(false);
   });
 
   test('are refused where they are not needed: a history must not begin beside the one that is known', () => {
@@ -245,8 +247,8 @@ describe('anchors that are told', () => {
 
   test('are taken up with a block that is known, too', () => {
     const [newcomer, teller] = [swarm.peer(4), swarm.peer(0)];
-    const { records } = teller.machine!.history(WHOLE);
-    newcomer.start(records.at(-1)!.entry.block.previous);
+    const { entries } = teller.machine!.history(WHOLE);
+    newcomer.start(entries.at(-1)!.block.previous);
     swarm.run(3, 0, 1, 2, 3, 4);
     expect(newcomer.reports.filter(({ kind }) => kind === 'warning')).toEqual([]);
   });

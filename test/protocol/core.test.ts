@@ -57,7 +57,7 @@ class Follower {
   #append(block: Pick<Block, 'kind' | 'members'> & Partial<Block>) {
     const { branch } = this.core;
     const { tip, height, round } = branch.head;
-    const whole = { updates: [], joins: [], leaves: [], evictions: [], base: run, recent: run, ...block };
+    const whole = { updates: [], joins: [], leaves: [], evictions: [], base: run, head: run, ...block };
     branch.append({ block: { ...whole, previous: tip, height: height + 1, round }, certificate });
     return this.core.keepNeeded();
   }

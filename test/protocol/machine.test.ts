@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { recentHashAt } from '../../protocol/chain.ts';
+import { headHash } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
-import { branchFromLog } from '../../protocol/history.ts';
+import { branchFromLog, GENESIS } from '../../protocol/history.ts';
 import type { Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
@@ -64,7 +64,7 @@ test('a joiner that knows a block follows the history that has it, and no other'
   expect(misled!.reports.map(({ kind }) => kind)).toEqual(warnings.map(() => 'warning'));
   expect(new Set(warnings.map(({ code }) => code))).toEqual(new Set(['W_UNTRUSTED']));
   expect(warnings.length).toBeLessThanOrEqual(4); // once for each who tells
-  expect(misled!.machine!.history(WHOLE).records).toEqual([]);
+  expect(misled!.machine!.history(WHOLE).entries).toEqual([]);
   expectNoDivergence(cluster);
 });
 
@@ -205,7 +205,7 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
   const [target, liar] = [cluster.peers[0]!, cluster.peers[3]!];
   const { run } = target.machine!;
   const branch = branchFromLog({ genesis: cluster.genesis, run, signer: liar.signer }, [
-    { anchors: [], records: target.machine!.history(WHOLE).records },
+    { ...GENESIS, entries: target.machine!.history(WHOLE).entries },
   ]);
   const [{ head }, base, author] = [branch, target.rounds.at(-1)!.root, liar.id];
   const unsigned = {
@@ -224,7 +224,7 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
     kind: 'round',
     round: head.round,
     base,
-    recent: recentHashAt(head),
+    head: headHash(head),
     members: [author],
     updates: [{ ...unsigned, signature }],
     joins: [],

@@ -11,7 +11,6 @@ import { readChainLog } from '../../node/store/chain-log.ts';
 import { openDirectory, readGenesisFile, runPaths } from '../../node/store/directory.ts';
 import { createSeed, loadIdentity, saveIdentity } from '../../node/store/identity.ts';
 import { decodeGenesis, encodeGenesis, type Genesis } from '../../protocol/genesis.ts';
-import { entriesOf } from '../../protocol/history.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import type { Entry } from '../../protocol/wire.ts';
 import { Identities } from '../../sim/identity.ts';
@@ -99,7 +98,7 @@ async function simulate(
     };
     const { rows } = await simulation.run({ signal: enough.signal, onRound });
     const { machine } = simulation.peers[0]!;
-    return { rows, entries: machine ? entriesOf([machine.history(WHOLE)]) : [] };
+    return { rows, entries: machine?.history(WHOLE).entries ?? [] };
   } finally {
     await host.close();
   }
@@ -147,7 +146,10 @@ async function runWithLateJoiner(): Promise<{ swarm: PeerProcess[]; admitted: nu
   await founder.reached(late.contribution(late.id, 0)!.round + ROUNDS_TOGETHER);
   const { id } = late;
   await Promise.all(swarm.map((peer) => peer.kill('SIGKILL')));
-  const admitted = admissionOf(entriesOf(readChainLog(runPaths(founder.dir).chain)), id)!;
+  const admitted = admissionOf(
+    readChainLog(runPaths(founder.dir).chain).flatMap(({ entries }) => entries),
+    id,
+  )!;
   return { swarm, admitted, real: founder.rounds };
 }
 

@@ -198,7 +198,7 @@ test('where a decision takes longer than a view, later heights get views that ar
   const { simulation } = syntheticWorld({ peers: 4, rounds: 99, scenario: { latency: '1200ms' } });
   const enough = new AbortController();
   await simulation.run({ signal: enough.signal, onRound: ({ round }) => round === 8 && enough.abort() });
-  const views = simulation.peers[0]!.machine!.history(WHOLE).records.map(({ entry }) => entry.certificate.view);
+  const views = simulation.peers[0]!.machine!.history(WHOLE).entries.map(({ certificate }) => certificate.view);
   expect(views.some((view) => view > 0)).toBe(true);
   expect(views.slice(-6)).toEqual([0, 0, 0, 0, 0, 0]);
 });

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ChainLog, chainSegments, readChainLog } from '../../../node/store/chain-log.ts';
 import { hashOf } from '../../../protocol/hash.ts';
-import { type Append, entriesOf } from '../../../protocol/history.ts';
+import type { Append } from '../../../protocol/history.ts';
+import type { Beginning } from '../../../protocol/messages.ts';
 import type { Anchor, Entry } from '../../../protocol/wire.ts';
 
 let folder: string;
@@ -19,7 +20,7 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 function entry(height: number): Entry {
   const hash = hashOf(Uint8Array.of(height));
-  const empty = { recent: hash, updates: [], joins: [], leaves: [], evictions: [] };
+  const empty = { head: hash, updates: [], joins: [], leaves: [], evictions: [] };
   return {
     block: { height, previous: hash, kind: 'membership', round: 0, base: hash, members: null, ...empty },
     certificate: { kind: 'finalize', height, view: 0, block: hash, signatures: [[0, new Uint8Array(64)]] },
@@ -27,7 +28,7 @@ function entry(height: number): Entry {
 }
 
 function append(height: number, segment: Append['segment'] = null) {
-  return { record: { entry: entry(height), snapshot: null }, segment };
+  return { entry: entry(height), segment };
 }
 
 /** Of a segment. */
@@ -42,14 +43,14 @@ function write(count: number): void {
 function heights(): number[] {
   const log = new ChainLog(path);
   log.close();
-  return entriesOf(log.segments).map(({ block }) => block.height);
+  return log.segments.flatMap(({ entries }) => entries).map(({ block }) => block.height);
 }
 
 test('what was appended is there after a restart', () => {
   write(3);
   expect(heights()).toEqual([1, 2, 3]);
   const log = new ChainLog(path);
-  expect(entriesOf(log.segments)[1]).toEqual(entry(2));
+  expect(log.segments[0]!.entries[1]).toEqual(entry(2));
   log.append(append(4));
   log.close();
   expect(heights()).toEqual([1, 2, 3, 4]);
@@ -78,13 +79,11 @@ test('garbage at the end is cut off', () => {
 });
 
 function anchor(height: number): Anchor {
-  const snapshot = hashOf(Uint8Array.of(0, height));
-  const facts = { round: 1, roster: [], cursor: 0, tokens: 0 };
-  return {
-    state: { ...facts, roster: [{ peer: SELF, lastRound: 0 }], snapshot, snapshotBytes: 4 },
-    entry: entry(height),
-    recent: { changes: [[SELF, 1]], unfinalTokens: 0 },
-  };
+  const facts = { places: null, cursor: 0, tokens: 0, unfinalTokens: 0 };
+  return { head: { ...facts, roster: [{ peer: SELF, lastRound: 0 }], changes: [[SELF, 1]] }, entry: entry(height) };
+}
+function beginning(height: number): Beginning {
+  return { anchors: [anchor(height)], passed: height % 2 === 0 ? null : [[SELF]], pinned: entry(height).block.head };
 }
 const SELF = `12D3KooW${'x'.repeat(44)}`;
 
@@ -96,7 +95,7 @@ test('a segment has its anchors, and of the old ones only so many stay', () => {
     [4, 2],
     [5, 1],
   ] as const) {
-    log.append(append(height, { anchors: [anchor(height)], keep }));
+    log.append(append(height, { ...beginning(height), keep }));
     expect(readdirSync(path)).toHaveLength(keep);
     expect(chainSegments(log.copy())).toEqual(readChainLog(path));
   }
@@ -104,15 +103,13 @@ test('a segment has its anchors, and of the old ones only so many stay', () => {
   log.close();
   log = new ChainLog(path);
   log.close();
-  expect(log.segments).toEqual([
-    { anchors: [anchor(5)], records: [5, 6].map((height) => ({ entry: entry(height), snapshot: null })) },
-  ]);
+  expect(log.segments).toEqual([{ ...beginning(5), entries: [5, 6].map(entry) }]);
 });
 
 test('a segment that the disk lost is left out', () => {
   write(1);
   const log = new ChainLog(path);
-  for (const height of [2, 3]) log.append(append(height, { anchors: [anchor(height)], keep: 3 }));
+  for (const height of [2, 3]) log.append(append(height, { ...beginning(height), keep: 3 }));
   log.close();
   truncateSync(file(2), 20);
   expect(heights()).toEqual([1, 3]);
