@@ -19,7 +19,7 @@ export const LIMITS = {
    * An answer of the sync protocol: some hundred certified blocks; a longer history is asked for in pages. The largest anchor
    * fits: a full roster, most of it just come and gone, and a block of `gossipBytesMax` with its certificate.
    */
-  historyBytesMax: 2 * 1024 * 1024,
+  historyBytesMax: 3 * 1024 * 1024,
   /** Entries of a history in one answer. */
   historyEntriesMax: 512,
   /**

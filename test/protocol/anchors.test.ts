@@ -1,16 +1,18 @@
 import { describe, expect, test } from 'vitest';
 import { AnchorChain, isVouchedFor } from '../../protocol/anchors.ts';
-import { firstHead, type Head, headAfter, headBefore } from '../../protocol/chain.ts';
+import { firstHead, type Head, headAfter, headBefore, headHash } from '../../protocol/chain.ts';
 import type { Effect } from '../../protocol/events.ts';
+import { runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
-import { branchFromLog, SEGMENTS_KEPT } from '../../protocol/history.ts';
-import type { PeerId } from '../../protocol/identity.ts';
+import { Branch, branchFromLog, SEGMENTS_KEPT } from '../../protocol/history.ts';
+import { comparePeers, type PeerId } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
-import type { History } from '../../protocol/messages.ts';
-import { faultsTolerated } from '../../protocol/roster.ts';
+import { type Beginning, encodeAnchor, type History } from '../../protocol/messages.ts';
+import { faultsTolerated, quorumOf } from '../../protocol/roster.ts';
 import { blockHash, statusBytes } from '../../protocol/signing.ts';
-import type { Anchor, Entry } from '../../protocol/wire.ts';
-import { Cluster, type TestPeer } from '../helpers/cluster.ts';
+import type { Anchor, Block, Entry } from '../../protocol/wire.ts';
+import { Cluster, type TestPeer, testGenesis } from '../helpers/cluster.ts';
 import { WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 
@@ -21,9 +23,9 @@ class Recorded {
   readonly cluster: Cluster;
   readonly entries = new Map<number, Entry>();
 
-  constructor(seed: number, count: number, waitFor: number) {
+  constructor(seed: number, count: number, waitFor: number, blocks = BLOCKS) {
     this.cluster = new Cluster(seed, count, { waitFor });
-    this.cluster.segmentSize = { blocksMin: BLOCKS, blocksMax: BLOCKS, bytesMax: 0 };
+    this.cluster.segmentSize = { blocksMin: blocks, blocksMax: blocks, bytesMax: 0 };
     for (const peer of this.cluster.peers) {
       peer.watcher = {
         signer: peer.signer,
@@ -180,6 +182,142 @@ describe('a history that begins in its middle', () => {
   });
 });
 
+describe('who was away for longer than the history goes back', () => {
+  test('finds the way back though most came and went meanwhile, or just before', () => {
+    const swarm = new Recorded(6, 10, 4, 24);
+    swarm.start(0, 1, 2, 3);
+    swarm.run(2, 0, 1, 2, 3);
+    const guests = [4, 5, 6, 7, 8, 9];
+    swarm.start(...guests);
+    swarm.run(3, 0, 1, 2, 3, ...guests);
+    swarm.peer(3).kill();
+    const away = swarm.headBefore(Math.max(...swarm.entries.keys()) + 1);
+    expect(away.committee).toHaveLength(10);
+    for (const guest of guests) swarm.peer(guest).leave();
+    swarm.run(80, 0, 1, 2);
+    const anchors = anchorsOf(swarm.peer(0));
+    expect(swarm.chain(anchors, away).isProven).toBe(true);
+    // the last alone proves it to the founder's friends, not to who knows the guests
+    expect(swarm.chain(anchors.slice(-1)).isProven).toBe(true);
+    expect(swarm.chain(anchors.slice(-1), away).isProven).toBe(false);
+    swarm.start(3);
+    swarm.run(3, 0, 1, 2, 3);
+  });
+
+  test('finds it with the block to trust, too, when that has long been forgotten', () => {
+    const swarm = new Recorded(7, 4, 3);
+    swarm.start(0, 1, 2);
+    swarm.run(6, 0, 1, 2);
+    const newcomer = swarm.peer(3);
+    const pinned = swarm.peer(0).machine!.history(WHOLE).entries.at(-1)!.block.previous;
+    newcomer.start(pinned);
+    swarm.run(20, 0, 1, 2, 3);
+    expect(newcomer.segments.map((segment) => segment.pinned)).toEqual([pinned, pinned]);
+    // cut off for a little while, for longer than others keep, and then stopped
+    swarm.cluster.partition([[0, 1, 2], [3]]);
+    swarm.run(2, 0, 1, 2);
+    swarm.cluster.partition(undefined);
+    swarm.run(3, 0, 1, 2, 3);
+    swarm.cluster.partition([[0, 1, 2], [3]]);
+    swarm.run(20, 0, 1, 2);
+    swarm.cluster.partition(undefined);
+    swarm.run(3, 0, 1, 2, 3);
+    newcomer.kill();
+    swarm.run(20, 0, 1, 2);
+    newcomer.start(pinned);
+    swarm.run(3, 0, 1, 2, 3);
+    expect(newcomer.reports.filter((report) => report.kind === 'warning' && report.code === 'W_UNTRUSTED')).toEqual([]);
+  });
+});
+
+describe('anchors of a large roster', () => {
+  const signers = Array.from({ length: 700 }, (_, i) => testSigner(`member ${i}`).self).sort(comparePeers);
+  const genesis = testGenesis(signers[0]!);
+  const run = runIdOf(genesis);
+
+  /** Signed by a quorum; not really, for a branch takes what was checked. */
+  function entryOn(head: Head, block: Partial<Block>): Entry {
+    const height = head.height + 1;
+    const empty = { updates: [], joins: [], leaves: [], evictions: [], members: null, base: run };
+    const place = { height, previous: head.tip, round: head.round, head: headHash(head) };
+    const whole: Block = { kind: 'round', ...empty, ...place, ...block };
+    const quorum = Array.from({ length: quorumOf(head.committee.length) }, (_, i) => head.committee.length - 1 - i);
+    const signatures = quorum.reverse().map((at): [number, Uint8Array] => [at, new Uint8Array(64)]);
+    return { block: whole, certificate: { kind: 'finalize', height, view: 0, block: blockHash(whole), signatures } };
+  }
+
+  /** A branch that begins at some height with all of them. */
+  function branchAt(height: number): Branch {
+    const roster = signers.slice(0, 690).map((peer) => ({ peer, lastRound: 90 }));
+    const head = { roster, places: null, cursor: 0, tokens: 0, unfinalTokens: 0, changes: [] };
+    const place = { height, previous: run, round: 90 } as Block;
+    const entry = entryOn(headBefore(genesis, head, place), {});
+    return new Branch(
+      { genesis, run, signer: testSigner('x') },
+      { anchors: [{ head, entry }], passed: null, pinned: null },
+    );
+  }
+
+  test('a peer that comes or goes changes one voter at most, whatever its place in the roster', () => {
+    const branch = branchAt(10);
+    const before = new Set(branch.head.committee);
+    expect(before.size).toBe(200);
+    const joins = signers
+      .slice(690)
+      .map((author) => ({ author, height: 11, attempt: 0, signature: new Uint8Array(64) }));
+    const leaves = [...before].slice(0, 5).map((author) => ({ author, height: 11, signature: new Uint8Array(64) }));
+    branch.append(entryOn(branch.head, { kind: 'membership', joins, leaves }));
+    const changed = branch.head.committee.filter((peer) => !before.has(peer));
+    expect(changed.length).toBeGreaterThanOrEqual(5);
+    expect(changed.length).toBeLessThanOrEqual(15);
+  });
+
+  test('another draw of the committee is led to by an anchor of the last block before it', () => {
+    const branch = branchAt(4092);
+    const size = { blocksMin: 8, blocksMax: 8, bytesMax: 0 };
+    let beginning: Beginning | undefined;
+    while (!beginning) {
+      branch.append(entryOn(branch.head, {}));
+      beginning = branch.beginSegment(size, null);
+    }
+    expect(beginning.anchors.map(({ entry }) => entry.block.height)).toEqual([4092, 4096, 4100]);
+    const committees = branch.heads.map((head) => head.committee);
+    expect(new Set(committees).size).toBe(2);
+    for (const [i, { height, committee }] of branch.heads.entries()) {
+      const next = beginning.anchors.find(({ entry }) => entry.block.height > height);
+      const voters = next && branch.heads.find((head) => head.height === next.entry.block.height - 1)!.committee;
+      if (next && i > 0) expect(isVouchedFor(committee, voters!, next.entry)).toBe(true);
+    }
+    expect(beginning.passed).toEqual([committees.at(-1)]);
+  });
+
+  test('are told one by one where more do not fit', () => {
+    const branch = branchAt(10);
+    const whole = branch.page(WHOLE, 10);
+    expect([whole.anchors.length, whole.entries.length, whole.more]).toEqual([1, 0, true]);
+    branch.append(entryOn(branch.head, {}));
+    const next = branch.page({ ...WHOLE, anchors: 1 }, 10);
+    expect([next.anchors.length, next.entries.length, next.more]).toEqual([0, 1, false]);
+  });
+
+  test('fit into an answer at their largest', () => {
+    const peer = (i: number): PeerId => `12D3KooW${String(i).padStart(44, 'x')}`;
+    const peers = Array.from({ length: LIMITS.changesMax }, (_, i) => peer(i));
+    const roster = peers.slice(0, LIMITS.rosterMax);
+    const head = {
+      roster: roster.map((each) => ({ peer: each, lastRound: 2 ** 40 })),
+      places: roster,
+      cursor: Number.MAX_SAFE_INTEGER,
+      tokens: Number.MAX_SAFE_INTEGER,
+      unfinalTokens: Number.MAX_SAFE_INTEGER,
+      changes: peers.map((each): [string, number] => [each, 2 ** 40]),
+    };
+    const entry = entryOn(branchAt(10).head, {});
+    const rest = LIMITS.gossipBytesMax + 200 * 70;
+    expect(encodeAnchor({ head, entry }).length + rest).toBeLessThan(LIMITS.historyBytesMax - 4096);
+  });
+});
+
 describe('anchors that are told', () => {
   const swarm = new Recorded(5, 5, 4);
   swarm.start(0, 1, 2, 3);
@@ -201,7 +339,10 @@ describe('anchors that are told', () => {
 
   test.each([
     ['a roster without somebody', { roster: last.head.roster.slice(1) }],
-    ['somebody who never came to the round', { places: [...last.head.roster.map(({ peer }) => peer), `${last.head.roster[0]!.peer}x`] }],
+    [
+      'somebody who never came to the round',
+      { places: [...last.head.roster.map(({ peer }) => peer), `${last.head.roster[0]!.peer}x`] },
+    ],
     ['others who train', { places: [last.head.roster[0]!.peer] }],
     ['tokens that nobody trained on', { tokens: last.head.tokens + 1 }],
     ['other data', { cursor: last.head.cursor + 1 }],

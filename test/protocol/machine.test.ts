@@ -1,5 +1,4 @@
 import { expect, test } from 'vitest';
-import { headHash } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
 import { branchFromLog, GENESIS } from '../../protocol/history.ts';
@@ -7,10 +6,9 @@ import type { Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import type { PageRequest } from '../../protocol/messages.ts';
-import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { AgreedState, Block, Certificate } from '../../protocol/wire.ts';
+import type { AgreedState } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
-import { WHOLE } from '../helpers/history.ts';
+import { soloEntry, WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 function started(cluster: Cluster): Cluster {
@@ -207,36 +205,10 @@ test('a single member cannot put an unfinal round of its own in place of a quoru
   const branch = branchFromLog({ genesis: cluster.genesis, run, signer: liar.signer }, [
     { ...GENESIS, entries: target.machine!.history(WHOLE).entries },
   ]);
-  const [{ head }, base, author] = [branch, target.rounds.at(-1)!.root, liar.id];
-  const unsigned = {
-    author,
-    payload: hashOf(new Uint8Array([1])),
-    size: 100,
-    tokens: 80,
-    steps: 10,
-    loss: 1,
-  };
-  const signature = liar.signer.sign(updateBytes(run, head.round, base, unsigned));
-  liar.payloads.add(unsigned.payload);
-  const block: Block = {
-    height: head.height + 1,
-    previous: head.tip,
-    kind: 'round',
-    round: head.round,
-    base,
-    head: headHash(head),
-    members: [author],
-    updates: [{ ...unsigned, signature }],
-    joins: [],
-    leaves: [],
-    evictions: [],
-  };
-  const { height } = block;
-  const endorsement = liar.signer.sign(voteBytes(run, 'endorse', height, 0, blockHash(block)));
-  const signatures: [number, Uint8Array][] = [[0, endorsement]];
-  const certificate: Certificate = { kind: 'endorse', height, view: 0, block: blockHash(block), signatures };
+  const { block, certificate } = soloEntry(run, branch.head, liar.signer, target.rounds.at(-1)!.root);
+  liar.payloads.add(block.updates[0]!.payload);
   const message = { type: 'certificate', run, certificate, block } as const;
-  target.give({ type: 'messages', nowMs: cluster.nowMs, from: [author], messages: [message] });
+  target.give({ type: 'messages', nowMs: cluster.nowMs, from: [liar.id], messages: [message] });
   const before = target.lastRound;
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= before + 3), 60_000)).toBe(true);
   for (const peer of cluster.peers) expect(peer.rounds.every((round) => round.final)).toBe(true);

@@ -1,0 +1,91 @@
+import { expect, test } from 'vitest';
+import type { Effect, Event } from '../../protocol/events.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import { type Branch, branchFromLog, GENESIS } from '../../protocol/history.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import type { History, Message } from '../../protocol/messages.ts';
+import { statusBytes } from '../../protocol/signing.ts';
+import type { Entry } from '../../protocol/wire.ts';
+import { Cluster, type TestPeer } from '../helpers/cluster.ts';
+import { soloEntry, WHOLE } from '../helpers/history.ts';
+
+/** A member that answers as it likes. */
+class Teller {
+  readonly cluster = new Cluster(91, 4, { waitFor: 4 });
+  readonly target: TestPeer;
+  readonly liar: TestPeer;
+  readonly branch: Branch;
+  readonly #base: Hash;
+
+  constructor() {
+    const { cluster } = this;
+    for (const peer of cluster.peers) peer.start();
+    expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+    [this.target, , , this.liar] = cluster.peers as [TestPeer, TestPeer, TestPeer, TestPeer];
+    const { entries } = this.target.machine!.history(WHOLE);
+    const context = { genesis: cluster.genesis, run: this.run, signer: this.liar.signer };
+    this.branch = branchFromLog(context, [{ ...GENESIS, entries }]);
+    this.#base = this.target.rounds.at(-1)!.root;
+  }
+
+  get run(): Hash {
+    return this.target.machine!.run;
+  }
+
+  /** The liar goes on alone. */
+  rounds(count: number): Entry[] {
+    return Array.from({ length: count }, () => {
+      const entry = soloEntry(this.run, this.branch.head, this.liar.signer, this.#base);
+      this.branch.append(entry);
+      return entry;
+    });
+  }
+
+  /** @returns what the target makes of it, but for when it wants to be woken */
+  gives(event: Event): Effect[] {
+    return this.target.machine!.step(event).filter(({ type }) => type !== 'wake');
+  }
+
+  /** A peer says that it is far ahead. */
+  hears({ signer }: TestPeer): Effect[] {
+    const [author, tip] = [signer.self, '0'.repeat(64)];
+    const fields = { author, height: this.branch.head.height + 9, unfinalTokens: 0, round: 1000, tip };
+    const signature = signer.sign(statusBytes(this.run, fields));
+    const message: Message = { type: 'status', run: this.run, ...fields, signature };
+    return this.gives({ type: 'messages', nowMs: this.cluster.nowMs, messages: [message], from: [author] });
+  }
+
+  answers(peer: PeerId, page: Partial<History>): Effect[] {
+    const history = { run: this.run, anchors: [], entries: [], more: false, states: [], ...page };
+    return this.gives({ type: 'history', nowMs: this.cluster.nowMs, peer, history });
+  }
+}
+
+function typesOf(effects: readonly Effect[]): string[] {
+  return effects.map((effect) => (effect.type === 'report' ? JSON.stringify(effect.report) : effect.type));
+}
+
+test('who tells of rounds without end that no quorum has seen is listened to so long, and then others are asked', () => {
+  const teller = new Teller();
+  const liar = teller.liar.id;
+  expect(typesOf(teller.hears(teller.liar))).toEqual(['request-history']);
+  const page = LIMITS.historyEntriesMax;
+  for (let told = page; told <= 4096; told += page) {
+    expect(typesOf(teller.answers(liar, { entries: teller.rounds(page), more: true }))).toEqual(['request-history']);
+  }
+  const last = teller.answers(liar, { entries: teller.rounds(1), more: true });
+  expect(typesOf(last)).toEqual([expect.stringContaining('W_ENDLESS')]);
+  expect(typesOf(teller.hears(teller.liar))).toEqual([]);
+  expect(typesOf(teller.hears(teller.cluster.peers[1]!))).toEqual(['request-history']);
+});
+
+test('rounds of one member alone are not followed, whether the last page has them or an empty one comes after', () => {
+  for (const empty of [false, true]) {
+    const teller = new Teller();
+    teller.hears(teller.liar);
+    const effects = teller.answers(teller.liar.id, { entries: teller.rounds(2), more: empty });
+    if (empty) effects.push(...teller.answers(teller.liar.id, {}));
+    expect(typesOf(effects)).not.toContain('append');
+  }
+});
