@@ -23,6 +23,8 @@ export interface World extends Surroundings {
   clocks?: readonly Clock[];
   /** who has gone may come back, to a disk as it was left @default false, and the payloads on it are dropped */
   leaversReturn?: boolean;
+  /** a block that a peer's user knows when it starts it */
+  trustBlock?: (peer: number) => Hash | undefined;
   /** hears every step of every machine, before its effects are carried out: for checkers */
   onStep?: (peer: VirtualPeer, event: Event, effects: readonly Effect[]) => void;
 }
@@ -97,7 +99,7 @@ export class VirtualPeer implements Endpoint {
     const restart: Restart | null = known ? { segments, record: saved, states } : null;
     trace.add(kernel.nowMs, this.index, 'start', this.#life);
     ledger.turn(this.index, 'waiting', kernel.nowMs);
-    this.#give({ type: 'start', restart });
+    this.#give({ type: 'start', restart, trustBlock: this.#world.trustBlock?.(this.index) });
     network.attach(this.index, this);
   }
 

@@ -133,8 +133,23 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('a history that begins in its middle is believed whoever signed it', [
     'protocol/anchors.ts',
-    '  return known.length > faultsTolerated(head.committee.length);\n',
-    '  return known.length > 0 || voters.length > 0;\n',
+    '  return known.size > faultsTolerated(trusted.length);\n',
+    '  return known.size >= 0;\n',
+  ]),
+  bug('what a block says that it follows is not looked at', [
+    'protocol/chain.ts',
+    "  if (block.head !== headHash(head)) throw fault('it has another account of what came before');\n",
+    '',
+  ]),
+  bug('an anchor is left out that somebody needs who was away', [
+    'protocol/history.ts',
+    'distinct([...before.passed, ...this.#committees(since, position)])',
+    'distinct(this.#committees(since, position))',
+  ]),
+  bug('a block to trust that is forgotten is waited for after a restart', [
+    'protocol/core.ts',
+    ' || segments.some(({ pinned }) => pinned === block)',
+    '',
   ]),
   bug('own work of which a history cannot tell is given back', [
     'protocol/own-updates.ts',

@@ -40,6 +40,8 @@ export interface Plan {
   inlineBytesMax: number;
   /** certified blocks in a segment of the history; null for as many as real peers have, which no swarm gets to */
   segmentBlocks: number | null;
+  /** peers whose user names a block to trust when it starts them */
+  pinned: number[];
   /** faults begin and end before this time; then the swarm is healed */
   safetyMs: number;
   faults: Fault[];
@@ -76,11 +78,17 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     diskMs: pick(random, [0, 1, 5, 40]),
     inlineBytesMax: pick(random, [0, 32 * 1024]),
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
+    pinned: drawPinned(seed, honest),
     safetyMs,
     faults: [],
   };
   plan.faults = drawFaults(random, plan);
   return plan;
+}
+
+function drawPinned(seed: number, honest: number): number[] {
+  const random = randomStream(seed, 'pinned');
+  return Array.from({ length: honest }, (_, peer) => peer).filter(() => random.unit() < 0.25);
 }
 
 /** The same swarm, whose liars all fuzz, ten times as often as liars speak. */

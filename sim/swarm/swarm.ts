@@ -4,6 +4,7 @@ import { codecOf } from '../../protocol/codecs/index.ts';
 import { isCoded } from '../../protocol/errors.ts';
 import type { Effect, Event, Report } from '../../protocol/events.ts';
 import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
+import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import { decodeHistory, type Message } from '../../protocol/messages.ts';
 import { modelLayout } from '../../protocol/model.ts';
@@ -111,6 +112,8 @@ export class Swarm {
   };
   /** by index: where the longest certified history stands that a correct peer had */
   readonly #newest = new Map<number, Head>();
+  /** the blocks to trust, by index */
+  readonly #pins = new Map<number, Hash>();
   #liarsWait = true;
   #healing = false;
 
@@ -303,11 +306,27 @@ export class Swarm {
       onReport: (peer, report) => this.#onReport(peer, report),
       clocks: this.#clocks,
       leaversReturn: true,
+      trustBlock: (peer) => this.#pinOf(peer),
       inlineBytesMax,
       segmentSize:
         segmentBlocks === null ? undefined : { blocksMin: segmentBlocks, blocksMax: segmentBlocks, bytesMax: 0 },
       onStep: (peer, event, effects) => this.#onStep(peer, event, effects),
     };
+  }
+
+  /**
+   * The user of some peers names a block of the peer's own history when it starts it again, and the same one from then on; of
+   * anybody's, where all is kept. Not one of the newest: those may be gone with the last who had them.
+   */
+  #pinOf(peer: number): Hash | undefined {
+    if (!this.#plan.pinned.includes(peer)) return undefined;
+    const own = this.#newest.get(peer);
+    const head = own ?? (this.#plan.segmentBlocks === null ? [...this.#newest.values()].at(-1) : undefined);
+    if (this.#pins.has(peer) || !head) return this.#pins.get(peer);
+    const certified = [...this.#chronicle.back(head.tip)].filter(({ entry }) => entry.block.members === null);
+    const pin = certified[2]?.hash;
+    if (pin) this.#pins.set(peer, pin);
+    return pin;
   }
 
   #onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
