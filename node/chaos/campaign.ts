@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isCoded } from '../../protocol/errors.ts';
 import { randomStream } from '../../protocol/random.ts';
 import { drawFault, type Fault, type FaultKind } from './faults.ts';
-import type { Divergence, Work } from './observed.ts';
+import type { Divergence, Observed, Work } from './observed.ts';
 import { Swarm, type SwarmInit } from './swarm.ts';
 
 export interface CampaignInit extends SwarmInit {
@@ -14,8 +14,8 @@ export interface CampaignInit extends SwarmInit {
   durationMs: number;
   /** or until there were so many @default without limit */
   faultsMax?: number;
-  /** tokens of a run without faults: a number known from before, null for not comparing, undefined to measure */
-  baselineTokens?: number | null;
+  /** tokens a second without faults: a number known from before, null for not comparing, undefined to measure */
+  baselineRate?: number | null;
 }
 
 /** A fault and how the peer got over it. Times in milliseconds. */
@@ -35,12 +35,13 @@ export interface FaultReport extends Fault {
 
 export interface CampaignResult {
   peers: number;
-  ms: number;
   rounds: number;
-  /** of those rounds that ended in time */
+  /** trained on in whole rounds, and how long these took: from the end of the first to that of the last */
   tokens: number;
-  /** without faults, in as much time; null where that was not wanted */
-  baselineTokens: number | null;
+  ms: number;
+  /** tokens a second, and as many without faults; null where that was not wanted */
+  rate: number;
+  baselineRate: number | null;
   compared: number;
   diverged: Divergence[];
   faults: FaultReport[];
@@ -76,16 +77,33 @@ export async function runCampaign(
   const chaos = await withSwarm({ ...init, dir: join(dir, 'chaos') }, signal, (swarm) =>
     cause(init, swarm, view, signal),
   );
-  let { baselineTokens } = init;
-  if (baselineTokens === undefined) {
-    view.phase(`the same without faults, for ${Math.round(chaos.ms / 1000)} s`);
-    baselineTokens = await withSwarm({ ...init, dir: join(dir, 'baseline') }, signal, async ({ observed }) => {
-      const before = observed.tokens;
-      await delay(Math.min(chaos.ms, durationMs), undefined, { signal });
-      return observed.tokens - before;
+  let { baselineRate } = init;
+  if (baselineRate === undefined) {
+    const ms = Math.min(chaos.ms, durationMs);
+    view.phase(`the same without faults, for ${Math.round(ms / 1000)} s`);
+    baselineRate = await withSwarm({ ...init, dir: join(dir, 'baseline') }, signal, async ({ observed }) => {
+      const before = standingOf(observed);
+      await delay(ms, undefined, { signal });
+      return since(before, observed).rate;
     });
   }
-  return { peers, baselineTokens, ...chaos };
+  return { peers, baselineRate, ...chaos };
+}
+
+interface Standing {
+  tokens: number;
+  atMs: number;
+}
+
+function standingOf({ tokens, lastRoundAtMs }: Observed): Standing {
+  return { tokens, atMs: lastRoundAtMs };
+}
+
+/** From the end of one round to that of another: what is trained in the round under way is not known, and nor is its time counted. */
+function since(before: Standing, observed: Observed): Pick<CampaignResult, 'tokens' | 'ms' | 'rate'> {
+  const now = standingOf(observed);
+  const [tokens, ms] = [now.tokens - before.tokens, Math.round(now.atMs - before.atMs)];
+  return { tokens, ms, rate: ms > 0 ? (1000 * tokens) / ms : 0 };
 }
 
 async function withSwarm<T>(init: SwarmInit, signal: AbortSignal, use: (swarm: Swarm) => Promise<T>): Promise<T> {
@@ -101,10 +119,9 @@ async function withSwarm<T>(init: SwarmInit, signal: AbortSignal, use: (swarm: S
 async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signal: AbortSignal) {
   const { observed } = swarm;
   const startMs = performance.now();
-  const tokensBefore = observed.tokens;
+  const before = standingOf(observed);
   const faults = await causeFaults(init, swarm, view, signal, startMs);
-  const ms = Math.round(performance.now() - startMs);
-  const tokens = observed.tokens - tokensBefore;
+  const trained = since(before, observed);
   view.phase('waiting until all peers have got over it');
   const reports = await Promise.all(faults);
   const last = observed.lastRound + 1;
@@ -112,7 +129,7 @@ async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signa
   const { rounds, compared, diverged } = observed.compareRoots();
   const failures = failuresOf(reports, diverged, swarm.fallen);
   if (!together && failures.length === 0) failures.push(`not all peers got to round ${last}`);
-  return { ms, rounds, tokens, compared, diverged, faults: reports, work: observed.work(), failures };
+  return { ...trained, rounds, compared, diverged, faults: reports, work: observed.work(), failures };
 }
 
 /** @returns reports to come, one for each fault made */

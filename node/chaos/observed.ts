@@ -22,10 +22,17 @@ export interface Work {
 /** What all peers of a swarm have said, over all of their lives. */
 export class Observed {
   lastRound = 0;
+  /** by the clock, when the first peer told of that round's end */
+  lastRoundAtMs = 0;
+  readonly #now: () => number;
   readonly #rounds = new Map<number, { tokens: number; final: boolean; contributors: Set<string> }>();
   /** final roots by round, then the peers that told them */
   readonly #roots = new Map<number, Map<string, Set<number>>>();
   readonly #work = new Map<string, Set<'accepted' | 'carried' | 'open' | 'refused'>>();
+
+  constructor(now: () => number = () => performance.now()) {
+    this.#now = now;
+  }
 
   /** @param peer its place */
   take(peer: number, line: Line): void {
@@ -71,7 +78,10 @@ export class Observed {
   }
 
   #takeRound(peer: number, { round, root, final, tokens, contributors }: Line<'round'>): void {
-    this.lastRound = Math.max(this.lastRound, round);
+    if (round > this.lastRound) {
+      this.lastRound = round;
+      this.lastRoundAtMs = this.#now();
+    }
     const known = this.#rounds.get(round);
     if (!known || (final && !known.final)) {
       this.#rounds.set(round, {

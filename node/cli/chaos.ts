@@ -43,7 +43,7 @@ interface ChaosFlags extends Omit<RunFlags, 'waitFor' | 'rounds'>, MachineFlags 
   namespaces?: boolean;
   /** false with --no-baseline */
   baseline: boolean;
-  baselineTokens?: number;
+  baselineRate?: number;
   dir?: string;
   json?: boolean;
 }
@@ -85,9 +85,9 @@ export function addChaos(program: Command, finish: (code: number) => void): void
     )
     .option('--namespaces', 'a network namespace for each peer (Linux): a cut makes packets vanish instead')
     .option(
-      '--baseline-tokens <n>',
-      'trained without faults, if known from before',
-      integer('--baseline-tokens', 1, 2 ** 52),
+      '--baseline-rate <n>',
+      'tokens a second without faults, if known from before',
+      decimal('--baseline-rate', 0.001, 2 ** 52),
     )
     .option('--no-baseline', 'do not compare with a run without faults')
     .option('--dir <path>', 'folder for the peers, kept (default: a temporary one)');
@@ -150,7 +150,7 @@ function folderOf(dir: string | undefined): { path: string; remove: () => void }
 
 /** @throws CodedError `E_OPTION`, `E_SCENARIO` for a time or rate that cannot be read */
 function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
-  const { peers, minutes, faults, seed = DEFAULT_SEED, baseline, baselineTokens } = flags;
+  const { peers, minutes, faults, seed = DEFAULT_SEED, baseline, baselineRate } = flags;
   const linked = process.platform === 'linux';
   const kinds = flags.kinds ?? FAULTS.filter((kind) => linked || kind !== 'cut');
   const shape = shapeOf(flags);
@@ -174,7 +174,7 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
     runOptions: optionsOf(flags, RUN_OPTIONS),
     machineOptions: optionsOf(flags, MACHINE_OPTIONS),
     ...(faults === undefined ? {} : { faultsMax: faults }),
-    ...(baselineTokens !== undefined ? { baselineTokens } : baseline ? {} : { baselineTokens: null }),
+    ...(baselineRate !== undefined ? { baselineRate } : baseline ? {} : { baselineRate: null }),
   };
 }
 
@@ -269,11 +269,10 @@ function faultLine(
   return `${what}: ${ready}contributes again in ${seconds(recoveredMs)}, round ${rounds} from there`;
 }
 
-function tokensText({ tokens, ms, baselineTokens }: CampaignResult): string {
-  const trained = `${formatCount(tokens)} in ${formatDuration(ms)}`;
-  if (baselineTokens === null) return trained;
-  const share = ((100 * tokens) / Math.max(1, baselineTokens)).toFixed(0);
-  return `${trained}, ${share} % of the ${formatCount(baselineTokens)} (${baselineTokens}) without faults`;
+function tokensText({ tokens, ms, rate, baselineRate }: CampaignResult): string {
+  const trained = `${formatCount(tokens)} in ${formatDuration(ms)}, ${rate.toFixed(0)} a second`;
+  if (!baselineRate) return trained;
+  return `${trained}, ${((100 * rate) / baselineRate).toFixed(1)} % of the ${baselineRate.toFixed(0)} without faults`;
 }
 
 function workText({ work, faults }: CampaignResult): string {

@@ -30,7 +30,7 @@ function campaign(dir: string, peers: number, kinds: readonly FaultKind[], onFau
       everyMs: 2000,
       durationMs: Number.POSITIVE_INFINITY,
       faultsMax: 3,
-      baselineTokens: null,
+      baselineRate: null,
       links: linux ? () => new ProxyLinks() : null,
       runOptions: ['--model', 'micro', '--inner-steps', '20'],
       machineOptions: [],
@@ -59,6 +59,7 @@ test.each<[number, FaultKind[]]>([
       expect(rounds).toBeGreaterThan(0);
     }
     expect(result.tokens).toBeGreaterThan(0);
+    expect(result.rate).toBeCloseTo((1000 * result.tokens) / result.ms);
     expect(result.compared).toBeGreaterThan(result.rounds);
     expect(result.work.accepted).toBeGreaterThan(0);
     const folders = Array.from({ length: peers }, (_, peer) => join(dir, 'chaos', `peer-${peer}`));

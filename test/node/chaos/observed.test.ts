@@ -23,13 +23,14 @@ function round(number: number, more: Partial<RoundLine> = {}): RoundLine {
 }
 
 test('rounds are counted once, and the certified one where there was another before', () => {
-  const observed = new Observed();
+  let nowMs = 0;
+  const observed = new Observed(() => nowMs++);
   for (const peer of [0, 1]) observed.take(peer, round(1));
   observed.take(0, round(2, { final: false, root: 'left', tokens: 10, contributors: ['a'] }));
   observed.take(1, round(2, { final: false, root: 'right', tokens: 20, contributors: ['b'] }));
   observed.take(0, round(2, { tokens: 90 }));
   expect(observed.tokens).toBe(190);
-  expect(observed.lastRound).toBe(2);
+  expect([observed.lastRound, observed.lastRoundAtMs]).toEqual([2, 1]);
   expect(observed.compareRoots()).toEqual({ rounds: 2, compared: 3, diverged: [] });
   expect([observed.contribution('a', 0), observed.contribution('a', 1), observed.contribution('a', 2)]).toEqual([
     1,
