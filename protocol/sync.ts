@@ -21,6 +21,8 @@ const UNPROVEN_ENTRIES_MAX = 4096;
 /** Entries in a row of which one peer may tell that no quorum has seen; and where none is in sight, a month's rounds. */
 const UNSEEN_ENTRIES_MAX = 4096;
 const UNFINAL_ENTRIES_MAX = 65_536;
+/** Who tells of more is not asked again for so long. */
+const ENDLESS_MS = 60_000;
 /** Unfinal entries of ours that are asked for again, since others may have others in their place. */
 const NEWEST = 2;
 /** At most one status in this time to a peer that is behind. */
@@ -55,8 +57,8 @@ export class Sync {
   #askedInTurnMs = Number.NEGATIVE_INFINITY;
   /** who has told a history without the pinned block */
   readonly #distrusted = new Set<PeerId>();
-  /** who has told of rounds without end that no quorum has seen: not asked again before there is another block */
-  readonly #wearisome = new Map<PeerId, Hash>();
+  /** who has told of rounds without end that no quorum has seen, and when it may be asked again */
+  readonly #wearisome = new Map<PeerId, number>();
   readonly #statusSent = new Map<PeerId, number>();
   readonly #core: Core;
   readonly #membership: Membership;
@@ -77,8 +79,7 @@ export class Sync {
 
   #onBetter(peer: PeerId, height: number): void {
     const { branch, nowMs, atTip } = this.#core;
-    if (height === branch.head.height) this.#askForNewest(peer, false);
-    else if (height !== branch.head.height + 1 || !atTip) this.ask(peer, false);
+    if (height !== branch.head.height + 1 || !atTip) this.ask(peer, false);
     else if (this.#ahead?.height !== height) this.#ahead = { peer, height, atMs: nowMs + PATIENCE_MS };
   }
 
@@ -94,23 +95,19 @@ export class Sync {
   }
 
   /**
-   * Asks a peer for its history after the certified block that we are at, one question at a time.
-   * @param skip entries that are left out
+   * Asks a peer for its history after the certified block that we are at, one question at a time: but for unfinal entries of
+   * which others have most; where two were made at once, all but the last.
    */
-  ask(peer: PeerId, restore: boolean, skip = 0): void {
+  ask(peer: PeerId, restore: boolean): void {
     const { nowMs, branch } = this.#core;
     if (peer === this.#core.self || this.restoring) return;
     if (this.#asked && nowMs < this.#asked.atMs + ANSWER_MS) return;
-    if (this.#wearisome.get(peer) === branch.head.tip) return;
+    if (nowMs < (this.#wearisome.get(peer) ?? 0)) return;
     const { context } = this.#core;
     const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
-    const request = { fromHeight: branch.head.height, skip, anchors: 0 };
+    const { skip, ...page } = pageAfter(branch);
+    const request = { ...page, skip: Math.max(0, skip - NEWEST) };
     this.#ask({ peer, atMs: nowMs, restore, request, chain, fork: undefined });
-  }
-
-  /** Who has the same certified block has most of our unfinal ones; where two were made at once, all but the last. */
-  #askForNewest(peer: PeerId, restore: boolean): void {
-    this.ask(peer, restore, Math.max(0, pageAfter(this.#core.branch).skip - NEWEST));
   }
 
   #ask(asked: Asked): void {
@@ -127,7 +124,7 @@ export class Sync {
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
     this.#askedInTurnMs = nowMs;
     this.#core.wakeAt(nowMs + ASK_EVERY_MS);
-    this.#askForNewest(peers[this.#turn++ % peers.length]!, restore);
+    this.ask(peers[this.#turn++ % peers.length]!, restore);
   }
 
   /** The initial parameters become the state. */
@@ -243,8 +240,8 @@ export class Sync {
   }
 
   /** What was left out is not what we have: the other's branch is another from before on. */
-  #isBeside({ request, fork }: Asked, { entries }: History): boolean {
-    if (request.skip === 0 || fork) return false;
+  #isBeside({ request, fork }: Asked, { anchors, entries }: History): boolean {
+    if (request.skip === 0 || fork || anchors.length > 0) return false;
     const [first] = entries;
     return !first || this.#core.branch.find(first.block.previous) < 0;
   }
@@ -288,7 +285,7 @@ export class Sync {
     if (unseen <= (inSight ? UNSEEN_ENTRIES_MAX : UNFINAL_ENTRIES_MAX)) return false;
     this.#core.warn('W_ENDLESS', `peer ${peer} tells of rounds without end that no quorum has seen: asking others`);
     if (this.#wearisome.size >= LIMITS.rosterMax) this.#wearisome.clear();
-    this.#wearisome.set(peer, this.#core.branch.head.tip);
+    this.#wearisome.set(peer, this.#core.nowMs + ENDLESS_MS);
     return true;
   }
 
