@@ -15,7 +15,7 @@ export class ChainLog {
   /** what the log held when it was opened */
   readonly segments: readonly Segment[];
   readonly path: string;
-  /** of the files that are there, oldest first */
+  /** of the files that are there, damaged ones too, oldest first */
   #serials: number[];
   /** the newest, for appending */
   #file: number | undefined;
@@ -26,7 +26,7 @@ export class ChainLog {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       const files = readFiles(path);
-      this.#serials = files.map(({ serial }) => serial);
+      this.#serials = serialsIn(path);
       this.segments = files.map(({ segment }) => segment);
       const newest = files.at(-1);
       if (newest && newest.validBytes < newest.bytes.length) truncateSync(newest.path, newest.validBytes);
@@ -84,31 +84,30 @@ export function chainSegments(files: readonly Uint8Array[]): Segment[] {
 }
 
 interface SegmentFile {
-  serial: number;
   path: string;
   bytes: Uint8Array;
   segment: Segment;
   validBytes: number;
 }
 
-function readFiles(folder: string): SegmentFile[] {
-  let names: string[];
+function serialsIn(folder: string): number[] {
   try {
-    names = readdirSync(folder);
+    const serials = readdirSync(folder).flatMap((name) => Number(/^(\d{1,15})[.]log$/.exec(name)?.[1] ?? []));
+    return serials.sort((a, b) => a - b);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
     throw diskError(cause, folder);
   }
-  const serials = names.flatMap((name) => Number(/^(\d{1,15})[.]log$/.exec(name)?.[1] ?? []));
-  return serials
-    .sort((a, b) => a - b)
-    .flatMap((serial) => {
-      const path = pathOf(folder, serial);
-      const bytes = new Uint8Array(readFileSync(path));
-      // a disk that lost a whole segment: the next one has its own anchors
-      const read = segmentIn(bytes);
-      return read ? [{ serial, path, bytes, ...read }] : [];
-    });
+}
+
+function readFiles(folder: string): SegmentFile[] {
+  return serialsIn(folder).flatMap((serial) => {
+    const path = pathOf(folder, serial);
+    const bytes = new Uint8Array(readFileSync(path));
+    // a disk that lost a whole segment: the next one has its own anchors
+    const read = segmentIn(bytes);
+    return read ? [{ path, bytes, ...read }] : [];
+  });
 }
 
 /** @returns undefined where not even the anchors are whole */

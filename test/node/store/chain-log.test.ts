@@ -106,11 +106,15 @@ test('a segment has its anchors, and of the old ones only so many stay', () => {
   expect(log.segments).toEqual([{ ...beginning(5), entries: [5, 6].map(entry) }]);
 });
 
-test('a segment that the disk lost is left out', () => {
+test('a segment that the disk lost is left out, and its file goes when those before it go', () => {
   write(1);
-  const log = new ChainLog(path);
+  let log = new ChainLog(path);
   for (const height of [2, 3]) log.append(append(height, { ...beginning(height), keep: 3 }));
   log.close();
   truncateSync(file(2), 20);
   expect(heights()).toEqual([1, 3]);
+  log = new ChainLog(path);
+  log.append(append(4, { ...beginning(4), keep: 2 }));
+  log.close();
+  expect(readdirSync(path)).toEqual(['000003.log', '000004.log']);
 });
