@@ -142,14 +142,21 @@ export function hashOfFacts(facts: HeadFacts): Hash {
 
 /** Where the branch stands after a block: worked out once for a head and a block, however many ask. */
 export function headAfter(genesis: Genesis, head: Head, block: Block): Head {
-  const known = following.get(block);
-  if (known?.head === head) return known.after;
-  const after = makeHeadAfter(genesis, head, block);
-  following.set(block, { head, after });
+  let known = following.get(head);
+  if (!known) {
+    known = new Map();
+    following.set(head, known);
+  }
+  const hash = blockHash(block);
+  let after = known.get(hash)?.deref();
+  if (!after) {
+    after = makeHeadAfter(genesis, head, block);
+    known.set(hash, new WeakRef(after));
+  }
   return after;
 }
-/** By the block, so that heads go with the blocks that led to them. */
-const following = new WeakMap<Block, { head: Head; after: Head }>();
+/** Held weakly: one head must not keep all alive that ever followed it. */
+const following = new WeakMap<Head, Map<Hash, WeakRef<Head>>>();
 
 function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
   const final = block.members === null;
