@@ -36,8 +36,9 @@ export async function* trainCentralized(
       await host.apply(PEER, { block, round: 0, updates: [update], own: 0, final: true });
     }
     const last = done >= steps;
-    const whole = last ? host.evaluate(PEER, true) : null;
-    const loss = await host.evaluate(PEER, false);
-    yield { step: done, loss: loss ?? Number.NaN, wholeLoss: await whole };
+    // waited for together: where the host is closed meanwhile, both fail, and neither may be left without a reader
+    const asked = [host.evaluate(PEER, false), last ? host.evaluate(PEER, true) : null] as const;
+    const [loss, wholeLoss] = await Promise.all(asked);
+    yield { step: done, loss: loss ?? Number.NaN, wholeLoss };
   }
 }

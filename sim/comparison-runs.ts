@@ -183,6 +183,8 @@ function emptyRecord(series: string, seed: number) {
 /** What is awaited, or undefined when the signal comes first. */
 async function beforeAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T | undefined> {
   if (!signal) return work;
+  // nobody waits for it after the signal, and it fails when its host is closed
+  work.catch(() => undefined);
   if (signal.aborted) return undefined;
   let stop = (): void => undefined;
   const aborted = new Promise<undefined>((resolve) => {

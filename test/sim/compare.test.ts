@@ -1,7 +1,10 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import patient from '../../docs/strategy-example.ts';
+import { CodedError } from '../../protocol/errors.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { compare, planSteps } from '../../sim/compare.ts';
+import type { ReplicaHost } from '../../sim/replica-host.ts';
 import { parseStrategies } from '../../sim/strategy.ts';
 import { comparisonInit } from '../helpers/comparisons.ts';
 
@@ -106,6 +109,30 @@ describe('compare', () => {
     expect(last?.tokens).toBeLessThan(1600);
   });
 
+  it.each([
+    ['while the host opens', 'open'],
+    ['in the last evaluation', 'evaluate'],
+  ])('stops %s without an error of the work that is cut off', async (_, when) => {
+    const unheard: unknown[] = [];
+    const listener = (reason: unknown): void => void unheard.push(reason);
+    process.on('unhandledRejection', listener);
+    try {
+      const abort = new AbortController();
+      const init = comparisonInit({ strategies: parseStrategies('ddp'), evaluations: 1 });
+      const open: typeof init.open = async (genesis, use) => {
+        if (when === 'open') abort.abort();
+        return workerLike(await init.open(genesis, use), (all) => all && abort.abort());
+      };
+      const { runs } = await compare({ ...init, open }, { signal: abort.signal });
+      await nextTurn();
+      expect(abort.signal.aborted).toBe(true);
+      expect(runs.map(({ reason }) => reason)).toEqual(['stopped', 'stopped']);
+      expect(unheard).toEqual([]);
+    } finally {
+      process.off('unhandledRejection', listener);
+    }
+  });
+
   it('tells of all tokens', async () => {
     let told = [0, 0];
     await compare(comparisonInit({}), { onProgress: (...progress) => (told = progress) });
@@ -127,6 +154,28 @@ describe('compare', () => {
     expect(run?.loss).toBeLessThan(run?.points[0]?.loss ?? 0);
   });
 });
+
+/** As a host of worker threads is: what is under way fails when it is closed. Evaluations are never done. */
+function workerLike(host: ReplicaHost, onEvaluate: (all: boolean) => void): ReplicaHost {
+  let close = (): void => undefined;
+  const closed = new Promise<never>((_, reject) => {
+    close = () => reject(new CodedError('E_WORKER', 'the training thread stopped'));
+  });
+  closed.catch(() => undefined);
+  return Object.assign(Object.create(host) as ReplicaHost, {
+    parameters: host.parameters,
+    initialize: (peer: number) => Promise.race([closed, nextTurn().then(() => host.initialize(peer))]),
+    train: host.train.bind(host),
+    contribute: host.contribute.bind(host),
+    apply: host.apply.bind(host),
+    evaluate: (_peer: number, all: boolean) => {
+      onEvaluate(all);
+      // each call fails on its own
+      return closed.then();
+    },
+    close: async () => close(),
+  });
+}
 
 describe('planSteps', () => {
   const plan = (strategies: string, tokens: number) =>
