@@ -55,8 +55,8 @@ export interface SummaryRow {
   tokens: number;
   /** sent and received, by the mean peer */
   bytes: number;
-  /** sent by all peers, by token trained on */
-  bytesAToken: number;
+  /** sent by all peers, by token trained on; null where no token was */
+  bytesAToken: number | null;
   computeFraction: number;
   virtualMs: number;
   /** runs that reached the target, of all; the time is their mean */
@@ -112,13 +112,14 @@ export function summarize(runs: readonly RunRecord[], target: number | null): Su
     });
     const times = of.map(({ points }) => (target === null ? null : timeTo(target, points)));
     const reached = times.filter((time) => time !== null);
+    const trained = of.filter(({ tokens }) => tokens > 0);
     return {
       series,
       loss: statisticOf(complete.map(({ loss }) => loss ?? Number.NaN)),
       gapPercent: series === CENTRALIZED ? null : statisticOf(gaps),
       tokens: mean(({ tokens }) => tokens),
       bytes: mean(({ bytes }) => bytes),
-      bytesAToken: mean((run) => sentBy(run) / run.tokens),
+      bytesAToken: statisticOf(trained.map((run) => sentBy(run) / run.tokens))?.mean ?? null,
       computeFraction: mean(({ computeFraction }) => computeFraction),
       virtualMs: mean(({ virtualMs }) => virtualMs),
       target: { reached: reached.length, of: of.length, virtualMs: statisticOf(reached)?.mean ?? null },

@@ -14,7 +14,10 @@ export const TABLE_COLUMNS: readonly { title: string; text: (row: SummaryRow) =>
   { title: 'Validation loss', text: ({ loss }) => statisticText(loss, lossText, 3) },
   { title: 'Against centralized', text: ({ gapPercent: gap }) => statisticText(gap, percentText, 1) },
   { title: 'Bytes a peer', text: ({ bytes }) => bytesText(bytes) },
-  { title: 'Bytes a token', text: ({ bytesAToken: bytes }) => (bytes >= 0 ? `${Number(bytes.toPrecision(3))}` : '–') },
+  {
+    title: 'Bytes a token',
+    text: ({ bytesAToken: bytes }) => (bytes === null ? '–' : `${Number(bytes.toPrecision(3))}`),
+  },
   {
     title: 'Computing',
     text: ({ computeFraction }) => `${(100 * computeFraction).toFixed(computeFraction < 0.1 ? 1 : 0)} %`,
@@ -50,7 +53,8 @@ export function headlines(report: Report): { value: string; says: string }[] {
   const good = rounds.filter(({ gapPercent }) => (gapPercent?.mean ?? Number.NaN) <= GOOD_PERCENT);
   const leanest = least(good, ({ bytes }) => bytes);
   const within = `within ${GOOD_PERCENT} % of centralized`;
-  if (leanest && ddp) {
+  // one peer alone sends nothing: there is nothing to divide by
+  if (leanest && leanest.bytes > 0 && ddp) {
     const times = (ddp.bytes / leanest.bytes).toPrecision(3);
     said.push({ value: `${Number(times)}×`, says: `fewer bytes than ddp: ${leanest.series}, the leanest ${within}` });
   } else if (leanest) {

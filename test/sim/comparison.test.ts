@@ -43,6 +43,13 @@ describe('summarize', () => {
     expect(only).toMatchObject({ loss: { mean: 2, n: 1 }, gapPercent: null, target: { reached: 0, of: 1 } });
   });
 
+  it('has no bytes a token where no token was trained on', () => {
+    const none = run('a', 1, [], { loss: null, reason: 'stopped', tokens: 0 });
+    const some = run('a', 2, [9], { loss: null, reason: 'stopped' });
+    expect(summarize([none], null)[0]?.bytesAToken).toBeNull();
+    expect(summarize([none, some], null)[0]?.bytesAToken).toBe(2);
+  });
+
   it('aims 5 % above the centralized baseline', () => {
     expect(defaultTarget(runs)).toBeCloseTo(3.15, 12);
     expect(defaultTarget([])).toBeNull();

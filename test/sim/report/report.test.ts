@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compare } from '../../../sim/compare.ts';
 import { BYTE_KINDS } from '../../../sim/ledger.ts';
+import { reportMarkdown } from '../../../sim/report/markdown.ts';
 import { KINDS } from '../../../sim/report/page.ts';
 import { makeReport, type Report, reportCsv } from '../../../sim/report/report.ts';
+import { headlines } from '../../../sim/report/words.ts';
 import { writeReport } from '../../../sim/report/write.ts';
 import { parseStrategies } from '../../../sim/strategy.ts';
 import { comparisonInit } from '../../helpers/comparisons.ts';
@@ -118,6 +120,16 @@ it('says in words what the page shows', () => {
   expect(rows).toHaveLength(5);
   expect(text).toContain(COMMAND);
   expect(text).toContain('(n = 2)');
+});
+
+it('writes a dash for bytes by no token, and divides by no bytes', () => {
+  const one = { ...report.summary.find(({ series }) => series === 'diloco:H=5')!, bytes: 0 };
+  const gapPercent = { mean: 0, spread: null, n: 1 };
+  const summary = report.summary.map((row) => ({ ...row, bytes: 0, bytesAToken: null }));
+  const alone = { ...report, summary: [...summary.filter(({ series }) => series === 'ddp'), { ...one, gapPercent }] };
+  expect(headlines(alone).map(({ value }) => value)).toContain('0 B');
+  expect(reportMarkdown(alone)).toMatch(/^\| `ddp` \|.* \| 0 B \| – \|/m);
+  expect(reportMarkdown(alone)).not.toMatch(/NaN|Infinity/);
 });
 
 it('is a page even when it was stopped before anything was done', () => {
