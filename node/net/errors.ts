@@ -54,10 +54,16 @@ export function reasonOf(error: unknown): string {
   if (text.includes('ECONNREFUSED')) return 'connection refused, nothing listens there';
   if (text.includes('ENOTFOUND') || text.includes('EAI_AGAIN')) return 'the host name does not resolve';
   if (/EHOSTUNREACH|ENETUNREACH/.test(text)) return 'no route to the host';
-  if (/UnexpectedPeerError|different to the expected|unexpected peer/i.test(text)) {
+  if (/UnexpectedPeerError|different to the expected|unexpected peer|does not match expected/i.test(text)) {
     return 'another peer answers there, its peer id is not the one in the address';
   }
   if (/timed? ?out|ETIMEDOUT|aborted/i.test(text)) return 'no answer in time';
+  // of a handshake libp2p says which byte was wrong, and not that the bytes are another program's
+  if (/EncryptionFailedError|MuxerUnavailableError/.test(text)) {
+    return /ECONNRESET|EPIPE|reading 0\//.test(text)
+      ? 'it closes the connection at once, as no outerloop peer does unless it has too many connections'
+      : 'another program listens there, not an outerloop peer';
+  }
   return printable(text.split('\n')[0] ?? '', 200) || 'unknown reason';
 }
 

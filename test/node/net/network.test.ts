@@ -153,6 +153,36 @@ describe('hello', () => {
     expect(await codeOf(fetchGenesis([]))).toBe('E_BOOTSTRAP');
   });
 
+  it.each([
+    ['a web server', 'HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n', 'another program listens there'],
+    ['a longer answer', `HTTP/1.1 400 Bad Request\r\n${'x'.repeat(200)}`, 'another program listens there'],
+    ['nothing at all', '', 'closes the connection at once'],
+  ])('says of %s that it is no peer', async (_, answer, reason) => {
+    const server = createServer((socket) => {
+      socket.on('error', () => undefined); // the other side hangs up, too
+      socket.once('data', () => socket.end(answer));
+    });
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const address = `/ip4/127.0.0.1/tcp/${(server.address() as AddressInfo).port}`;
+    const a = await swarm.peer();
+    for (const ask of [() => fetchGenesis([address]), () => a.network.dial(address)]) {
+      const error = await ask().catch((cause: Error) => cause);
+      expect(error).toMatchObject({ code: 'E_BOOTSTRAP' });
+      expect((error as Error).message).toMatch(new RegExp(`^cannot reach ${address}: .*${reason}.*copy the address`));
+      expect((error as Error).message).not.toMatch(/EncryptionFailed|\n/);
+    }
+    server.close();
+  });
+
+  it('says that another peer answers than the address names', async () => {
+    const a = await swarm.peer();
+    const other = addressOf(a).replace(a.id, createIdentity().self);
+    await expect(fetchGenesis([other])).rejects.toMatchObject({
+      code: 'E_BOOTSTRAP',
+      message: expect.stringContaining('another peer answers there'),
+    });
+  });
+
   it('takes the genesis from the one bootstrap peer that answers', async () => {
     const [a, b] = [await swarm.peer(), await swarm.peer()];
     const dead = addressOf(a);
