@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -17,6 +17,7 @@ import type { LinkShape } from '../chaos/links.ts';
 import { againInNamespaces, inNamespaces, NamespaceLinks } from '../chaos/namespace-links.ts';
 import { ProxyLinks } from '../chaos/proxy-links.ts';
 import { DEFAULT_SEED } from '../defaults.ts';
+import { checkEmpty } from '../store/directory.ts';
 import { formatCount, formatDuration, printable, shellWord, shortPeer } from './format.ts';
 import {
   addDebugOption,
@@ -137,12 +138,9 @@ async function chaos(flags: ChaosFlags): Promise<number> {
 function folderOf(dir: string | undefined): { path: string; remove: () => void } {
   if (dir !== undefined) {
     const path = resolve(dir);
+    checkEmpty(path, 'give a new folder, every run of chaos begins afresh');
     mkdirSync(path, { recursive: true, mode: 0o700 });
-    if (readdirSync(path).length === 0) return { path, remove: () => undefined };
-    throw new CodedError(
-      'E_DIR_NOT_EMPTY',
-      `${path} is not empty: give a new folder, every run of chaos begins afresh`,
-    );
+    return { path, remove: () => undefined };
   }
   const path = mkdtempSync(join(tmpdir(), 'outerloop-chaos-'));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { CodedError } from '../../protocol/errors.ts';
 import type { PeerEvent } from '../peer-events.ts';
 import type { RunningPeer, StartOptions } from '../run.ts';
+import { checkRunFolder } from '../store/directory.ts';
 import {
   addDebugOption,
   addMachineOptions,
@@ -66,12 +67,13 @@ export function addStart(program: Command, finish: (code: number) => void): void
   command.action(async (flags: StartFlags) => finish(await start(flags)));
 }
 
-/** @throws CodedError `E_MULTIADDR` */
+/** @throws CodedError `E_OPTION`, `E_DIR_NOT_EMPTY`, `E_MULTIADDR` */
 export async function startOptions(flags: StartFlags): Promise<StartOptions> {
   const { bootstrap = [], dir, listen, announce, dialFrom, trustBlock, journal } = flags;
   if (trustBlock !== undefined && bootstrap.length === 0) {
     throw new CodedError('E_OPTION', '--trust-block is for joining a run: give --bootstrap with it');
   }
+  if (dir !== undefined) checkRunFolder(resolve(dir));
   if (bootstrap.length > 0 || listen || announce) {
     // loaded only when there is something to check: libp2p's modules take a while
     const { parseAddress, parseListenAddress } = await import('../net/addresses.ts');

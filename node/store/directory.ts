@@ -1,14 +1,15 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { CodedError } from '../../protocol/errors.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
 import { diskError, TEMPORARY_ENDING, writeFileAtomicSync } from './atomic.ts';
-import { type Lock, takeLock } from './lock.ts';
+import { isLock, type Lock, takeLock } from './lock.ts';
 
 export type DirectoryErrorCode =
   | 'E_DIR_OTHER_RUN' // the folder holds another run
   | 'E_DIR_LOCKED' // another process works in it
+  | 'E_DIR_NOT_EMPTY' // something else is in it
   | 'E_DIR_UNWRITABLE'
   | 'E_DISK_FULL';
 
@@ -82,6 +83,44 @@ export function readGenesisFile(path: string): Uint8Array | undefined {
 }
 
 /**
+ * A run may be in a folder that is not there yet, an empty one, one with a run, and one that a killed process had begun.
+ * @throws CodedError `E_DIR_NOT_EMPTY` where only other things are in it
+ */
+export function checkRunFolder(path: string): void {
+  if (readGenesisFile(path) !== undefined) return;
+  checkEmpty(path, 'give a new or empty folder, or the one of a run to go on with it', isOfRun);
+}
+
+/**
+ * @param ways what to do instead
+ * @param isOurs names that do not count
+ * @throws CodedError `E_DIR_NOT_EMPTY`
+ */
+export function checkEmpty(path: string, ways: string, isOurs: (name: string) => boolean = () => false): void {
+  const foreign = namesIn(path).find((name) => !isOurs(name));
+  if (foreign === undefined) return;
+  throw new CodedError<DirectoryErrorCode>('E_DIR_NOT_EMPTY', `${path} is not empty: it has ${foreign}; ${ways}`);
+}
+
+const RUN_NAMES = new Set(Object.values(runPaths('')).map((path) => basename(path)));
+
+/** What a run's folder has in it, whenever its process was killed. Some systems put `lost+found` into a new disk. */
+function isOfRun(name: string): boolean {
+  const whole = name.replace(/[.][\d-]+[.]tmp$/, '');
+  return RUN_NAMES.has(whole) || isLock(name) || name === 'lost+found';
+}
+
+/** None where there is no folder yet. */
+function namesIn(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw diskError(cause, path);
+  }
+}
+
+/**
  * Takes a folder for a run: makes it if it is missing, locks it, stores the genesis in a new one, clears away what a
  * killed process had half written. Other files of the folder are written only by who holds it.
  * @param genesis canonical bytes
@@ -147,7 +186,7 @@ export function slugOf(title: string): string {
 
 function checkRun(path: string, runId: Hash): void {
   const genesis = readGenesisFile(path);
-  if (genesis === undefined) return;
+  if (genesis === undefined) return checkRunFolder(path);
   const other = hashOf(genesis);
   if (other === runId) return;
   const message =

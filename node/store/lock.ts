@@ -54,9 +54,16 @@ function lockPath(folder: string, n: number): string {
   return join(folder, `lock.${n}`);
 }
 
+const LOCK_NAME = /^lock[.](\d{1,15})$/;
+
+/** Also of the draft that a killed process left. */
+export function isLock(name: string): boolean {
+  return LOCK_NAME.test(name) || /^lock-[\d-]+[.]tmp$/.test(name);
+}
+
 function lockNumbers(folder: string): number[] {
   return readdirSync(folder).flatMap((name) => {
-    const match = /^lock[.](\d{1,15})$/.exec(name);
+    const match = LOCK_NAME.exec(name);
     return match ? [Number(match[1])] : [];
   });
 }

@@ -68,6 +68,7 @@ describe('a bad command line', () => {
     [['chaos', '--kinds', 'flood'], 1, '--kinds takes kill, stop, restart or cut, not "flood" [E_OPTION]'],
     [['chaos', '--every', 'now'], 1, /^--every takes a duration .*\[E_SCENARIO\]$/],
     [['chaos', '--dir', new URL('.', import.meta.url).pathname], 1, /is not empty: .*\[E_DIR_NOT_EMPTY\]$/],
+    [['--dir', new URL('.', import.meta.url).pathname], 1, /is not empty: .*\[E_DIR_NOT_EMPTY\]$/],
     [['replay'], 2, "missing required argument 'journal'; see outerloop replay --help [E_USAGE]"],
     [['replay', '/nowhere'], 1, /^no journal in \/nowhere: .*\[E_JOURNAL_NOT_FOUND\]$/],
     [['replay', START], 1, /^not a journal .*\[E_JOURNAL_FORMAT\]$/],

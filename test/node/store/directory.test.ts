@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import {
+  checkRunFolder,
   defaultBase,
   openDefaultDirectory,
   openDirectory,
@@ -72,6 +73,31 @@ describe('openDirectory', () => {
     openDirectory(path, GENESIS).release();
     expect(readdirSync(path).filter((name) => name.endsWith('.tmp'))).toEqual([]);
     expect(readdirSync(join(path, 'checkpoints'))).toEqual(['checkpoint-2.bin']);
+  });
+
+  it.each(['notes.txt', '.git', 'lock.txt', 'draft.tmp'])(
+    'refuses a folder with %s and no run, and writes nothing into it',
+    (name) => {
+      const path = temporaryFolder();
+      writeFileSync(join(path, name), '');
+      const message = expect.stringMatching(/it has (notes|.git|lock|draft).*give a new or empty folder/);
+      const refusal = expect.objectContaining({ code: 'E_DIR_NOT_EMPTY', message });
+      expect(() => checkRunFolder(path)).toThrow(refusal);
+      expect(() => openDirectory(path, GENESIS)).toThrow(refusal);
+      expect(readdirSync(path)).toEqual([name]);
+    },
+  );
+
+  it('takes a folder that a killed process had begun, and one with a run whatever else is in it', () => {
+    const begun = temporaryFolder();
+    for (const name of ['lock.1', 'lock-77-0.tmp', 'genesis.cbor.77-0-1.tmp', 'identity.key', 'blobs', 'lost+found']) {
+      writeFileSync(join(begun, name), '');
+    }
+    checkRunFolder(begun);
+    openDirectory(begun, GENESIS).release();
+    writeFileSync(join(begun, 'notes.txt'), '');
+    checkRunFolder(begun);
+    openDirectory(begun, GENESIS).release();
   });
 
   it('says when a folder cannot be made', () => {
