@@ -48,7 +48,7 @@ export function normal(random: RandomStream): number {
   return radius * Math.cos(2 * Math.PI * random.unit());
 }
 
-const UNITS_MS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000 };
+const UNITS_MS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000 };
 
 /**
  * Reads a duration or a distribution of durations: `80ms`, `1.5s`, `uniform(20ms,90ms)`, `lognormal(80ms,0.3)`.
@@ -69,14 +69,22 @@ export function parseDurations(option: string, text: string): Distribution {
   return { kind: 'uniform', from, to };
 }
 
-/** @returns milliseconds */
+/**
+ * @returns milliseconds
+ * @throws CodedError `E_SCENARIO` naming `option`
+ */
 export function parseDuration(option: string, text: string): number {
-  const match = /^(-?\d+(?:\.\d+)?|-?\.\d+)(us|ms|s)$/.exec(text.trim());
-  if (!match) {
+  const value = durationMs(text);
+  if (value === undefined) {
     throw scenarioError(`${option} takes a duration like 80ms, uniform(20ms,90ms) or lognormal(80ms,0.3): "${text}"`);
   }
-  const value = Number(match[1]) * UNITS_MS[match[2]!]!;
   if (value < 0)
     throw scenarioError(`${option}: ${text} is negative; nothing arrives before it is sent: give 0 or more`);
   return value;
+}
+
+/** @returns undefined for what is not a number with a unit from us to h */
+export function durationMs(text: string): number | undefined {
+  const [, digits, unit] = /^(-?\d+(?:\.\d+)?|-?\.\d+)(us|ms|s|min|h)$/.exec(text.trim()) ?? [];
+  return unit === undefined ? undefined : Number(digits) * UNITS_MS[unit]!;
 }

@@ -5,6 +5,7 @@ import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { OUTER_NAMES } from '../../protocol/outer/outer.ts';
+import { durationMs } from '../../sim/distribution.ts';
 import { BUILT_IN_SOURCES, DEFAULT_SOURCE } from '../data/sources.ts';
 import {
   DEFAULT_CODEC,
@@ -133,8 +134,8 @@ export function addRunOptions(command: Command): Command {
 
 function quorumWait(text: string): number | 'never' {
   if (text === 'never') return text;
-  const [, digits, unit = 'ms'] = /^(\d+(?:\.\d+)?)(ms|s|min|h)?$/.exec(text) ?? [];
-  const ms = Number(digits) * { ms: 1, s: 1000, min: 60_000, h: 3_600_000 }[unit as 'ms' | 's' | 'min' | 'h'];
+  // as other messages print it
+  const ms = durationMs(/^\d+$/.test(text) ? `${text}ms` : text) ?? Number.NaN;
   if (Number.isInteger(ms) && ms >= 1 && ms <= 86_400_000) return ms;
   throw optionError(`--quorum-wait takes a time from 1ms to 24h like 30s, or never, not "${text}"`);
 }

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { parseDuration } from '../../sim/distribution.ts';
 import { makeScenario, parseBandwidth, readScenario, type ScenarioText } from '../../sim/scenario.ts';
 
 const crash = (peer: number, at: string) => ({ at, do: 'crash' as const, peers: [peer] });
@@ -33,6 +34,11 @@ test.each<[string, ScenarioText, RegExp]>([
     expect((error as Error).message).toMatch(message);
     expect((error as Error).message).not.toContain('\n');
   }
+});
+
+test('times are read with units from us to h', () => {
+  const texts = ['500us', '80ms', '1.5s', '2min', '.5h'];
+  expect(texts.map((text) => parseDuration('at', text))).toEqual([0.5, 80, 1500, 120_000, 1_800_000]);
 });
 
 test('a field that is not known, and text that is not JSON, are refused by name', () => {

@@ -83,6 +83,8 @@ describe('choices', () => {
     ['--batch', 'many'],
     ['--wait-for', '0'],
     ['--quorum-wait', 'soon'],
+    ['--quorum-wait', '500us'],
+    ['--quorum-wait', '25h'],
   ]) {
     it(`refuse ${bad.join(' ')}`, () => {
       expect(() => flagsOf(...bad)).toThrow(OPTION_ERROR);
