@@ -37,9 +37,9 @@ export function formatLoss(loss: number): string {
 
 const BAR_CELLS = 20;
 
-export function formatBar(done: number, all: number): string {
-  const filled = all > 0 ? Math.min(BAR_CELLS, Math.floor((BAR_CELLS * done) / all)) : 0;
-  return '█'.repeat(filled) + '░'.repeat(BAR_CELLS - filled);
+export function formatBar(done: number, all: number, cells = BAR_CELLS): string {
+  const filled = all > 0 ? Math.min(cells, Math.floor((cells * done) / all)) : 0;
+  return '█'.repeat(filled) + '░'.repeat(cells - filled);
 }
 
 /** The last characters of a peer id: the first are the same for all. */

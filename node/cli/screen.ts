@@ -198,21 +198,27 @@ export class Screen {
     }
     if (!changed && this.#now() - this.#statusMs < STATUS_INTERVAL_MS) return;
     this.#statusMs = this.#now();
-    this.#terminal.status(this.#statusOf(event));
+    this.#terminal.status(...this.#statusOf(event));
   }
 
-  #statusOf({ phase, round, step, steps, loss, tokensPerSecond, peers, detail }: EventOf<'progress'>): string {
+  /** What matters most comes first; what matters least is left out where the line is too narrow. */
+  #statusOf({ phase, round, step, steps, loss, tokensPerSecond, peers, detail }: EventOf<'progress'>) {
     // until it is applied, the round under way is the one after those that the state has behind it
     const shownRound = phase === 'training' || phase === 'gathering' ? round + 1 : round;
-    const parts = [
-      steps === undefined ? undefined : `${formatBar(step ?? 0, steps)} ${step ?? 0}/${steps}`,
-      PHASES_BEFORE.includes(phase) ? phase : `round ${this.#ofRounds(shownRound)} ${phase}`,
-      loss === undefined ? undefined : `loss ${formatLoss(loss)}`,
-      tokensPerSecond === undefined ? undefined : `${formatCount(tokensPerSecond)} tok/s`,
-      phase === 'loading' ? undefined : connectedTo(peers),
+    const what = PHASES_BEFORE.includes(phase) ? phase : `round ${this.#ofRounds(shownRound)} ${phase}`;
+    const rest = [
       detail && printable(detail),
-    ];
-    return parts.filter(Boolean).join(' · ');
+      loss === undefined ? undefined : `loss ${formatLoss(loss)}`,
+      phase === 'loading' ? undefined : connectedTo(peers),
+      tokensPerSecond === undefined ? undefined : `${formatCount(tokensPerSecond)} tok/s`,
+    ].filter(Boolean);
+    const line = (cells: number, parts: number): string => {
+      const bar = cells > 0 ? ` ${formatBar(step ?? 0, steps ?? 0, cells)}` : '';
+      const whole = steps === undefined ? what : `${what}${bar} ${step ?? 0}/${steps}`;
+      return [whole, ...rest.slice(0, parts)].join(' · ');
+    };
+    const shorter = rest.map((_, i) => line(0, rest.length - 1 - i));
+    return [line(20, rest.length), line(10, rest.length), line(0, rest.length), ...shorter] as const;
   }
 
   #showDone({ reason }: EventOf<'done'>): void {

@@ -35,14 +35,19 @@ export class Terminal {
     else this.#sink.write(`${ERASE_LINE}${text}\n${this.#status}`);
   }
 
-  /** Replaces the status line; cut to one line, without colours. An empty text takes it away. */
-  status(text: string): void {
+  /**
+   * Replaces the status line; an empty text takes it away. Without colours.
+   * @param shorter the same ever shorter: the first that fits is shown, or as much of the last as does
+   */
+  status(text: string, ...shorter: string[]): void {
     if (!this.live) return;
     // the last column stays free: a full line would wrap
-    const cut = [...text].slice(0, (this.#sink.columns || COLUMNS) - 1).join('');
-    if (cut === this.#status) return;
-    this.#status = cut;
-    this.#sink.write(ERASE_LINE + cut);
+    const columns = (this.#sink.columns || COLUMNS) - 1;
+    const fitting = [text, ...shorter].find((each) => [...each].length <= columns);
+    const shown = fitting ?? `${[...(shorter.at(-1) ?? text)].slice(0, columns - 1).join('')}…`;
+    if (shown === this.#status) return;
+    this.#status = shown;
+    this.#sink.write(ERASE_LINE + shown);
   }
 
   paint(style: Style, text: string): string {

@@ -173,7 +173,7 @@ describe('the screen on a terminal', () => {
     const { screen, take, pass } = screenOn({ isTTY: true, columns: 200 });
     screen.show(training(11, { step: 25, steps: 50, loss: 2.31, tokensPerSecond: 12_400, peers: 3 }));
     expect(take()).toBe(
-      '\r\x1b[2K██████████░░░░░░░░░░ 25/50 · round 12/40 training · loss 2.3100 · 12.4k tok/s · 3 other peers',
+      '\r\x1b[2Kround 12/40 training ██████████░░░░░░░░░░ 25/50 · loss 2.3100 · 3 other peers · 12.4k tok/s',
     );
     pass(50);
     screen.show(training(11, { step: 26, steps: 50 }));
@@ -195,10 +195,19 @@ describe('the screen on a terminal', () => {
     expect(take()).toBe('\r\x1b[2K');
   });
 
-  it('cuts the status to the width', () => {
-    const { screen, take } = screenOn({ isTTY: true, columns: 20 });
-    screen.show(training(0, { step: 1, steps: 2 }));
-    expect(take()).toBe(`\r\x1b[2K${'█'.repeat(10)}${'░'.repeat(9)}`);
+  it.each([
+    [92, 'round 12/40 training ██████████░░░░░░░░░░ 25/50 · loss 2.3100 · 3 other peers · 12.4k tok/s'],
+    [91, 'round 12/40 training █████░░░░░ 25/50 · loss 2.3100 · 3 other peers · 12.4k tok/s'],
+    [80, 'round 12/40 training 25/50 · loss 2.3100 · 3 other peers · 12.4k tok/s'],
+    [70, 'round 12/40 training 25/50 · loss 2.3100 · 3 other peers'],
+    [50, 'round 12/40 training 25/50 · loss 2.3100'],
+    [30, 'round 12/40 training 25/50'],
+    [20, 'round 12/40 traini…'],
+  ])('in %i columns leaves out what matters least, and never wraps', (columns, status) => {
+    const { screen, take } = screenOn({ isTTY: true, columns });
+    screen.show(training(11, { step: 25, steps: 50, loss: 2.31, tokensPerSecond: 12_400, peers: 3 }));
+    expect(take()).toBe(`\r\x1b[2K${status}`);
+    expect(status.length).toBeLessThan(columns);
   });
 
   it('believes no width of 0', () => {
