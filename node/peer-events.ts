@@ -65,6 +65,8 @@ export type PeerEvent =
       loss?: number;
       /** of this peer */
       tokensPerSecond?: number;
+      /** while gathering: members whose updates are here, of all */
+      updates?: { here: number; of: number };
       /** others that this one is connected to */
       peers: number;
       detail?: string;

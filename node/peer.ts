@@ -263,12 +263,15 @@ export class Peer {
     this.#receipts.made(round + 1, payload);
     this.#payloads.need(payload, size, round);
     if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
+    this.#telling.arrived(round, this.#c.signer.self, round);
+    this.#telling.gathering(round, this.machine.standing.places);
     this.#give({ type: 'trained', base, update: { payload, size, tokens, steps, loss }, inline });
-    this.#telling.phase('gathering', round);
   }
 
   async #fetch(update: Update, holders: readonly PeerId[]): Promise<void> {
-    const error = await this.#payloads.fetch(update, holders, this.machine.standing.round);
+    const { round } = this.machine.standing;
+    const error = await this.#payloads.fetch(update, holders, round);
+    if (error === null) this.#telling.arrived(round, update.author, this.machine.standing.round);
     this.#give({ type: 'payload', update, error });
   }
 
@@ -281,6 +284,8 @@ export class Peer {
     }
     if (named.length === 0) return;
     const refused = await this.#payloads.take(named, this.machine.standing.round);
+    const at = this.machine.standing.round;
+    for (const header of named) if (!refused.has(header)) this.#telling.arrived(header.round, header.update.author, at);
     this.#give({ type: 'taken', headers: named, refused });
   }
 

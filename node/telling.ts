@@ -1,5 +1,6 @@
 import type { Report } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
+import type { PeerId } from '../protocol/identity.ts';
 import type { Network } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { StepNotice } from './train/index.ts';
@@ -18,6 +19,10 @@ export class Telling {
   #valLoss: number | null = null;
   #restored = { bytes: 0, ms: 0 };
   #before = { bytesSent: 0, bytesReceived: 0 };
+  /** whose updates for the round are here */
+  #arrived = { round: -1, authors: new Set<PeerId>() };
+  /** members whose updates are waited for, once this peer's own is ready */
+  #awaited: { round: number; members: readonly PeerId[] } | undefined;
 
   constructor(components: TellingComponents, genesis: Genesis) {
     this.#c = components;
@@ -27,15 +32,38 @@ export class Telling {
   step({ step, steps, loss, tokens, stepMs }: StepNotice, training: { round: number } | undefined, at: number): void {
     const tokensPerSecond = (1000 * tokens) / stepMs;
     const round = training?.round ?? at;
+    this.#awaited = undefined;
     this.#progress({ phase: 'training', round, step, steps, loss, tokensPerSecond });
   }
 
-  phase(phase: 'fetching' | 'gathering' | 'applying' | 'waiting', round: number, detail?: string): void {
+  phase(phase: 'fetching' | 'applying' | 'waiting', round: number, detail?: string): void {
+    this.#awaited = undefined;
     this.#progress({ phase, round, ...(detail === undefined ? {} : { detail }) });
   }
 
   trained(trainMs: number): void {
     this.#trainMs += trainMs;
+  }
+
+  /** This peer is done with a round: it goes on once the updates of the members are here and are agreed on. */
+  gathering(round: number, members: readonly PeerId[]): void {
+    this.#awaited = { round, members };
+    this.#tellAwaited();
+  }
+
+  /** The update of a member is here. @param at the round under way: others do not count */
+  arrived(round: number, author: PeerId, at: number): void {
+    if (round !== at) return;
+    if (round !== this.#arrived.round) this.#arrived = { round, authors: new Set() };
+    this.#arrived.authors.add(author);
+    if (this.#awaited?.round === round) this.#tellAwaited();
+  }
+
+  #tellAwaited(): void {
+    if (!this.#awaited) return;
+    const { round, members } = this.#awaited;
+    const here = members.filter((member) => this.#arrived.authors.has(member)).length;
+    this.#progress({ phase: 'gathering', round, updates: { here, of: members.length } });
   }
 
   applied(valLoss: number | null): void {

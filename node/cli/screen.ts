@@ -19,6 +19,9 @@ type EventOf<Name extends PeerEvent['event']> = Extract<PeerEvent, { event: Name
 /** The status line is written over at most so often; more is not seen, and costs where the terminal is far away. */
 const STATUS_INTERVAL_MS = 100;
 
+/** A wait as long as this is told with its time. */
+const WAIT_TOLD_MS = 2000;
+
 /** Weight of the last round in the running mean that the time left is told from. */
 const ROUND_TIME_WEIGHT = 0.3;
 
@@ -37,6 +40,9 @@ export class Screen {
   #directory = '';
   #rounds: number | null = null;
   #phase = '';
+  #phaseSinceMs = 0;
+  /** what the status line is of */
+  #progress: EventOf<'progress'> | undefined;
   /** own contributions since the last round's line */
   #accepted = 0;
   #statusMs = Number.NEGATIVE_INFINITY;
@@ -93,8 +99,14 @@ export class Screen {
     this.#terminal.line(`${this.#paint('yellow', 'warning:')} ${printable(message)} [${printable(code)}]`);
   }
 
+  /** Time has passed: a wait that says nothing for long must not look as if all had come to a stop. */
+  tick(): void {
+    if (this.#progress) this.#terminal.status(...this.#statusOf(this.#progress));
+  }
+
   /** Takes the status line away. */
   close(): void {
+    this.#progress = undefined;
     this.#terminal.status('');
   }
 
@@ -188,6 +200,7 @@ export class Screen {
   #showProgress(event: EventOf<'progress'>): void {
     const { phase, detail, rounds } = event;
     const changed = phase !== this.#phase;
+    if (changed) this.#phaseSinceMs = this.#now();
     this.#phase = phase;
     this.#rounds = rounds;
     if (PHASES_BEFORE.includes(phase)) this.#roundSinceMs = undefined;
@@ -196,18 +209,22 @@ export class Screen {
       if (changed && PHASES_BEFORE.includes(phase)) this.note(detail ? `${phase}: ${printable(detail)}` : phase);
       return;
     }
+    this.#progress = event;
     if (!changed && this.#now() - this.#statusMs < STATUS_INTERVAL_MS) return;
     this.#statusMs = this.#now();
     this.#terminal.status(...this.#statusOf(event));
   }
 
   /** What matters most comes first; what matters least is left out where the line is too narrow. */
-  #statusOf({ phase, round, step, steps, loss, tokensPerSecond, peers, detail }: EventOf<'progress'>) {
+  #statusOf(event: EventOf<'progress'>) {
+    const { phase, round, step, steps, loss, tokensPerSecond, peers, detail } = event;
     // until it is applied, the round under way is the one after those that the state has behind it
     const shownRound = phase === 'training' || phase === 'gathering' ? round + 1 : round;
-    const what = PHASES_BEFORE.includes(phase) ? phase : `round ${this.#ofRounds(shownRound)} ${phase}`;
+    const what = PHASES_BEFORE.includes(phase) ? phase : `round ${this.#ofRounds(shownRound)} ${doingOf(event)}`;
+    const phaseMs = this.#now() - this.#phaseSinceMs;
     const rest = [
       detail && printable(detail),
+      phase !== 'training' && phaseMs >= WAIT_TOLD_MS ? formatDuration(phaseMs) : undefined,
       loss === undefined ? undefined : `loss ${formatLoss(loss)}`,
       phase === 'loading' ? undefined : connectedTo(peers),
       tokensPerSecond === undefined ? undefined : `${formatCount(tokensPerSecond)} tok/s`,
@@ -222,7 +239,7 @@ export class Screen {
   }
 
   #showDone({ reason }: EventOf<'done'>): void {
-    this.#terminal.status('');
+    this.close();
     const why = { rounds: 'all rounds are done', left: 'left the run', stopped: 'stopped' }[reason];
     this.#terminal.line(this.#paint('bold', why));
     if (this.#directory === '') return;
@@ -239,6 +256,13 @@ export class Screen {
   #paint(style: Style, text: string): string {
     return this.#terminal.paint(style, text);
   }
+}
+
+/** Done with its own part, a peer stands still until the others are: that is to be seen. */
+function doingOf({ phase, updates }: EventOf<'progress'>): string {
+  if (phase !== 'gathering' || !updates || updates.of < 2) return phase;
+  const { here, of } = updates;
+  return here < of ? `waiting for ${of - here} of ${of} updates` : 'waiting for votes';
 }
 
 function connectedTo(peers: number): string {

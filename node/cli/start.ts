@@ -140,10 +140,14 @@ interface View {
 
 function screenView(): View {
   const screen = new Screen(new Terminal(process.stdout, process.env), () => performance.now());
+  const clock = setInterval(() => screen.tick(), 1000).unref();
   return {
     show: (event) => screen.show(event),
     note: (text) => screen.note(text),
-    close: () => screen.close(),
+    close() {
+      clearInterval(clock);
+      screen.close();
+    },
   };
 }
 

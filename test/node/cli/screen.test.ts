@@ -185,6 +185,35 @@ describe('the screen on a terminal', () => {
     expect(take()).toContain('round 12/40 applying');
   });
 
+  it('says what a peer that is done with its part waits for, and for how long', () => {
+    const { screen, take, pass } = screenOn({ isTTY: true, columns: 200 });
+    const gathering = (here: number) => training(11, { phase: 'gathering', updates: { here, of: 4 } });
+    screen.show(gathering(1));
+    expect(take()).toContain('round 12/40 waiting for 3 of 4 updates · 1 other peer');
+    pass(1000);
+    screen.tick();
+    expect(take()).toBe('');
+    pass(7000);
+    screen.tick();
+    expect(take()).toContain('waiting for 3 of 4 updates · 8s · 1 other peer');
+    screen.show(gathering(4));
+    expect(take()).toContain('waiting for votes · 8s');
+    screen.show(training(12, { phase: 'applying' }));
+    expect(take()).toContain('round 12/40 applying · 1 other peer');
+    screen.show(training(12, { phase: 'gathering', updates: { here: 1, of: 1 } }));
+    expect(take()).toContain('round 13/40 gathering');
+  });
+
+  it('says nothing more once it is done', () => {
+    const { screen, take, pass } = screenOn({ isTTY: true });
+    screen.show(training(11));
+    screen.show({ event: 'done', reason: 'left' });
+    take();
+    pass(10_000);
+    screen.tick();
+    expect(take()).toBe('');
+  });
+
   it('keeps the status below the lines, and takes it away at the end', () => {
     const { screen, take } = screenOn({ isTTY: true, columns: 200 });
     screen.show(training(0, { phase: 'waiting' }));
