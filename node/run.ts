@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
@@ -12,6 +11,8 @@ import { decodeRecord } from '../protocol/record.ts';
 import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
 import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
 import { Journal } from './journal/journal.ts';
+import { listenAddresses } from './listening.ts';
+import { neighbour } from './neighbour.ts';
 import { fetchGenesis, type Identity, identityFromBytes, Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
@@ -71,7 +72,7 @@ export interface RunningPeer {
 
 /** Begins a run, joins one or goes on with one. @throws CodedError naming the cause and the fix */
 export async function openRun(options: StartOptions, onEvent: (event: PeerEvent) => void): Promise<RunningPeer> {
-  const opened = await openFolder(options);
+  const opened = await openFolder(options, onEvent);
   try {
     return await startPeer(options, opened, onEvent);
   } catch (error) {
@@ -88,7 +89,7 @@ interface OpenedFolder {
   resumed: boolean;
 }
 
-async function openFolder(options: StartOptions): Promise<OpenedFolder> {
+async function openFolder(options: StartOptions, onEvent: (event: PeerEvent) => void): Promise<OpenedFolder> {
   const { bootstrap, choices, dir } = options;
   const stored = dir === undefined ? undefined : readGenesisFile(dir);
   if (bootstrap.length > 0) return joinRun(options, stored);
@@ -108,6 +109,7 @@ async function openFolder(options: StartOptions): Promise<OpenedFolder> {
         if ((error as CodedError).code !== 'E_DIR_LOCKED') throw error;
       }
     }
+    warnOfNeighbour(onEvent);
   }
   const seed = createSeed();
   const genesis = build(seed);
@@ -118,6 +120,15 @@ async function openFolder(options: StartOptions): Promise<OpenedFolder> {
   await writeBlob(store, source.bytes);
   if (tokenizer.blob) await writeBlob(store, tokenizer.blob);
   return { directory, genesis, identity: identityFromBytes(seed), store, resumed: false };
+}
+
+/** Who starts a second peer on one machine mostly wants it in the run of the first. */
+function warnOfNeighbour(onEvent: (event: PeerEvent) => void): void {
+  const other = neighbour();
+  if (!other) return;
+  const way = other.address ? `start with --bootstrap ${other.address}` : 'copy the line to join from its screen';
+  const message = `this begins a new run, while another process of this machine is in one (${other.path}); to join that one, ${way}`;
+  onEvent({ event: 'warning', code: 'W_OTHER_RUN_HERE', message });
 }
 
 /** @throws CodedError `E_GENESIS` naming the file */
@@ -184,7 +195,7 @@ async function startPeer(
   if (options.bootstrap.length > 0) warnOfConflicts(genesis, options.choices, onEvent);
   let peer: Peer | undefined;
   const known = loadWhereabouts(directory.paths.whereabouts);
-  const listening = await listenAddresses(options, known.listen);
+  const listening = await listenAddresses(options.listen, known.listen);
   const network = new Network(
     {
       identity,
@@ -356,23 +367,6 @@ async function dialAll(
   const { reason } = dialed[0] as PromiseRejectedResult;
   if (!resumed || !(reason instanceof CodedError)) throw reason;
   onEvent({ event: 'warning', code: reason.code, message: reason.message });
-}
-
-/** The user's choice; else where others will look for this peer: the ports that it had before, if they are free. */
-async function listenAddresses({ listen }: StartOptions, before: string[]): Promise<string[] | undefined> {
-  if (listen || before.length === 0) return listen;
-  const ports = new Set(before.map((address) => Number(/\/tcp\/(\d+)/.exec(address)?.[1] ?? 0)));
-  const [port] = ports;
-  if (ports.size !== 1 || !port || !(await isFree(port))) return undefined;
-  return before.some((address) => !address.includes('/127.')) ? [`/ip4/0.0.0.0/tcp/${port}`] : before;
-}
-
-function isFree(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = createServer();
-    probe.once('error', () => resolve(false));
-    probe.listen(port, () => probe.close(() => resolve(true)));
-  });
 }
 
 /** The text and its tokenizer, from whoever has them, each checked against the hash in genesis. */

@@ -38,7 +38,8 @@ interface StartFlags extends RunFlags, MachineFlags {
 const LEAVE_MS_MAX = 4500;
 
 const EXAMPLES = `
-Without --bootstrap a new run begins; with it, everything but the options of this machine comes from that run.
+Without --bootstrap the newest run with these settings goes on that no other process of this machine is in, or a new one
+begins; with it, everything but the options of this machine comes from that run.
 
 Examples:
   $ outerloop start

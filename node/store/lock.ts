@@ -54,6 +54,12 @@ function lockPath(folder: string, n: number): string {
   return join(folder, `lock.${n}`);
 }
 
+/** Whether a process is in a folder; only `takeLock` makes sure that none comes in the next moment. */
+export function isLocked(folder: string): boolean {
+  const holder = readHolder(lockPath(folder, highestLock(folder)));
+  return holder !== undefined && isAlive(holder);
+}
+
 const LOCK_NAME = /^lock[.](\d{1,15})$/;
 
 /** Also of the draft that a killed process left. */
@@ -147,6 +153,7 @@ function readLine(path: string): string {
 }
 
 function locked(folder: string, holder: Holder): CodedError<'E_DIR_LOCKED'> {
-  const message = `${folder} is in use by process ${holder.pid}; stop it, or give this one another --dir`;
+  const ways = 'stop it, or give this one another --dir (and --bootstrap, to join the same run)';
+  const message = `${folder} is in use by process ${holder.pid}; ${ways}`;
   return new CodedError('E_DIR_LOCKED', message);
 }

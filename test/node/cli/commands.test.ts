@@ -8,6 +8,8 @@ import { BlobStore } from '../../../node/store/blob-store.ts';
 import { writeBlob } from '../../../node/store/blobs.ts';
 import { saveCheckpoint } from '../../../node/store/checkpoint.ts';
 import { openDirectory } from '../../../node/store/directory.ts';
+import { createSeed, saveIdentity } from '../../../node/store/identity.ts';
+import { saveWhereabouts } from '../../../node/store/whereabouts.ts';
 import { encodeGenesis } from '../../../protocol/genesis.ts';
 import { peerIdOf } from '../../../protocol/identity.ts';
 import { initialParameters } from '../../../protocol/model.ts';
@@ -188,6 +190,34 @@ async function runFolder(path: string, kind: 'char' | 'byte' = 'char'): Promise<
   });
   release();
 }
+
+it('start says that it begins a run of its own where a peer of this machine is in another, and how to join that', async () => {
+  const home = temporaryFolder();
+  const path = join(home, '.outerloop', 'runs', 'another-1');
+  const { paths, release } = openDirectory(path, new TextEncoder().encode('another genesis'));
+  saveIdentity(paths.identity, createSeed());
+  saveWhereabouts(paths.whereabouts, { listen: ['/ip4/127.0.0.1/tcp/4001'], peers: [] });
+  const argv = [
+    '--model',
+    'micro',
+    '--inner-steps',
+    '2',
+    '--rounds',
+    '1',
+    '--listen',
+    '/ip4/127.0.0.1/tcp/0',
+    '--json',
+  ];
+  const beside = await run(argv, { HOME: home });
+  release();
+  expect(beside.code).toBe(0);
+  const [warning, ready] = events(beside.stdout);
+  expect(warning).toMatchObject({ event: 'warning', code: 'W_OTHER_RUN_HERE' });
+  expect(warning?.message).toMatch(
+    /this begins a new run.*another-1.*--bootstrap \/ip4\/127\.0\.0\.1\/tcp\/4001\/p2p\/12D3/,
+  );
+  expect(ready).toMatchObject({ event: 'ready', resumed: false });
+});
 
 describe('generate', () => {
   const prompt = ['--prompt', 'The fox', '--tokens', '30', '--backend', 'wasm'];
