@@ -115,10 +115,16 @@ async function openFolder(options: StartOptions, onEvent: (event: PeerEvent) => 
   const genesis = build(seed);
   const bytes = encodeGenesis(genesis);
   const directory = dir === undefined ? openDefaultDirectory(genesis.title, bytes) : openDirectory(dir, bytes);
-  saveIdentity(directory.paths.identity, seed);
   const store = new BlobStore(directory.paths.blobs);
-  await writeBlob(store, source.bytes);
-  if (tokenizer.blob) await writeBlob(store, tokenizer.blob);
+  try {
+    await writeBlob(store, source.bytes);
+    if (tokenizer.blob) await writeBlob(store, tokenizer.blob);
+    // last: who is killed before it has begun nothing, and finds that said (`resume`)
+    saveIdentity(directory.paths.identity, seed);
+  } catch (error) {
+    directory.release();
+    throw error;
+  }
   return { directory, genesis, identity: identityFromBytes(seed), store, resumed: false };
 }
 
