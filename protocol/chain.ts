@@ -262,6 +262,7 @@ export function checkBlock(context: ChainContext, head: Head, block: Block, base
   checkMembers(context.genesis, head, block);
   checkUpdates(context, head, block);
   checkRequests(context, head, block);
+  checkOutcome(headAfter(context.genesis, head, block));
   checkedOn.set(block, head);
 }
 
@@ -341,6 +342,13 @@ function checkRequests({ run, signer }: ChainContext, head: Head, block: Block):
   }
   const gone = new Set([...block.leaves, ...block.evictions].map(({ author }) => author));
   if (gone.size >= roster.size + block.joins.length) throw fault('nobody would be left');
+}
+
+/** What comes of a block, and of all unfinal ones before it, can be told to others: the next block has to name it. */
+function checkOutcome({ roster, changes, cursor, tokens, unfinalTokens }: Head): void {
+  const counts = [cursor, tokens, unfinalTokens];
+  const fits = roster.length <= LIMITS.rosterMax && changes.size <= LIMITS.changesMax;
+  if (!fits || !counts.every(Number.isSafeInteger)) throw fault('it lets in more than a run can hold');
 }
 
 function ascending(peers: readonly PeerId[]): boolean {

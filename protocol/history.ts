@@ -147,10 +147,11 @@ export class Branch {
     const isBefore = fromHeight < this.heads[0]!.height;
     const all = isBefore ? this.beginning.anchors : [];
     const anchors = fits(all.slice(told), encodeAnchor);
-    // the block of the last anchor comes with it
-    const position = isBefore ? 1 : this.heads.findIndex((head) => head.height >= fromHeight) + skip;
     if (told + anchors.length < all.length || bytes > bytesMax) return { anchors, entries: [], more: true };
-    if (position < skip) return { anchors, entries: [], more: false };
+    const first = this.heads.findIndex((head) => head.height >= fromHeight);
+    if (first < 0) return { anchors, entries: [], more: false };
+    // the block of the last anchor comes with it
+    const position = isBefore ? 1 : first + skip;
     const entries = fits(this.entries.slice(position, position + LIMITS.historyEntriesMax), encodeEntry);
     return { anchors, entries, more: position + entries.length < this.entries.length };
   }

@@ -143,7 +143,7 @@ export class Membership {
       if (isMember(head, each.author) && isTimely(head, each)) going.add(each.author);
     }
     if (going.size > 0 && going.size < head.roster.length) return true; // somebody has to stay
-    if (!joins || head.roster.length >= LIMITS.rosterMax) return false;
+    if (!joins || roomIn(head) === 0) return false;
     for (const join of this.#joins.values()) {
       if (!isMember(head, join.author) && isTimely(head, join)) return true;
     }
@@ -156,7 +156,7 @@ export class Membership {
     const joins = [...this.#joins.values()]
       .filter((join) => !roster.has(join.author) && isTimely(head, join))
       .sort((a, b) => comparePeers(a.author, b.author))
-      .slice(0, Math.max(0, Math.min(LIMITS.blockJoinsMax, LIMITS.rosterMax - roster.size)));
+      .slice(0, roomIn(head));
     const going = <Request extends Leave | Evidence>(all: Iterable<Request>): Request[] =>
       [...all]
         .filter((each) => roster.has(each.author) && isTimely(head, each))
@@ -186,6 +186,12 @@ export class Membership {
       for (const [peer, each] of requests) if (!isMember(after, peer) || !isTimely(after, each)) requests.delete(peer);
     }
   }
+}
+
+/** Joins that a block may have: what comes of it must fit, also when all who are there then go. */
+function roomIn({ roster, changes }: Head): number {
+  const room = Math.min(LIMITS.rosterMax - roster.length, LIMITS.changesMax - changes.size - roster.length);
+  return Math.max(0, Math.min(LIMITS.blockJoinsMax, room));
 }
 
 export function isMember(head: Head, peer: PeerId): boolean {

@@ -204,6 +204,25 @@ describe('who was away for longer than the history goes back', () => {
     swarm.run(3, 0, 1, 2, 3);
   });
 
+  test('finds it though it went on alone, and the others began another segment', () => {
+    const swarm = new Recorded(5, 7, 4);
+    swarm.start(0, 1, 2, 3);
+    swarm.run(3, 0, 1, 2, 3);
+    swarm.cluster.partition([[0, 1, 2, 4, 5, 6], [3]]);
+    swarm.start(4, 5, 6);
+    swarm.run(3, 0, 1, 2, 4, 5, 6);
+    for (const index of [1, 2]) swarm.peer(index).leave();
+    swarm.run(30, 0, 4, 5, 6);
+    expect(swarm.peer(3).rounds.filter(({ final }) => !final).length).toBeGreaterThan(10);
+    const alone = swarm.peer(3).machine!.history(WHOLE).entries.length;
+    const { fromHeight, ...page } = { ...WHOLE, fromHeight: 3 };
+    const told = [0, alone].map((skip) => swarm.peer(0).machine!.history({ ...page, fromHeight, skip }).entries.length);
+    expect(told[0]).toBeGreaterThan(0);
+    expect(told[1]).toBe(told[0]);
+    swarm.cluster.partition(undefined);
+    swarm.run(3, 0, 3, 4, 5, 6);
+  });
+
   test('finds it with the block to trust, too, when that has long been forgotten', () => {
     const swarm = new Recorded(7, 4, 3);
     swarm.start(0, 1, 2);

@@ -1,7 +1,11 @@
 import { expect, test } from 'vitest';
-import { firstHead, isTimely } from '../../protocol/chain.ts';
+import { checkBlock, firstHead, type Head, isTimely } from '../../protocol/chain.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
+import { comparePeers, type Signer } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { joinBytes } from '../../protocol/signing.ts';
 import { testGenesis } from '../helpers/cluster.ts';
+import { soloEntry } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 test('a request takes effect once, and not long after it was made', () => {
@@ -13,4 +17,31 @@ test('a request takes effect once, and not long after it was made', () => {
   // the block has height 100: up to 64 below it, and after the height at which its author last came or went
   expect(timely(author)).toEqual([98, 100]);
   expect(timely(other)).toEqual([36, 97, 98, 100]);
+});
+
+test('a block that lets in more than a run can hold is refused: nothing could name what comes of it', () => {
+  const [founder, ...newcomers] = ['founder', 'one', 'two', 'three'].map(testSigner) as [Signer, ...Signer[]];
+  const genesis = testGenesis(founder.self);
+  const run = runIdOf(genesis);
+  const stranger = (i: number) => `12D3KooW${String(i).padStart(44, 'x')}`;
+  const joins = newcomers
+    .map((signer) => {
+      const join = { author: signer.self, height: 1, attempt: 0 };
+      return { ...join, signature: signer.sign(joinBytes(run, join)) };
+    })
+    .sort((a, b) => comparePeers(a.author, b.author));
+  const check = (change: Partial<Head>): void => {
+    const head = { ...firstHead(genesis, run), places: [founder.self], ...change };
+    const { block } = soloEntry(run, head, founder, run);
+    checkBlock({ genesis, run, signer: founder }, head, { ...block, joins }, undefined);
+  };
+  const rosterOf = (count: number): Head['roster'] => {
+    const others = Array.from({ length: count - 1 }, (_, i) => ({ peer: stranger(i), lastRound: 0 }));
+    return [...others, { peer: founder.self, lastRound: 0 }].sort((a, b) => comparePeers(a.peer, b.peer));
+  };
+  expect(() => check({ roster: rosterOf(LIMITS.rosterMax - 3) })).not.toThrow();
+  expect(() => check({ roster: rosterOf(LIMITS.rosterMax - 2) })).toThrow('more than a run can hold');
+  const changes = new Map(Array.from({ length: LIMITS.changesMax - 2 }, (_, i) => [stranger(i), 0]));
+  expect(() => check({ changes })).toThrow('more than a run can hold');
+  expect(() => check({ tokens: Number.MAX_SAFE_INTEGER })).toThrow('more than a run can hold');
 });
