@@ -94,14 +94,14 @@ function makeFirstHead(genesis: Genesis, run: Hash): Head {
 
 /** Where a branch stands before a certified block, from what the block names: the same as on a branch that led there. */
 export function headBefore(genesis: Genesis, facts: HeadFacts, block: Block): Head {
-  const { roster, places, cursor, tokens, unfinalTokens, changes } = facts;
+  const { roster, places, committee, cursor, tokens, unfinalTokens, changes } = facts;
   const height = block.height - 1;
   return {
     height,
     tip: block.previous,
     round: block.round,
     roster,
-    committee: committeeOf(genesis.seed, height, roster),
+    committee: committee ?? committeeOf(genesis.seed, height, roster),
     places: places ?? peersOf(roster),
     cursor,
     tokens,
@@ -111,12 +111,13 @@ export function headBefore(genesis: Genesis, facts: HeadFacts, block: Block): He
 }
 
 /** What a block that follows a head names by its hash. */
-export function headFacts({ roster, places, cursor, tokens, unfinalTokens, changes }: Head): HeadFacts {
+export function headFacts({ roster, places, committee, cursor, tokens, unfinalTokens, changes }: Head): HeadFacts {
   const all = peersOf(roster);
   const isAll = places === all || (places.length === all.length && places.every((peer, i) => peer === all[i]));
   return {
     roster: [...roster],
     places: isAll ? null : [...places],
+    committee: unfinalTokens > 0 ? [...committee] : null,
     cursor,
     tokens,
     unfinalTokens,

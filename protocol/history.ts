@@ -1,4 +1,4 @@
-import { type Committee, isVouchedFor } from './anchors.ts';
+import { allVouch, type Committee, isVouchedFor, summary } from './anchors.ts';
 import {
   type ChainContext,
   checkEntry,
@@ -27,7 +27,7 @@ export interface Append {
   segment: (Beginning & { keep: number }) | null;
 }
 
-export const GENESIS: Beginning = { anchors: [], passed: [], pinned: null };
+export const GENESIS: Beginning = { anchors: [], passed: null, pinned: null };
 
 /** How long segments are. */
 export interface SegmentSize {
@@ -43,8 +43,6 @@ export interface SegmentSize {
 export const SEGMENT_SIZE: SegmentSize = { blocksMin: 64, blocksMax: 512, bytesMax: 8 * 1024 * 1024 };
 /** Whole segments that stay when the next begins: the history that a peer has is one to two segments long. */
 export const SEGMENTS_KEPT = 2;
-/** Committees that are remembered between two anchors, so that one in their middle can be left out later. */
-const PASSED_MAX = 32;
 
 /**
  * One branch of the run's history: certified blocks and, between or after them, unfinal ones. `heads[i]` is where the
@@ -137,22 +135,23 @@ export class Branch {
     bytesMax: number,
   ): { anchors: Anchor[]; entries: Entry[]; more: boolean } {
     let bytes = 0;
-    const fits = <Item>(items: readonly Item[], encode: (item: Item) => Uint8Array): Item[] => {
+    const fits = <Item>(items: readonly Item[], encode: (item: Item) => Uint8Array, atLeast: number): Item[] => {
       const end = items.findIndex((item) => {
         bytes += encode(item).length;
         return bytes > bytesMax;
       });
-      return end < 0 ? [...items] : items.slice(0, Math.max(1, end));
+      return end < 0 ? [...items] : items.slice(0, Math.max(atLeast, end));
     };
     const isBefore = fromHeight < this.heads[0]!.height;
     const all = isBefore ? this.beginning.anchors : [];
-    const anchors = fits(all.slice(told), encodeAnchor);
+    const anchors = fits(all.slice(told), encodeAnchor, 1);
     if (told + anchors.length < all.length || bytes > bytesMax) return { anchors, entries: [], more: true };
     const first = this.heads.findIndex((head) => head.height >= fromHeight);
     if (first < 0) return { anchors, entries: [], more: false };
     // the block of the last anchor comes with it
     const position = isBefore ? 1 : first + skip;
-    const entries = fits(this.entries.slice(position, position + LIMITS.historyEntriesMax), encodeEntry);
+    const next = this.entries.slice(position, position + LIMITS.historyEntriesMax);
+    const entries = fits(next, encodeEntry, anchors.length === 0 ? 1 : 0);
     return { anchors, entries, more: position + entries.length < this.entries.length };
   }
 
@@ -164,7 +163,7 @@ export class Branch {
     const last = this.entries.length - 1;
     const since = this.find(this.#beginnings.at(-1)!.tip);
     if (last <= since || !this.#isRoundStart(last) || !this.#isLong(since, last, size)) return undefined;
-    const beginning = { ...this.#proofTo(last, since), pinned };
+    const beginning = { ...this.#proofTo(last, since), pinned: pinned ?? this.#beginnings.at(-1)!.pinned };
     if (beginning.anchors.length > LIMITS.anchorsMax) return undefined;
     this.#beginnings.push({ ...beginning, tip: this.heads[last]!.tip });
     return beginning;
@@ -209,15 +208,15 @@ export class Branch {
    */
   #proofTo(position: number, since: number): Pick<Beginning, 'anchors' | 'passed'> {
     const before = this.#beginnings.at(-1)!;
-    const passed = before.passed && distinct([...before.passed, ...this.#committees(since, position)]);
-    if (passed && passed.length <= PASSED_MAX && passed.every((voters) => this.#vouches(voters, position))) {
+    const passed = before.passed && summary(this.#committees(since, position), before.passed);
+    if (passed && allVouch(passed, this.heads[position]!.committee, this.entries[position]!)) {
       return { anchors: [...before.anchors.slice(0, -1), this.#anchorAt(position)], passed };
     }
     const first = before.anchors.length === 0 ? since : since + 1;
     const places = this.#steppingStones(first, position);
     return {
       anchors: [...before.anchors, ...places.map((place) => this.#anchorAt(place))],
-      passed: distinct(this.#committees(places.length > 1 ? places.at(-2)! + 1 : first, position)),
+      passed: summary(this.#committees(places.length > 1 ? places.at(-2)! + 1 : first, position)),
     };
   }
 
@@ -244,11 +243,6 @@ export class Branch {
   #anchorAt(position: number): Anchor {
     return { head: headFacts(this.heads[position]!), entry: this.entries[position]! };
   }
-}
-
-function distinct(committees: readonly Committee[]): Committee[] {
-  const known = new Map([...new Set(committees)].map((committee) => [committee.join(), committee]));
-  return [...known.values()];
 }
 
 /** What a disk kept of a history: a later entry that follows an earlier block replaces what stood there before. */
@@ -287,7 +281,7 @@ export function afterAppend(segments: readonly Segment[], { entry, segment }: Ap
 
 /**
  * Which of two branches a peer follows: more certified blocks win, then more tokens in unfinal rounds, then the smaller
- * root, so that everybody chooses alike. Negative when `a` is to be preferred.
+ * tip, so that everybody chooses alike. Negative when `a` is to be preferred.
  */
 export function compareBranches(a: BranchStanding, b: BranchStanding): number {
   if (a.height !== b.height) return b.height - a.height;

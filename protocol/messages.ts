@@ -219,8 +219,13 @@ export function decodeHistory(bytes: Uint8Array, run: Hash): History {
 const beginningSchema = z.strictObject({
   /** prove it, the last of them there; none at genesis */
   anchors: z.array(wireAnchor).max(LIMITS.anchorsMax).readonly(),
-  /** each committee between the last two of them, or since the founder; null where others told the last, and may know more */
-  passed: z.array(z.array(wirePeer).readonly()).readonly().nullable(),
+  /**
+   * of the committees between the last two of them, or since the founder: who is in all, and how large the largest is; null at
+   * genesis, and where others told the last
+   */
+  passed: z
+    .strictObject({ core: z.array(wirePeer).max(LIMITS.rosterMax).readonly(), largest: wireCount(LIMITS.rosterMax) })
+    .nullable(),
   /** a block that the user knew, and that lies before */
   pinned: wireHash.nullable(),
 });

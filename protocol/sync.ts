@@ -9,7 +9,7 @@ import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Membership } from './membership.ts';
 import type { History, MessageOf, PageRequest } from './messages.ts';
-import type { AgreedState, Entry } from './wire.ts';
+import type { AgreedState, Anchor, Entry } from './wire.ts';
 
 /** How long a peer may take to answer before another is asked. */
 const ANSWER_MS = 15_000;
@@ -256,13 +256,13 @@ export class Sync {
     if (!before) for (const anchor of anchors) chain.add(anchor, { strict });
     if (strict && !chain.isProven) return undefined;
     if (!before && more && entries.length === 0) return undefined;
-    const fork = before ?? (chain.anchors.length > 0 ? this.#begin(chain, request) : this.#attach(entries));
+    const fork = before ?? (chain.anchors.length > 0 ? this.#begin(chain.worth, request) : this.#attach(entries));
     fork.extend(entries);
     return fork;
   }
 
   /** A branch that begins with what was told: after all of ours, for else it would have to begin in it. */
-  #begin({ anchors }: AnchorChain, request: PageRequest): Branch {
+  #begin(anchors: readonly Anchor[], request: PageRequest): Branch {
     const branch = new Branch(this.#core.context, { anchors, passed: null, pinned: null });
     if (branch.heads[0]!.height > request.fromHeight) return branch;
     throw new CodedError('E_HISTORY', 'a history that begins where ours is known, and not in it');

@@ -133,6 +133,8 @@ export const wireHead = z.strictObject({
   roster: z.array(wireMember).min(1).max(LIMITS.rosterMax),
   /** who trains in the round, in order; null where that is the whole roster */
   places: z.array(wirePeer).max(LIMITS.rosterMax).nullable(),
+  /** who votes, after unfinal rounds: in these others may have come and gone; null where it follows from the roster */
+  committee: z.array(wirePeer).min(1).max(LIMITS.rosterMax).nullable(),
   cursor: wireCount(Number.MAX_SAFE_INTEGER),
   tokens: wireCount(Number.MAX_SAFE_INTEGER),
   /** tokens in unfinal rounds since the last certified one */

@@ -15,7 +15,7 @@ export class ChainLog {
   /** what the log held when it was opened */
   readonly segments: readonly Segment[];
   readonly path: string;
-  /** of the files that are there, damaged ones too, oldest first */
+  /** of the files with a whole beginning, oldest first */
   #serials: number[];
   /** the newest, for appending */
   #file: number | undefined;
@@ -26,7 +26,7 @@ export class ChainLog {
     try {
       mkdirSync(path, { recursive: true, mode: 0o700 });
       const files = readFiles(path);
-      this.#serials = serialsIn(path);
+      this.#serials = files.map(({ serial }) => serial);
       this.segments = files.map(({ segment }) => segment);
       const newest = files.at(-1);
       if (newest && newest.validBytes < newest.bytes.length) truncateSync(newest.path, newest.validBytes);
@@ -58,15 +58,18 @@ export class ChainLog {
   }
 
   #begin(entry: Entry, segment: Append['segment']): void {
-    const serial = (this.#serials.at(-1) ?? 0) + 1;
+    const there = serialsIn(this.path);
+    const serial = (there.at(-1) ?? 0) + 1;
     const path = pathOf(this.path, serial);
     writeFileAtomicSync(path, [framed(encodeBeginning(segment ?? GENESIS)), framed(encodeEntry(entry))]);
     this.close();
-    const all = [...this.#serials, serial];
-    this.#serials = all.slice(-(segment?.keep ?? 1));
+    this.#serials = [...this.#serials, serial].slice(-(segment?.keep ?? 1));
     try {
       this.#file = openSync(path, 'a', 0o600);
-      for (const old of all.slice(0, -this.#serials.length)) rmSync(pathOf(this.path, old), { force: true });
+      // damaged ones go with those around them
+      const [oldest = serial] = this.#serials;
+      const old = there.filter((each) => each < oldest);
+      for (const each of old) rmSync(pathOf(this.path, each), { force: true });
     } catch (cause) {
       throw diskError(cause, path);
     }
@@ -84,6 +87,7 @@ export function chainSegments(files: readonly Uint8Array[]): Segment[] {
 }
 
 interface SegmentFile {
+  serial: number;
   path: string;
   bytes: Uint8Array;
   segment: Segment;
@@ -106,7 +110,7 @@ function readFiles(folder: string): SegmentFile[] {
     const bytes = new Uint8Array(readFileSync(path));
     // a disk that lost a whole segment: the next one has its own anchors
     const read = segmentIn(bytes);
-    return read ? [{ path, bytes, ...read }] : [];
+    return read ? [{ serial, path, bytes, ...read }] : [];
   });
 }
 

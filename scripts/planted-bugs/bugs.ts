@@ -133,7 +133,7 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('a history that begins in its middle is believed whoever signed it', [
     'protocol/anchors.ts',
-    '  return known.size > faultsTolerated(trusted.length);\n',
+    '  return known.size > trusted.length / 2;\n',
     '  return known.size >= 0;\n',
   ]),
   bug('what a block says that it follows is not looked at', [
@@ -143,8 +143,8 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('an anchor is left out that somebody needs who was away', [
     'protocol/history.ts',
-    'distinct([...before.passed, ...this.#committees(since, position)])',
-    'distinct(this.#committees(since, position))',
+    'summary(this.#committees(since, position), before.passed)',
+    'summary(this.#committees(since, position))',
   ]),
   bug('a block to trust that is forgotten is waited for after a restart', [
     'protocol/core.ts',

@@ -1,12 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
-import { isVouchedFor } from '../../protocol/anchors.ts';
+import { AnchorChain, isVouchedFor } from '../../protocol/anchors.ts';
 import { type Head, headFacts } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.ts';
 import type { Beginning, Message } from '../../protocol/messages.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Block } from '../../protocol/wire.ts';
+import type { Anchor, Block } from '../../protocol/wire.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
 import type { Chronicle, Recorded } from './chronicle.ts';
@@ -48,12 +48,14 @@ export class ValidityChecker implements Checker {
    * A history begins where correct peers have been, as the anchor says that they were; and it can be followed by everybody
    * who was there at any block since the anchor before.
    */
-  #checkBeginning({ anchors, passed }: Beginning): void {
+  #checkBeginning({ anchors, passed, pinned }: Beginning): void {
     const { head, entry } = anchors.at(-1)!;
     const { block } = entry;
     const last = this.#chronicle.get(block.previous);
     if (!last) throw fault(block, 'begins a history, and follows a block that no correct peer had');
     if (!isDeepStrictEqual(head, headFacts(last.after))) throw fault(block, 'begins a history that was another');
+    // a block to trust may prove one that the anchors do not
+    if (pinned === null && !this.#isProven(anchors)) throw fault(block, 'begins a history whose anchors prove nothing');
     if (!passed) return;
     const before = anchors.at(-2) && blockHash(anchors.at(-2)!.entry.block);
     const follows = ({ height, committee }: Head): void => {
@@ -65,6 +67,13 @@ export class ValidityChecker implements Checker {
       if (hash === before) return;
     }
     follows(this.#chronicle.first);
+  }
+
+  #isProven(anchors: readonly Anchor[]): boolean {
+    const { genesis, run, first } = this.#chronicle;
+    const chain = new AnchorChain({ genesis, run, signer: this.#signer }, first, first);
+    for (const anchor of anchors) chain.add(anchor, { strict: true });
+    return chain.isProven;
   }
 
   #onBroadcast(peer: VirtualPeer, message: Message): void {

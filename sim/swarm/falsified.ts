@@ -44,7 +44,7 @@ export function falsified(
  * gone; with others in the round, or more work in it.
  */
 function rewritten(history: History, random: RandomStream): History {
-  const change = random.below(5);
+  const change = random.below(6);
   const anchors = history.anchors.map(({ head, entry }) => {
     const { roster, tokens } = head;
     const gone = { peer: `12D3KooW${'x'.repeat(44)}`, lastRound: entry.block.round };
@@ -53,6 +53,7 @@ function rewritten(history: History, random: RandomStream): History {
       { roster: roster.length > 1 ? roster.slice(1) : [...roster, gone] },
       { roster: [...roster, gone] },
       { places: [gone.peer] },
+      { committee: [gone.peer] },
       { tokens: tokens + 1 },
     ];
     return { head: { ...head, ...changes[change] }, entry };
@@ -70,7 +71,7 @@ function forged(history: History, signer: Signer, ahead: number): History {
     roster: [{ peer: self, lastRound: truth.round }],
   };
   const { cursor, tokens, roster } = state;
-  const head = { roster, places: null, cursor, tokens, changes: [], unfinalTokens: 0 };
+  const head = { roster, places: null, committee: null, cursor, tokens, changes: [], unfinalTokens: 0 };
   const [base, { round }] = [rootOf(state), state];
   const unsigned = { author: self, payload: state.snapshot, size: 944, tokens: 4, steps: 1, loss: 1 };
   const update = { ...unsigned, signature: signer.sign(updateBytes(run, round, base, unsigned)) };

@@ -348,8 +348,12 @@ export function describeDriver(title: string, make: MakeDriver): void {
       it('keeps of the history as many segments as it is told to, and what comes after in the newest', async () => {
         await driver.start();
         const { round: _, ...facts } = factsAt(firstHead(genesis, run));
-        const head = { ...facts, places: null, changes: [], unfinalTokens: 0 };
-        const beginning = { anchors: [{ head, entry: secondEntry }], passed: [[neighbour.self]], pinned: run };
+        const head = { ...facts, places: null, committee: null, changes: [], unfinalTokens: 0 };
+        const beginning = {
+          anchors: [{ head, entry: secondEntry }],
+          passed: { core: [neighbour.self], largest: 3 },
+          pinned: run,
+        };
         const begin = (entry: Entry, count: number): Effect => {
           return { type: 'append', entry, segment: { ...beginning, keep: count } };
         };

@@ -79,11 +79,15 @@ test('garbage at the end is cut off', () => {
 });
 
 function anchor(height: number): Anchor {
-  const facts = { places: null, cursor: 0, tokens: 0, unfinalTokens: 0 };
+  const facts = { places: null, committee: null, cursor: 0, tokens: 0, unfinalTokens: 0 };
   return { head: { ...facts, roster: [{ peer: SELF, lastRound: 0 }], changes: [[SELF, 1]] }, entry: entry(height) };
 }
 function beginning(height: number): Beginning {
-  return { anchors: [anchor(height)], passed: height % 2 === 0 ? null : [[SELF]], pinned: entry(height).block.head };
+  return {
+    anchors: [anchor(height)],
+    passed: height % 2 === 0 ? null : { core: [SELF], largest: 2 },
+    pinned: entry(height).block.head,
+  };
 }
 const SELF = `12D3KooW${'x'.repeat(44)}`;
 
@@ -117,4 +121,10 @@ test('a segment that the disk lost is left out, and its file goes when those bef
   log.append(append(4, { ...beginning(4), keep: 2 }));
   log.close();
   expect(readdirSync(path)).toEqual(['000003.log', '000004.log']);
+  // of the newest one: what comes after goes on from the one before
+  truncateSync(file(4), 20);
+  log = new ChainLog(path);
+  log.append(append(5, { ...beginning(5), keep: 2 }));
+  log.close();
+  expect(heights()).toEqual([3, 5]);
 });
