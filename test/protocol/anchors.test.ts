@@ -288,6 +288,12 @@ describe('anchors that are told', () => {
     expect(() => swarm.chain(forged)).toThrow(/refused/);
   });
 
+  test('have no committee of their own where the roster says who votes', () => {
+    const { head, entry } = last;
+    const [voter] = swarm.headAt(last).committee as [string];
+    expect(swarm.headAt({ head: { ...head, committee: [voter] }, entry })).toEqual(swarm.headAt(last));
+  });
+
   test('are refused out of order, and with a certificate that is too small', () => {
     expect(() => swarm.chain([...anchors, last])).toThrow('not after the one before');
     const { block, certificate } = last.entry;
