@@ -158,7 +158,7 @@ export class Core {
   /** The branch grows at its head. */
   append(entry: Entry): void {
     this.branch.append(entry);
-    const beginning = this.branch.beginSegment(this.#segmentSize, this.#pinBehind);
+    const beginning = this.branch.beginSegment(this.#segmentSize, this.pinBehind);
     if (beginning) this.#forget();
     this.#record(entry, beginning);
   }
@@ -166,9 +166,10 @@ export class Core {
   /** Another branch, which is trusted, takes the place of this one. */
   follow(fork: Branch): void {
     const before = this.branch;
-    this.branch = fork;
     this.#pinIsMissing = false;
-    const begins = before.find(fork.heads[0]!.tip) < 0 ? { ...fork.beginning, pinned: this.#pinBehind } : undefined;
+    const pinned = this.pinBehind;
+    this.branch = fork;
+    const begins = before.find(fork.heads[0]!.tip) < 0 ? { ...fork.beginning, pinned } : undefined;
     const common = begins ? 0 : commonLength(before.entries, fork.entries);
     for (const [i, entry] of fork.entries.slice(common).entries()) this.#record(entry, i === 0 ? begins : undefined);
   }
@@ -263,9 +264,9 @@ export class Core {
     return isBehind || this.branch.find(fork.heads[0]!.tip) < 0;
   }
 
-  /** The block that the user knows, once the branch has had it. */
-  get #pinBehind(): Hash | null {
-    return this.#pinIsMissing ? null : (this.#pinned ?? null);
+  /** The block that the user knows, or knew, once the branch has had it. */
+  get pinBehind(): Hash | null {
+    return this.#pinIsMissing ? null : (this.#pinned ?? this.branch.pinned);
   }
 
   /** The whole branch is in the state: nothing is left to apply. */

@@ -75,6 +75,11 @@ export class Branch {
     return this.#beginnings[0]!;
   }
 
+  /** The last block that the user knew of those before its newest segment. */
+  get pinned(): Hash | null {
+    return this.#beginnings.at(-1)!.pinned;
+  }
+
   /** Segments that it consists of. */
   get segments(): number {
     return this.#beginnings.length;
@@ -157,13 +162,13 @@ export class Branch {
 
   /**
    * Lets a new segment begin with the last entry, if the one so far is long enough and a certified round ended before it.
-   * @param pinned block that the user knows, and that is in this branch
+   * @param pinned block that the user knows, and that this branch has had
    */
   beginSegment(size: SegmentSize, pinned: Hash | null): Beginning | undefined {
     const last = this.entries.length - 1;
     const since = this.find(this.#beginnings.at(-1)!.tip);
     if (last <= since || !this.#isRoundStart(last) || !this.#isLong(since, last, size)) return undefined;
-    const beginning = { ...this.#proofTo(last, since), pinned: pinned ?? this.#beginnings.at(-1)!.pinned };
+    const beginning = { ...this.#proofTo(last, since), pinned };
     if (beginning.anchors.length > LIMITS.anchorsMax) return undefined;
     this.#beginnings.push({ ...beginning, tip: this.heads[last]!.tip });
     return beginning;

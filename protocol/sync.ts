@@ -263,7 +263,7 @@ export class Sync {
 
   /** A branch that begins with what was told: after all of ours, for else it would have to begin in it. */
   #begin(anchors: readonly Anchor[], request: PageRequest): Branch {
-    const branch = new Branch(this.#core.context, { anchors, passed: null, pinned: null });
+    const branch = new Branch(this.#core.context, { anchors, passed: null, pinned: this.#core.pinBehind });
     if (branch.heads[0]!.height > request.fromHeight) return branch;
     throw new CodedError('E_HISTORY', 'a history that begins where ours is known, and not in it');
   }

@@ -243,7 +243,7 @@ describe('who was away for longer than the history goes back', () => {
       [pinned, 3],
     ] as const) {
       newcomer.kill();
-      swarm.run(again ? 14 : 2, 0, 1, 2);
+      swarm.run(14, 0, 1, 2);
       newcomer.start(again);
       swarm.run(rounds, 0, 1, 2, 3);
     }
