@@ -1,4 +1,4 @@
-import { type ChainContext, checkEntry, type Head, headAfter, headBefore } from './chain.ts';
+import { type ChainContext, checkEntry, type Head, hashOfFacts, headAfter, headBefore } from './chain.ts';
 import { CodedError } from './errors.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
@@ -96,6 +96,9 @@ export class AnchorChain {
     this.#isOfFounder &&= isVouchedFor(this.#head.committee, at.committee, entry);
     if (isPastOwn) this.#isOfOurs &&= isVouchedFor(this.#own.committee, at.committee, entry);
     if (strict && !this.isProven) return;
+    // as it was told: said in other words it would be another for those who are told of it next
+    if (hashOfFacts(anchor.head) !== entry.block.head)
+      throw fault('its block names another account of what came before');
     checkEntry(this.#context, at, entry, undefined);
     this.#head = headAfter(genesis, at, entry.block);
     if (isPastOwn) this.#own = this.#head;

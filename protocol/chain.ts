@@ -101,8 +101,7 @@ export function headBefore(genesis: Genesis, facts: HeadFacts, block: Block): He
     tip: block.previous,
     round: block.round,
     roster,
-    // where it follows from the roster the hash does not cover what was told
-    committee: (unfinalTokens > 0 && committee) || committeeOf(genesis.seed, height, roster),
+    committee: committee ?? committeeOf(genesis.seed, height, roster),
     places: places ?? peersOf(roster),
     cursor,
     tokens,
