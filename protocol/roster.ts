@@ -50,13 +50,16 @@ export function rosterAfter(roster: readonly Member[], block: Block, afterUnfina
   const contributors = new Set(block.updates.map((update) => update.author));
   const leavers = new Set([...block.leaves, ...block.evictions].map(({ author }) => author));
   const next: Member[] = [];
+  const silent: Member[] = [];
   for (const member of roster) {
     if (leavers.has(member.peer)) continue;
     const fresh = contributors.has(member.peer) || (block.members === null && afterUnfinal);
     const lastRound = fresh ? block.round : member.lastRound;
-    const silent = block.members === null && block.round - lastRound > LIMITS.evictAfterRounds;
-    if (!silent) next.push({ peer: member.peer, lastRound });
+    const isSilent = block.members === null && block.round - lastRound > LIMITS.evictAfterRounds;
+    (isSilent ? silent : next).push({ peer: member.peer, lastRound });
   }
+  // where all others go in this very block somebody has to stay
+  if (next.length === 0 && block.joins.length === 0) next.push(...silent);
   const staying = new Set(next.map((member) => member.peer));
   for (const { author } of block.joins) if (!staying.has(author)) next.push({ peer: author, lastRound: block.round });
   next.sort((a, b) => comparePeers(a.peer, b.peer));

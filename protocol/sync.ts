@@ -224,7 +224,8 @@ export class Sync {
     // nobody is listened to for long who cannot prove where the history begins
     if (!this.#isProven(asked, fork)) return undefined;
     if (fork && this.#isEndless(asked, fork)) return undefined;
-    if (more && anchors.length + entries.length > 0) {
+    // anchors are of no use once there is a branch
+    if (more && (fork ? entries : anchors).length > 0) {
       const request = fork ? pageAfter(fork) : { ...asked.request, anchors: asked.chain.anchors.length };
       this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request });
       return undefined;

@@ -339,3 +339,15 @@ test('a joiner asks to be let in when it is a round behind at most, not while it
   }
   expect(saysJoin([...effects, ...wait(5000)])).toBe(true);
 });
+
+test('somebody stays where the last who contributes leaves just when all others are silent for too long', () => {
+  const cluster = new Cluster(5, 2, { waitFor: 2 });
+  const [one, other] = cluster.peers as [TestPeer, TestPeer];
+  other.trainMs = 1e12;
+  started(cluster);
+  expect(cluster.runUntil(() => one.lastRound >= LIMITS.evictAfterRounds + 1, 6_000_000)).toBe(true);
+  one.leave();
+  cluster.runUntil(() => false, 200_000);
+  expect(one.reports.at(-1)).toEqual({ kind: 'done', reason: 'left' });
+  expect(other.machine!.standing.roster).toEqual([other.id]);
+});

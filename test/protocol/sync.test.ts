@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { headFacts } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { type Branch, branchFromLog, GENESIS } from '../../protocol/history.ts';
@@ -88,4 +89,14 @@ test('rounds of one member alone are not followed, whether the last page has the
     if (empty) effects.push(...teller.answers(teller.liar.id, {}));
     expect(typesOf(effects)).not.toContain('append');
   }
+});
+
+test('who adds nothing to what it has told is not asked to go on', () => {
+  const teller = new Teller();
+  teller.hears(teller.liar);
+  const [entry] = teller.branch.entries;
+  expect(typesOf(teller.answers(teller.liar.id, { entries: [entry!], more: true }))).toEqual(['request-history']);
+  const anchor = { head: headFacts(teller.branch.heads[1]!), entry: teller.branch.entries[1]! };
+  expect(typesOf(teller.answers(teller.liar.id, { anchors: [anchor], more: true }))).toEqual([]);
+  expect(typesOf(teller.hears(teller.cluster.peers[1]!))).toEqual(['request-history']);
 });
