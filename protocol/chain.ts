@@ -96,7 +96,7 @@ function makeFirstHead(genesis: Genesis, run: Hash): Head {
 export function headBefore(genesis: Genesis, facts: HeadFacts, block: Block): Head {
   const { roster, places, committee, cursor, tokens, unfinalTokens, changes } = facts;
   const height = block.height - 1;
-  return {
+  const head: Head = {
     height,
     tip: block.previous,
     round: block.round,
@@ -108,10 +108,18 @@ export function headBefore(genesis: Genesis, facts: HeadFacts, block: Block): He
     unfinalTokens,
     changes: new Map(changes),
   };
+  toldFacts.set(head, facts);
+  return head;
 }
+/** As they were told: the same said in other words has another hash, and is not to be told on. */
+const toldFacts = new WeakMap<Head, HeadFacts>();
 
 /** What a block that follows a head names by its hash. */
-export function headFacts({ roster, places, committee, cursor, tokens, unfinalTokens, changes }: Head): HeadFacts {
+export function headFacts(head: Head): HeadFacts {
+  return toldFacts.get(head) ?? makeHeadFacts(head);
+}
+
+function makeHeadFacts({ roster, places, committee, cursor, tokens, unfinalTokens, changes }: Head): HeadFacts {
   const all = peersOf(roster);
   const isAll = places === all || (places.length === all.length && places.every((peer, i) => peer === all[i]));
   return {
