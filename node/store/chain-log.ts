@@ -1,9 +1,9 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Append, GENESIS, type Segment } from '../../protocol/history.ts';
 import { decodeBeginning, decodeEntry, encodeBeginning, encodeEntry } from '../../protocol/messages.ts';
 import type { Entry } from '../../protocol/wire.ts';
-import { diskError, writeAllSync, writeFileAtomicSync } from './atomic.ts';
+import { diskError, namesIn, writeAllSync, writeFileAtomicSync } from './atomic.ts';
 import { framed, readFramed } from './framed.ts';
 
 /**
@@ -95,13 +95,8 @@ interface SegmentFile {
 }
 
 function serialsIn(folder: string): number[] {
-  try {
-    const serials = readdirSync(folder).flatMap((name) => Number(/^(\d{1,15})[.]log$/.exec(name)?.[1] ?? []));
-    return serials.sort((a, b) => a - b);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw diskError(cause, folder);
-  }
+  const serials = namesIn(folder).flatMap((name) => Number(/^(\d{1,15})[.]log$/.exec(name)?.[1] ?? []));
+  return serials.sort((a, b) => a - b);
 }
 
 function readFiles(folder: string): SegmentFile[] {

@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { CodedError } from '../../protocol/errors.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
-import { diskError, TEMPORARY_ENDING, writeFileAtomicSync } from './atomic.ts';
+import { diskError, namesIn, TEMPORARY_ENDING, writeFileAtomicSync } from './atomic.ts';
 import { isLock, type Lock, takeLock } from './lock.ts';
 
 export type DirectoryErrorCode =
@@ -108,16 +108,6 @@ const RUN_NAMES = new Set(Object.values(runPaths('')).map((path) => basename(pat
 function isOfRun(name: string): boolean {
   const whole = name.replace(/[.][\d-]+[.]tmp$/, '');
   return RUN_NAMES.has(whole) || isLock(name) || name === 'lost+found';
-}
-
-/** None where there is no folder yet. */
-function namesIn(path: string): string[] {
-  try {
-    return readdirSync(path);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw diskError(cause, path);
-  }
 }
 
 /**
