@@ -4,10 +4,15 @@ import type { Signer } from '../../protocol/identity.ts';
 import type { PageRequest } from '../../protocol/messages.ts';
 import { quorumOf } from '../../protocol/roster.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Block, Entry } from '../../protocol/wire.ts';
+import type { Block, Entry, HeadFacts } from '../../protocol/wire.ts';
 
 /** As much of a history as one answer has. */
 export const WHOLE: PageRequest = { fromHeight: 0, skip: 0, anchors: 0 };
+
+/** Of a run whose members have just come, and all train. */
+export function factsOf(roster: HeadFacts['roster']): HeadFacts {
+  return { roster, places: null, committee: null, cursor: 0, tokens: 0, unfinalTokens: 0, changes: [] };
+}
 
 /**
  * A round that a committee has certified, or members have endorsed.

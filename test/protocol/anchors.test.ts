@@ -10,7 +10,7 @@ import type { History } from '../../protocol/messages.ts';
 import { blockHash, statusBytes } from '../../protocol/signing.ts';
 import type { Anchor, Block, Entry } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
-import { signedEntry, WHOLE } from '../helpers/history.ts';
+import { factsOf, signedEntry, WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 const BLOCKS = 4;
@@ -314,7 +314,7 @@ describe('anchors that are told', () => {
     const liar = testSigner('liar');
     const junk = [1, 2, 3].map((height): Anchor => {
       const roster = [{ peer: liar.self, lastRound: 0 }];
-      const head = { roster, places: null, committee: null, cursor: 0, tokens: 0, unfinalTokens: 0, changes: [] };
+      const head = factsOf(roster);
       const at = headBefore(genesis, head, { height, previous: swarm.context.run, round: height } as Block);
       return { head, entry: signedEntry(swarm.context.run, at, [liar]) };
     });

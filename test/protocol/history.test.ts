@@ -10,7 +10,7 @@ import { quorumOf } from '../../protocol/roster.ts';
 import { blockHash, joinBytes, leaveBytes } from '../../protocol/signing.ts';
 import type { Anchor, Block, Entry } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
-import { signedEntry, WHOLE } from '../helpers/history.ts';
+import { factsOf, signedEntry, WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 describe('anchors of a large roster', () => {
@@ -32,7 +32,7 @@ describe('anchors of a large roster', () => {
   /** A branch that begins at some height with all of them. */
   function branchAt(height: number): Branch {
     const roster = signers.slice(0, 690).map((peer) => ({ peer, lastRound: 90 }));
-    const head = { roster, places: null, committee: null, cursor: 0, tokens: 0, unfinalTokens: 0, changes: [] };
+    const head = factsOf(roster);
     const place = { height, previous: run, round: 90 } as Block;
     const entry = entryOn(headBefore(genesis, head, place), {});
     return new Branch(
@@ -172,7 +172,7 @@ describe('anchors of a small run', () => {
     const forgedBy = (...liars: number[]): Anchor => {
       const all = signedBy(liars.map((i) => signers[i]!.self).sort(comparePeers));
       const roster = all.map(({ self }) => ({ peer: self, lastRound: 900 }));
-      const facts = { roster, places: null, committee: null, cursor: 0, tokens: 0, unfinalTokens: 0, changes: [] };
+      const facts = factsOf(roster);
       const at = headBefore(genesis, facts, { height: 1000, previous: run, round: 900 } as Block);
       return { head: facts, entry: signedEntry(run, at, all) };
     };

@@ -7,6 +7,7 @@ import { hashOf } from '../../../protocol/hash.ts';
 import type { Append } from '../../../protocol/history.ts';
 import type { Beginning } from '../../../protocol/messages.ts';
 import type { Anchor, Entry } from '../../../protocol/wire.ts';
+import { factsOf } from '../../helpers/history.ts';
 
 let folder: string;
 let path: string;
@@ -79,8 +80,8 @@ test('garbage at the end is cut off', () => {
 });
 
 function anchor(height: number): Anchor {
-  const facts = { places: null, committee: null, cursor: 0, tokens: 0, unfinalTokens: 0 };
-  return { head: { ...facts, roster: [{ peer: SELF, lastRound: 0 }], changes: [[SELF, 1]] }, entry: entry(height) };
+  const facts = factsOf([{ peer: SELF, lastRound: 0 }]);
+  return { head: { ...facts, changes: [[SELF, 1]] }, entry: entry(height) };
 }
 function beginning(height: number): Beginning {
   return {
