@@ -132,12 +132,7 @@ export class Agreement {
     const block = locked?.block ?? fresh;
     if (!block || this.leader() !== self || this.proposal || this.hasVoted('nullify')) return;
     const parentView = locked?.view ?? -1;
-    const justification: Certificate[] = [];
-    for (let view = Math.max(0, parentView); view < this.view; view++) {
-      const { notarization, nullification } = this.#at(view);
-      const certificate = view === parentView ? notarization : nullification;
-      if (certificate) justification.push(certificate);
-    }
+    const justification = this.#justify(parentView);
     const { run, signer } = this.#init;
     const [height, view] = [this.height, this.view];
     const signature = signer.sign(proposalBytes(run, height, view, parentView, blockHash(block)));
@@ -149,11 +144,32 @@ export class Agreement {
       view,
       parentView,
       block,
-      justification: justification.slice(-LIMITS.viewsAheadMax),
+      justification,
       signature,
     };
     this.#outbox.push(proposal);
     this.onProposal(proposal);
+  }
+
+  /**
+   * What others need in order to follow a proposal that repeats the block of `parentView`, or a fresh one.
+   * @returns the newest of it, as much as fits; the rest is sent before
+   */
+  #justify(parentView: number): Certificate[] {
+    const needed: Certificate[] = [];
+    for (let view = Math.max(0, parentView); view < this.view; view++) {
+      const { notarization, nullification } = this.#at(view);
+      const certificate = view === parentView ? notarization : nullification;
+      if (certificate) needed.push(certificate);
+    }
+    let [first, bytes] = [needed.length, 0];
+    while (first > 0 && needed.length - first < LIMITS.viewsAheadMax) {
+      bytes += certificateBytes(needed[first - 1]!);
+      if (bytes > LIMITS.justificationBytesMax) break;
+      first--;
+    }
+    this.#outbox.push(...needed.slice(0, first).map((certificate) => this.#certificateMessage(certificate)));
+    return needed.slice(first);
   }
 
   onProposal(proposal: Proposal): void {
@@ -343,6 +359,11 @@ export class Agreement {
     }
     return tally;
   }
+}
+
+/** About the bytes of a certificate, and no less. */
+function certificateBytes({ signatures }: Certificate): number {
+  return 128 + 70 * signatures.length;
 }
 
 const CONTRADICTED_BY = {

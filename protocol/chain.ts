@@ -356,8 +356,13 @@ function checkRequests({ run, signer }: ChainContext, head: Head, block: Block):
 /** What comes of a block, and of all unfinal ones before it, can be told to others: the next block has to name it. */
 function checkOutcome({ roster, changes, cursor, tokens, unfinalTokens }: Head): void {
   const counts = [cursor, tokens, unfinalTokens];
-  const fits = roster.length <= LIMITS.rosterMax && changes.size <= LIMITS.changesMax;
+  const fits = roster.length <= LIMITS.rosterMax && peersRemembered({ roster, changes }) <= LIMITS.changesMax;
   if (!fits || !counts.every(Number.isSafeInteger)) throw fault('it lets in more than a run can hold');
+}
+
+/** Peers in `changes` when all who are in the roster have gone: so many there may be, so that everybody can leave. */
+export function peersRemembered({ roster, changes }: Pick<Head, 'roster' | 'changes'>): number {
+  return roster.reduce((count, { peer }) => count + (changes.has(peer) ? 0 : 1), changes.size);
 }
 
 function ascending(peers: readonly PeerId[]): boolean {

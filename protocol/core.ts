@@ -209,7 +209,7 @@ export class Core {
     const open = this.open();
     const credible = branch.credibleLength();
     const followable = this.#newestStates(credible, 2);
-    const final = branch.entries.findLastIndex((entry) => entry.block.members === null) + 1;
+    const final = branch.certifiedLength();
     const tipsOf = (positions: readonly number[]): Hash[] => positions.map((position) => branch.heads[position]!.tip);
     const builtOn = open.candidates().flatMap(({ previous }) => {
       return this.states.has(previous) ? [previous] : tipsOf(this.#newestStates(branch.find(previous), 1));
@@ -260,8 +260,10 @@ export class Core {
   trusts(fork: Branch): boolean {
     if (this.#pinned === undefined || fork.find(this.#pinned) > 0) return true;
     if (this.#pinIsMissing) return false;
-    const isBehind = this.branch.find(this.#pinned) <= 0;
-    return isBehind || this.branch.find(fork.heads[0]!.tip) < 0;
+    const position = this.branch.find(this.#pinned);
+    // before it or a block after it is certified, it may be overruled like any other
+    const isFirm = position > 0 && position <= this.branch.certifiedLength();
+    return !isFirm || this.branch.find(fork.heads[0]!.tip) < 0;
   }
 
   /** The block that the user knows, or knew, once the branch has had it. */

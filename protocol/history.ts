@@ -54,6 +54,8 @@ export class Branch {
   readonly #context: ChainContext;
   /** places where the history can begin for others, oldest first; the first is where this branch does */
   #beginnings: (Beginning & { tip: Hash })[];
+  /** before it, no new segment is tried: the last try took more anchors than there may be */
+  #nextHeight = 0;
 
   constructor(context: ChainContext, beginning: Beginning = GENESIS) {
     this.#context = context;
@@ -116,6 +118,11 @@ export class Branch {
     return fork;
   }
 
+  /** How much of it is decided: up to the last certified block. */
+  certifiedLength(): number {
+    return this.entries.findLastIndex(({ block }) => block.members === null) + 1;
+  }
+
   /** How much of it others can be expected to follow, once they see a quorum (`isCredible`). */
   credibleLength(): number {
     let { length } = this.entries;
@@ -169,7 +176,10 @@ export class Branch {
     const since = this.find(this.#beginnings.at(-1)!.tip);
     if (last <= since || !this.#isRoundStart(last) || !this.#isLong(since, last, size)) return undefined;
     const beginning = { ...this.#proofTo(last, since), pinned };
-    if (beginning.anchors.length > LIMITS.anchorsMax) return undefined;
+    if (beginning.anchors.length > LIMITS.anchorsMax) {
+      this.#nextHeight = this.head.height + size.blocksMin;
+      return undefined;
+    }
     this.#beginnings.push({ ...beginning, tip: this.heads[last]!.tip });
     return beginning;
   }
@@ -194,8 +204,9 @@ export class Branch {
   }
 
   #isLong(since: number, last: number, { blocksMin, blocksMax, bytesMax }: SegmentSize): boolean {
-    const blocks = this.heads[last]!.height - this.heads[since]!.height;
-    if (blocks < blocksMin) return false;
+    const { height } = this.heads[last]!;
+    const blocks = height - this.heads[since]!.height;
+    if (blocks < blocksMin || height < this.#nextHeight) return false;
     return (
       blocks >= blocksMax || this.entries.slice(since, last).reduce((sum, each) => sum + sizeOf(each), 0) > bytesMax
     );

@@ -23,18 +23,24 @@ export const LIMITS = {
   /** Entries of a history in one answer. */
   historyEntriesMax: 512,
   /**
-   * Peers that came or went, as long as an old request of theirs could be taken for a new one: as many as come in by
-   * `blockJoinsMax` in each of 65 blocks, and a whole roster that goes.
+   * Peers that are in the roster or have lately gone, as long as an old request of theirs could be taken for a new one: as
+   * many as come in by `blockJoinsMax` in each of 65 blocks, and a whole roster.
    */
-  changesMax: 65 * 256 + 4096,
+  changesMax: 65 * 128 + 4096,
   /** Anchors that prove where a history begins: one more each time that most who voted since the last but one are gone. */
   anchorsMax: 1024,
-  /** Updates that a block lists: at some 230 bytes each, a proposal must fit in a gossiped message. */
+  /** Updates that a block lists: at some 230 bytes each, with all else that a proposal may have they fit in a gossiped message. */
   blockUpdatesMax: 768,
-  /** Joins in one block: at some 150 bytes each, with `blockUpdatesMax` updates they fit in a gossiped message. */
-  blockJoinsMax: 256,
+  /** Joins in one block, at some 150 bytes each; the rest comes in with the next. */
+  blockJoinsMax: 128,
+  /** Leaves in one block, at some 140 bytes each. */
+  blockLeavesMax: 128,
   /** Evictions in one block, at some 400 bytes each. */
   blockEvictionsMax: 32,
+  /** Peers that go on in one unfinal round, at some 130 bytes each with their signatures: as many as vote where all are there. */
+  blockMembersMax: 200,
+  /** Certificates inside a proposal: three of 200 voters. The others that it needs go before it, as messages of their own. */
+  justificationBytesMax: 28 * 1024,
   /** Peers that ask to join and wait for a certificate; a stranger can mint identities for nothing. */
   pendingJoinsMax: 1024,
   /** Messages for the next heights that are kept until this peer gets there. */

@@ -1,4 +1,4 @@
-import { type Head, isTimely } from './chain.ts';
+import { type Head, isTimely, peersRemembered } from './chain.ts';
 import type { Core } from './core.ts';
 import { comparePeers, type PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
@@ -163,7 +163,9 @@ export class Membership {
         .sort((a, b) => comparePeers(a.author, b.author));
     const evictions = going(this.#evidence.values()).slice(0, LIMITS.blockEvictionsMax);
     const put = new Set(evictions.map(({ author }) => author));
-    const leaves = going(this.#leaves.values()).filter(({ author }) => !put.has(author));
+    const leaves = going(this.#leaves.values())
+      .filter(({ author }) => !put.has(author))
+      .slice(0, LIMITS.blockLeavesMax);
     if (leaves.length + put.size >= roster.size + joins.length) leaves.length = 0; // somebody has to stay
     return { joins, leaves, evictions };
   }
@@ -188,9 +190,9 @@ export class Membership {
   }
 }
 
-/** Joins that a block may have: what comes of it must fit, also when all who are there then go. */
-function roomIn({ roster, changes }: Head): number {
-  const room = Math.min(LIMITS.rosterMax - roster.length, LIMITS.changesMax - changes.size - roster.length);
+/** Joins that a block may have: what comes of it must fit. */
+function roomIn(head: Head): number {
+  const room = Math.min(LIMITS.rosterMax - head.roster.length, LIMITS.changesMax - peersRemembered(head));
   return Math.max(0, Math.min(LIMITS.blockJoinsMax, room));
 }
 

@@ -13,6 +13,8 @@ import type { AgreedState, Anchor, Entry } from './wire.ts';
 
 /** How long a peer may take to answer before another is asked. */
 const ANSWER_MS = 15_000;
+/** And for all pages of a history: of two segments, at a megabit a second. */
+const HISTORY_MS = 5 * 60_000;
 const ASK_EVERY_MS = 500;
 /** Who is one block ahead has just decided it, and most likely we do too before it is worth asking. */
 const PATIENCE_MS = 500;
@@ -32,6 +34,8 @@ const STATUS_EVERY_MS = 500;
 interface Asked {
   peer: PeerId;
   atMs: number;
+  /** when the first page was asked for */
+  sinceMs: number;
   /** for another state than the one that is here */
   restore: boolean;
   request: PageRequest;
@@ -57,7 +61,7 @@ export class Sync {
   #askedInTurnMs = Number.NEGATIVE_INFINITY;
   /** who has told a history without the pinned block */
   readonly #distrusted = new Set<PeerId>();
-  /** who has told of rounds without end that no quorum has seen, and when it may be asked again */
+  /** who told more than anybody listens to, or too slowly, and when it may be asked again */
   readonly #wearisome = new Map<PeerId, number>();
   readonly #statusSent = new Map<PeerId, number>();
   readonly #core: Core;
@@ -107,7 +111,7 @@ export class Sync {
     const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
     const { skip, ...page } = pageAfter(branch);
     const request = { ...page, skip: Math.max(0, skip - NEWEST) };
-    this.#ask({ peer, atMs: nowMs, restore, request, chain, fork: undefined });
+    this.#ask({ peer, atMs: nowMs, sinceMs: nowMs, restore, request, chain, fork: undefined });
   }
 
   #ask(asked: Asked): void {
@@ -189,10 +193,10 @@ export class Sync {
   #restore(position: number, state: AgreedState, holders: PeerId[]): void {
     const { branch, self } = this.#core;
     const block = branch.heads[position]!.tip;
-    const certified = branch.entries.findLastIndex((entry) => entry.block.members === null);
+    const certified = branch.certifiedLength();
     const included = branch.entries.slice(0, position).flatMap(({ block: { updates } }, i) => {
       const own = updates.find((update) => update.author === self);
-      return own ? [{ payload: own.payload, final: i <= certified }] : [];
+      return own ? [{ payload: own.payload, final: i < certified }] : [];
     });
     this.restoring = { block, state };
     const own = { included, begins: branch.heads[0]!.round };
@@ -226,6 +230,7 @@ export class Sync {
     if (fork && this.#isEndless(asked, fork)) return undefined;
     // anchors are of no use once there is a branch
     if (more && (fork ? entries : anchors).length > 0) {
+      if (this.#isSlow(asked)) return undefined;
       const request = fork ? pageAfter(fork) : { ...asked.request, anchors: asked.chain.anchors.length };
       this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request });
       return undefined;
@@ -280,11 +285,20 @@ export class Sync {
   /** Rounds that no quorum has seen are made by anybody, as many as one likes; others are to be asked meanwhile. */
   #isEndless({ peer }: Asked, fork: Branch): boolean {
     const { entries, head } = fork;
-    const certified = entries.findLastIndex(({ block }) => block.members === null) + 1;
     const inSight = this.#membership.seesQuorum(head.committee);
-    const unseen = entries.length - (inSight ? fork.credibleLength() : certified);
+    const unseen = entries.length - (inSight ? fork.credibleLength() : fork.certifiedLength());
     if (unseen <= (inSight ? UNSEEN_ENTRIES_MAX : UNFINAL_ENTRIES_MAX)) return false;
-    this.#core.warn('W_ENDLESS', `peer ${peer} tells of rounds without end that no quorum has seen: asking others`);
+    return this.#tireOf(peer, 'tells of rounds without end that no quorum has seen');
+  }
+
+  /** Page by page, each in its time, one peer could keep us from asking others for hours. */
+  #isSlow({ peer, sinceMs }: Asked): boolean {
+    if (this.#core.nowMs < sinceMs + HISTORY_MS) return false;
+    return this.#tireOf(peer, `has not come to the end of its history in ${HISTORY_MS / 60_000} minutes`);
+  }
+
+  #tireOf(peer: PeerId, why: string): true {
+    this.#core.warn('W_ENDLESS', `peer ${peer} ${why}: asking others`);
     if (this.#wearisome.size >= LIMITS.rosterMax) this.#wearisome.clear();
     this.#wearisome.set(peer, this.#core.nowMs + ENDLESS_MS);
     return true;

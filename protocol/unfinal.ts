@@ -3,10 +3,11 @@ import type { Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { Hash } from './hash.ts';
 import { comparePeers, type PeerId } from './identity.ts';
+import { LIMITS } from './limits.ts';
 import { isMember, type Membership } from './membership.ts';
 import type { MessageOf, Proposal, Vote } from './messages.ts';
 import type { Payloads } from './payloads.ts';
-import { peersOf } from './roster.ts';
+import { peersOf, placesIn } from './roster.ts';
 import type { Round } from './round.ts';
 import { blockHash, certificateHolds, proposalBytes, voteBytes } from './signing.ts';
 import type { Block, Certificate, Entry } from './wire.ts';
@@ -100,7 +101,7 @@ export class Unfinal {
     const live = peersOf(branch.head.roster).filter((peer) => this.#membership.isLive(peer));
     const leader = live[round.round % live.length]!;
     if (leader === this.#core.self) {
-      if (!this.#attempt && round.held().length > 0) this.#propose(round, live);
+      if (!this.#attempt && round.held().length > 0) this.#propose(round, this.#members(live));
     } else if (nowMs >= this.#waitingSinceMs + 2 * viewMs) {
       // silent, or gone with its proposal
       this.#membership.absent.add(leader);
@@ -112,7 +113,15 @@ export class Unfinal {
     return this.#complete();
   }
 
-  #propose(round: Round, members: PeerId[]): void {
+  /** Those who are to sign: where more are there than a block names, those first whose word counts (`isCredible`). */
+  #members(live: readonly PeerId[]): readonly PeerId[] {
+    if (live.length <= LIMITS.blockMembersMax) return live;
+    const voters = placesIn(this.#core.branch.head.committee);
+    const ranked = new Set([this.#core.self, ...live.filter((peer) => voters.has(peer)), ...live]);
+    return [...ranked].slice(0, LIMITS.blockMembersMax);
+  }
+
+  #propose(round: Round, members: readonly PeerId[]): void {
     const { branch, context, nowMs } = this.#core;
     const { head } = branch;
     const block: Block = {

@@ -83,10 +83,10 @@ export const wireBlock = z.strictObject({
   /** hash of all that the rules for this block depend on: `wireHead` */
   head: wireHash,
   /** null when certified by the roster; else the peers, in order, that went on without a quorum and all sign */
-  members: z.array(wirePeer).min(1).max(LIMITS.rosterMax).nullable(),
+  members: z.array(wirePeer).min(1).max(LIMITS.blockMembersMax).nullable(),
   updates: z.array(wireUpdate).max(LIMITS.blockUpdatesMax),
   joins: z.array(wireJoin).max(LIMITS.blockJoinsMax),
-  leaves: z.array(wireLeave).max(LIMITS.rosterMax),
+  leaves: z.array(wireLeave).max(LIMITS.blockLeavesMax),
   /** members that are put out for having contradicted themselves */
   evictions: z.array(wireEvidence).max(LIMITS.blockEvictionsMax),
 });

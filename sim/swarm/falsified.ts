@@ -13,7 +13,9 @@ export function falsified(
   history: History,
   { random, library, index, signer }: { random: RandomStream; library: BlobLibrary; index: number; signer: Signer },
 ): History {
-  const { entries, states } = history;
+  const { anchors, entries, states } = history;
+  // rarer than entries, and all that a newcomer has to go by
+  if (anchors.length > 0 && random.below(2) === 0) return rewritten(history, random);
   switch (random.below(6)) {
     case 0:
       return { ...history, entries: entries.slice(random.below(entries.length + 1)) };
@@ -28,7 +30,6 @@ export function falsified(
     case 3:
       return { ...history, more: true, entries: entries.slice(0, 1) };
     case 4:
-      if (history.anchors.length > 0 && random.below(2) === 0) return rewritten(history, random);
       return forged(history, signer, 1 + random.below(50));
     default: {
       const other = Uint8Array.from({ length: states[0]?.snapshotBytes ?? 4 }, (_, i) => (i % 4 === 3 ? 0x3f : 1));

@@ -2,7 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { Agreement } from '../../protocol/agreement.ts';
 import { evidenceHolds } from '../../protocol/evidence.ts';
 import { hashOf } from '../../protocol/hash.ts';
-import type { Message, Vote } from '../../protocol/messages.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { encodeMessage, type Message, type Vote } from '../../protocol/messages.ts';
 import { randomStream } from '../../protocol/random.ts';
 import { faultsTolerated, leaderOf, quorumOf } from '../../protocol/roster.ts';
 import { blockHash, proposalBytes, voteBytes } from '../../protocol/signing.ts';
@@ -221,3 +222,44 @@ test('one liar of four that votes and proposes at will never gets two blocks dec
   // a checker that sees no decisions checks nothing
   expect(decided).toBeGreaterThan(100);
 }, 60_000);
+
+test('what a proposal has no room for to prove it goes before it, so that who was away can follow', () => {
+  const { committee, make } = swarm(4);
+  const agreements = committee.map((_, i) => make(i));
+  const away = agreements.pop()!;
+  const views = 2 * LIMITS.viewsAheadMax + 3;
+  for (let view = 0; view < views; view++) {
+    for (const agreement of agreements) agreement.nullify();
+    settle(agreements);
+  }
+  const leader = committee.indexOf(leaderOf(seed, height, views, committee));
+  const leading = agreements[leader];
+  // the one that was away must not have to lead
+  expect(leading?.view).toBe(views);
+  leading!.propose(block(1));
+  const said = leading!.takeOutbox();
+  expect(said.map(({ type }) => type)).toEqual([
+    ...Array.from({ length: views - LIMITS.viewsAheadMax }, () => 'certificate'),
+    'proposal',
+  ]);
+  for (const message of said) give(away, message);
+  expect(away.hasVoted('notarize')).toBe(true);
+});
+
+test('what proves a proposal of many voters is cut by its bytes', () => {
+  const { committee, make } = swarm(200);
+  const agreements = committee.map((_, i) => make(i));
+  const [views, quorum] = [4, quorumOf(200)];
+  const leader = agreements[committee.indexOf(leaderOf(seed, height, views, committee))]!;
+  const voters = [leader, ...agreements.filter((each) => each !== leader)].slice(0, quorum);
+  for (let view = 0; view < views; view++) {
+    for (const voter of voters) voter.nullify();
+    settle(voters);
+  }
+  leader.propose(block(1));
+  const said = leader.takeOutbox();
+  expect(said.map(({ type }) => type)).toEqual(['certificate', 'proposal']);
+  const bytes = said.map((message) => encodeMessage(message).length);
+  expect(bytes[1]).toBeGreaterThan(0.9 * LIMITS.justificationBytesMax);
+  expect(bytes[1]).toBeLessThan(LIMITS.justificationBytesMax + 1024);
+});

@@ -111,3 +111,19 @@ test('a peer that begins anew on another history offers only what the driver was
   const offered = [...core.states.values()].map(({ snapshot }) => snapshot);
   expect(offered.toSorted()).toEqual([...new Set([...newest, ...effect!.keep.snapshots])].toSorted());
 });
+
+test('a pinned block that no quorum has decided on may be overruled, a certified one may not', () => {
+  for (const members of [null, peers.slice(0, 3)]) {
+    const follower = new Follower();
+    follower.round(null);
+    const { core } = follower;
+    const other = core.branch.fork(core.branch.entries.length);
+    follower.round(members);
+    core.pin(core.branch.head.tip, []);
+    expect(core.pinIsMissing).toBe(false);
+    // what a quorum has decided on in its place
+    const { block } = core.branch.entries.at(-1)!;
+    other.append({ block: { ...block, members: null, updates: [], round: 1 }, certificate });
+    expect(core.trusts(other)).toBe(members !== null);
+  }
+});

@@ -67,6 +67,23 @@ function typesOf(effects: readonly Effect[]): string[] {
   return effects.map((effect) => (effect.type === 'report' ? JSON.stringify(effect.report) : effect.type));
 }
 
+test('who takes too long for its whole history is not waited for, though each page comes in time', () => {
+  const teller = new Teller();
+  const liar = teller.liar.id;
+  const told = () => typesOf(teller.answers(liar, { entries: teller.rounds(1), more: true }));
+  const asks = ['request-history'];
+  expect(typesOf(teller.hears(teller.liar))).toEqual(asks);
+  for (let page = 0; page < 24; page++) {
+    teller.cluster.nowMs += 12_000;
+    expect(told()).toEqual(asks);
+  }
+  teller.cluster.nowMs += 12_000;
+  expect(told()).toEqual([expect.stringContaining('W_ENDLESS')]);
+  expect(typesOf(teller.hears(teller.liar))).toEqual([]);
+  teller.cluster.nowMs += 60_000;
+  expect(typesOf(teller.hears(teller.liar))).toEqual(asks);
+});
+
 test('who tells of rounds without end that no quorum has seen is listened to so long, and then others are asked', () => {
   const teller = new Teller();
   const liar = teller.liar.id;
