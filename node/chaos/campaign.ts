@@ -72,23 +72,38 @@ export async function runCampaign(
   view: CampaignView,
   signal: AbortSignal,
 ): Promise<CampaignResult> {
-  const { peers, dir, durationMs } = init;
-  view.phase(`starting ${peers} peers`);
+  const { peers, dir, durationMs, baselineRate } = init;
+  // half before and half after: what else the machine has to do changes in the meantime
+  const halfMs = baselineRate === undefined && Number.isFinite(durationMs) ? durationMs / 2 : 0;
+  const first = halfMs > 0 ? await faultless(init, 'before', halfMs, view, signal) : NOTHING;
+  view.phase(`starting ${peers} peers, and then the faults`);
   const chaos = await withSwarm({ ...init, dir: join(dir, 'chaos') }, signal, (swarm) =>
     cause(init, swarm, view, signal),
   );
-  let { baselineRate } = init;
-  if (baselineRate === undefined) {
-    const ms = Math.min(chaos.ms, durationMs);
-    view.phase(`the same without faults, for ${Math.round(ms / 1000)} s`);
-    baselineRate = await withSwarm({ ...init, dir: join(dir, 'baseline') }, signal, async ({ observed }) => {
-      const before = standingOf(observed);
-      await delay(ms, undefined, { signal });
-      return since(before, observed).rate;
-    });
-  }
-  return { peers, baselineRate, ...chaos };
+  if (baselineRate !== undefined) return { peers, baselineRate, ...chaos };
+  const restMs = Math.max(halfMs, Math.min(chaos.ms, durationMs) - halfMs);
+  const second = await faultless(init, 'after', restMs, view, signal);
+  return { peers, baselineRate: rateOf(first.tokens + second.tokens, first.ms + second.ms), ...chaos };
 }
+
+/** The same peers, to which nothing is done. */
+async function faultless(
+  init: CampaignInit,
+  when: string,
+  ms: number,
+  view: CampaignView,
+  signal: AbortSignal,
+): Promise<Trained> {
+  view.phase(`${init.peers} peers without faults, for ${Math.round(ms / 1000)} s`);
+  return withSwarm({ ...init, dir: join(init.dir, `without-faults-${when}`) }, signal, async ({ observed }) => {
+    const before = standingOf(observed);
+    await delay(ms, undefined, { signal });
+    return since(before, observed);
+  });
+}
+
+type Trained = Pick<CampaignResult, 'tokens' | 'ms'>;
+const NOTHING: Trained = { tokens: 0, ms: 0 };
 
 interface Standing {
   tokens: number;
@@ -100,10 +115,14 @@ function standingOf({ tokens, lastRoundAtMs }: Observed): Standing {
 }
 
 /** From the end of one round to that of another: what is trained in the round under way is not known, and nor is its time counted. */
-function since(before: Standing, observed: Observed): Pick<CampaignResult, 'tokens' | 'ms' | 'rate'> {
+function since(before: Standing, observed: Observed): Trained {
   const now = standingOf(observed);
-  const [tokens, ms] = [now.tokens - before.tokens, Math.round(now.atMs - before.atMs)];
-  return { tokens, ms, rate: ms > 0 ? (1000 * tokens) / ms : 0 };
+  return { tokens: now.tokens - before.tokens, ms: Math.round(now.atMs - before.atMs) };
+}
+
+/** A second. */
+function rateOf(tokens: number, ms: number): number {
+  return ms > 0 ? (1000 * tokens) / ms : 0;
 }
 
 async function withSwarm<T>(init: SwarmInit, signal: AbortSignal, use: (swarm: Swarm) => Promise<T>): Promise<T> {
@@ -129,7 +148,16 @@ async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signa
   const { rounds, compared, diverged } = observed.compareRoots();
   const failures = failuresOf(reports, diverged, swarm.fallen);
   if (!together && failures.length === 0) failures.push(`not all peers got to round ${last}`);
-  return { ...trained, rounds, compared, diverged, faults: reports, work: observed.work(), failures };
+  return {
+    ...trained,
+    rate: rateOf(trained.tokens, trained.ms),
+    rounds,
+    compared,
+    diverged,
+    faults: reports,
+    work: observed.work(),
+    failures,
+  };
 }
 
 /** @returns reports to come, one for each fault made */

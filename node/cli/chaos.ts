@@ -59,7 +59,7 @@ Starts real peers on this machine, each in a process of its own, and does someth
   stop     frozen for a while (SIGSTOP)
   restart  asked to leave (Ctrl+C), and started again
   cut      all its connections broken for a while (on Linux)
-Then the same once more without faults, to compare with.
+Before and after that it lets as many train without faults, half of the time each, to compare with.
 
 Examples:
   $ outerloop chaos --peers 8 --minutes 10 --every 30s
