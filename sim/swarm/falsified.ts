@@ -1,21 +1,31 @@
 import { createHash } from 'node:crypto';
-import { hashOfFacts, rootOf } from '../../protocol/chain.ts';
+import { isVouchedFor } from '../../protocol/anchors.ts';
+import { type ChainContext, hashOfFacts, headFacts, rootOf } from '../../protocol/chain.ts';
 import { evidenceOf } from '../../protocol/evidence.ts';
+import { branchFromLog, GENESIS } from '../../protocol/history.ts';
 import type { Signer } from '../../protocol/identity.ts';
 import type { History, Message, Vote } from '../../protocol/messages.ts';
 import type { RandomStream } from '../../protocol/random.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import type { AgreedState, Block, Certificate, Evidence, HeadFacts } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
+import { pick } from './plan.ts';
 
-/** A history that is cut, changed or ended early, or states that no history names. */
+/** A history that is cut, changed or ended early, that begins with a falsehood, or states that no history names. */
 export function falsified(
   history: History,
-  { random, library, index, signer }: { random: RandomStream; library: BlobLibrary; index: number; signer: Signer },
+  {
+    random,
+    library,
+    index,
+    context,
+  }: { random: RandomStream; library: BlobLibrary; index: number; context: ChainContext },
 ): History {
-  const { anchors, entries, states } = history;
-  // rarer than entries, and all that a newcomer has to go by
-  if (anchors.length > 0 && random.below(2) === 0) return rewritten(history, random);
+  const { entries, states } = history;
+  const shortened =
+    random.below(4) > 0 && history.anchors.length === 0 ? beginningLater(history, context, random) : history;
+  // where it begins is all that a newcomer has to go by
+  if (shortened.anchors.length > 0) return rewritten(shortened, random);
   switch (random.below(6)) {
     case 0:
       return { ...history, entries: entries.slice(random.below(entries.length + 1)) };
@@ -30,7 +40,7 @@ export function falsified(
     case 3:
       return { ...history, more: true, entries: entries.slice(0, 1) };
     case 4:
-      return forged(history, signer, 1 + random.below(50));
+      return forged(history, context.signer, 1 + random.below(50));
     default: {
       const other = Uint8Array.from({ length: states[0]?.snapshotBytes ?? 4 }, (_, i) => (i % 4 === 3 ? 0x3f : 1));
       const snapshot = createHash('sha256').update(other).digest('hex');
@@ -40,22 +50,39 @@ export function falsified(
   }
 }
 
+/** The same history from a block on that the founder has signed, where it is told from genesis. */
+function beginningLater(history: History, context: ChainContext, random: RandomStream): History {
+  const { entries } = history;
+  if (entries[0]?.block.previous !== context.run) return history;
+  const { heads } = branchFromLog(context, [{ ...GENESIS, entries }]);
+  const vouchedFor = [...entries.keys()].slice(1).filter((i) => {
+    const entry = entries[i]!;
+    return entry.block.members === null && isVouchedFor(heads[0]!.committee, heads[i]!.committee, entry);
+  });
+  if (vouchedFor.length === 0) return history;
+  const first = pick(random, vouchedFor);
+  const anchor = { head: headFacts(heads[first]!), entry: entries[first]! };
+  return { ...history, anchors: [anchor], entries: entries.slice(first + 1) };
+}
+
 /**
  * As if nobody had come or gone lately, so that old requests could take effect again; with a member too few, or one that has
  * gone; with others in the round, or more work in it.
  */
 function rewritten(history: History, random: RandomStream): History {
-  const change = random.below(6);
+  const change = random.below(8);
   const anchors = history.anchors.map(({ head, entry }) => {
-    const { roster, tokens } = head;
+    const { roster, cursor, tokens } = head;
     const gone = { peer: `12D3KooW${'x'.repeat(44)}`, lastRound: entry.block.round };
     const changes: Partial<HeadFacts>[] = [
       { changes: [] },
-      { roster: roster.length > 1 ? roster.slice(1) : [...roster, gone] },
+      { cursor: cursor + 1 },
+      { tokens: tokens + 1 },
+      { roster: roster.map(({ peer, lastRound }) => ({ peer, lastRound: lastRound + 1 })) },
       { roster: [...roster, gone] },
+      { roster: roster.length > 1 ? roster.slice(1) : [...roster, gone] },
       { places: [gone.peer] },
       { committee: [gone.peer] },
-      { tokens: tokens + 1 },
     ];
     return { head: { ...head, ...changes[change] }, entry };
   });

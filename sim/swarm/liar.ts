@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { headHash } from '../../protocol/chain.ts';
+import { type ChainContext, headHash } from '../../protocol/chain.ts';
 import { isCoded } from '../../protocol/errors.ts';
 import type { Genesis } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
@@ -128,8 +128,8 @@ export class Liar {
       if (!this.#does('falsifies')) return honest;
       const history = decodeHistory(honest, this.#init.run);
       this.#count('falsifies');
-      const { library, signer } = this.#c;
-      return encodeHistory(falsified(history, { random, library, index: this.#init.index, signer }));
+      const { library } = this.#c;
+      return encodeHistory(falsified(history, { random, library, index: this.#init.index, context: this.#context }));
     } catch (error) {
       if (!isCoded(error)) throw error;
       return honest;
@@ -278,8 +278,7 @@ export class Liar {
     const { self } = this.#c.signer;
     const { anchors, entries, more } = machine.history({ fromHeight: 0, skip: 0, anchors: 0 });
     if (more) return [];
-    const { genesis } = this.#init;
-    const { head } = branchFromLog({ genesis, run, signer: this.#c.signer }, [{ ...GENESIS, anchors, entries }]);
+    const { head } = branchFromLog(this.#context, [{ ...GENESIS, anchors, entries }]);
     const height = head.height + 1;
     const block: Block = {
       height,
@@ -386,6 +385,11 @@ export class Liar {
       { type: 'header', run, round: round + random.below(3), base: about, update, inline: null },
       this.#status(stranger, { height: 0, unfinalTokens: 0, round: 0, tip: about }),
     ];
+  }
+
+  get #context(): ChainContext {
+    const { genesis, run } = this.#init;
+    return { genesis, run, signer: this.#c.signer };
   }
 
   // --- tools ----------------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | un
     }
     case 3:
     case 4: {
-      const [loss, duplicates] = [0.5 * random.unit(), 0.3 * random.unit()];
+      const [loss, duplicates] = [0.7 * random.unit(), 0.3 * random.unit()];
       return { ...common, kind: 'storm', loss, duplicates, delayMs: random.below(3000) };
     }
     case 5:
