@@ -144,18 +144,19 @@ export class Agreement {
       view,
       parentView,
       block,
-      justification,
+      justification: justification.inside,
       signature,
     };
-    this.#outbox.push(proposal);
+    this.#at(view).ahead = justification.ahead;
+    this.#outbox.push(...justification.ahead, proposal);
     this.onProposal(proposal);
   }
 
   /**
    * What others need in order to follow a proposal that repeats the block of `parentView`, or a fresh one.
-   * @returns the newest of it, as much as fits; the rest is sent before
+   * @returns the newest of it, as much as fits inside, and what is sent ahead
    */
-  #justify(parentView: number): Certificate[] {
+  #justify(parentView: number): { inside: Certificate[]; ahead: Message[] } {
     const needed: Certificate[] = [];
     for (let view = Math.max(0, parentView); view < this.view; view++) {
       const { notarization, nullification } = this.#at(view);
@@ -168,8 +169,12 @@ export class Agreement {
       if (bytes > LIMITS.justificationBytesMax) break;
       first--;
     }
-    this.#outbox.push(...needed.slice(0, first).map((certificate) => this.#certificateMessage(certificate)));
-    return needed.slice(first);
+    const { run } = this.#init;
+    // the block that they are about is in the proposal
+    const ahead = needed.slice(0, first).map((certificate): Message => {
+      return { type: 'certificate', run, certificate, block: null };
+    });
+    return { inside: needed.slice(first), ahead };
   }
 
   onProposal(proposal: Proposal): void {
@@ -250,13 +255,13 @@ export class Agreement {
 
   /** This peer's votes in the current view, its proposal, and the certificates that opened it: sent again when stuck. */
   repeat(): Message[] {
-    const { mine, proposal } = this.#at(this.view);
+    const { mine, proposal, ahead } = this.#at(this.view);
     const messages: Message[] = [];
     const opened = this.view > 0 ? this.#at(this.view - 1) : undefined;
     const opening = opened?.notarization ?? opened?.nullification;
     if (opening) messages.push(this.#certificateMessage(opening));
     if (opened) messages.push(...[...opened.mine.values()].filter((vote) => vote.kind === 'finalize'));
-    if (proposal?.author === this.#init.signer.self) messages.push(proposal);
+    if (proposal?.author === this.#init.signer.self) messages.push(...ahead, proposal);
     messages.push(...mine.values());
     return messages;
   }
@@ -344,7 +349,7 @@ export class Agreement {
   #at(view: number): View {
     let state = this.#views.get(view);
     if (!state) {
-      state = { mine: new Map(), tallies: new Map() };
+      state = { mine: new Map(), tallies: new Map(), ahead: [] };
       this.#views.set(view, state);
     }
     return state;
@@ -382,6 +387,8 @@ interface View {
   tallies: Map<VoteKind, Tally>;
   /** what this peer has signed in this view */
   mine: Map<VoteKind, Vote>;
+  /** what proves this peer's proposal and has no room in it */
+  ahead: readonly Message[];
 }
 
 export interface AgreementInit {

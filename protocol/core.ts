@@ -48,7 +48,7 @@ export class Core {
   /** states that can still be restored or served, newest last, by the hash of the block that led to them */
   readonly states = new Map<Hash, AgreedState>();
   readonly #segmentSize: SegmentSize;
-  /** of a block that the user knows: no branch without it is followed */
+  /** of a block that the user knows: no branch is followed that has neither it nor what it stands on (`trusts`) */
   #pinned: Hash | undefined;
   /** the branch has not had the pinned block yet */
   #pinIsMissing = false;
@@ -261,9 +261,10 @@ export class Core {
     if (this.#pinned === undefined || fork.find(this.#pinned) > 0) return true;
     if (this.#pinIsMissing) return false;
     const position = this.branch.find(this.#pinned);
-    // before it or a block after it is certified, it may be overruled like any other
-    const isFirm = position > 0 && position <= this.branch.certifiedLength();
-    return !isFirm || this.branch.find(fork.heads[0]!.tip) < 0;
+    if (position <= 0 || this.branch.find(fork.heads[0]!.tip) < 0) return true;
+    // until it, or a block after it, is certified it may be overruled; what was certified before it may not
+    const firm = Math.min(position, this.branch.certifiedLength());
+    return fork.find(this.branch.heads[firm]!.tip) >= 0;
   }
 
   /** The block that the user knows, or knew, once the branch has had it. */

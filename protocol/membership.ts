@@ -142,7 +142,8 @@ export class Membership {
     for (const each of [...this.#leaves.values(), ...this.#evidence.values()]) {
       if (isMember(head, each.author) && isTimely(head, each)) going.add(each.author);
     }
-    if (going.size > 0 && going.size < head.roster.length) return true; // somebody has to stay
+    // somebody has to stay
+    if (going.size > 0 && Math.min(going.size, LIMITS.blockLeavesMax) < head.roster.length) return true;
     if (!joins || roomIn(head) === 0) return false;
     for (const join of this.#joins.values()) {
       if (!isMember(head, join.author) && isTimely(head, join)) return true;

@@ -13,8 +13,8 @@ import type { AgreedState, Anchor, Entry } from './wire.ts';
 
 /** How long a peer may take to answer before another is asked. */
 const ANSWER_MS = 15_000;
-/** And for all pages of a history: of two segments, at a megabit a second. */
-const HISTORY_MS = 5 * 60_000;
+/** And for all pages of a history: two segments, or a month's unfinal rounds of three peers, come with two megabits a second. */
+const HISTORY_MS = 10 * 60_000;
 const ASK_EVERY_MS = 500;
 /** Who is one block ahead has just decided it, and most likely we do too before it is worth asking. */
 const PATIENCE_MS = 500;
@@ -23,7 +23,7 @@ const UNPROVEN_ENTRIES_MAX = 4096;
 /** Entries in a row of which one peer may tell that no quorum has seen; and where none is in sight, a month's rounds. */
 const UNSEEN_ENTRIES_MAX = 4096;
 const UNFINAL_ENTRIES_MAX = 65_536;
-/** Who tells of more is not asked again for so long. */
+/** Who tells of more, or takes longer, is not asked again for so long. */
 const ENDLESS_MS = 60_000;
 /** Unfinal entries of ours that are asked for again, since others may have others in their place. */
 const NEWEST = 2;

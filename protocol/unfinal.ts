@@ -29,6 +29,9 @@ export class Unfinal {
   #tip: Hash | undefined;
   #waitingSinceMs = 0;
   #attempt: { block: Block; hash: Hash; sinceMs: number } | undefined;
+  /** the tip for which a leader that has not been given up has proposed */
+  #proposedOn: Hash | undefined;
+  /** what is to be endorsed */
   #proposal: Proposal | undefined;
   readonly #endorsements = new Map<Hash, Map<PeerId, Vote>>();
 
@@ -48,10 +51,11 @@ export class Unfinal {
     const { block, author } = proposal;
     const members = block.members ?? [];
     if (block.previous !== this.#core.branch.head.tip) return;
-    if (!members.includes(author) || !members.includes(this.#core.self)) return;
+    if (!members.includes(author)) return;
     // the first one for a tip gives its leader time to bring it home, the next ones are part of that
-    if (this.#proposal?.block.previous !== block.previous) this.#waitingSinceMs = this.#core.nowMs;
-    this.#proposal = proposal;
+    if (this.#proposedOn !== block.previous) this.#waitingSinceMs = this.#core.nowMs;
+    this.#proposedOn = block.previous;
+    if (members.includes(this.#core.self)) this.#proposal = proposal;
   }
 
   onVote(vote: Vote): void {
@@ -106,6 +110,7 @@ export class Unfinal {
       // silent, or gone with its proposal
       this.#membership.absent.add(leader);
       this.#waitingSinceMs = nowMs;
+      this.#proposedOn = undefined;
       this.#proposal = undefined;
     }
     this.#core.wakeAt((this.#attempt?.sinceMs ?? this.#waitingSinceMs + viewMs) + viewMs);
@@ -113,12 +118,11 @@ export class Unfinal {
     return this.#complete();
   }
 
-  /** Those who are to sign: where more are there than a block names, those first whose word counts (`isCredible`). */
+  /** Those who are to sign: where more are there than a block names, only those whose word counts (`isCredible`). */
   #members(live: readonly PeerId[]): readonly PeerId[] {
     if (live.length <= LIMITS.blockMembersMax) return live;
     const voters = placesIn(this.#core.branch.head.committee);
-    const ranked = new Set([this.#core.self, ...live.filter((peer) => voters.has(peer)), ...live]);
-    return [...ranked].slice(0, LIMITS.blockMembersMax);
+    return live.filter((peer) => voters.has(peer) || peer === this.#core.self);
   }
 
   #propose(round: Round, members: readonly PeerId[]): void {

@@ -244,6 +244,8 @@ test('what a proposal has no room for to prove it goes before it, so that who wa
   ]);
   for (const message of said) give(away, message);
   expect(away.hasVoted('notarize')).toBe(true);
+  // and who was away then, when it is said again
+  expect(leading!.repeat()).toEqual(expect.arrayContaining(said));
 });
 
 test('what proves a proposal of many voters is cut by its bytes', () => {

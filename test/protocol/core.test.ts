@@ -125,5 +125,9 @@ test('a pinned block that no quorum has decided on may be overruled, a certified
     const { block } = core.branch.entries.at(-1)!;
     other.append({ block: { ...block, members: null, updates: [], round: 1 }, certificate });
     expect(core.trusts(other)).toBe(members !== null);
+    // but not all that was decided before
+    const forged = core.branch.fork(core.branch.entries.length - 2);
+    forged.append({ block: { ...block, previous: forged.head.tip, height: 2, round: 0, members: null }, certificate });
+    expect(core.trusts(forged)).toBe(false);
   }
 });
