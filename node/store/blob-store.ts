@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, rmSync, statSync } from 'node:fs';
+import { rmSync, statSync } from 'node:fs';
 import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobManifest, chunkSize } from '../../protocol/blob.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { TEMPORARY_ENDING, writeFileAtomic } from './atomic.ts';
+import { namesIn, TEMPORARY_ENDING, writeFileAtomic } from './atomic.ts';
 
 export type BlobStoreErrorCode =
   | 'E_BLOB_CORRUPT' // bytes that do not have the hash they are stored under
@@ -135,11 +135,11 @@ export class BlobStore {
   }
 
   #files(): { folder: string; name: string }[] {
-    return entries(this.#root)
+    return namesIn(this.#root)
       .filter((name) => /^[0-9a-f]{2}$/.test(name))
       .flatMap((name) => {
         const folder = join(this.#root, name);
-        return entries(folder).map((file) => ({ folder, name: file }));
+        return namesIn(folder).map((file) => ({ folder, name: file }));
       });
   }
 }
@@ -151,15 +151,6 @@ function isHash(id: string): boolean {
 
 function hexDigest(bytes: Uint8Array): Hash {
   return createHash('sha256').update(bytes).digest('hex');
-}
-
-function entries(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw cause;
-  }
 }
 
 async function readRange(path: string, offset: number, length: number): Promise<Uint8Array | undefined> {

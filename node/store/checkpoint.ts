@@ -1,11 +1,11 @@
 import { createHash, type Hash as Digest } from 'node:crypto';
-import { closeSync, fstatSync, openSync, readdirSync, readSync, rmSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { decodeCanonical, encodeCanonical, equalBytes } from '../../protocol/encoding.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import { HASH_BYTES } from '../../protocol/hash.ts';
-import { writeFileAtomic, writeFileAtomicSync } from './atomic.ts';
+import { namesIn, writeFileAtomic, writeFileAtomicSync } from './atomic.ts';
 
 /** What a peer needs to go on after a round. */
 export interface Checkpoint {
@@ -62,14 +62,7 @@ export function checkpointPath(folder: string, serial: number): string {
 
 /** Serial numbers of the files that there are, newest first, whether or not they are whole. */
 export function checkpointSerials(folder: string): number[] {
-  let names: string[];
-  try {
-    names = readdirSync(folder);
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw cause;
-  }
-  const serials = names.flatMap((name) => {
+  const serials = namesIn(folder).flatMap((name) => {
     const match = /^checkpoint-(\d{1,15})[.]bin$/.exec(name);
     return match ? [Number(match[1])] : [];
   });

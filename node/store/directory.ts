@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { CodedError } from '../../protocol/errors.ts';
@@ -158,13 +158,9 @@ export function openDefaultDirectory(title: string, genesis: Uint8Array, base: s
 
 /** Folders of runs that peers of this machine were in, the newest run first. */
 export function resumableDirectories(base: string = defaultBase()): string[] {
-  let names: string[];
-  try {
-    names = readdirSync(base);
-  } catch {
-    return []; // nothing was ever run here
-  }
-  const folders = names.map((name) => join(base, name)).filter((path) => existsSync(runPaths(path).identity));
+  const folders = namesIn(base)
+    .map((name) => join(base, name))
+    .filter((path) => existsSync(runPaths(path).identity));
   return folders.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
 }
 
@@ -186,13 +182,7 @@ function checkRun(path: string, runId: Hash): void {
 }
 
 function removeTemporary(folder: string): void {
-  let names: string[];
-  try {
-    names = readdirSync(folder);
-  } catch {
-    return; // not there yet
-  }
   // not the draft of another process's lock, which it is just about to use
-  const left = names.filter((name) => name.endsWith(TEMPORARY_ENDING) && !name.startsWith('lock-'));
+  const left = namesIn(folder).filter((name) => name.endsWith(TEMPORARY_ENDING) && !name.startsWith('lock-'));
   for (const name of left) rmSync(join(folder, name), { force: true });
 }
