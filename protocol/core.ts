@@ -50,6 +50,8 @@ export class Core {
   readonly #segmentSize: SegmentSize;
   /** of a block that the user knows: no branch is followed that has neither it nor what it stands on (`trusts`) */
   #pinned: Hash | undefined;
+  /** branches that this peer has left, though it helped on blocks that follow them and may yet be decided */
+  #left: Branch[] = [];
   /** the branch has not had the pinned block yet */
   #pinIsMissing = false;
   nowMs = 0;
@@ -121,7 +123,10 @@ export class Core {
 
   /** Takes up what is on disk: the newest state is the one that is applied, if it is of this branch. */
   resume(segments: readonly Segment[], saved: readonly StateOnDisk[]): void {
-    this.branch = branchFromLog(this.context, segments);
+    const left: Branch[] = [];
+    this.branch = branchFromLog(this.context, segments, left);
+    // which of them matter, the record of votes does not tell
+    this.#left = left.filter(({ head }) => head.height === this.branch.head.height);
     for (const { block, state } of saved) this.states.set(block, state);
     const newest = saved.at(-1);
     const position = newest ? this.branch.find(newest.block) : -1;
@@ -158,14 +163,41 @@ export class Core {
   /** The branch grows at its head. */
   append(entry: Entry): void {
     this.branch.append(entry);
+    if (entry.block.members === null) this.#left = [];
     const beginning = this.branch.beginSegment(this.#segmentSize, this.pinBehind);
     if (beginning) this.#forget();
     this.#record(entry, beginning);
   }
 
+  /** Goes back to a position of the branch. */
+  truncate(position: number): void {
+    if (position === this.branch.entries.length) return;
+    this.#leave((tip) => this.branch.find(tip) <= position);
+    this.branch.truncate(position);
+  }
+
+  /** One of the branches that were left, up to a block that a decided one follows. */
+  branchLeft(tip: Hash): Branch | undefined {
+    const left = this.#left.find((branch) => branch.find(tip) >= 0);
+    return left?.fork(left.find(tip));
+  }
+
+  /** @param stays whether what follows a block is not left by that */
+  #leave(stays: (tip: Hash) => boolean): void {
+    const { branch } = this;
+    const isNeeded = this.open()
+      .supported()
+      .some(({ previous }) => {
+        return branch.find(previous) >= 0 && !stays(previous) && !this.branchLeft(previous);
+      });
+    if (isNeeded) this.#left.push(branch.fork(branch.entries.length));
+  }
+
   /** Another branch, which is trusted, takes the place of this one. */
   follow(fork: Branch): void {
     const before = this.branch;
+    if (fork.head.height > before.head.height) this.#left = [];
+    else this.#leave((tip) => fork.find(tip) >= 0);
     this.#pinIsMissing = false;
     const pinned = this.pinBehind;
     this.branch = fork;

@@ -261,8 +261,11 @@ export class Branch {
   }
 }
 
-/** What a disk kept of a history: a later entry that follows an earlier block replaces what stood there before. */
-export function branchFromLog(context: ChainContext, segments: readonly Segment[]): Branch {
+/**
+ * What a disk kept of a history: a later entry that follows an earlier block replaces what stood there before.
+ * @param left takes what was replaced
+ */
+export function branchFromLog(context: ChainContext, segments: readonly Segment[], left: Branch[] = []): Branch {
   let branch: Branch | undefined;
   for (const segment of segments) {
     const last = segment.anchors.at(-1);
@@ -271,6 +274,7 @@ export function branchFromLog(context: ChainContext, segments: readonly Segment[
     for (const entry of segment.entries) {
       const position = branch.find(entry.block.previous);
       if (position < 0) continue;
+      if (position < branch.entries.length) left.push(branch.fork(branch.entries.length));
       branch.truncate(position);
       branch.append(entry);
     }

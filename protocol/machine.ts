@@ -197,7 +197,7 @@ export class Machine {
     const { branch, pinIsMissing } = this.#core;
     const position = branch.find(entry.block.previous);
     if (position < 0 || pinIsMissing) return;
-    branch.truncate(position);
+    this.#core.truncate(position);
     this.#core.append(entry);
     this.#changedHeight();
   }
@@ -259,8 +259,10 @@ export class Machine {
     if (this.#core.pinIsMissing) return; // a decision says nothing of what it stands on
     while (this.#present.agreement.decision && !this.#applying && !this.#sync.restoring) {
       const { decision } = this.#present.agreement;
-      if (this.#core.branch.find(decision.block.previous) < 0) {
-        return this.#sync.askInTurn(false);
+      const { previous } = decision.block;
+      if (this.#core.branch.find(previous) < 0) {
+        if (!this.#sync.returnTo(previous)) return this.#sync.askInTurn(false);
+        continue;
       }
       this.#closing.onDecided(decision.certificate);
       this.#append(decision);
@@ -274,7 +276,7 @@ export class Machine {
     if (this.#applying || this.#sync.restoring) return;
     const length = this.#unfinal.credibleLength();
     if (length === this.#core.branch.entries.length) return;
-    this.#core.branch.truncate(length);
+    this.#core.truncate(length);
     this.#changedHeight();
   }
 

@@ -165,18 +165,28 @@ export class Sync {
     const followed = this.#onHistory(peer, history);
     if (!followed || busy || this.restoring) return false;
     const { fork, states, restore } = followed;
+    if (this.#moveTo(fork, states, restore, [peer])) return true;
+    this.#core.warn('W_NO_STATE', `peer ${peer} serves no state that its history certifies; asking others`);
+    return false;
+  }
+
+  /** Back to a branch that this peer has left, up to a block that a decided one follows. @returns whether there is one */
+  returnTo(tip: Hash): boolean {
+    const branch = this.#core.branchLeft(tip);
+    return branch !== undefined && this.#moveTo(branch, [], false, []);
+  }
+
+  /** @returns whether there is a state to go on from on that branch */
+  #moveTo(fork: Branch, states: AgreedState[], restore: boolean, holders: readonly PeerId[]): boolean {
     const start = this.#startingPoint(fork, states, restore);
-    if (start.position === undefined) {
-      this.#core.warn('W_NO_STATE', `peer ${peer} serves no state that its history certifies; asking others`);
-      return false;
-    }
+    if (start.position === undefined) return false;
     this.#core.follow(fork);
     const { applied } = this.#core;
     // the branch may begin elsewhere than the one before
     this.#core.applied =
       start.initialize || start.state || !applied ? undefined : { ...applied, position: start.position };
     if (start.initialize) this.initialize();
-    else if (start.state) this.#restore(start.position, start.state, [peer, ...this.#membership.reachable()]);
+    else if (start.state) this.#restore(start.position, start.state, [...holders, ...this.#membership.reachable()]);
     return true;
   }
 

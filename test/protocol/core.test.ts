@@ -4,7 +4,7 @@ import { Core } from '../../protocol/core.ts';
 import type { Effect } from '../../protocol/events.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
-import { Branch } from '../../protocol/history.ts';
+import { Branch, GENESIS } from '../../protocol/history.ts';
 import { comparePeers, type PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Membership } from '../../protocol/membership.ts';
@@ -130,4 +130,38 @@ test('a pinned block that no quorum has decided on may be overruled, a certified
     forged.append({ block: { ...block, previous: forged.head.tip, height: 2, round: 0, members: null }, certificate });
     expect(core.trusts(forged)).toBe(false);
   }
+});
+
+test('a branch that a block under vote follows is there to return to once the peer has left it, also after a restart', () => {
+  const follower = new Follower();
+  const { core } = follower;
+  follower.round(null);
+  follower.round(peers.slice(0, 3));
+  const first = core.branch.head;
+  follower.round(peers.slice(0, 2));
+  const { tip } = core.branch.head;
+  const { block } = core.branch.entries.at(-1)!;
+  const log = [{ ...GENESIS, entries: [...core.branch.entries] }];
+  const sync = new Sync(core, new Membership(core));
+  // nothing is to be decided on it: forgotten
+  core.truncate(3);
+  expect(sync.returnTo(tip)).toBe(false);
+  follower.round(peers.slice(0, 2));
+  const again = core.branch.head.tip;
+  core.open = () => ({ candidates: () => [], supported: () => [{ ...block, previous: again }] });
+  core.truncate(2);
+  follower.round(peers.slice(0, 1));
+  expect(core.branch.find(again)).toBe(-1);
+  expect(sync.returnTo(again)).toBe(true);
+  expect(core.branch.head.tip).toBe(again);
+  // a lone member's round in the place of both
+  const solo = { ...block, previous: core.branch.heads[2]!.tip, members: peers.slice(0, 1), round: 1 };
+  const restarted = new Core({ genesis, run, signer });
+  restarted.resume([{ ...log[0]!, entries: [...log[0]!.entries, { block: solo, certificate }] }], []);
+  expect(restarted.branch.head.tip).not.toBe(tip);
+  expect(restarted.branchLeft(tip)?.head.tip).toBe(tip);
+  expect(restarted.branchLeft(first.tip)?.head.tip).toBe(first.tip);
+  // what is decided ends it
+  core.append({ block: { ...block, previous: again, members: null, round: 3 }, certificate });
+  expect(core.branchLeft(again)).toBeUndefined();
 });
