@@ -52,6 +52,8 @@ export class Core {
   #pinned: Hash | undefined;
   /** branches that this peer has left, though it helped on blocks that follow them and may yet be decided */
   #left: Branch[] = [];
+  /** since a restart at this height: the votes that are remembered do not tell what they were about */
+  #mayHaveHelped = false;
   /** the branch has not had the pinned block yet */
   #pinIsMissing = false;
   nowMs = 0;
@@ -123,10 +125,8 @@ export class Core {
 
   /** Takes up what is on disk: the newest state is the one that is applied, if it is of this branch. */
   resume(segments: readonly Segment[], saved: readonly StateOnDisk[]): void {
-    const left: Branch[] = [];
-    this.branch = branchFromLog(this.context, segments, left);
-    // which of them matter, the record of votes does not tell
-    this.#left = left.filter(({ head }) => head.height === this.branch.head.height);
+    this.branch = branchFromLog(this.context, segments, this.#left);
+    this.#mayHaveHelped = true;
     for (const { block, state } of saved) this.states.set(block, state);
     const newest = saved.at(-1);
     const position = newest ? this.branch.find(newest.block) : -1;
@@ -163,7 +163,7 @@ export class Core {
   /** The branch grows at its head. */
   append(entry: Entry): void {
     this.branch.append(entry);
-    if (entry.block.members === null) this.#left = [];
+    if (entry.block.members === null) this.#forgetLeft();
     const beginning = this.branch.beginSegment(this.#segmentSize, this.pinBehind);
     if (beginning) this.#forget();
     this.#record(entry, beginning);
@@ -182,21 +182,28 @@ export class Core {
     return left?.fork(left.find(tip));
   }
 
+  #forgetLeft(): void {
+    this.#left = [];
+    this.#mayHaveHelped = false;
+  }
+
   /** @param stays whether what follows a block is not left by that */
   #leave(stays: (tip: Hash) => boolean): void {
     const { branch } = this;
-    const isNeeded = this.open()
+    const helpedOn = this.open()
       .supported()
-      .some(({ previous }) => {
-        return branch.find(previous) >= 0 && !stays(previous) && !this.branchLeft(previous);
-      });
-    if (isNeeded) this.#left.push(branch.fork(branch.entries.length));
+      .map(({ previous }) => previous);
+    const needed = this.#mayHaveHelped ? [...helpedOn, branch.head.tip] : helpedOn;
+    const isLost = (tip: Hash): boolean => {
+      return branch.find(tip) >= 0 && !stays(tip) && this.#left.every((left) => left.find(tip) < 0);
+    };
+    if (needed.some(isLost)) this.#left.push(branch.fork(branch.entries.length));
   }
 
   /** Another branch, which is trusted, takes the place of this one. */
   follow(fork: Branch): void {
     const before = this.branch;
-    if (fork.head.height > before.head.height) this.#left = [];
+    if (fork.head.height > before.head.height) this.#forgetLeft();
     else this.#leave((tip) => fork.find(tip) >= 0);
     this.#pinIsMissing = false;
     const pinned = this.pinBehind;
@@ -240,27 +247,42 @@ export class Core {
     const { branch } = this;
     const open = this.open();
     const credible = branch.credibleLength();
-    const followable = this.#newestStates(credible, 2);
+    const followable = this.#newestStates(branch, credible, 2);
     const final = branch.certifiedLength();
     const tipsOf = (positions: readonly number[]): Hash[] => positions.map((position) => branch.heads[position]!.tip);
-    const builtOn = open.candidates().flatMap(({ previous }) => {
-      return this.states.has(previous) ? [previous] : tipsOf(this.#newestStates(branch.find(previous), 1));
-    });
-    this.#kept = new Set([...tipsOf(followable), ...tipsOf(this.#newestStates(final, 1)), ...builtOn]);
+    const ways = open.candidates().map(({ previous }) => this.#wayTo(previous));
+    const builtOn = ways.flatMap(({ tip }) => tip ?? []);
+    this.#kept = new Set([...tipsOf(followable), ...tipsOf(this.#newestStates(branch, final, 1)), ...builtOn]);
     // those of the newest rounds are kept anyway
     const old = branch.head.round + 1 - LIMITS.payloadRoundsKept;
     const after = branch.entries.slice(followable.at(-1) ?? credible, credible).map(({ block }) => block);
     return {
       snapshots: [...this.#kept].map((tip) => this.states.get(tip)!.snapshot),
-      payloads: [...after.filter(({ round }) => round <= old), ...open.supported()].flatMap(({ updates }) => updates),
+      payloads: [
+        ...after.filter(({ round }) => round <= old),
+        ...ways.flatMap(({ blocks }) => blocks),
+        ...open.supported(),
+      ].flatMap(({ updates }) => updates),
     };
   }
 
-  /** Positions of the newest states on the branch, up to a position, the newest first. */
-  #newestStates(upTo: number, count: number): number[] {
+  /** The newest state that leads to a block, on the branch or on one that was left, and the blocks from there on. */
+  #wayTo(block: Hash): { tip?: Hash; blocks: readonly Block[] } {
+    if (this.states.has(block)) return { tip: block, blocks: [] };
+    const branch = [this.branch, ...this.#left].find((each) => each.find(block) >= 0);
+    if (!branch) return { blocks: [] };
+    const position = branch.find(block);
+    const [from] = this.#newestStates(branch, position, 1);
+    if (from === undefined) return { blocks: [] };
+    const blocks = branch.entries.slice(from, position).map((entry) => entry.block);
+    return { tip: branch.heads[from]!.tip, blocks };
+  }
+
+  /** Positions of the newest states on a branch, up to a position, the newest first. */
+  #newestStates(branch: Branch, upTo: number, count: number): number[] {
     const found: number[] = [];
     for (let position = upTo; position >= 0 && found.length < count; position--) {
-      if (this.states.has(this.branch.heads[position]!.tip)) found.push(position);
+      if (this.states.has(branch.heads[position]!.tip)) found.push(position);
     }
     return found;
   }

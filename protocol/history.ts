@@ -263,7 +263,7 @@ export class Branch {
 
 /**
  * What a disk kept of a history: a later entry that follows an earlier block replaces what stood there before.
- * @param left takes what was replaced
+ * @param left takes what was replaced since the last certified block
  */
 export function branchFromLog(context: ChainContext, segments: readonly Segment[], left: Branch[] = []): Branch {
   let branch: Branch | undefined;
@@ -277,6 +277,7 @@ export function branchFromLog(context: ChainContext, segments: readonly Segment[
       if (position < branch.entries.length) left.push(branch.fork(branch.entries.length));
       branch.truncate(position);
       branch.append(entry);
+      if (entry.block.members === null) left.length = 0;
     }
   }
   return branch ?? new Branch(context);

@@ -259,13 +259,11 @@ export class Machine {
     if (this.#core.pinIsMissing) return; // a decision says nothing of what it stands on
     while (this.#present.agreement.decision && !this.#applying && !this.#sync.restoring) {
       const { decision } = this.#present.agreement;
-      const { previous } = decision.block;
-      if (this.#core.branch.find(previous) < 0) {
-        if (!this.#sync.returnTo(previous)) return this.#sync.askInTurn(false);
-        continue;
-      }
+      const isHere = this.#core.branch.find(decision.block.previous) >= 0;
+      if (!isHere && !this.#sync.returnTo(decision)) return this.#sync.askInTurn(false);
       this.#closing.onDecided(decision.certificate);
-      this.#append(decision);
+      if (isHere) this.#append(decision);
+      else this.#changedHeight();
     }
     const { decidedHash, decision } = this.#present.agreement;
     if (decidedHash && !decision) this.#sync.askInTurn(false);

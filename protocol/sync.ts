@@ -170,10 +170,12 @@ export class Sync {
     return false;
   }
 
-  /** Back to a branch that this peer has left, up to a block that a decided one follows. @returns whether there is one */
-  returnTo(tip: Hash): boolean {
-    const branch = this.#core.branchLeft(tip);
-    return branch !== undefined && this.#moveTo(branch, [], false, []);
+  /** Back to a branch that this peer has left, with what was decided on it. @returns whether there is one, with a state */
+  returnTo(decision: Entry): boolean {
+    const branch = this.#core.branchLeft(decision.block.previous);
+    if (!branch || !this.#core.trusts(branch)) return false;
+    branch.append(decision);
+    return this.#moveTo(branch, [], false, []);
   }
 
   /** @returns whether there is a state to go on from on that branch */

@@ -37,6 +37,8 @@ export class Fuzzer {
   readonly #random: RandomStream;
   readonly #signer: Signer;
   readonly #run: Hash;
+  /** in the message at hand: one list in the other they would be millions of elements */
+  #blownUp = false;
 
   constructor(components: { random: RandomStream; signer: Signer }, run: Hash) {
     this.#random = components.random;
@@ -60,6 +62,7 @@ export class Fuzzer {
 
   #changed<Value>(value: Value, donors: readonly unknown[]): Value {
     const changed = structuredClone(value);
+    this.#blownUp = false;
     const changes = 1 + this.#random.below(CHANGES_MAX);
     for (let i = 0; i < changes; i++) this.#change(changed as Tree, donors);
     return changed;
@@ -128,7 +131,9 @@ export class Fuzzer {
       case 3:
         return list.flatMap((each, i) => (i === at ? [each, each] : [each]));
       default:
-        return list.length > 0 ? new Array<unknown>(BLOWN_UP).fill(list[at]) : [null];
+        if (list.length === 0 || this.#blownUp) return [null];
+        this.#blownUp = true;
+        return new Array<unknown>(BLOWN_UP).fill(list[at]);
     }
   }
 

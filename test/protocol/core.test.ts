@@ -8,6 +8,7 @@ import { Branch, GENESIS } from '../../protocol/history.ts';
 import { comparePeers, type PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Membership } from '../../protocol/membership.ts';
+import { blockHash } from '../../protocol/signing.ts';
 import { Sync } from '../../protocol/sync.ts';
 import type { Block, Certificate } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
@@ -132,36 +133,53 @@ test('a pinned block that no quorum has decided on may be overruled, a certified
   }
 });
 
-test('a branch that a block under vote follows is there to return to once the peer has left it, also after a restart', () => {
+test('a branch that a block under vote follows can be returned to, however long the peer was on another', () => {
+  const follower = new Follower();
+  const { core } = follower;
+  follower.round(null);
+  for (let i = 0; i < 12; i++) follower.round(peers.slice(0, 3));
+  const { head } = core.branch;
+  const { block } = core.branch.entries.at(-1)!;
+  const decision = {
+    block: { ...block, previous: head.tip, members: null, round: head.round, base: core.applied!.root },
+    certificate,
+  };
+  const sync = new Sync(core, new Membership(core));
+  core.open = () => ({ candidates: () => [decision.block], supported: () => [decision.block] });
+  core.truncate(2);
+  for (let i = 0; i < 12; i++) follower.round(peers.slice(0, 2));
+  expect(core.branch.find(head.tip)).toBe(-1);
+  core.takeEffects();
+  expect(sync.returnTo(decision)).toBe(true);
+  expect(core.branch.head.tip).toBe(blockHash(decision.block));
+  const restored = core.takeEffects().flatMap((effect) => (effect.type === 'restore' ? effect.block : []));
+  expect(restored).toEqual([head.tip]);
+  // decided: it is the branch now
+  expect(core.branchLeft(head.tip)).toBeUndefined();
+});
+
+test('a branch that no block under vote follows is forgotten', () => {
   const follower = new Follower();
   const { core } = follower;
   follower.round(null);
   follower.round(peers.slice(0, 3));
-  const first = core.branch.head;
-  follower.round(peers.slice(0, 2));
   const { tip } = core.branch.head;
-  const { block } = core.branch.entries.at(-1)!;
-  const log = [{ ...GENESIS, entries: [...core.branch.entries] }];
-  const sync = new Sync(core, new Membership(core));
-  // nothing is to be decided on it: forgotten
-  core.truncate(3);
-  expect(sync.returnTo(tip)).toBe(false);
-  follower.round(peers.slice(0, 2));
-  const again = core.branch.head.tip;
-  core.open = () => ({ candidates: () => [], supported: () => [{ ...block, previous: again }] });
   core.truncate(2);
-  follower.round(peers.slice(0, 1));
-  expect(core.branch.find(again)).toBe(-1);
-  expect(sync.returnTo(again)).toBe(true);
-  expect(core.branch.head.tip).toBe(again);
-  // a lone member's round in the place of both
-  const solo = { ...block, previous: core.branch.heads[2]!.tip, members: peers.slice(0, 1), round: 1 };
-  const restarted = new Core({ genesis, run, signer });
-  restarted.resume([{ ...log[0]!, entries: [...log[0]!.entries, { block: solo, certificate }] }], []);
-  expect(restarted.branch.head.tip).not.toBe(tip);
-  expect(restarted.branchLeft(tip)?.head.tip).toBe(tip);
-  expect(restarted.branchLeft(first.tip)?.head.tip).toBe(first.tip);
-  // what is decided ends it
-  core.append({ block: { ...block, previous: again, members: null, round: 3 }, certificate });
-  expect(core.branchLeft(again)).toBeUndefined();
+  expect(core.branchLeft(tip)).toBeUndefined();
+});
+
+test('after a restart branches are kept until the next decision: what the votes on disk are about is not known', () => {
+  const follower = new Follower();
+  follower.round(null);
+  for (let i = 0; i < 2; i++) follower.round(peers.slice(0, 3));
+  const { entries, heads } = follower.core.branch;
+  const { block } = entries.at(-1)!;
+  const other = { block: { ...block, previous: heads[2]!.tip, round: 1, members: peers.slice(0, 1) }, certificate };
+  const core = new Core({ genesis, run, signer });
+  core.resume([{ ...GENESIS, entries: [...entries, other] }], []);
+  const [left, resumed] = [heads[4]!.tip, core.branch.head.tip];
+  core.truncate(2);
+  expect([left, resumed].map((tip) => core.branchLeft(tip)?.head.tip)).toEqual([left, resumed]);
+  core.append({ block: { ...other.block, members: null }, certificate });
+  expect([left, resumed].map((tip) => core.branchLeft(tip))).toEqual([undefined, undefined]);
 });
