@@ -282,7 +282,7 @@ describe('chaos', () => {
       stdout += text;
     });
     expect(await once(child, 'close')).toEqual([130, null]);
-    expect(stdout).toMatch(/^starting 2 peers\nstopped; .*\n$/);
+    expect(stdout).toMatch(/^starting 2 peers, and then the faults\nstopped; .*\n$/);
     const processes = spawnSync('ps', ['-eo', 'args'], { encoding: 'utf8' }).stdout;
     expect(processes).not.toContain(folder);
   });
