@@ -276,7 +276,9 @@ export class Agreement {
         if (certificate) certificates.push(this.#certificateMessage(certificate));
       }
     }
-    const proposal = this.proposal?.author === this.#init.signer.self ? this.proposal : null;
+    // that of another, too, once voted for: what the vote is about must be known, and what that follows be kept
+    const isNeeded = this.proposal?.author === this.#init.signer.self || this.hasVoted('notarize');
+    const proposal = (isNeeded && this.proposal) || null;
     return { height: this.height, votes, certificates, proposal };
   }
 

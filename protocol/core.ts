@@ -19,6 +19,7 @@ import {
   type Message,
   type MessageOf,
   type PageRequest,
+  STATES_TOLD_MAX,
   stateBytes,
   statusFields,
 } from './messages.ts';
@@ -52,8 +53,6 @@ export class Core {
   #pinned: Hash | undefined;
   /** branches that this peer has left, though it helped on blocks that follow them and may yet be decided */
   #left: Branch[] = [];
-  /** since a restart at this height: the votes that are remembered do not tell what they were about */
-  #mayHaveHelped = false;
   /** the branch has not had the pinned block yet */
   #pinIsMissing = false;
   nowMs = 0;
@@ -126,7 +125,6 @@ export class Core {
   /** Takes up what is on disk: the newest state is the one that is applied, if it is of this branch. */
   resume(segments: readonly Segment[], saved: readonly StateOnDisk[]): void {
     this.branch = branchFromLog(this.context, segments, this.#left);
-    this.#mayHaveHelped = true;
     for (const { block, state } of saved) this.states.set(block, state);
     const newest = saved.at(-1);
     const position = newest ? this.branch.find(newest.block) : -1;
@@ -151,7 +149,7 @@ export class Core {
   tell(request: PageRequest): Omit<History, 'run'> {
     const states: AgreedState[] = [];
     let bytes = ANSWER_HEAD_BYTES;
-    for (const state of [...this.states.values()].reverse()) {
+    for (const state of [...this.states.values()].reverse().slice(0, STATES_TOLD_MAX)) {
       if (bytes + stateBytes(state) > LIMITS.historyBytesMax / 2) break;
       bytes += stateBytes(state);
       states.unshift(state);
@@ -163,7 +161,7 @@ export class Core {
   /** The branch grows at its head. */
   append(entry: Entry): void {
     this.branch.append(entry);
-    if (entry.block.members === null) this.#forgetLeft();
+    if (entry.block.members === null) this.#left = [];
     const beginning = this.branch.beginSegment(this.#segmentSize, this.pinBehind);
     if (beginning) this.#forget();
     this.#record(entry, beginning);
@@ -182,28 +180,19 @@ export class Core {
     return left?.fork(left.find(tip));
   }
 
-  #forgetLeft(): void {
-    this.#left = [];
-    this.#mayHaveHelped = false;
-  }
-
   /** @param stays whether what follows a block is not left by that */
   #leave(stays: (tip: Hash) => boolean): void {
     const { branch } = this;
-    const helpedOn = this.open()
-      .supported()
-      .map(({ previous }) => previous);
-    const needed = this.#mayHaveHelped ? [...helpedOn, branch.head.tip] : helpedOn;
-    const isLost = (tip: Hash): boolean => {
-      return branch.find(tip) >= 0 && !stays(tip) && this.#left.every((left) => left.find(tip) < 0);
+    const isNeeded = ({ previous }: Block): boolean => {
+      return branch.find(previous) >= 0 && !stays(previous) && this.#left.every((left) => left.find(previous) < 0);
     };
-    if (needed.some(isLost)) this.#left.push(branch.fork(branch.entries.length));
+    if (this.open().supported().some(isNeeded)) this.#left.push(branch.fork(branch.entries.length));
   }
 
   /** Another branch, which is trusted, takes the place of this one. */
   follow(fork: Branch): void {
     const before = this.branch;
-    if (fork.head.height > before.head.height) this.#forgetLeft();
+    if (fork.head.height > before.head.height) this.#left = [];
     else this.#leave((tip) => fork.find(tip) >= 0);
     this.#pinIsMissing = false;
     const pinned = this.pinBehind;
@@ -250,7 +239,8 @@ export class Core {
     const followable = this.#newestStates(branch, credible, 2);
     const final = branch.certifiedLength();
     const tipsOf = (positions: readonly number[]): Hash[] => positions.map((position) => branch.heads[position]!.tip);
-    const ways = open.candidates().map(({ previous }) => this.#wayTo(previous));
+    const mayBeDecided = [...open.candidates(), ...open.supported().toReversed()].map(({ previous }) => previous);
+    const ways = [...new Set(mayBeDecided)].slice(0, BUILT_ON_MAX).map((previous) => this.#wayTo(previous));
     const builtOn = ways.flatMap(({ tip }) => tip ?? []);
     this.#kept = new Set([...tipsOf(followable), ...tipsOf(this.#newestStates(branch, final, 1)), ...builtOn]);
     // those of the newest rounds are kept anyway
@@ -273,7 +263,8 @@ export class Core {
     if (!branch) return { blocks: [] };
     const position = branch.find(block);
     const [from] = this.#newestStates(branch, position, 1);
-    if (from === undefined) return { blocks: [] };
+    // from further back nobody can come here: payloads are not kept for so long
+    if (from === undefined || position - from > LIMITS.payloadRoundsKept) return { blocks: [] };
     const blocks = branch.entries.slice(from, position).map((entry) => entry.block);
     return { tip: branch.heads[from]!.tip, blocks };
   }
@@ -360,6 +351,8 @@ function commonLength(a: readonly Entry[], b: readonly Entry[]): number {
 }
 
 const WAKE_MS_MIN = 20;
+/** States that blocks under vote build on: of the one that is locked, and of one that may come back as that. */
+const BUILT_ON_MAX = 2;
 /** Of an answer beside its anchors, entries and states. */
 const ANSWER_HEAD_BYTES = 4096;
 const NO_EFFECTS: readonly Effect[] = [];

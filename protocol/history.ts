@@ -112,8 +112,9 @@ export class Branch {
     const fork = new Branch(this.#context, this.beginning);
     fork.entries.length = 0;
     fork.heads.length = 1;
-    fork.entries.push(...this.entries.slice(0, position));
-    fork.heads.push(...this.heads.slice(1, position + 1));
+    // one by one: there may be more than a call takes arguments
+    for (const entry of this.entries.slice(0, position)) fork.entries.push(entry);
+    for (const head of this.heads.slice(1, position + 1)) fork.heads.push(head);
     fork.#beginnings = this.#beginnings.filter(({ tip }) => fork.find(tip) >= 0);
     return fork;
   }
@@ -263,7 +264,7 @@ export class Branch {
 
 /**
  * What a disk kept of a history: a later entry that follows an earlier block replaces what stood there before.
- * @param left takes what was replaced since the last certified block
+ * @param left takes the last that were replaced since the last certified block
  */
 export function branchFromLog(context: ChainContext, segments: readonly Segment[], left: Branch[] = []): Branch {
   let branch: Branch | undefined;
@@ -275,6 +276,7 @@ export function branchFromLog(context: ChainContext, segments: readonly Segment[
       const position = branch.find(entry.block.previous);
       if (position < 0) continue;
       if (position < branch.entries.length) left.push(branch.fork(branch.entries.length));
+      if (left.length > LEFT_MAX) left.shift();
       branch.truncate(position);
       branch.append(entry);
       if (entry.block.members === null) left.length = 0;
@@ -282,6 +284,9 @@ export function branchFromLog(context: ChainContext, segments: readonly Segment[
   }
   return branch ?? new Branch(context);
 }
+
+/** Branches that were replaced at one height and are found again after a restart. */
+const LEFT_MAX = 16;
 
 /** About the bytes of an entry: it is asked of many at once, and what is in it varies little. */
 function sizeOf({ block, certificate }: Entry): number {

@@ -178,6 +178,7 @@ const historyRequestSchema = z.strictObject({
 });
 /** States that a peer keeps beside the newest: the last final one, two that open blocks build on, two to go back to. */
 const STATES_NEEDED_MAX = 5;
+export const STATES_TOLD_MAX = LIMITS.snapshotsKept + STATES_NEEDED_MAX;
 const historySchema = z.strictObject({
   run: wireHash,
   /** where the answerer's history begins, if that is later than what was asked for */
@@ -186,7 +187,7 @@ const historySchema = z.strictObject({
   /** whether anchors or entries were left out for size: ask again from the last of them */
   more: z.boolean(),
   /** that can be fetched; with the last entries */
-  states: z.array(wireState).max(LIMITS.snapshotsKept + STATES_NEEDED_MAX),
+  states: z.array(wireState).max(STATES_TOLD_MAX),
 });
 export type History = z.infer<typeof historySchema>;
 /** What is asked of a history, but for the run. */

@@ -170,12 +170,18 @@ export class Sync {
     return false;
   }
 
-  /** Back to a branch that this peer has left, with what was decided on it. @returns whether there is one, with a state */
+  /**
+   * Back to a branch that this peer has left, with what was decided on it. It is looked for as often as others are asked.
+   * @returns whether there is one, with a state
+   */
   returnTo(decision: Entry): boolean {
-    const branch = this.#core.branchLeft(decision.block.previous);
+    const { previous } = decision.block;
+    const { nowMs, states } = this.#core;
+    if (nowMs < this.#askedInTurnMs + ASK_EVERY_MS) return false;
+    const branch = this.#core.branchLeft(previous);
     if (!branch || !this.#core.trusts(branch)) return false;
     branch.append(decision);
-    return this.#moveTo(branch, [], false, []);
+    return this.#moveTo(branch, [], states.has(previous), []);
   }
 
   /** @returns whether there is a state to go on from on that branch */
@@ -398,9 +404,9 @@ function roundStart(fork: Branch, round: number): number | undefined {
   return position < 0 ? undefined : position;
 }
 
-/** The root that the next round block after a position builds on; undefined when there is none yet. */
+/** The root that the block after a position builds on, a change of membership like a round; undefined when there is none yet. */
 function baseAfter(fork: Branch, position: number): Hash | undefined {
-  return fork.entries.slice(position).find((entry) => entry.block.kind === 'round')?.block.base;
+  return fork.entries[position]?.block.base;
 }
 
 function standingOf({ height, unfinalTokens, round, tip }: Head): BranchStanding {

@@ -265,3 +265,16 @@ test('what proves a proposal of many voters is cut by its bytes', () => {
   expect(bytes[1]).toBeGreaterThan(0.9 * LIMITS.justificationBytesMax);
   expect(bytes[1]).toBeLessThan(LIMITS.justificationBytesMax + 1024);
 });
+
+test('what a vote was about is known after a restart, also where another proposed it', () => {
+  const { committee, make } = swarm(4);
+  const leader = committee.indexOf(leaderOf(seed, height, 0, committee));
+  const [leading, voter] = [make(leader), make((leader + 1) % 4)];
+  leading.propose(block(1));
+  for (const message of leading.takeOutbox()) give(voter, message);
+  const restarted = make((leader + 1) % 4);
+  restarted.restore(voter.record());
+  expect(restarted.supported()).toEqual([block(1)]);
+  // and it repeats what it has said itself, no more
+  expect(restarted.repeat().map(({ type }) => type)).toEqual(['vote']);
+});

@@ -133,30 +133,38 @@ test('a pinned block that no quorum has decided on may be overruled, a certified
   }
 });
 
-test('a branch that a block under vote follows can be returned to, however long the peer was on another', () => {
+/** A peer that has helped on a block which follows twelve unfinal rounds, has left these, and hears that it is decided. */
+function decidedElsewhere(kind: Block['kind']) {
   const follower = new Follower();
   const { core } = follower;
   follower.round(null);
   for (let i = 0; i < 12; i++) follower.round(peers.slice(0, 3));
   const { head } = core.branch;
   const { block } = core.branch.entries.at(-1)!;
-  const decision = {
-    block: { ...block, previous: head.tip, members: null, round: head.round, base: core.applied!.root },
-    certificate,
-  };
-  const sync = new Sync(core, new Membership(core));
-  core.open = () => ({ candidates: () => [decision.block], supported: () => [decision.block] });
+  const place = { previous: head.tip, members: null, round: head.round, base: core.applied!.root };
+  const leaves = kind === 'round' ? [] : [{ author: peers[1]!, height: 2, signature: new Uint8Array(64) }];
+  const updates = kind === 'round' ? block.updates : [];
+  const decision = { block: { ...block, kind, updates, leaves, ...place }, certificate };
+  core.open = () => ({ candidates: () => [], supported: () => [decision.block] });
   core.truncate(2);
   for (let i = 0; i < 12; i++) follower.round(peers.slice(0, 2));
-  expect(core.branch.find(head.tip)).toBe(-1);
   core.takeEffects();
-  expect(sync.returnTo(decision)).toBe(true);
-  expect(core.branch.head.tip).toBe(blockHash(decision.block));
-  const restored = core.takeEffects().flatMap((effect) => (effect.type === 'restore' ? effect.block : []));
-  expect(restored).toEqual([head.tip]);
-  // decided: it is the branch now
-  expect(core.branchLeft(head.tip)).toBeUndefined();
-});
+  return { core, head, decision, sync: new Sync(core, new Membership(core)) };
+}
+
+test.each(['round', 'membership'] as const)(
+  'a branch that a decided %s block follows can be returned to, however long the peer was on another',
+  (kind) => {
+    const { core, head, decision, sync } = decidedElsewhere(kind);
+    expect(core.branch.find(head.tip)).toBe(-1);
+    expect(sync.returnTo(decision)).toBe(true);
+    expect(core.branch.head.tip).toBe(blockHash(decision.block));
+    const restored = core.takeEffects().flatMap((effect) => (effect.type === 'restore' ? effect.block : []));
+    expect(restored).toEqual([head.tip]);
+    // decided: it is the branch now
+    expect(core.branchLeft(head.tip)).toBeUndefined();
+  },
+);
 
 test('a branch that no block under vote follows is forgotten', () => {
   const follower = new Follower();
@@ -168,7 +176,7 @@ test('a branch that no block under vote follows is forgotten', () => {
   expect(core.branchLeft(tip)).toBeUndefined();
 });
 
-test('after a restart branches are kept until the next decision: what the votes on disk are about is not known', () => {
+test('branches that were replaced on the disk are there after a restart, until the next decision', () => {
   const follower = new Follower();
   follower.round(null);
   for (let i = 0; i < 2; i++) follower.round(peers.slice(0, 3));
@@ -177,9 +185,9 @@ test('after a restart branches are kept until the next decision: what the votes 
   const other = { block: { ...block, previous: heads[2]!.tip, round: 1, members: peers.slice(0, 1) }, certificate };
   const core = new Core({ genesis, run, signer });
   core.resume([{ ...GENESIS, entries: [...entries, other] }], []);
-  const [left, resumed] = [heads[4]!.tip, core.branch.head.tip];
-  core.truncate(2);
-  expect([left, resumed].map((tip) => core.branchLeft(tip)?.head.tip)).toEqual([left, resumed]);
-  core.append({ block: { ...other.block, members: null }, certificate });
-  expect([left, resumed].map((tip) => core.branchLeft(tip))).toEqual([undefined, undefined]);
+  const { tip } = heads[4]!;
+  expect(core.branch.find(tip)).toBe(-1);
+  expect(core.branchLeft(tip)?.head.tip).toBe(tip);
+  core.append({ block: { ...other.block, previous: core.branch.head.tip, members: null, round: 2 }, certificate });
+  expect(core.branchLeft(tip)).toBeUndefined();
 });
