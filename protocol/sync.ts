@@ -361,6 +361,8 @@ export class Sync {
       if (start === undefined || baseAfter(fork, start) !== root) continue;
       // nothing newer is on offer than what is here: what comes after it is still to be had from somebody
       if (position >= 0 && applied?.root === root) return { position };
+      // what genesis tells is made here, not fetched
+      if (state.round === 0) break;
       return { position: start, state };
     }
     const isWhole = fork.heads[0]!.height === 0;
