@@ -1,6 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { AnchorChain, isVouchedFor } from '../../protocol/anchors.ts';
 import { type Head, headFacts } from '../../protocol/chain.ts';
+import { isCoded } from '../../protocol/errors.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.ts';
@@ -72,7 +73,12 @@ export class ValidityChecker implements Checker {
   #isProven(anchors: readonly Anchor[]): boolean {
     const { genesis, run, first } = this.#chronicle;
     const chain = new AnchorChain({ genesis, run, signer: this.#signer }, first, first);
-    for (const anchor of anchors) chain.add(anchor, { strict: true });
+    try {
+      for (const anchor of anchors) chain.add(anchor, { strict: true });
+    } catch (error) {
+      if (isCoded(error)) return false;
+      throw error;
+    }
     return chain.isProven;
   }
 
