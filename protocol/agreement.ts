@@ -278,7 +278,7 @@ export class Agreement {
     }
     // that of another, too, once voted for: what the vote is about must be known, and what that follows be kept
     const isNeeded = this.proposal?.author === this.#init.signer.self || this.hasVoted('notarize');
-    const proposal = (isNeeded && this.proposal) || null;
+    const proposal = isNeeded ? (this.proposal ?? null) : null;
     return { height: this.height, votes, certificates, proposal };
   }
 

@@ -387,12 +387,12 @@ export class Liar {
     ];
   }
 
+  // --- tools ----------------------------------------------------------------------------------------------------------
+
   get #context(): ChainContext {
     const { genesis, run } = this.#init;
     return { genesis, run, signer: this.#c.signer };
   }
-
-  // --- tools ----------------------------------------------------------------------------------------------------------
 
   #vote(kind: VoteKind, height: number, view: number, block: Hash | null, signer = this.#c.signer): Vote {
     const { run } = this.#init;
