@@ -5,7 +5,7 @@
  *   npm run swarm -- --seed 17                one seed; when it fails, with the faults that are needed and the last events
  *   npm run swarm -- --seeds 50 --from 1000 --workers 1
  *
- *   npm run swarm -- --fuzz 1000000           until liars have sent so many messages of which a piece is another
+ *   npm run swarm -- --fuzz 1000000           until so many messages have come to a decoder of which a piece is another
  *   npm run swarm -- --fuzz 1 --seed 17       one of those again
  *
  * Exits with 1 when a seed fails, after printing how to run it again.
@@ -30,8 +30,11 @@ const { values: options } = readArguments(import.meta.url, {
   },
 });
 
-/** What a worker tells of a seed. */
-type Told = Pick<Outcome, 'seed' | 'failure' | 'seen'>;
+/** What is told of a seed; one at which its process ended or hung has been through nothing. */
+type Told = Pick<Outcome, 'seed' | 'failure'> & { seen?: Seen };
+
+/** Real minutes that one swarm may take: the slowest of thousands take half a minute on a busy machine. */
+const MINUTES_MAX = 10;
 
 function planOf(seed: number): Plan {
   const plan = drawPlan(seed);
@@ -50,38 +53,52 @@ function serve(): void {
   });
 }
 
-/** Hands out seeds to processes and gathers what they tell; ends early when `enough` says so. */
+/**
+ * Hands out seeds to processes and gathers what they tell; ends early when `enough` says so. A process that dies over a
+ * seed, or takes too long for it, has found something as well.
+ */
 async function runAll(seeds: number[], workers: number, enough: (told: Told) => boolean): Promise<Told[]> {
   const all: Told[] = [];
   const waiting = [...seeds];
   let over = false;
-  const work = (child: ChildProcess): Promise<void> =>
-    new Promise((resolve, reject) => {
-      const next = (): void => {
-        const seed = over ? undefined : waiting.shift();
-        if (seed !== undefined) child.send(seed);
-        else {
-          child.kill();
-          resolve();
-        }
-      };
-      child.on('message', (told: Told) => {
-        all.push(told);
-        over ||= enough(told);
-        next();
-      });
-      child.on('exit', (code) => code !== null && reject(new Error(`a worker ended with ${code}`)));
-      next();
-    });
-  const script = fileURLToPath(import.meta.url);
-  const serving = ['--seed', 'served', ...(options.fuzz === undefined ? [] : ['--fuzz', options.fuzz])];
-  const children = Array.from({ length: Math.min(workers, seeds.length) }, () => fork(script, serving));
-  await Promise.all(children.map(work));
+  const next = (): number | undefined => (over ? undefined : waiting.shift());
+  const work = async (): Promise<void> => {
+    let child: ChildProcess | undefined;
+    for (let seed = next(); seed !== undefined; seed = next()) {
+      child ??= fork(fileURLToPath(import.meta.url), SERVING);
+      const told = await askFor(child, seed);
+      if (child.exitCode !== null || child.killed || child.signalCode !== null) child = undefined;
+      all.push(told);
+      over ||= enough(told);
+    }
+    child?.kill();
+  };
+  await Promise.all(Array.from({ length: Math.min(workers, seeds.length) }, work));
   return all.sort((a, b) => a.seed - b.seed);
 }
 
+const SERVING = ['--seed', 'served', ...(options.fuzz === undefined ? [] : ['--fuzz', options.fuzz])];
+
+function askFor(child: ChildProcess, seed: number): Promise<Told> {
+  return new Promise((resolve) => {
+    const settle = (told: Told): void => {
+      clearTimeout(timer);
+      child.off('message', settle).off('exit', onExit);
+      resolve(told);
+    };
+    const crash = (message: string) => settle({ seed, failure: { checker: 'crash', message } });
+    const onExit = (code: number | null, signal: string | null) => crash(`its process ended with ${signal ?? code}`);
+    const timer = setTimeout(() => {
+      child.kill('SIGKILL');
+      crash(`it was not over after ${MINUTES_MAX} minutes`);
+    }, MINUTES_MAX * 60_000);
+    child.on('message', settle).on('exit', onExit);
+    child.send(seed);
+  });
+}
+
 function printSums(all: readonly Told[]): void {
-  const sum = (pick: (seen: Seen) => number) => all.reduce((total, { seen }) => total + pick(seen), 0);
+  const sum = (pick: (seen: Seen) => number) => all.reduce((total, { seen }) => total + (seen ? pick(seen) : 0), 0);
   console.log(
     `${all.length} swarms: ${sum(({ finalRounds }) => finalRounds)} final and ` +
       `${sum(({ unfinalRounds }) => unfinalRounds)} unfinal rounds applied, ` +
@@ -97,13 +114,17 @@ function printSums(all: readonly Told[]): void {
   );
 }
 
+function againOf(seed: number): string {
+  return `npm run swarm --${options.fuzz === undefined ? '' : ' --fuzz 1'} --seed ${seed}`;
+}
+
 /** A failing seed: how to have it again, and what is needed for it to fail. */
 async function explain(seed: number): Promise<boolean> {
   const plan = planOf(seed);
   const failed = await new Swarm(plan).run();
   if (!failed.failure) return false;
   console.log(`\nseed ${seed} fails: ${failed.failure.checker}: ${failed.failure.message}`);
-  console.log(`again: npm run swarm --${options.fuzz === undefined ? '' : ' --fuzz 1'} --seed ${seed}`);
+  console.log(`again: ${againOf(seed)}`);
   const { plan: small, outcome } = await shrink(plan, failed);
   const { peers, liars, genesis } = small;
   console.log(`${peers} peers, ${liars} of them may lie, ${genesis.codec.name}, wait for ${genesis.waitFor}`);
@@ -130,7 +151,7 @@ async function main(): Promise<void> {
   const seeds = toFuzz > 0 ? drawn.filter((seed) => drawPlan(seed).liars > 0) : drawn;
   let [done, fuzzed] = [0, 0];
   const all = await runAll(seeds, Number(options.workers), ({ failure, seed, seen }) => {
-    fuzzed += seen.fuzzed;
+    fuzzed += seen?.fuzzed ?? 0;
     if (++done % (toFuzz > 0 ? 5 : 100) === 0) console.log(`${done} of ${seeds.length}`);
     if (toFuzz > 0 && fuzzed >= toFuzz) return true;
     if (failure && options.first) console.log(`FOUND ${JSON.stringify({ seed, ...failure })}`);
@@ -141,9 +162,16 @@ async function main(): Promise<void> {
   console.log(
     `${failures.length} failed${failures.length > 0 ? `: ${failures.map(({ seed }) => seed).join(' ')}` : ''}`,
   );
-  if (failures.length === 0) return;
+  if (toFuzz > fuzzed && !failures.length) {
+    console.log(`only ${fuzzed} fuzzed messages in ${seeds.length} seeds; go on with another --from`);
+    process.exitCode = 1;
+  }
+  const [first] = failures;
+  if (!first) return;
   process.exitCode = 1;
-  if (!options.first) await explain(failures[0]!.seed);
+  if (options.first) return;
+  if (first.seen) await explain(first.seed);
+  else console.log(`\nseed ${first.seed}: ${first.failure?.message}\nagain: ${againOf(first.seed)}`);
 }
 
 if (options.seed === 'served') serve();

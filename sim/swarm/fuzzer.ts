@@ -25,6 +25,8 @@ const BLOWN_UP = 3000;
 
 const NUMBERS = [0, 1, -1, 0.5, 2 ** 31, 2 ** 32, 2 ** 40, 2 ** 40 + 1, Number.MAX_SAFE_INTEGER, Number.NaN, 1e300];
 const ODDITIES = [null, true, '', 'x', -7, [], {}, new Uint8Array(0), [[[[[[]]]]]]];
+/** One of its own each time: a later change may be made inside of it, and the next message must find it as it was. */
+const oddity = (random: RandomStream): unknown => structuredClone(pick(random, ODDITIES));
 
 type Tree = Record<string | number, unknown>;
 
@@ -78,7 +80,7 @@ export class Fuzzer {
     if (isTree && this.#random.unit() > HERE) return this.#change(value as Tree, donors);
     const way = this.#random.below(12);
     if (way === 0) delete tree[key];
-    else if (way === 1) tree[key] = pick(this.#random, ODDITIES);
+    else if (way === 1) tree[key] = oddity(this.#random);
     else if (way < 5) tree[key] = this.#fromElsewhere(key, donors) ?? this.#other(value);
     else tree[key] = this.#other(value);
   }
@@ -101,7 +103,7 @@ export class Fuzzer {
     if (typeof value === 'string') return this.#otherText(value);
     if (value instanceof Uint8Array) return this.#otherBytes(value);
     if (Array.isArray(value)) return this.#otherList(value);
-    return pick(random, ODDITIES);
+    return oddity(random);
   }
 
   #otherText(text: string): string {

@@ -34,7 +34,8 @@ export interface LiarComponents {
   mint: (label: string) => Signer;
   /** the liar's own, which follows the run as a correct peer does */
   machine: () => Machine | undefined;
-  say: (to: number, bytes: Uint8Array) => void;
+  /** @param onHeard each time that it has reached the other's decoder */
+  say: (to: number, bytes: Uint8Array, onHeard?: () => void) => void;
 }
 
 export interface LiarInit {
@@ -70,7 +71,7 @@ export class Liar {
   #header: MessageOf<'header'> | undefined;
   #about: { height: number; view: number; block: Hash } | undefined;
   #minted = 0;
-  /** lies told, by habit */
+  /** lies told, by habit; what was fuzzed counts where it arrives */
   readonly told: Partial<Record<Habit, number>> = {};
 
   constructor(components: LiarComponents, init: LiarInit) {
@@ -144,8 +145,11 @@ export class Liar {
     for (const habit of this.#init.habits) {
       if (random.unit() < OFTEN) continue;
       for (const bytes of this.#unasked(habit)) {
-        this.#count(habit);
-        this.#c.say(to, bytes);
+        if (habit === 'fuzzes') this.#c.say(to, bytes, () => this.#count(habit));
+        else {
+          this.#count(habit);
+          this.#c.say(to, bytes);
+        }
       }
     }
   }

@@ -128,9 +128,9 @@ export class HostileNetwork implements PeerNetwork {
     if (this.#connected[from]!.has(to) && this.#isOpen(from, to)) this.#say(from, to, from, message);
   }
 
-  /** What a liar says on its own account. */
-  whisper(from: number, to: number, bytes: Uint8Array): void {
-    if (this.#connected[from]!.has(to) && this.#isOpen(from, to)) this.#carry(from, to, from, bytes);
+  /** What a liar says on its own account. @param onHeard each time that it comes to the other's decoder */
+  whisper(from: number, to: number, bytes: Uint8Array, onHeard?: () => void): void {
+    if (this.#connected[from]!.has(to) && this.#isOpen(from, to)) this.#carry(from, to, from, bytes, onHeard);
   }
 
   request(from: number, to: number, answer: () => Uint8Array | undefined, done: (bytes?: Uint8Array) => void): void {
@@ -179,7 +179,7 @@ export class HostileNetwork implements PeerNetwork {
   }
 
   /** Through today's weather: lost, held up, doubled. */
-  #carry(from: number, to: number, by: number, what: Message | Uint8Array): void {
+  #carry(from: number, to: number, by: number, what: Message | Uint8Array, onHeard?: () => void): void {
     const { loss, duplicates, delayMs } = this.weather;
     for (let copies = 1; copies > 0; copies--) {
       if (this.#random.unit() < duplicates) copies++;
@@ -189,7 +189,9 @@ export class HostileNetwork implements PeerNetwork {
       const latencyMs = (relayMs + this.#c.links.oneWayMs(by, to)) * jitter + this.#random.unit() * delayMs;
       const life = this.#lives[to];
       this.#c.kernel.after(latencyMs, () => {
-        if (this.#lives[to] === life) this.#deliver(by, to, what);
+        if (this.#lives[to] !== life) return;
+        onHeard?.();
+        this.#deliver(by, to, what);
       });
     }
   }

@@ -62,7 +62,7 @@ export interface Seen {
   leaps: number;
   crashes: number;
   lies: number;
-  /** messages and histories of liars that fuzz, among the lies */
+  /** messages of liars that fuzz, as they came to a decoder, and histories; among the lies */
   fuzzed: number;
   refusedMessages: number;
   warnings: Record<string, number>;
@@ -180,7 +180,7 @@ export class Swarm {
         random: randomStream(seed, 'lies', index),
         mint: (label: string) => identities.fromSeed(createHash('sha256').update(`${seed} ${label}`).digest()),
         machine: () => this.#peers[index]!.machine,
-        say: (to: number, bytes: Uint8Array) => this.#network.whisper(index, to, bytes),
+        say: (to: number, bytes: Uint8Array, onHeard?: () => void) => this.#network.whisper(index, to, bytes, onHeard),
       };
       this.#liars.set(index, new Liar(components, { index, peers, run, genesis: this.#genesis, habits: own }));
     }
