@@ -5,6 +5,7 @@ import { isMember, type Membership } from './membership.ts';
 import type { Message } from './messages.ts';
 import type { Round } from './round.ts';
 import type { Sync } from './sync.ts';
+import type { Unfinal } from './unfinal.ts';
 
 /** How long after it was said something is said again; after each repetition that changes nothing twice as long. */
 const REPEAT_MS = 1000;
@@ -58,15 +59,17 @@ export class Chatter {
   readonly #core: Core;
   readonly #membership: Membership;
   readonly #sync: Sync;
+  readonly #unfinal: Unfinal;
   readonly #words: Repetition;
   /** apart from the words: views may go by for ever among peers that do not know that they are on different branches */
   readonly #standing: Repetition;
   #toldTip: Hash | undefined;
 
-  constructor(core: Core, membership: Membership, sync: Sync) {
+  constructor(core: Core, membership: Membership, sync: Sync, unfinal: Unfinal) {
     this.#core = core;
     this.#membership = membership;
     this.#sync = sync;
+    this.#unfinal = unfinal;
     this.#words = new Repetition(core);
     this.#standing = new Repetition(core);
   }
@@ -85,7 +88,7 @@ export class Chatter {
 
   /** What a peer that just came, or has not heard, should know of us. */
   standing(agreement: Agreement, round: Round | undefined): Message[] {
-    const messages = agreement.repeat();
+    const messages = [...agreement.repeat(), ...this.#unfinal.repeat()];
     if (round?.own) messages.push(round.own);
     return messages;
   }

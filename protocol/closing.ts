@@ -1,5 +1,5 @@
 import type { Agreement } from './agreement.ts';
-import { checkBlock, headHash } from './chain.ts';
+import { checkBlock, type Head, headHash } from './chain.ts';
 import type { Applied, Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { PeerId } from './identity.ts';
@@ -55,11 +55,12 @@ export class Closing {
     this.#patience.learn({ plannedMs: this.#core.context.genesis.timing.viewMs, tookMs, begun: true });
   }
 
-  /** A certified block has been applied: whatever was unfinal before it no longer is. */
-  onFinalRound(): void {
+  /** A certified block has been applied. @param before where the branch stood: it may have unfinal rounds in it */
+  onFinalRound(before: Head): void {
     if (!this.#unfinalSaid) return;
     this.#unfinalSaid = false;
-    this.#core.warn('W_FINAL_AGAIN', 'a quorum is back: this round and the unfinal ones before it are final');
+    const too = before.unfinalTokens > 0 ? 'this round and the unfinal ones before it are' : 'this round is';
+    this.#core.warn('W_FINAL_AGAIN', `a quorum is back: ${too} final`);
   }
 
   /** One push forward. @returns an unfinal entry, when all who are left have signed it */

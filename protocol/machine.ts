@@ -1,6 +1,6 @@
 import { Agreement } from './agreement.ts';
 import { Announced } from './announced.ts';
-import { factsAt, rootOf, stateAt } from './chain.ts';
+import { factsAt, type Head, rootOf, stateAt } from './chain.ts';
 import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
 import { Core } from './core.ts';
@@ -71,7 +71,7 @@ export class Machine {
     this.#payloads = new Payloads(this.#core);
     this.#sync = new Sync(this.#core, this.#membership);
     this.#unfinal = new Unfinal(this.#core, this.#membership, this.#payloads);
-    this.#chatter = new Chatter(this.#core, this.#membership, this.#sync);
+    this.#chatter = new Chatter(this.#core, this.#membership, this.#sync, this.#unfinal);
     this.#ending = new Ending(this.#core, this.#membership, this.#chatter);
     this.#closing = new Closing(this.#core, this.#membership, this.#payloads, this.#unfinal);
     this.#present = { agreement: this.#newAgreement(), round: undefined };
@@ -224,16 +224,16 @@ export class Machine {
     const snapshot = { id: event.snapshot, bytes: event.snapshotBytes };
     const { root, head } = this.#core.setApplied(position, stateAt(branch.heads[position]!, snapshot), false);
     this.#membership.onBlock(applied.head, block, head);
-    this.#reportRound(block, root);
+    this.#reportRound(block, root, applied.head);
     this.#startRound();
   }
 
-  #reportRound(block: Block, root: Hash): void {
+  #reportRound(block: Block, root: Hash, before: Head): void {
     const { self } = this.#core;
     const { round: here } = this.#present;
     const hadPlace = here?.base === block.base && placesIn(here.places).has(self);
     const announced = this.#announced.on(block.base)?.update.payload;
-    if (block.members === null) this.#closing.onFinalRound();
+    if (block.members === null) this.#closing.onFinalRound(before);
     this.#core.emit({ type: 'report', report: roundReport(block, root, { self, announced, hadPlace }) });
   }
 

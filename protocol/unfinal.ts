@@ -5,7 +5,7 @@ import type { Hash } from './hash.ts';
 import { comparePeers, type PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { isMember, type Membership } from './membership.ts';
-import type { MessageOf, Proposal, Vote } from './messages.ts';
+import type { Message, MessageOf, Proposal, Vote } from './messages.ts';
 import type { Payloads } from './payloads.ts';
 import { peersOf, placesIn } from './roster.ts';
 import type { Round } from './round.ts';
@@ -33,7 +33,10 @@ export class Unfinal {
   #proposedOn: Hash | undefined;
   /** what is to be endorsed */
   #proposal: Proposal | undefined;
-  readonly #endorsements = new Map<Hash, Map<PeerId, Vote>>();
+  /** that the endorsements are for */
+  #height = 0;
+  /** the last of each member, so that nobody can crowd out those of another */
+  readonly #endorsements = new Map<PeerId, Vote[]>();
 
   constructor(core: Core, membership: Membership, payloads: Payloads) {
     this.#core = core;
@@ -42,9 +45,19 @@ export class Unfinal {
   }
 
   /** Entries in the maps that others' messages fill, for a watcher. */
-  get load(): { endorsedBlocks: number; endorsements: number } {
-    const most = Math.max(0, ...[...this.#endorsements.values()].map((votes) => votes.size));
-    return { endorsedBlocks: this.#endorsements.size, endorsements: most };
+  get load(): { endorsers: number; endorsements: number } {
+    const each = [...this.#endorsements.values()].map((votes) => votes.length);
+    return { endorsers: each.length, endorsements: each.reduce((sum, count) => sum + count, 0) };
+  }
+
+  /** What was said on the rest's behalf for this tip, and may have been lost. */
+  repeat(): Message[] {
+    const { branch, self } = this.#core;
+    const { tip } = branch.head;
+    const proposal = this.#proposal;
+    if (proposal?.block.previous !== tip) return [];
+    const own = this.#endorsementOf(blockHash(proposal.block), self);
+    return [...(proposal.author === self && this.#attempt ? [proposal] : []), ...(own ? [own] : [])];
   }
 
   onProposal(proposal: Proposal): void {
@@ -61,13 +74,15 @@ export class Unfinal {
   onVote(vote: Vote): void {
     const { head } = this.#core.branch;
     if (vote.height !== head.height + 1 || vote.view !== 0 || !vote.block || !isMember(head, vote.author)) return;
-    let votes = this.#endorsements.get(vote.block);
-    if (!votes) {
-      if (this.#endorsements.size >= ENDORSED_BLOCKS_MAX) this.#endorsements.clear();
-      votes = new Map();
-      this.#endorsements.set(vote.block, votes);
-    }
-    votes.set(vote.author, vote);
+    if (vote.height !== this.#height) this.#endorsements.clear();
+    this.#height = vote.height;
+    const votes = this.#endorsements.get(vote.author) ?? [];
+    if (votes.some(({ block }) => block === vote.block)) return;
+    this.#endorsements.set(vote.author, [...votes, vote].slice(-ENDORSEMENTS_KEPT));
+  }
+
+  #endorsementOf(block: Hash, member: PeerId): Vote | undefined {
+    return this.#endorsements.get(member)?.find((vote) => vote.block === block);
   }
 
   /** An endorsed block that somebody completed: what to append, if it follows our tip and holds. */
@@ -158,8 +173,8 @@ export class Unfinal {
   }
 
   #giveUpOnSilent({ block, hash }: { block: Block; hash: Hash }): void {
-    const heard = this.#endorsements.get(hash);
-    for (const member of block.members ?? []) if (!heard?.has(member)) this.#membership.absent.add(member);
+    const isSilent = (member: PeerId) => this.#endorsementOf(hash, member) === undefined;
+    for (const member of (block.members ?? []).filter(isSilent)) this.#membership.absent.add(member);
     this.#attempt = undefined;
   }
 
@@ -168,7 +183,7 @@ export class Unfinal {
     const block = this.#proposal?.block;
     if (!block || block.previous !== branch.head.tip) return;
     const hash = blockHash(block);
-    if (this.#endorsements.get(hash)?.has(context.signer.self)) return;
+    if (this.#endorsementOf(hash, context.signer.self)) return;
     if (!this.#isSound(block) || this.#payloads.require(block, () => [this.#proposal!.author]) !== 'held') return;
     const signature = context.signer.sign(voteBytes(context.run, 'endorse', block.height, 0, hash));
     const author = context.signer.self;
@@ -191,10 +206,10 @@ export class Unfinal {
     const attempt = this.#attempt;
     const members = attempt?.block.members;
     if (!attempt || !members) return undefined;
-    const votes = this.#endorsements.get(attempt.hash);
-    if (!votes || !members.every((member) => votes.has(member))) return undefined;
     const { block, hash } = attempt;
-    const signatures = members.map((member, i): [number, Uint8Array] => [i, votes.get(member)!.signature]);
+    const votes = members.flatMap((member) => this.#endorsementOf(hash, member) ?? []);
+    if (votes.length < members.length) return undefined;
+    const signatures = votes.map(({ signature }, i): [number, Uint8Array] => [i, signature]);
     const certificate: Certificate = { kind: 'endorse', height: block.height, view: 0, block: hash, signatures };
     const message: MessageOf<'certificate'> = { type: 'certificate', run: this.#core.context.run, certificate, block };
     if (members.length > 1) this.#core.emit({ type: 'broadcast', message });
@@ -216,5 +231,5 @@ export class Unfinal {
   }
 }
 
-/** Blocks of one tip that are collected endorsements for at the same time. */
-const ENDORSED_BLOCKS_MAX = 16;
+/** Of one member, for attempts that follow each other: it may not have heard yet that the one before was given up. */
+const ENDORSEMENTS_KEPT = 2;

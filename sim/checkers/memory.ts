@@ -33,8 +33,8 @@ export class MemoryChecker implements Checker {
       views,
       // one a leader, one a certificate
       blocks: 2 * views,
-      endorsedBlocks: 16,
-      endorsements: this.#peers,
+      endorsers: this.#peers,
+      endorsements: 2 * this.#peers,
       // they wait for the disk, and after a pause for all that came meanwhile
       queuedEffects: 4096,
     };

@@ -6,7 +6,9 @@ import { Core } from '../../protocol/core.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import { Membership } from '../../protocol/membership.ts';
 import { encodeMessage } from '../../protocol/messages.ts';
+import { Payloads } from '../../protocol/payloads.ts';
 import { Sync } from '../../protocol/sync.ts';
+import { Unfinal } from '../../protocol/unfinal.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
 
@@ -18,7 +20,8 @@ function chattering(connections: number, founder = 'peer 0') {
   const membership = new Membership(core);
   for (let i = 1; i <= connections; i++) membership.onPeer(testSigner(`peer ${i}`).self, true);
   core.setApplied(0, stateAt(firstHead(genesis, run), { id: run, bytes: 1 }), true);
-  const chatter = new Chatter(core, membership, new Sync(core, membership));
+  const unfinal = new Unfinal(core, membership, new Payloads(core));
+  const chatter = new Chatter(core, membership, new Sync(core, membership), unfinal);
   const agreement = new Agreement({ run, seed: 1, height: 1, committee: [signer.self], signer });
   agreement.nullify();
   /** times at which a status was sent, and to whom, and at which votes were repeated, while the peer waits until then */

@@ -149,6 +149,29 @@ test('two halves of a partition each go on; on healing one history wins and all 
     cluster.peers.every((peer) => peer.rounds.at(-1)!.final && peer.rounds.at(-1)!.contributors.length === 4);
   expect(cluster.runUntil(healed, 120_000)).toBe(true);
   expectNoDivergence(cluster);
+  const told = cluster.peers.map(({ reports }) => {
+    return reports.flatMap((report) => (report.kind === 'warning' ? `${report.code}: ${report.message}` : []));
+  });
+  const overruled = told.filter((lines) => lines.some((line) => line.startsWith('W_OVERRULED: rounds 3 to ')));
+  expect(overruled).toHaveLength(2);
+  for (const lines of told) expect(lines.at(-1)).toMatch(/^W_FINAL_AGAIN: .* the unfinal ones before it are final/);
+});
+
+test('a quorum that comes back overrules who went on alone: it is told that, and not that its rounds are final', () => {
+  const cluster = started(new Cluster(32, 4, { waitFor: 4 }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  cluster.partition([[0], [1, 2, 3]]);
+  const [alone, ...rest] = cluster.peers as [TestPeer, ...TestPeer[]];
+  expect(cluster.runUntil(() => alone.rounds.filter((round) => !round.final).length >= 2, 120_000)).toBe(true);
+  cluster.partition(undefined);
+  expect(cluster.runUntil(() => alone.rounds.at(-1)!.final && alone.rounds.at(-1)!.own === 'included', 60_000)).toBe(
+    true,
+  );
+  const told = alone.reports.flatMap((report) => (report.kind === 'warning' ? [report] : []));
+  expect(told.map(({ code }) => code)).toEqual(['W_UNFINAL', 'W_OVERRULED', 'W_FINAL_AGAIN']);
+  expect(told.at(-1)!.message).toBe('a quorum is back: this round is final');
+  for (const peer of rest) expect(peer.reports.filter(({ kind }) => kind === 'warning')).toEqual([]);
+  expectNoDivergence(cluster);
 });
 
 test('a peer that leaves is out of the roster at once, and two go on without waiting', () => {
