@@ -1,7 +1,7 @@
 import { basename, resolve } from 'node:path';
 import { blobIdOf } from '../protocol/blob.ts';
 import type { CodecName } from '../protocol/codecs/codec.ts';
-import { checkGenesis, type Genesis, PROTOCOL_VERSION } from '../protocol/genesis.ts';
+import { COMMITTEE, checkGenesis, type Genesis, PROTOCOL_VERSION } from '../protocol/genesis.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { MODEL_PRESETS, type ModelPreset, type ModelShape } from '../protocol/model.ts';
 import type { OuterConfig, OuterName } from '../protocol/outer/outer.ts';
@@ -146,6 +146,7 @@ export function buildGenesis(choices: RunChoices, founder: PeerId, source: TextS
     outer: OUTER[choices.outer ?? OUTER_OF_CODEC[codec]],
     rounds,
     waitFor,
+    committee: COMMITTEE,
     timing: { graceMs: preset.graceMs, viewMs: VIEW_MS, quorumWaitMs },
   } satisfies Genesis);
 }

@@ -1,4 +1,4 @@
-import type { Receipt } from './receipts.ts';
+import type { Receipt } from '../protocol/receipts.ts';
 
 /**
  * What a running peer tells whoever started it. Printed one object a line with `--json`, all but `progress`, which is for

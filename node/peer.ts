@@ -15,13 +15,13 @@ import {
   type Message,
   type MessageOf,
 } from '../protocol/messages.ts';
+import { Receipts } from '../protocol/receipts.ts';
 import { encodeRecord } from '../protocol/record.ts';
 import type { Update } from '../protocol/wire.ts';
 import type { Journal } from './journal/journal.ts';
 import type { Network, Verdict } from './net/index.ts';
 import { FATAL, isNamed, type NamedHeader, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
-import { Receipts } from './receipts.ts';
 import type { BlobStore } from './store/blob-store.ts';
 import { blobParts } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';

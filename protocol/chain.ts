@@ -40,30 +40,26 @@ export interface Head {
   changes: ReadonlyMap<PeerId, number>;
 }
 
-/** In a roster of up to this many peers all vote; in a larger one so many that are drawn. */
-export const COMMITTEE_SIZE = 200;
 /**
- * Heights for which a draw holds: long, for where a history begins is proven from one committee to the next, and two draws
- * of a large roster share few peers (`anchors.ts`).
+ * In a roster of up to `committee.size` peers all vote. In a larger one each peer draws its lot, so that one that comes or
+ * goes makes a difference of one voter at most.
  */
-const COMMITTEE_EPOCH = 4096;
-
-/** Each peer draws its lot, so that one that comes or goes makes a difference of one voter at most. */
-function committeeOf(seed: number, height: number, roster: readonly Member[]): readonly PeerId[] {
+function committeeOf(genesis: Genesis, height: number, roster: readonly Member[]): readonly PeerId[] {
+  const { seed, committee: kind } = genesis;
   const peers = peersOf(roster);
-  if (peers.length <= COMMITTEE_SIZE) return peers;
-  const epoch = Math.floor(height / COMMITTEE_EPOCH);
+  if (peers.length <= kind.size) return peers;
+  const epoch = Math.floor(height / kind.heights);
   const last = committees.get(peers);
-  if (last?.seed === seed && last.epoch === epoch) return last.committee;
+  if (last?.genesis === genesis && last.epoch === epoch) return last.committee;
   const drawn = peers
     .map((peer) => ({ peer, lot: randomStream(seed, 'committee', epoch, peer).uint32() }))
     .sort((a, b) => a.lot - b.lot)
-    .slice(0, COMMITTEE_SIZE);
+    .slice(0, kind.size);
   const committee = drawn.map(({ peer }) => peer).sort(comparePeers);
-  committees.set(peers, { seed, epoch, committee });
+  committees.set(peers, { genesis, epoch, committee });
   return committee;
 }
-const committees = new WeakMap<readonly PeerId[], { seed: number; epoch: number; committee: readonly PeerId[] }>();
+const committees = new WeakMap<readonly PeerId[], { genesis: Genesis; epoch: number; committee: readonly PeerId[] }>();
 
 /** The same object for the same genesis, so that what follows from a head is worked out once (`headAfter`). */
 export function firstHead(genesis: Genesis, run: Hash): Head {
@@ -101,7 +97,7 @@ export function headBefore(genesis: Genesis, facts: HeadFacts, block: Block): He
     tip: block.previous,
     round: block.round,
     roster,
-    committee: committee ?? committeeOf(genesis.seed, height, roster),
+    committee: committee ?? committeeOf(genesis, height, roster),
     places: places ?? peersOf(roster),
     cursor,
     tokens,
@@ -175,7 +171,7 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
     height,
     tip: blockHash(block),
     roster,
-    committee: final ? committeeOf(genesis.seed, height, roster) : head.committee,
+    committee: final ? committeeOf(genesis, height, roster) : head.committee,
     changes: changesAfter(head, block.height, roster),
   };
   if (block.kind === 'membership') {

@@ -78,6 +78,8 @@ export const genesisSchema = z.strictObject({
   rounds: count(1e9).nullable(),
   /** peers in the roster before the first round begins */
   waitFor: count(LIMITS.rosterMax),
+  /** in a roster larger than `size` so many vote that are drawn anew every `heights` certified blocks */
+  committee: z.strictObject({ size: z.number().int().min(4).max(LIMITS.blockMembersMax), heights: count(1e9) }),
   timing: z.strictObject({
     /** how long a round waits for an update that is late, beyond the usual length of a round */
     graceMs: count(86_400_000),
@@ -89,6 +91,12 @@ export const genesisSchema = z.strictObject({
 });
 
 export type Genesis = z.infer<typeof genesisSchema>;
+
+/**
+ * What runs are begun with. Draws are to last: where a history begins is proven from one committee to the next
+ * (`anchors.ts`), and two draws of a large roster share few peers.
+ */
+export const COMMITTEE: Genesis['committee'] = { size: 200, heights: 4096 };
 
 /** `runId = sha256(canonical CBOR(genesis))` */
 export function runIdOf(genesis: Genesis): Hash {

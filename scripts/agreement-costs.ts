@@ -7,7 +7,7 @@
  * The table is that of docs/protocol.md. The first round, with everybody joining, is left out.
  */
 import { openSimulation } from '../node/cli/sim-run.ts';
-import { COMMITTEE_SIZE } from '../protocol/chain.ts';
+import { COMMITTEE } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { encodeMessage, type Message } from '../protocol/messages.ts';
 import { blockHash } from '../protocol/signing.ts';
@@ -90,7 +90,7 @@ async function costs(peers: number, rounds: number): Promise<void> {
     each(({ proposedMs, decidedMs }) => pick(decidedMs) - proposedMs).toFixed(0);
   const row = [
     peers,
-    Math.min(peers, COMMITTEE_SIZE),
+    Math.min(peers, COMMITTEE.size),
     `${votes} + ${said('proposal', 'messages')}`,
     `${(voteBytes / votes).toFixed(0)} B`,
     `${(proposal / 1e3).toFixed(1)} kB`,

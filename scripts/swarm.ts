@@ -104,6 +104,7 @@ function printSums(all: readonly Told[]): void {
       `${sum(({ unfinalRounds }) => unfinalRounds)} unfinal rounds applied, ` +
       `${sum(({ membershipBlocks }) => membershipBlocks)} membership blocks, ${sum(({ evictions }) => evictions)} evictions, ` +
       `${sum(({ laterViews }) => laterViews)} blocks certified after the first view, ` +
+      `${sum(({ drawn }) => drawn)} after which only a committee votes, ` +
       `${sum(({ restored }) => restored)} states restored, ${sum(({ crashes }) => crashes)} crashes, ` +
       `${sum(({ segments }) => segments)} histories cut short, ${sum(({ leaps }) => leaps)} taken up in their middle, ` +
       `${sum(({ lies }) => lies)} lies, ${sum(({ fuzzed }) => fuzzed)} of them fuzzed, ${sum(({ refusedMessages }) => refusedMessages)} messages refused`,

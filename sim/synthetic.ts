@@ -1,5 +1,5 @@
 import type { RoundPlan } from '../node/train/trainer.ts';
-import { checkGenesis, type Genesis, PROTOCOL_VERSION } from '../protocol/genesis.ts';
+import { COMMITTEE, checkGenesis, type Genesis, PROTOCOL_VERSION } from '../protocol/genesis.ts';
 import { modelLayout } from '../protocol/model.ts';
 import type { OwnHistory } from '../protocol/own-updates.ts';
 import { randomStream } from '../protocol/random.ts';
@@ -33,7 +33,8 @@ const SHAPE = { layers: 1, heads: 1, width: 4, context: 4, vocabulary: 4 };
 export type SyntheticChoices = Pick<
   Genesis,
   'founder' | 'seed' | 'innerSteps' | 'codec' | 'outer' | 'rounds' | 'waitFor' | 'timing'
->;
+> &
+  Partial<Pick<Genesis, 'committee'>>;
 
 export function syntheticGenesis(choices: SyntheticChoices): Genesis {
   const inner = { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weightDecay: 0, clipNorm: 0 };
@@ -46,6 +47,7 @@ export function syntheticGenesis(choices: SyntheticChoices): Genesis {
     inner: { ...inner, learningRate: 1, learningRateMin: 0, warmupSteps: 0, decaySteps: 1 },
     batch: 1,
     averaging: { name: 'all' },
+    committee: COMMITTEE,
     ...choices,
   } satisfies Genesis);
 }

@@ -1,4 +1,4 @@
-import { COMMITTEE_SIZE } from '../../protocol/chain.ts';
+import { COMMITTEE } from '../../protocol/genesis.ts';
 import { faultsTolerated } from '../../protocol/roster.ts';
 import type { PeerEvent } from '../peer-events.ts';
 import {
@@ -272,7 +272,7 @@ function connectedTo(peers: number): string {
 
 /** How many there are, and what that means for votes. In a large run a committee votes: the numbers are others then. */
 function votersOf(members: number): string {
-  if (members > COMMITTEE_SIZE) return `: ${members} members`;
+  if (members > COMMITTEE.size) return `: ${members} members`;
   const faulty = faultsTolerated(members);
   if (faulty > 0) return `: ${members} members, ${faulty} of them may fail`;
   return members === 1 ? ': 1 member' : `: ${members} members, all of them must vote (from four on, one may fail)`;

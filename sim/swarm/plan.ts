@@ -1,5 +1,5 @@
 import type { CodecConfig } from '../../protocol/codecs/codec.ts';
-import type { Genesis } from '../../protocol/genesis.ts';
+import { COMMITTEE, type Genesis } from '../../protocol/genesis.ts';
 import { type RandomStream, randomStream } from '../../protocol/random.ts';
 import { faultsTolerated } from '../../protocol/roster.ts';
 import type { LastWrite } from '../virtual-peer.ts';
@@ -30,7 +30,7 @@ export interface Plan {
   peers: number;
   /** the last ones of `peers`: who of them lies, and how, is among the faults */
   liars: number;
-  genesis: Pick<Genesis, 'innerSteps' | 'codec' | 'outer' | 'waitFor' | 'timing'>;
+  genesis: Pick<Genesis, 'innerSteps' | 'codec' | 'outer' | 'waitFor' | 'committee' | 'timing'>;
   /** of one inner step, in milliseconds */
   stepMs: number;
   latencyMs: number;
@@ -64,7 +64,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   const safetyMs = Math.round(safetyMsMax * (0.4 + 0.6 * random.unit()));
   const honest = peers - liars;
   const latencyMs = pick(random, [2, 20, 60, 150]);
-  const genesis = drawGenesis(random, { honest, latencyMs });
+  const genesis = { ...drawGenesis(random, { honest, latencyMs }), committee: drawCommittee(seed, peers, liars) };
   const plan: Plan = {
     seed,
     peers,
@@ -86,6 +86,14 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   return plan;
 }
 
+/** In half of the swarms that are large enough only some vote, never so few that the liars could be too many for them. */
+function drawCommittee(seed: number, peers: number, liars: number): Genesis['committee'] {
+  const random = randomStream(seed, 'committees');
+  const least = Math.max(4, 3 * liars + 1);
+  if (peers <= least || random.unit() < 0.5) return COMMITTEE;
+  return { size: least + random.below(peers - least), heights: pick(random, [3, 10, 30]) };
+}
+
 function drawPinned(seed: number, honest: number): number[] {
   const random = randomStream(seed, 'pinned');
   return Array.from({ length: honest }, (_, peer) => peer).filter(() => random.unit() < 0.25);
@@ -102,7 +110,7 @@ export function fuzzing(plan: Plan): Plan {
 function drawGenesis(
   random: RandomStream,
   { honest, latencyMs }: { honest: number; latencyMs: number },
-): Plan['genesis'] {
+): Omit<Plan['genesis'], 'committee'> {
   const name = pick(random, ['fp32', 'fp32', 'int8', 'int8', 'fp16', 'topk', 'sparseloco'] as const);
   const codec: CodecConfig = { name, chunk: 64, k: 8, bits: 2 };
   const outer = pick(random, [

@@ -54,6 +54,8 @@ export interface Seen {
   membershipBlocks: number;
   /** members put out for contradicting themselves, each counted by everybody who appended the block */
   evictions: number;
+  /** after which not all members vote */
+  drawn: number;
   /** certified after the first view */
   laterViews: number;
   restored: number;
@@ -98,6 +100,7 @@ export class Swarm {
     unfinalRounds: 0,
     membershipBlocks: 0,
     evictions: 0,
+    drawn: 0,
     laterViews: 0,
     restored: 0,
     segments: 0,
@@ -344,9 +347,10 @@ export class Swarm {
     if (certificate.view > 0) this.#seen.laterViews++;
     const after = this.#chronicle.get(blockHash(block))?.after;
     if (after && after.height > (this.#newest.get(peer)?.height ?? 0)) this.#newest.set(peer, after);
-    const roster = after?.roster ?? [];
-    const lying = roster.filter(({ peer }) => !this.#isCorrect(peer)).length;
-    if (lying > 0 && roster.length < 3 * lying + 1) this.#seen.overrun = true;
+    const voters = after?.committee ?? [];
+    const lying = voters.filter((peer) => !this.#isCorrect(peer)).length;
+    if (lying > 0 && voters.length < 3 * lying + 1) this.#seen.overrun = true;
+    if (after && voters.length < after.roster.length) this.#seen.drawn++;
   }
 
   #onSent(index: number, message: Message): void {

@@ -76,6 +76,7 @@ function vectors(): Record<string, string> {
     outer: { name: 'sgd', learningRate: 1, momentum: 0 },
     rounds: null,
     waitFor: 1,
+    committee: { size: 200, heights: 4096 },
     timing: { graceMs: 2000, viewMs: 2000, quorumWaitMs: 10_000 },
   });
   const run = runIdOf(genesis);

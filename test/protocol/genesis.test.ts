@@ -31,6 +31,7 @@ const genesis: Genesis = {
   outer: { name: 'nesterov', learningRate: 0.7, momentum: 0.9 },
   rounds: null,
   waitFor: 1,
+  committee: { size: 200, heights: 4096 },
   timing: { graceMs: 5000, viewMs: 2000, quorumWaitMs: 60_000 },
 };
 

@@ -35,6 +35,7 @@ export function genesisFor(model: ModelShape, batch: number): Genesis {
     outer: { name: 'sgd', learningRate: 1, momentum: 0 },
     rounds: null,
     waitFor: 1,
+    committee: { size: 200, heights: 4096 },
     timing: { graceMs: 1, viewMs: 1, quorumWaitMs: null },
   };
 }

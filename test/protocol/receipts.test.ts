@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
-import { type Receipt, Receipts } from '../../node/receipts.ts';
 import type { Report } from '../../protocol/events.ts';
+import { type Receipt, Receipts } from '../../protocol/receipts.ts';
 
 let told: Receipt[];
 let receipts: Receipts;

@@ -1,6 +1,6 @@
-import type { Report } from '../protocol/events.ts';
-import type { Hash } from '../protocol/hash.ts';
-import type { OwnHistory } from '../protocol/own-updates.ts';
+import type { Report } from './events.ts';
+import type { Hash } from './hash.ts';
+import type { OwnHistory } from './own-updates.ts';
 
 /** What became of an update that this peer made, or of training that did not get so far (payload null). */
 export interface Receipt {
