@@ -15,6 +15,7 @@ import {
   type Message,
   type MessageOf,
 } from '../protocol/messages.ts';
+import { NO_HISTORY } from '../protocol/own-updates.ts';
 import { Receipts } from '../protocol/receipts.ts';
 import { encodeRecord } from '../protocol/record.ts';
 import type { Update } from '../protocol/wire.ts';
@@ -311,7 +312,9 @@ export class Peer {
 
   async #initialize({ keep }: Effect & { type: 'initialize' }): Promise<void> {
     this.#payloads.needAll(keep.payloads, 0);
-    await this.#restored(await this.#c.worker.initialize(keep.snapshots));
+    const applied = await this.#c.worker.initialize(keep.snapshots);
+    this.#receipts.restored(NO_HISTORY, false);
+    await this.#restored(applied);
   }
 
   async #restore({ state, block, holders, own, keep }: Effect & { type: 'restore' }): Promise<void> {

@@ -28,6 +28,8 @@ interface Contribution {
 
 /** Earlier contributions that are remembered until an update that carries them is accepted. */
 const OWED_MAX = 256;
+/** A peer that goes back to a state before such a round comes to the round again. */
+const ACCEPTED_KEPT = 256;
 
 /** Gives every contribution of this peer its answer; a late or returned one a second when its work is in after all. */
 export class Receipts {
@@ -37,6 +39,8 @@ export class Receipts {
   #unfinal: Contribution[] = [];
   /** late and returned: their work waits in the residual */
   #owed: Contribution[] = [];
+  /** payloads of the last ones that were accepted, oldest first */
+  #accepted: Hash[] = [];
 
   constructor(tell: (receipt: Receipt) => void) {
     this.#tell = tell;
@@ -109,6 +113,10 @@ export class Receipts {
   }
 
   #accept({ round, payload, carries }: Contribution): void {
+    if (payload !== null) {
+      if (this.#accepted.includes(payload)) return;
+      this.#accepted = [...this.#accepted, payload].slice(-ACCEPTED_KEPT);
+    }
     for (const each of [...carries, { round, payload }]) {
       this.#tell({ round: each.round, payload: each.payload, status: 'accepted', acceptedIn: round });
     }

@@ -156,4 +156,14 @@ export const BUGS: readonly Bug[] = [
     'round < begins && !told.has(id)',
     'round < 0 && !told.has(id)',
   ]),
+  bug('nobody is told that its update came too late', [
+    'protocol/summary.ts',
+    "isLate ? 'late' : 'none'",
+    "isLate ? 'none' : 'none'",
+  ]),
+  bug('what is in a round that is then overruled counts as accepted', [
+    'protocol/receipts.ts',
+    '    if (!final) return;\n',
+    '',
+  ]),
 ];

@@ -16,6 +16,8 @@ export class Chronicle {
   readonly genesis: Genesis;
   readonly run: Hash;
   readonly #recorded = new Map<Hash, Recorded>();
+  /** payloads in certified blocks and in the unfinal ones that such a block followed */
+  readonly #settled = new Set<Hash>();
   readonly first: Head;
 
   constructor(genesis: Genesis, run: Hash) {
@@ -31,7 +33,20 @@ export class Chronicle {
     if (this.#recorded.has(hash) || !before) return undefined;
     const recorded = { hash, entry, before, after: headAfter(this.genesis, before, entry.block) };
     this.#recorded.set(hash, recorded);
+    if (entry.block.members === null) this.#settle(recorded);
     return recorded;
+  }
+
+  /** Whether an update with this payload is in the history for good. */
+  isSettled(payload: Hash): boolean {
+    return this.#settled.has(payload);
+  }
+
+  #settle({ hash }: Recorded): void {
+    for (const { hash: at, entry } of this.back(hash)) {
+      if (at !== hash && entry.block.members === null) return;
+      for (const { payload } of entry.block.updates) this.#settled.add(payload);
+    }
   }
 
   get(hash: Hash): Recorded | undefined {

@@ -27,6 +27,7 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #chronicle: Chronicle;
   readonly #exact: boolean;
   readonly #correct: (peer: number) => boolean;
+  readonly #tellForgotten: (peer: number) => void;
   readonly #length: number;
   readonly #trained: Float64Array[];
   readonly #open: boolean[];
@@ -43,13 +44,17 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #ids = new Map<number, PeerId>();
   readonly #sums = new Map<string, Float64Array>();
 
-  /** @param init.exact the codec lets nothing decay, so that the sums must come out even */
+  /**
+   * @param components.onForgotten a peer's own work is given up
+   * @param init.exact the codec lets nothing decay, so that the sums must come out even
+   */
   constructor(
-    components: { chronicle: Chronicle; correct: (peer: number) => boolean },
+    components: { chronicle: Chronicle; correct: (peer: number) => boolean; onForgotten: (peer: number) => void },
     init: { peers: number; parameters: number; exact: boolean },
   ) {
     this.#chronicle = components.chronicle;
     this.#correct = components.correct;
+    this.#tellForgotten = components.onForgotten;
     this.#exact = init.exact;
     this.#length = init.parameters;
     const each = <T>(make: () => T): T[] => Array.from({ length: init.peers }, make);
@@ -99,6 +104,7 @@ export class WorkChecker implements Checker, SeatObserver {
 
   /** The books are closed, and said to be: what is in the history counts, and there is nothing else. */
   onForgotten(peer: number): void {
+    this.#tellForgotten(peer);
     const [target, id] = [this.#target.get(peer), this.#ids.get(peer)];
     if (target !== undefined && id) this.#trained[peer] = this.#included(this.#standing(peer, target), id).slice();
   }

@@ -16,6 +16,7 @@ import { type Checker, Violation } from '../checkers/checker.ts';
 import { Chronicle } from '../checkers/chronicle.ts';
 import { MemoryChecker } from '../checkers/memory.ts';
 import { ProgressChecker } from '../checkers/progress.ts';
+import { ReceiptsChecker } from '../checkers/receipts.ts';
 import { SnapshotsChecker } from '../checkers/snapshots.ts';
 import { ValidityChecker } from '../checkers/validity.ts';
 import { VotesChecker } from '../checkers/votes.ts';
@@ -140,13 +141,16 @@ export class Swarm {
     const layout = modelLayout(this.#genesis.model);
     const exact = codecOf(this.#genesis.codec).residualDecay === 1;
     const chronicle = this.#chronicle;
-    const work = new WorkChecker({ chronicle, correct }, { peers, parameters: layout.length, exact });
+    const receipts = new ReceiptsChecker(chronicle);
+    const onForgotten = (peer: number) => receipts.onForgotten(peer);
+    const work = new WorkChecker({ chronicle, correct, onForgotten }, { peers, parameters: layout.length, exact });
     this.#checkers = [
       new ValidityChecker({ chronicle, signer, correct: ids }),
       new AgreementChecker(),
       new VotesChecker(),
       new SnapshotsChecker({ library, run }),
       work,
+      receipts,
       new MemoryChecker(peers),
     ];
     this.#clocks = Array.from({ length: peers }, (_, i) => {

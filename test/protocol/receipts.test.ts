@@ -128,3 +128,12 @@ test('training that broke down is refused, with the code', () => {
   receipts.refused(3, 'W_DIVERGED_HERE');
   expect(take()).toEqual([{ round: 3, payload: null, status: 'refused', code: 'W_DIVERGED_HERE' }]);
 });
+
+test('a round that is come to a second time, on the way back from another history, is told of once', () => {
+  receipts.made(6, 'p6');
+  receipts.restored({ included: [{ payload: 'p6', final: true }], begins: 0 }, false);
+  expect(take()).toEqual([{ round: 6, payload: 'p6', status: 'accepted', acceptedIn: 6 }]);
+  receipts.restored({ included: [], begins: 0 }, false);
+  end(6, 'included', 'p6');
+  expect(take()).toEqual([]);
+});

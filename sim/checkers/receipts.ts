@@ -1,0 +1,101 @@
+import type { Effect, Event } from '../../protocol/events.ts';
+import type { Hash } from '../../protocol/hash.ts';
+import { NO_HISTORY, type OwnHistory } from '../../protocol/own-updates.ts';
+import { type Receipt, Receipts } from '../../protocol/receipts.ts';
+import type { VirtualPeer } from '../virtual-peer.ts';
+import { type Checker, Violation } from './checker.ts';
+import type { Chronicle } from './chronicle.ts';
+
+/** What one process of a peer is told of its contributions. */
+interface Told {
+  receipts: Receipts;
+  /** made and not answered yet: their rounds, by payload */
+  unanswered: Map<Hash, number>;
+  /** accepted or given up: nothing more is to be said of them */
+  closed: Set<Hash>;
+  /** of the training under way */
+  round: number;
+  restoring: OwnHistory | undefined;
+  forgot: boolean;
+}
+
+/**
+ * Every contribution is answered: when a round has ended for good, every update that was made for it or an earlier one has
+ * had a receipt; what was accepted is in a certified block of that round; and nothing is accepted or given up twice. What a
+ * peer made before it was killed is not known to it any more.
+ */
+export class ReceiptsChecker implements Checker {
+  readonly #chronicle: Chronicle;
+  readonly #told = new Map<number, Told>();
+  /** what came in while an event was looked at */
+  #news: Receipt[] = [];
+
+  constructor(chronicle: Chronicle) {
+    this.#chronicle = chronicle;
+  }
+
+  /** A peer is about to be told that what it owns is not known any more. */
+  onForgotten(peer: number): void {
+    const told = this.#told.get(peer);
+    if (told) told.forgot = true;
+  }
+
+  onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
+    if (event.type === 'start') this.#told.set(peer.index, this.#fresh());
+    const told = this.#told.get(peer.index)!;
+    if (event.type === 'trained') {
+      told.unanswered.set(event.update.payload, told.round);
+      told.receipts.made(told.round, event.update.payload);
+    }
+    if (event.type === 'restored' && event.error === null && told.restoring) {
+      told.receipts.restored(told.restoring, told.forgot);
+      told.restoring = undefined;
+      told.forgot = false;
+    }
+    this.#hear(peer, told);
+    for (const effect of effects) {
+      if (effect.type === 'train') told.round = effect.round + 1;
+      if (effect.type === 'restore') told.restoring = effect.own;
+      if (effect.type === 'initialize') told.restoring = NO_HISTORY;
+      if (effect.type !== 'report' || effect.report.kind !== 'round') continue;
+      told.receipts.ended(effect.report);
+      this.#hear(peer, told);
+      if (effect.report.final) this.#allAnswered(peer, told, effect.report.round);
+    }
+  }
+
+  #fresh(): Told {
+    const receipts = new Receipts((receipt) => this.#news.push(receipt));
+    return { receipts, unanswered: new Map(), closed: new Set(), round: 0, restoring: undefined, forgot: false };
+  }
+
+  #hear(peer: VirtualPeer, { unanswered, closed }: Told): void {
+    const news = this.#news.splice(0);
+    for (const { payload, status, round, acceptedIn } of news) {
+      if (payload === null) continue;
+      const what = `the update of peer ${peer.index} for round ${round} is ${status}`;
+      if (closed.has(payload)) throw new Violation('receipts', `${what}, after its last receipt`);
+      unanswered.delete(payload);
+      if (status !== 'accepted' && status !== 'unknown') continue;
+      closed.add(payload);
+      // that update itself, and those whose work came into it
+      const together = news.filter((each) => each.acceptedIn === acceptedIn);
+      if (status === 'unknown' || together.some((each) => this.#isSettled(each))) continue;
+      throw new Violation('receipts', `${what}, and in no certified round`);
+    }
+  }
+
+  #isSettled({ payload }: Receipt): boolean {
+    return payload !== null && this.#chronicle.isSettled(payload);
+  }
+
+  #allAnswered(peer: VirtualPeer, { unanswered }: Told, ended: number): void {
+    for (const round of unanswered.values()) {
+      if (round > ended) continue;
+      throw new Violation(
+        'receipts',
+        `round ${ended} has ended, and peer ${peer.index} hears nothing of its update for ${round}`,
+      );
+    }
+  }
+}
