@@ -16,6 +16,8 @@ export interface CampaignInit extends SwarmInit {
   faultsMax?: number;
   /** tokens a second without faults: a number known from before, null for not comparing, undefined to measure */
   baselineRate?: number | null;
+  /** part of the tokens without faults that must have been trained @default 0 */
+  least?: number;
 }
 
 /** A fault and how the peer got over it. Times in milliseconds. */
@@ -29,6 +31,8 @@ export interface FaultReport extends Fault {
   recoveredMs: number | null;
   /** that round, counted from the last one that was over when it was ready */
   rounds: number | null;
+  /** the same from the last one that was over when its process was started again, though it takes a while to be ready */
+  roundsFromStart: number | null;
   /** what failed, if something did */
   error?: string;
 }
@@ -80,10 +84,22 @@ export async function runCampaign(
   const chaos = await withSwarm({ ...init, dir: join(dir, 'chaos') }, signal, (swarm) =>
     cause(init, swarm, view, signal),
   );
-  if (baselineRate !== undefined) return { peers, baselineRate, ...chaos };
+  if (baselineRate !== undefined) return judged({ peers, baselineRate, ...chaos }, init);
   const restMs = Math.max(halfMs, Math.min(chaos.ms, durationMs) - halfMs);
   const second = await faultless(init, 'after', restMs, view, signal);
-  return { peers, baselineRate: rateOf(first.tokens + second.tokens, first.ms + second.ms), ...chaos };
+  const measuredRate = rateOf(first.tokens + second.tokens, first.ms + second.ms);
+  return judged({ peers, baselineRate: measuredRate, ...chaos }, init);
+}
+
+/** Whether enough was trained. */
+function judged(result: CampaignResult, { least = 0 }: CampaignInit): CampaignResult {
+  const { rate, baselineRate, failures } = result;
+  if (baselineRate === null || rate >= least * baselineRate) return result;
+  const [part, asked] = [rate / baselineRate, least].map((share) => (100 * share).toFixed(1));
+  return {
+    ...result,
+    failures: [...failures, `${part} % of the tokens without faults were trained, ${asked} % are asked`],
+  };
 }
 
 /** The same peers, to which nothing is done. */
@@ -191,32 +207,39 @@ async function getOver(fault: Fault, swarm: Swarm, signal: AbortSignal, startMs:
   const { peer } = fault;
   const id = swarm.idOf(peer);
   const atMs = Math.round(performance.now() - startMs);
-  const report = { ...fault, id, atMs, readyMs: null, recoveredMs: null, rounds: null };
+  const { observed } = swarm;
+  const report = { ...fault, id, atMs, readyMs: null, recoveredMs: null, rounds: null, roundsFromStart: null };
   try {
-    const readyMs = await inflict(fault, swarm, signal);
+    const restart = await inflict(fault, swarm, signal);
     const sinceMs = performance.now();
-    const before = swarm.observed.lastRound;
-    const back = await swarm.until(() => swarm.observed.contribution(id, before) !== undefined, RECOVERY_MS);
-    const round = swarm.observed.contribution(id, before);
+    const before = observed.lastRound;
+    const back = await swarm.until(() => observed.contribution(id, before) !== undefined, RECOVERY_MS);
+    const round = observed.contribution(id, before);
     const recoveredMs = back ? Math.round(performance.now() - sinceMs) : null;
-    return { ...report, readyMs, recoveredMs, rounds: round === undefined ? null : round - before };
+    const roundsFrom = (last: number) => (round === undefined ? null : round - last);
+    const common = { ...report, recoveredMs, rounds: roundsFrom(before) };
+    return restart ? { ...common, readyMs: restart.readyMs, roundsFromStart: roundsFrom(restart.lastRound) } : common;
   } catch (error) {
     if (!isCoded(error)) throw error;
     return { ...report, error: error.message };
   }
 }
 
-/** @returns how long the peer took to be ready again, where it had been ended */
-async function inflict({ kind, peer, forMs }: Fault, swarm: Swarm, signal: AbortSignal): Promise<number | null> {
+/** @returns where it had been ended: how long the peer took to be ready again, and the last round when it was started */
+async function inflict(
+  { kind, peer, forMs }: Fault,
+  swarm: Swarm,
+  signal: AbortSignal,
+): Promise<{ readyMs: number; lastRound: number } | null> {
   const wait = (): Promise<void> => delay(forMs, undefined, { signal });
   switch (kind) {
     case 'kill':
     case 'restart': {
       await (kind === 'kill' ? swarm.kill(peer) : swarm.leave(peer));
       await wait();
-      const startedMs = performance.now();
+      const [startedMs, { lastRound }] = [performance.now(), swarm.observed];
       await swarm.restart(peer);
-      return Math.round(performance.now() - startedMs);
+      return { readyMs: Math.round(performance.now() - startedMs), lastRound };
     }
     case 'stop':
       swarm.signal(peer, 'SIGSTOP');

@@ -17,6 +17,16 @@ export interface Work {
   /** late or returned and not told of again: in a residual at the end, or forgotten by a peer that was killed */
   open: number;
   refused: number;
+  /**
+   * inner steps that killed peers had taken and, started again, did not go on from: at most so many, for where the round was
+   * over by then it is not known how much of them the disk had
+   */
+  stepsLost: number;
+}
+
+interface Steps {
+  round: number;
+  done: number;
 }
 
 /** What all peers of a swarm have said, over all of their lives. */
@@ -29,6 +39,10 @@ export class Observed {
   /** final roots by round, then the peers that told them */
   readonly #roots = new Map<number, Map<string, Set<number>>>();
   readonly #work = new Map<string, Set<'accepted' | 'carried' | 'open' | 'refused'>>();
+  /** by peer: the steps of the training under way, and of one that was ended by kill -9 until it is known what is left of it */
+  readonly #training = new Map<number, Steps>();
+  readonly #cutShort = new Map<number, Steps>();
+  #stepsLost = 0;
 
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
@@ -38,6 +52,14 @@ export class Observed {
   take(peer: number, line: Line): void {
     if (line.event === 'round') this.#takeRound(peer, line);
     if (line.event === 'receipt') this.#takeReceipt(peer, line);
+    if (line.event === 'progress') this.#takeProgress(peer, line);
+  }
+
+  /** Its process is gone, and what it was training ends with it. */
+  killed(peer: number): void {
+    const steps = this.#training.get(peer);
+    if (steps) this.#cutShort.set(peer, steps);
+    this.#training.delete(peer);
   }
 
   /** Trained on, each round counted once. */
@@ -74,6 +96,7 @@ export class Observed {
       carried: count((states) => states.has('carried') && !states.has('accepted')),
       open: count((states) => states.has('open') && !states.has('carried') && !states.has('accepted')),
       refused: count((states) => states.has('refused') && states.size === 1),
+      stepsLost: this.#stepsLost + [...this.#cutShort.values()].reduce((sum, { done }) => sum + done, 0),
     };
   }
 
@@ -93,6 +116,17 @@ export class Observed {
     if (!final) return;
     const roots = this.#roots.get(round) ?? new Map<string, Set<number>>();
     this.#roots.set(round, roots.set(root, (roots.get(root) ?? new Set()).add(peer)));
+  }
+
+  #takeProgress(peer: number, { phase, round, step }: Line<'progress'>): void {
+    // its update is made, and on the disk
+    if (phase === 'gathering') this.#training.delete(peer);
+    if (phase !== 'training' || step === undefined) return;
+    this.#training.set(peer, { round, done: step });
+    const before = this.#cutShort.get(peer);
+    if (!before) return;
+    this.#cutShort.delete(peer);
+    this.#stepsLost += before.round === round ? Math.max(0, before.done - (step - 1)) : before.done;
   }
 
   #takeReceipt(peer: number, { round, status, acceptedIn }: Line<'receipt'>): void {

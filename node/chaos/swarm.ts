@@ -74,6 +74,7 @@ export class Swarm {
     const { process } = this.#at(peer);
     this.#dismissed.add(process);
     await process.kill('SIGKILL');
+    this.observed.killed(peer);
   }
 
   /** As by Ctrl+C. @throws CodedError `E_PEER_LEAVING` if it fails or takes too long */

@@ -45,6 +45,7 @@ interface ChaosFlags extends Omit<RunFlags, 'waitFor' | 'rounds'>, MachineFlags 
   /** false with --no-baseline */
   baseline: boolean;
   baselineRate?: number;
+  least?: number;
   dir?: string;
   json?: boolean;
 }
@@ -68,7 +69,8 @@ Examples:
   $ outerloop chaos --peers 4 --minutes 2 --every 20s --kinds cut --namespaces
 
 The exit status is 1 where peers ended a round with different roots, a killed peer's update was in neither of the two
-rounds after it was ready (nor there within two seconds), or a peer did not come back. The folders are kept then, for outerloop replay.
+rounds after it was ready (nor there within two seconds), a peer did not come back, or fewer tokens were trained than
+--least asks. The folders are kept then, for outerloop replay.
 `;
 
 export function addChaos(program: Command, finish: (code: number) => void): void {
@@ -91,6 +93,11 @@ export function addChaos(program: Command, finish: (code: number) => void): void
       decimal('--baseline-rate', 0.001, 2 ** 52),
     )
     .option('--no-baseline', 'do not compare with a run without faults')
+    .option(
+      '--least <percent>',
+      'of the tokens without faults, else it has failed (default: any)',
+      decimal('--least', 0, 100),
+    )
     .option('--dir <path>', 'folder for the peers, kept (default: a temporary one)');
   addTrainingOptions(command);
   addRoundOptions(command);
@@ -148,7 +155,10 @@ function folderOf(dir: string | undefined): { path: string; remove: () => void }
 
 /** @throws CodedError `E_OPTION`, `E_SCENARIO` for a time or rate that cannot be read */
 function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
-  const { peers, minutes, faults, seed = DEFAULT_SEED, baseline, baselineRate } = flags;
+  const { peers, minutes, faults, seed = DEFAULT_SEED, baseline, baselineRate, least } = flags;
+  if (least !== undefined && !baseline) {
+    throw new CodedError('E_OPTION', '--least compares with a run without faults: leave out --no-baseline');
+  }
   const linked = process.platform === 'linux';
   const kinds = flags.kinds ?? FAULTS.filter((kind) => linked || kind !== 'cut');
   const shape = shapeOf(flags);
@@ -172,6 +182,7 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
     runOptions: optionsOf(flags, RUN_OPTIONS),
     machineOptions: optionsOf(flags, MACHINE_OPTIONS),
     ...(faults === undefined ? {} : { faultsMax: faults }),
+    ...(least === undefined ? {} : { least: least / 100 }),
     ...(baselineRate !== undefined ? { baselineRate } : baseline ? {} : { baselineRate: null }),
   };
 }
@@ -256,7 +267,7 @@ function screenView(terminal: Terminal): View {
 }
 
 function faultLine(
-  { kind, peer, id, atMs, forMs, readyMs, recoveredMs, rounds, error }: FaultReport,
+  { kind, peer, id, atMs, forMs, readyMs, recoveredMs, rounds, roundsFromStart, error }: FaultReport,
   terminal: Terminal,
 ): string {
   const at = `${(atMs / 1000).toFixed(1)}s`.padStart(8);
@@ -264,7 +275,8 @@ function faultLine(
   if (error !== undefined) return `${what}: ${terminal.paint('red', printable(error))}`;
   const ready = readyMs === null ? '' : `ready in ${seconds(readyMs)}, `;
   if (recoveredMs === null) return `${what}: ${ready}${terminal.paint('red', 'did not contribute again')}`;
-  return `${what}: ${ready}contributes again in ${seconds(recoveredMs)}, round ${rounds} from there`;
+  const fromStart = roundsFromStart === null ? '' : `, ${roundsFromStart} from its start`;
+  return `${what}: ${ready}contributes again in ${seconds(recoveredMs)}, round ${rounds} from there${fromStart}`;
 }
 
 function tokensText({ tokens, ms, rate, baselineRate }: CampaignResult): string {
@@ -274,7 +286,7 @@ function tokensText({ tokens, ms, rate, baselineRate }: CampaignResult): string 
 }
 
 function workText({ work, faults }: CampaignResult): string {
-  const { contributions, accepted, carried, open, refused } = work;
+  const { contributions, accepted, carried, open, refused, stepsLost } = work;
   const kills = faults.filter(({ kind }) => kind === 'kill').length;
   const parts = [
     `${accepted} of ${contributions} contributions accepted in their round`,
@@ -282,7 +294,7 @@ function workText({ work, faults }: CampaignResult): string {
     `${open} not told of again`,
     ...(refused > 0 ? [`${refused} refused`] : []),
   ];
-  const lost = kills === 0 ? '' : `; ${kills} kills ended at most a round's training each`;
+  const lost = kills === 0 ? '' : `; ${kills} kills cost at most ${stepsLost} inner steps of their peers`;
   return `${parts.join(', ')}${lost}`;
 }
 

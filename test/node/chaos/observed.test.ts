@@ -67,7 +67,34 @@ test('work is what became of it in the end', () => {
   receipt(1, 2, 'accepted', 2);
   receipt(0, 2, 'late');
   receipt(0, 3, 'refused');
-  expect(observed.work()).toEqual({ contributions: 5, accepted: 2, carried: 1, open: 1, refused: 1 });
+  expect(observed.work()).toEqual({ contributions: 5, accepted: 2, carried: 1, open: 1, refused: 1, stepsLost: 0 });
+});
+
+test('what a kill costs are the steps that its peer does not go on from', () => {
+  const observed = new Observed();
+  const progress = (phase: 'training' | 'gathering', of: number, step?: number) =>
+    observed.take(0, {
+      event: 'progress',
+      phase,
+      round: of,
+      rounds: null,
+      peers: 1,
+      ...(step ? { step, steps: 20 } : {}),
+    });
+  const lost = () => observed.work().stepsLost;
+  progress('training', 1, 12);
+  observed.killed(0);
+  expect(lost()).toBe(12); // nothing more is known yet
+  progress('training', 1, 10); // from the nine that the disk had
+  expect(lost()).toBe(3);
+  progress('gathering', 1);
+  observed.killed(0); // its update was made
+  progress('training', 2, 1);
+  expect(lost()).toBe(3);
+  progress('training', 2, 7);
+  observed.killed(0);
+  progress('training', 4, 1); // the round is over
+  expect(lost()).toBe(10);
 });
 
 test('faults follow from the seed, hit free peers alone and end before half the time to the next', () => {
