@@ -15,7 +15,10 @@ export interface Receipt {
     | 'refused'; // by this peer itself: what was trained was not sane, and no update was made of it
   /** the round that it, or for work that came too late the update that carries it, was accepted in */
   acceptedIn?: number;
-  /** why it was refused */
+  /**
+   * why: with `refused` the code of the warning that said so; with `late` what this peer knows itself: `training` (no update
+   * was made of it before the round ended) or `not-listed` (it was announced, and is not in the block). A journal tells more
+   */
   code?: string;
 }
 
@@ -130,7 +133,8 @@ export class Receipts {
 
   #owe(contribution: Contribution, status: 'late' | 'returned'): void {
     const { round, payload, carries } = contribution;
-    this.#tell({ round, payload, status });
+    const code = payload === null ? 'training' : 'not-listed';
+    this.#tell({ round, payload, status, ...(status === 'late' ? { code } : {}) });
     this.#owed = [...this.#owed, ...carries, { round, payload, carries: [] }].slice(-OWED_MAX);
   }
 }

@@ -27,10 +27,10 @@ test('an update in a certified round is accepted, one that is not is late, and i
   expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 }]);
   receipts.made(2, 'p2');
   end(2, 'late', 'p2');
-  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'late' }]);
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'late', code: 'not-listed' }]);
   receipts.made(3, 'p3');
   end(3, 'late', 'p3');
-  expect(take()).toEqual([{ round: 3, payload: 'p3', status: 'late' }]);
+  expect(take()).toEqual([{ round: 3, payload: 'p3', status: 'late', code: 'not-listed' }]);
   receipts.made(4, 'p4');
   end(4, 'included', 'p4');
   expect(take()).toEqual([
@@ -42,7 +42,7 @@ test('an update in a certified round is accepted, one that is not is late, and i
 
 test('training that got no update made in time is late without a payload', () => {
   end(5, 'late', null);
-  expect(take()).toEqual([{ round: 5, payload: null, status: 'late' }]);
+  expect(take()).toEqual([{ round: 5, payload: null, status: 'late', code: 'training' }]);
   receipts.made(6, 'p6');
   end(6, 'included', 'p6');
   expect(take().map(({ round, acceptedIn }) => [round, acceptedIn])).toEqual([
@@ -110,7 +110,7 @@ test('an update that was given back is accepted when a round takes it up after a
   expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 }]);
   receipts.made(2, 'p2');
   end(2, 'late', 'p2');
-  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'late' }]);
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'late', code: 'not-listed' }]);
   end(2, 'included', 'p2');
   expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'accepted', acceptedIn: 2 }]);
 });
@@ -120,7 +120,7 @@ test('after a restart an update is known from its block or its header', () => {
   end(8, 'late', 'p8');
   expect(take()).toEqual([
     { round: 7, payload: 'p7', status: 'accepted', acceptedIn: 7 },
-    { round: 8, payload: 'p8', status: 'late' },
+    { round: 8, payload: 'p8', status: 'late', code: 'not-listed' },
   ]);
 });
 

@@ -13,6 +13,7 @@ const PATHS: Record<string, Plan> = {
   'a peer is killed and comes back': swarm([{ kind: 'crash', peer: 1, atMs: 1000, forMs: 1500, lastWrite: 'lost' }], {
     peers: 4,
   }),
+  'a leader is gone': swarm([{ kind: 'crash', peer: 2, atMs: 1000, forMs: 4000, lastWrite: 'lost' }], { peers: 4 }),
   'two and two are cut apart': swarm(
     [
       cut(
