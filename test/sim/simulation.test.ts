@@ -171,12 +171,13 @@ test('how much a peer reads at once changes when things happen, not what is agre
   expect(roots[2]).toEqual(roots[0]);
 });
 
-test('a swarm with a committee joins within seconds, and all contribute to rounds that all certify', async () => {
+test('a swarm of which a committee votes, drawn anew every two blocks, joins within seconds, and all contribute', async () => {
   const scenario = { latency: 'lognormal(40ms,0.3)' };
-  const { simulation } = syntheticWorld({ peers: 90, rounds: 2, innerSteps: 50, scenario });
+  const committee = { size: 31, heights: 2 };
+  const { simulation } = syntheticWorld({ peers: 90, rounds: 4, innerSteps: 50, scenario, committee });
   const result = await simulation.run();
-  expectWhole(result, 2);
-  expect(result.rows.map(({ contributors }) => contributors)).toEqual([90, 90]);
+  expectWhole(result, 4);
+  expect(result.rows.map(({ contributors }) => contributors)).toEqual([90, 90, 90, 90]);
   expect(result.rows[0]!.virtualMs).toBeLessThan(20_000);
   expect(result.warnings).toEqual({});
 });
