@@ -92,7 +92,7 @@ export class AgreedStates {
 export interface SeatObserver {
   onTrain(peer: number): void;
   /** inner steps went from `agreed` to `local`, and the replica has taken the change on its books */
-  onWork(peer: number, agreed: Float32Array, local: Float32Array): void;
+  onWork(peer: number, agreed: Float32Array, local: Float32Array, tokens: number): void;
   /** a training has come to its end, whether or not something of use was learned */
   onTrained(peer: number): void;
   /** what the disk has from this version on; `pending` is the payload of the replica's pending update */
@@ -256,7 +256,7 @@ export class Seat<Optimizer> {
       if (isCoded(error) && error.code === 'E_NOT_FINITE') return null;
       throw error;
     }
-    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
+    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local, trained.tokens);
     const { payload: bytes, tokens } = update;
     const { id } = blobManifest(bytes, nativeSha256);
     this.#updates.made({ id, size: bytes.length, round, tokens });
@@ -268,7 +268,7 @@ export class Seat<Optimizer> {
   async #abandon(steps: number): Promise<void> {
     const trained = await this.#settleTraining(steps);
     if (trained.badParameters || trained.tokens === 0 || !this.#replica.abandon(trained.local, trained.tokens)) return;
-    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local);
+    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local, trained.tokens);
   }
 
   async #apply({ block, round, updates, own, final }: ApplyRequest): Promise<Settled> {

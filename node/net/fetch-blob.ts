@@ -5,6 +5,7 @@ import { CodedError } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import { Credit } from './credit.ts';
 import { abortedBy } from './deadline.ts';
 import { networkError } from './errors.ts';
 import { NET_LIMITS } from './limits.ts';
@@ -87,6 +88,8 @@ function contradiction(id: Hash): CodedError {
 interface Provider {
   /** when it was last heard of: its last chunk came, or its first was asked for */
   heardMs: number;
+  /** chunks that it was asked for so far */
+  turns: number;
   /** chunks that it is asked for now */
   asked: Set<Hash>;
   /** chunks that it has said it does not have */
@@ -103,6 +106,7 @@ class Fetch {
   readonly #providers = new Map<PeerId, Provider>();
   /** providers that a chunk may be asked of at the same time, where it is more than one */
   readonly #askersMax = new Map<Hash, number>();
+  readonly #credit = new Credit();
   /** stops what is under way when the fetch is over */
   readonly #over = new AbortController();
   #writing = 0;
@@ -146,30 +150,52 @@ class Fetch {
       if (this.#writing === 0) this.#resolve();
       return;
     }
-    for (const peer of this.#components.providers()) {
-      const provider = this.#providers.get(peer) ?? { heardMs: 0, asked: new Set(), missing: new Set() };
-      if (!this.#providers.has(peer) && this.#live() >= NET_LIMITS.providersAtOnceMax) continue;
-      this.#providers.set(peer, provider);
-      while (!provider.dropped && provider.asked.size < NET_LIMITS.chunksAskedPerProvider) {
-        const id = this.#pick(provider);
-        if (id === undefined) break;
-        void this.#ask(peer, provider, id);
-      }
+    const turns = (peer: PeerId): number => this.#providers.get(peer)?.turns ?? 0;
+    const providers = [...this.#components.providers()].sort((a, b) => turns(a) - turns(b));
+    // one each, then a second, whoever was asked least before: everybody gives its share
+    for (let most = 1; most <= NET_LIMITS.chunksAskedPerProvider; most++) {
+      for (const peer of providers) this.#askFor(peer, most);
     }
     if (![...this.#providers.values()].some(({ asked }) => asked.size > 0)) this.#reject(this.#failure());
+  }
+
+  /** @param most chunks that it is asked for at a time */
+  #askFor(peer: PeerId, most: number): void {
+    const provider = this.#providers.get(peer) ?? { heardMs: 0, turns: 0, asked: new Set(), missing: new Set() };
+    if (!this.#providers.has(peer) && this.#live() >= NET_LIMITS.providersAtOnceMax) return;
+    this.#providers.set(peer, provider);
+    if (provider.dropped || provider.asked.size >= most) return;
+    const id = this.#pick(provider);
+    if (id !== undefined) void this.#ask(peer, provider, id);
+  }
+
+  /** Chunks that are on their way, as far as that can be believed: not those of who has long been silent. */
+  #underWay(): number {
+    let count = 0;
+    for (const { asked, heardMs } of this.#providers.values()) {
+      if (performance.now() >= heardMs + this.#patienceMs) continue;
+      for (const id of asked) if (this.#wanted.has(id)) count++;
+    }
+    return count;
+  }
+
+  get #patienceMs(): number {
+    return this.#components.patienceMs ?? NET_LIMITS.blobPatienceMs;
   }
 
   #live(): number {
     return [...this.#providers.values()].filter(({ dropped, asked }) => !dropped && asked.size > 0).length;
   }
 
-  /** A chunk that nobody is asked for; if there is none, one that others have owed us for long. */
+  /** A chunk that nobody is asked for, within the credit; if there is none, one that others have owed us for long. */
   #pick({ asked, missing }: Provider): Hash | undefined {
+    const isFree = this.#underWay() < this.#credit.chunks;
     let overdue: Hash | undefined;
     for (const id of this.#wanted.keys()) {
       if (missing.has(id) || asked.has(id)) continue;
       const askers = this.#askers(id);
-      if (askers === 0) return id;
+      if (askers === 0 && isFree) return id;
+      if (askers === 0) continue;
       if (askers < (this.#askersMax.get(id) ?? 1)) overdue ??= id;
     }
     return overdue;
@@ -182,10 +208,12 @@ class Fetch {
   }
 
   async #ask(peer: PeerId, provider: Provider, id: Hash): Promise<void> {
-    if (provider.asked.size === 0) provider.heardMs = performance.now();
+    const askedMs = performance.now();
+    if (provider.asked.size === 0) provider.heardMs = askedMs;
     provider.asked.add(id);
+    provider.turns++;
     // a provider gives its chunks one after the other: as long as they come, the later ones are only waiting their turn
-    const patienceMs = this.#components.patienceMs ?? NET_LIMITS.blobPatienceMs;
+    const patienceMs = this.#patienceMs;
     let impatient: NodeJS.Timeout;
     const look = (): void => {
       const leftMs = provider.heardMs + patienceMs - performance.now();
@@ -200,6 +228,7 @@ class Fetch {
     try {
       const bytes = await this.#components.fetchChunk(peer, id, this.#over.signal);
       provider.heardMs = performance.now();
+      this.#credit.onChunk(provider.heardMs - askedMs);
       await this.#take(id, bytes);
     } catch (error) {
       if (error instanceof CodedError && error.code === 'E_BLOB_UNAVAILABLE') provider.missing.add(id);

@@ -166,4 +166,5 @@ export const BUGS: readonly Bug[] = [
     '    if (!final) return;\n',
     '',
   ]),
+  bug('work that is given back weighs nothing', ['protocol/replica.ts', '  target.tokens += work.tokens;\n', '']),
 ];

@@ -8,10 +8,19 @@ import { type Checker, Violation } from './checker.ts';
 import type { Chronicle } from './chronicle.ts';
 
 interface Books {
-  /** all pseudo-gradients so far */
+  /** all pseudo-gradients so far, and the tokens trained on for them */
   trained: Float64Array;
+  trainedTokens: number;
   residual: Float32Array;
   pending: Float32Array | undefined;
+  /** of pending and residual */
+  ownTokens: number;
+}
+
+/** Own updates in the blocks up to one. */
+interface Included {
+  values: Float64Array;
+  tokens: number;
 }
 
 /**
@@ -20,8 +29,10 @@ interface Books {
  *
  *   own pseudo-gradients so far = own updates in the blocks that led to the state + pending + residual
  *
- * (in a state behind what the peer has applied for good, on its way back there: in the blocks up to that). A crash sets "so far" back to what the disk has. And whatever codec: a training that was begun ends as an update or in
- * the residual, unless the peer is killed.
+ * (in a state behind what the peer has applied for good, on its way back there: in the blocks up to that). A crash sets "so
+ * far" back to what the disk has. And whatever codec: no token that was trained on is missing in the same sum of tokens
+ * (an update that was given back and counts after all may be counted again), and a training that was begun ends as an
+ * update or in the residual, unless the peer is killed.
  */
 export class WorkChecker implements Checker, SeatObserver {
   readonly #chronicle: Chronicle;
@@ -30,6 +41,7 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #tellForgotten: (peer: number) => void;
   readonly #length: number;
   readonly #trained: Float64Array[];
+  readonly #trainedTokens: number[];
   readonly #open: boolean[];
   #lost: Violation | undefined;
   readonly #books: Map<number, Books>[];
@@ -42,7 +54,7 @@ export class WorkChecker implements Checker, SeatObserver {
   /** the last block that this peer applied for good: what is in it is in the state that it will come back to */
   readonly #settled = new Map<number, Hash>();
   readonly #ids = new Map<number, PeerId>();
-  readonly #sums = new Map<string, Float64Array>();
+  readonly #sums = new Map<string, Included>();
 
   /**
    * @param components.onForgotten a peer's own work is given up
@@ -59,6 +71,7 @@ export class WorkChecker implements Checker, SeatObserver {
     this.#length = init.parameters;
     const each = <T>(make: () => T): T[] => Array.from({ length: init.peers }, make);
     this.#trained = each(() => new Float64Array(init.parameters));
+    this.#trainedTokens = each(() => 0);
     this.#open = each(() => false);
     this.#books = each(() => new Map());
     this.#last = each(() => undefined);
@@ -78,16 +91,19 @@ export class WorkChecker implements Checker, SeatObserver {
     this.#open[peer] = false;
   }
 
-  onWork(peer: number, agreed: Float32Array, local: Float32Array): void {
+  onWork(peer: number, agreed: Float32Array, local: Float32Array, tokens: number): void {
     const trained = this.#trained[peer]!;
+    this.#trainedTokens[peer]! += tokens;
     for (let i = 0; i < trained.length; i++) trained[i]! += agreed[i]! - local[i]!;
   }
 
   onSave(peer: number, version: number, { ownWork }: Replica, payload: Hash | undefined): void {
     const books = {
       trained: this.#trained[peer]!.slice(),
+      trainedTokens: this.#trainedTokens[peer]!,
       residual: ownWork.residual.values.slice(),
       pending: ownWork.pending?.values.slice(),
+      ownTokens: ownWork.residual.tokens + (ownWork.pending?.tokens ?? 0),
     };
     this.#books[peer]!.set(version, books);
     this.#last[peer] = books;
@@ -98,6 +114,7 @@ export class WorkChecker implements Checker, SeatObserver {
   onRestart(peer: number, version: number): void {
     const books = this.#books[peer]!.get(version);
     this.#trained[peer] = books?.trained.slice() ?? new Float64Array(this.#length);
+    this.#trainedTokens[peer] = books?.trainedTokens ?? 0;
     this.#last[peer] = books;
     this.#open[peer] = false;
   }
@@ -106,14 +123,16 @@ export class WorkChecker implements Checker, SeatObserver {
   onForgotten(peer: number): void {
     this.#tellForgotten(peer);
     const [target, id] = [this.#target.get(peer), this.#ids.get(peer)];
-    if (target !== undefined && id) this.#trained[peer] = this.#included(this.#standing(peer, target), id).slice();
+    if (target === undefined || !id) return;
+    const { values, tokens } = this.#included(this.#standing(peer, target), id);
+    this.#trained[peer] = values.slice();
+    this.#trainedTokens[peer] = tokens;
   }
 
   // --- what the machines tell -----------------------------------------------------------------------------------------
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
     if (this.#lost) throw this.#lost;
-    if (!this.#exact) return;
     const { index } = peer;
     this.#ids.set(index, peer.id);
     if (event.type === 'start') {
@@ -152,14 +171,11 @@ export class WorkChecker implements Checker, SeatObserver {
     const [at, books] = [this.#at.get(peer.index), this.#last[peer.index]];
     if (at === undefined || !books) return;
     const included = this.#included(this.#standing(peer.index, at), peer.id);
-    let worst = 0;
-    for (let i = 0; i < included.length; i++) {
-      const owned = included[i]! + (books.pending?.[i] ?? 0) + books.residual[i]!;
-      worst = Math.max(worst, Math.abs(books.trained[i]! - owned));
-    }
-    if (worst <= TOLERANCE) return;
-    const round = this.#chronicle.get(at)?.after.round ?? 0;
-    throw new Violation('work', `the books of peer ${peer.index} at round ${round} are off by ${worst} (${when})`);
+    const which = `the books of peer ${peer.index} at round ${this.#chronicle.get(at)?.after.round ?? 0}`;
+    const missing = books.trainedTokens - included.tokens - books.ownTokens;
+    if (missing > 0) throw new Violation('work', `${which} lack ${missing} tokens that it trained on (${when})`);
+    const worst = this.#exact ? errorOf(books, included.values) : 0;
+    if (worst > TOLERANCE) throw new Violation('work', `${which} are off by ${worst} (${when})`);
   }
 
   /** The block up to which own updates count: what was applied for good counts on the way back there, too. */
@@ -168,25 +184,35 @@ export class WorkChecker implements Checker, SeatObserver {
     return settled !== undefined && this.#heightOf(at) < this.#heightOf(settled) ? settled : at;
   }
 
-  /** Own updates in the blocks up to this one. */
-  #included(at: Hash, peer: PeerId): Float64Array {
+  #included(at: Hash, peer: PeerId): Included {
     const path: Hash[] = [];
-    let sum: Float64Array | undefined;
+    let sum: Included | undefined;
     for (const { hash } of this.#chronicle.back(at)) {
       sum = this.#sums.get(`${hash}/${peer}`);
       if (sum) break;
       path.push(hash);
     }
-    sum ??= new Float64Array(this.#length);
+    sum ??= { values: new Float64Array(this.#length), tokens: 0 };
     for (const hash of path.reverse()) {
-      for (const { author, payload } of this.#chronicle.get(hash)!.entry.block.updates) {
+      for (const { author, payload, tokens } of this.#chronicle.get(hash)!.entry.block.updates) {
         const update = author === peer ? this.#updates.get(payload) : undefined;
-        if (update) sum = sum.map((value, i) => value + update[i]!);
+        if (!update) continue;
+        sum = { values: sum.values.map((value, i) => value + update[i]!), tokens: sum.tokens + tokens };
       }
       this.#sums.set(`${hash}/${peer}`, sum);
     }
     return sum;
   }
+}
+
+/** The largest of all parameters. */
+function errorOf({ trained, pending, residual }: Books, included: Float64Array): number {
+  let worst = 0;
+  for (let i = 0; i < included.length; i++) {
+    const owned = included[i]! + (pending?.[i] ?? 0) + residual[i]!;
+    worst = Math.max(worst, Math.abs(trained[i]! - owned));
+  }
+  return worst;
 }
 
 /** Updates are of the order of 0.01 to 1, float32 sums over some hundred rounds are off by less than this. */

@@ -62,6 +62,45 @@ describe('fetchBlob', () => {
     expect(asked.length).toBe(1 + CHUNKS);
   });
 
+  it('keeps a link busy and little more waiting for it, and asks the same share of everybody', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const bytes = Uint8Array.from({ length: 60 * LIMITS.chunkBytes }, (_, i) => Math.floor(i / LIMITS.chunkBytes));
+    const blob = blobManifest(bytes);
+    const parts = new Map([
+      [blob.id, blob.manifest!],
+      ...blob.chunks.map((id, i): [Hash, Uint8Array] => [
+        id,
+        bytes.subarray(i * LIMITS.chunkBytes, (i + 1) * LIMITS.chunkBytes),
+      ]),
+    ]);
+    const waiting: number[] = [];
+    // a chunk takes 21 ms at 100 Mbit/s, 210 ms at 10
+    for (const chunkMs of [21, 210]) {
+      const given: Record<string, number> = { a: 0, b: 0, c: 0 };
+      let [freeMs, underWay, late] = [0, 0, 0];
+      const fetchChunk = async (peer: string, id: Hash): Promise<Uint8Array> => {
+        given[peer]!++;
+        underWay++;
+        if (given.a! + given.b! + given.c! > 30) late = Math.max(late, underWay);
+        freeMs = Math.max(freeMs, performance.now() + 40) + chunkMs;
+        await new Promise((resolve) => setTimeout(resolve, freeMs - performance.now()));
+        underWay--;
+        return parts.get(id)!;
+      };
+      const sink = new Set<Hash>();
+      const components = { has: (id: Hash) => sink.has(id), write: (id: Hash) => void sink.add(id) };
+      const done = fetchBlob({ fetchChunk, providers: () => Object.keys(given), sink: components }, blob);
+      await vi.advanceTimersByTimeAsync(20_000);
+      await done;
+      expect(sink.size).toBe(61);
+      for (const count of Object.values(given)) expect(Math.abs(count - 61 / 3)).toBeLessThan(3);
+      waiting.push(late);
+    }
+    expect(waiting[0]).toBe(12); // four of each
+    expect(waiting[1]).toBeLessThanOrEqual(4);
+  });
+
   it('is patient with a provider as long as its chunks come, and asks another when they stop', async () => {
     vi.useFakeTimers();
     onTestFinished(() => void vi.useRealTimers());
