@@ -151,7 +151,9 @@ async function runPooled(
     // what is trained between two evaluations is one update: none of it is late work
     innerSteps: steps,
   };
-  const ends = new ComputeModel({ ...scenario.compute, stragglers: null }, { peers: 1, seed }).stepEnds(0, steps);
+  // at the common step: it is none of the peers, some of which may differ
+  const compute = { ...scenario.compute, peers: {}, stragglers: null };
+  const ends = new ComputeModel(compute, { peers: 1, seed }).stepEnds(0, steps);
   const host = await open(genesis, { replicas: 1, pooled: batches });
   const record: RunRecord = { ...emptyRecord(series, seed), reason: 'stopped', computeFraction: 1 };
   const tokensAStep = genesis.batch * genesis.model.context;

@@ -5,6 +5,7 @@ import { CodedError } from '../../protocol/errors.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { compare, planSteps } from '../../sim/compare.ts';
 import type { ReplicaHost } from '../../sim/replica-host.ts';
+import { makeScenario } from '../../sim/scenario.ts';
 import { parseStrategies } from '../../sim/strategy.ts';
 import { comparisonInit } from '../helpers/comparisons.ts';
 
@@ -40,6 +41,17 @@ describe('compare', () => {
     expect(diloco?.virtualMs).toBeGreaterThan(10_000);
     expect(diloco?.virtualMs).toBeLessThan(ddp!.virtualMs);
     expect(diloco?.computeFraction).toBeGreaterThan(ddp!.computeFraction);
+  });
+
+  it('takes the common step for the baselines, whatever peers have of their own', async () => {
+    const scenario = makeScenario({ peers: { 0: { step: '1s' } }, stragglers: '100%x3' }, 4);
+    const { runs } = await compare(comparisonInit({ scenario, strategies: parseStrategies('ddp') }));
+    const times = runs.map(({ series, virtualMs }) => [series, Math.round(virtualMs / 100)]);
+    expect(times.slice(0, 2)).toEqual([
+      ['centralized', 100],
+      ['one-peer', 400],
+    ]);
+    expect(runs[2]!.virtualMs).toBeGreaterThan(100 * 3000);
   });
 
   it('does not depend on how many runs are under way at once', async () => {
