@@ -206,6 +206,20 @@ describe('planSteps', () => {
     expect(() => plan('diloco:H=7,diloco:H=50', 2800)).not.toThrow();
   });
 
+  it.each([
+    ['diloco:H=0', /^"diloco:H=0": H is 0, .*; give 1 or more$/],
+    ['diloco,diloco:H=2.5', /^"diloco:H=2.5": H is 2.5, /],
+    ['diloco:H=99999999', /^"diloco:H=99999999": .*innerSteps/],
+    ['topk:k=0', /^"topk:k=0": .*codec.k/],
+    ['diloco:H=7,topk:H=50:bits=3', /^"topk:H=50:bits=3": .*codec.bits/],
+    ['diloco:momentum=1', /^"diloco:momentum=1": .*outer.momentum/],
+    ['diloco:outer=0', /^"diloco:outer=0": .*outer.learningRate/],
+  ])('refuses %s by its name and number, before it asks for tokens', (strategies, message) => {
+    expect(() => plan(strategies, 16)).toThrow(
+      expect.objectContaining({ code: 'E_STRATEGY', message: expect.stringMatching(message) }),
+    );
+  });
+
   it('knows the strategies that have a timeline', () => {
     expect(() => planSteps(comparisonInit({ timeline: 'ddp' }))).toThrow(
       expect.objectContaining({ code: 'E_COMPARISON' }),
