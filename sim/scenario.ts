@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { faultsTolerated } from '../protocol/roster.ts';
 import type { ComputeConfig } from './compute.ts';
 import { constant, type Distribution, parseDuration, parseDurations } from './distribution.ts';
 import { scenarioError } from './errors.ts';
@@ -70,7 +71,10 @@ export interface Scenario {
   readMs: number;
   /** in order of time */
   events: FaultEvent[];
-  /** share of the peers that crash in a round, to come back a while later; drawn from the seed */
+  /**
+   * share of the peers that crash in a round, to come back a while later; drawn from the seed, from those that no event
+   * makes come or go, and never more down than the roster tolerates
+   */
   churn: number;
 }
 
@@ -82,6 +86,9 @@ export const DEFAULT_SCENARIO = {
   apply: '5ms',
   disk: '1ms',
 } satisfies ScenarioText;
+
+/** The smallest swarm that goes on with one peer down. */
+const TOLERANT_PEERS_MIN = 4;
 
 /** @throws CodedError `E_SCENARIO` naming the field */
 export function readScenario(json: string): ScenarioText {
@@ -147,6 +154,7 @@ export function makeScenario(written: ScenarioText, count: number): Scenario {
   events.sort((a, b) => a.atMs - b.atMs);
   checkEvents(events, count);
   const churn = asked.churn === undefined ? 0 : parseChurn(asked.churn);
+  checkChurn(churn, events, count);
   const readMs = asked.read === undefined ? usualReadMs(count) : parseDuration('read', asked.read);
   return { links, compute, readMs, events, churn };
 }
@@ -256,6 +264,27 @@ function checkEvents(events: readonly FaultEvent[], count: number): void {
     }
     if (left.size >= count) throw scenarioError(`${left.size} of ${count} peers leave: one at least must stay`);
   }
+}
+
+/** What is drawn must be able to happen: who is never down is no news to anybody. */
+function checkChurn(churn: number, events: readonly FaultEvent[], count: number): void {
+  if (churn === 0) return;
+  if (faultsTolerated(count) === 0) {
+    throw scenarioError(
+      `churn: ${count} peers tolerate none that is down; give ${TOLERANT_PEERS_MIN} peers or more, or no churn`,
+    );
+  }
+  if (datedPeers(events).size === count) {
+    throw scenarioError(
+      'churn: all peers come or go by events, which churn leaves alone; name fewer, or give no churn',
+    );
+  }
+}
+
+/** Those who come or go at given times; what is drawn leaves them alone. */
+export function datedPeers(events: readonly FaultEvent[]): ReadonlySet<number> {
+  const comesOrGoes = ['join', 'leave', 'crash', 'restart'];
+  return new Set(events.flatMap((event) => ('peers' in event && comesOrGoes.includes(event.do) ? event.peers : [])));
 }
 
 function checkPeers(field: string, named: readonly number[], count: number): void {

@@ -195,7 +195,7 @@ export class Simulation {
     };
     this.#rows.set(round, row);
     if (isNew) {
-      this.#faults.onRound(nowMs - this.#newestMs);
+      this.#faults.onRound(nowMs - this.#newestMs, peer.machine?.standing.roster ?? []);
       this.#newestMs = nowMs;
     }
     const last = round === genesis.rounds;

@@ -16,6 +16,11 @@ test.each<[string, ScenarioText, RegExp]>([
   ['steps that take no time', { step: '0ms' }, /a step takes time/],
   ['stragglers that are faster', { stragglers: '10%x0.5' }, /factor of 1 or more/],
   ['churn without its unit', { churn: '5%' }, /5%\/round/],
+  [
+    'churn that leaves everybody alone',
+    { churn: '5%/round', events: [crash(0, '1s'), crash(1, '1s'), crash(2, '1s'), crash(3, '1s')] },
+    /all peers come or go by events.*name fewer/,
+  ],
   ['a cut that leaves nobody', { partition: '100%@1s+2s' }, /leaves one part empty/],
   ['a peer that is not there', { peers: { 9: { step: '1s' } } }, /no peer 9 among 4.*add peers/],
   ['an event for one that is not there', { events: [crash(4, '1s')] }, /no peer 4 among 4/],
@@ -34,6 +39,17 @@ test.each<[string, ScenarioText, RegExp]>([
     expect((error as Error).message).toMatch(message);
     expect((error as Error).message).not.toContain('\n');
   }
+});
+
+test('churn needs a swarm that tolerates one who is down', () => {
+  expect(() => makeScenario({ churn: '50%/round' }, 3)).toThrow(
+    expect.objectContaining({
+      code: 'E_SCENARIO',
+      message: expect.stringMatching(/^churn: 3 peers tolerate none that is down; give 4 peers or more, or no churn$/),
+    }),
+  );
+  expect(makeScenario({ churn: '0%/round' }, 3).churn).toBe(0);
+  expect(makeScenario({ churn: '50%/round' }, 4).churn).toBe(0.5);
 });
 
 test('times are read with units from us to h', () => {
