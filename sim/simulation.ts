@@ -125,6 +125,7 @@ export class Simulation {
       indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
       peers: this.peers,
       onReport: (peer, report) => this.#onReport(peer, report),
+      leaversReturn: scenario.joins > 0,
       ...(onStep ? { onStep } : {}),
     };
     for (const [i, signer] of signers.entries()) this.peers.push(new VirtualPeer(world, i, signer));

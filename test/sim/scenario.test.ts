@@ -21,6 +21,12 @@ test.each<[string, ScenarioText, RegExp]>([
     { churn: '5%/round', events: [crash(0, '1s'), crash(1, '1s'), crash(2, '1s'), crash(3, '1s')] },
     /all peers come or go by events.*name fewer/,
   ],
+  ['leaves of those who must stay', { leaves: '5%/round' }, /4 peers always stay, and there are 4; give 5 peers/],
+  ['joins without their unit', { joins: '5%', late: '50%' }, /joins takes a share a round, like 5%\/round/],
+  ['joins of nobody', { joins: '5%/round' }, /nobody waits to join; say who is late/],
+  ['late peers who never come', { late: '50%' }, /nobody comes without joins; give "joins"/],
+  ['nobody at the beginning', { late: '100%', joins: '5%/round' }, /100% of 4 peers is 4; .*one begins the run/],
+  ['a late peer that has a time', { late: '25%', joins: '5%/round', events: [crash(3, '1s')] }, /peer 3 comes or goes/],
   ['a cut that leaves nobody', { partition: '100%@1s+2s' }, /leaves one part empty/],
   ['a peer that is not there', { peers: { 9: { step: '1s' } } }, /no peer 9 among 4.*add peers/],
   ['an event for one that is not there', { events: [crash(4, '1s')] }, /no peer 4 among 4/],
@@ -39,6 +45,15 @@ test.each<[string, ScenarioText, RegExp]>([
     expect((error as Error).message).toMatch(message);
     expect((error as Error).message).not.toContain('\n');
   }
+});
+
+test('who is late joins at no given time', () => {
+  const { events, joins, leaves } = makeScenario({ late: '40%', joins: '10%/round', leaves: '2%/round' }, 5);
+  expect({ events, joins, leaves }).toEqual({
+    events: [{ atMs: Number.POSITIVE_INFINITY, do: 'join', peers: [3, 4] }],
+    joins: 0.1,
+    leaves: 0.02,
+  });
 });
 
 test('churn needs a swarm that tolerates one who is down', () => {
