@@ -2,6 +2,7 @@ import type { Genesis } from '../protocol/genesis.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { modelLayout } from '../protocol/model.ts';
 import { chargeAllReduce } from './all-reduce.ts';
+import { beforeAbort } from './before-abort.ts';
 import { trainCentralized } from './centralized.ts';
 import { ALONE, CENTRALIZED, type RunPoint, type RunRecord } from './comparison.ts';
 import { ComputeModel } from './compute.ts';
@@ -180,24 +181,6 @@ async function runPooled(
 function emptyRecord(series: string, seed: number) {
   const counts = { tokens: 0, virtualMs: 0, bytes: 0, bytesByKind: {}, warnings: {} };
   return { series, seed, ...counts, points: [], loss: null, traceHash: null };
-}
-
-/** What is awaited, or undefined when the signal comes first. */
-async function beforeAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T | undefined> {
-  if (!signal) return work;
-  // nobody waits for it after the signal, and it fails when its host is closed
-  work.catch(() => undefined);
-  if (signal.aborted) return undefined;
-  let stop = (): void => undefined;
-  const aborted = new Promise<undefined>((resolve) => {
-    stop = () => resolve(undefined);
-    signal.addEventListener('abort', stop);
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
 }
 
 export async function runStrategy(work: Work, strategy: Strategy, seed: number): Promise<RunRecord> {

@@ -3,6 +3,7 @@ import type { Report } from '../protocol/events.ts';
 import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
+import { beforeAbort } from './before-abort.ts';
 import { BlobLibrary, payloadCheck } from './blob-library.ts';
 import { ComputeModel } from './compute.ts';
 import { typical } from './distribution.ts';
@@ -148,12 +149,12 @@ export class Simulation {
       if (silentMs > stuckMs) return 'stuck';
       return this.#faults.toCome === 0 && !this.peers.some(({ isUp }) => isUp) ? 'rounds' : undefined;
     };
-    await this.kernel.run({ until: () => over() !== undefined, ...(turn ? { turn } : {}) });
+    await this.kernel.run({ until: () => over() !== undefined, signal, ...(turn ? { turn } : {}) });
     const reason = over() ?? 'stuck';
     this.ledger.close(this.kernel.nowMs);
-    if (reason !== 'stopped') await Promise.all(this.#evaluations);
+    const evaluated = await beforeAbort(Promise.all(this.#evaluations), signal);
     return {
-      reason,
+      reason: evaluated ? reason : 'stopped',
       traceHash: this.#trace.digest(),
       virtualMs: this.#newestMs,
       events: this.kernel.events,

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { initialParameters } from '../../protocol/model.ts';
 import { ComputeModel } from '../../sim/compute.ts';
@@ -156,6 +157,29 @@ test('a stopped run gives the rounds so far', async () => {
   expect(result.reason).toBe('stopped');
   expect(result.rows.length).toBeGreaterThanOrEqual(3);
   expect(result.rows.length).toBeLessThan(50);
+});
+
+test('a run is stopped at once while it waits for a training', async () => {
+  const { simulation, host } = syntheticWorld({ peers: 3, rounds: 2 });
+  const abort = new AbortController();
+  host.contribute = () => {
+    void nextTurn().then(() => abort.abort());
+    return new Promise(() => undefined);
+  };
+  const { reason, rows } = await simulation.run({ signal: abort.signal });
+  expect({ reason, rows }).toEqual({ reason: 'stopped', rows: [] });
+});
+
+test('a run is stopped while the last evaluation is under way', async () => {
+  const { simulation, host } = syntheticWorld({ peers: 3, rounds: 2 });
+  const abort = new AbortController();
+  host.evaluate = () => new Promise(() => undefined);
+  const run = simulation.run({ signal: abort.signal });
+  while (simulation.peers.some(({ finished }) => !finished)) await nextTurn();
+  abort.abort();
+  const { reason, rows } = await run;
+  expect(reason).toBe('stopped');
+  expect(rows).toHaveLength(2);
 });
 
 test('how much a peer reads at once changes when things happen, not what is agreed on', async () => {
