@@ -26,6 +26,7 @@ export class Faults {
   readonly #late = new Set<VirtualPeer>();
   /** planned comings: as long as there are any the run is not over, even with nobody up */
   #toCome = 0;
+  #lastMs = 0;
 
   constructor(
     components: { kernel: Kernel; network: SimulatedNetwork; peers: readonly VirtualPeer[] },
@@ -45,6 +46,11 @@ export class Faults {
 
   get toCome(): number {
     return this.#toCome;
+  }
+
+  /** When the last that is planned happens, or is over: until then, no silence is for good. */
+  get lastMs(): number {
+    return this.#lastMs;
   }
 
   /**
@@ -102,6 +108,7 @@ export class Faults {
       return;
     }
     this.#toCome++;
+    this.#lastMs = Math.max(this.#lastMs, atMs);
     this.#kernel.at(atMs, () => {
       this.#toCome--;
       this.#away.delete(peer);
@@ -113,6 +120,8 @@ export class Faults {
     const each = (act: (peer: VirtualPeer) => void) => {
       if ('peers' in event) for (const peer of event.peers) this.#kernel.at(event.atMs, () => act(this.#peers[peer]!));
     };
+    const endMs = event.atMs + (event.do === 'pause' ? event.forMs : 0);
+    if (endMs !== Number.POSITIVE_INFINITY) this.#lastMs = Math.max(this.#lastMs, endMs);
     switch (event.do) {
       case 'join':
       case 'restart':

@@ -74,7 +74,7 @@ export interface SimulationResult {
   warnings: Record<string, number>;
 }
 
-/** Without a new round for so long, and for so many round lengths, a run is stuck. */
+/** Without a new round for so long, and for so many round lengths, a run is stuck, if nothing is planned any more. */
 const STUCK_MS = 600_000;
 const STUCK_ROUNDS = 20;
 
@@ -138,15 +138,16 @@ export class Simulation {
   async run({ signal, turn, onRound }: SimulationOptions = {}): Promise<SimulationResult> {
     if (onRound) this.#onRound = onRound;
     const { genesis, scenario, virtualMsMax = Number.POSITIVE_INFINITY } = this.#init;
-    const { step, stragglers } = scenario.compute;
-    const roundMs = genesis.innerSteps * typical(step) * (stragglers?.factor ?? 1);
+    const { step, peers, stragglers } = scenario.compute;
+    const slowestMs = Math.max(...[step, ...Object.values(peers)].map(typical));
+    const roundMs = genesis.innerSteps * slowestMs * (stragglers?.factor ?? 1);
     const stuckMs = STUCK_MS + STUCK_ROUNDS * roundMs + genesis.timing.graceMs;
     const over = (): SimulationResult['reason'] | undefined => {
       if (signal?.aborted) return 'stopped';
       if (this.kernel.nowMs >= virtualMsMax) return 'time';
       const silentMs = this.kernel.nowMs - this.#newestMs;
       if (genesis.rounds !== null && this.#rows.has(genesis.rounds) && silentMs > LEFT_BEHIND_MS) return 'rounds';
-      if (silentMs > stuckMs) return 'stuck';
+      if (this.kernel.nowMs - Math.max(this.#newestMs, this.#faults.lastMs) > stuckMs) return 'stuck';
       return this.#faults.toCome === 0 && !this.peers.some(({ isUp }) => isUp) ? 'rounds' : undefined;
     };
     await this.kernel.run({ until: () => over() !== undefined, signal, ...(turn ? { turn } : {}) });

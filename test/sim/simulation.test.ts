@@ -159,6 +159,35 @@ test('a stopped run gives the rounds so far', async () => {
   expect(result.rows.length).toBeLessThan(50);
 });
 
+test('a swarm that is down for an hour is not stuck when it comes back, nor one of slow machines', async () => {
+  const all = [0, 1, 2, 3];
+  const events = [
+    { at: '10s', do: 'crash' as const, peers: all },
+    { at: '1h', do: 'restart' as const, peers: all },
+  ];
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 20, scenario: { events } });
+  const result = await simulation.run();
+  expectWhole(result, 20);
+  expect(result.virtualMs).toBeGreaterThan(3_600_000);
+
+  const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
+  const peers = { 0: { step: '5min' }, 1: { step: '5min' } };
+  const slow = syntheticWorld({ peers: 2, rounds: 2, timing, scenario: { step: '1ms', peers } });
+  expectWhole(await slow.simulation.run(), 2);
+});
+
+test('a swarm that can go on no more is stuck, once nothing is to come', async () => {
+  const events = [
+    { at: '10s', do: 'crash' as const, peers: [1, 2, 3] },
+    { at: '20s', do: 'pause' as const, peers: [0], for: '2h' },
+  ];
+  const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 50, timing, scenario: { events } });
+  const { reason } = await simulation.run();
+  expect(reason).toBe('stuck');
+  expect(simulation.kernel.nowMs).toBeGreaterThan(7_220_000 + 600_000);
+});
+
 test('a run is stopped at once while it waits for a training', async () => {
   const { simulation, host } = syntheticWorld({ peers: 3, rounds: 2 });
   const abort = new AbortController();
