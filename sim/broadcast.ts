@@ -1,4 +1,5 @@
 import type { RandomStream } from '../protocol/random.ts';
+import { Backlog } from './backlog.ts';
 import { NETWORK_PARAMETERS } from './gossip-parameters.ts';
 import type { Inboxes, Sending } from './inbox.ts';
 import type { Kernel } from './kernel.ts';
@@ -27,22 +28,22 @@ interface Costs {
 
 /**
  * Gossip as the real node does it, reduced to the first copy that reaches each peer: along a tree of the mesh, each hop
- * taking the link's latency and its turn on the sender's uplink. The copies that come later cost bytes on both sides (as
- * many as were measured) and no event. Control traffic has an uplink queue of its own and does not slow bulk transfers.
+ * taking the link's latency and its turn on the sender's uplink and the receiver's downlink. The copies that come later
+ * cost bytes and time of both lines (as many as were measured) and no event. Control traffic has queues of its own and does
+ * not slow bulk transfers.
  */
 export class Broadcasts {
   readonly #c: BroadcastComponents;
   readonly #costs = new WeakMap<Tree, Costs>();
-  /** milliseconds of sending that each peer's uplink has before it, as of `#asOfMs` */
-  readonly #backlogMs: Float64Array;
-  readonly #asOfMs: Float64Array;
+  readonly #uplinks: Backlog;
+  readonly #downlinks: Backlog;
   /** scratch: when a message reaches each peer */
   readonly #arrivals: Float64Array;
 
   constructor(components: BroadcastComponents, peers: number) {
     this.#c = components;
-    this.#backlogMs = new Float64Array(peers);
-    this.#asOfMs = new Float64Array(peers);
+    this.#uplinks = new Backlog(components.kernel, peers);
+    this.#downlinks = new Backlog(components.kernel, peers);
     this.#arrivals = new Float64Array(peers);
   }
 
@@ -111,33 +112,23 @@ export class Broadcasts {
     }
   }
 
-  /** When a message that `from` has reaches `to`: it waits for the uplink, is sent, travels, and may meet a stall. */
+  /**
+   * When a message that `from` has reaches `to`: it waits for the uplink, is sent, waits for the downlink, travels, and may
+   * meet a stall. Cut-through: the downlink begins with the first byte. Its queue is reckoned before the way, so that what
+   * leaves together comes one after the other.
+   */
   #hop(from: number, to: number, bytes: number, delayMs: number): number {
     const { links, random } = this.#c;
-    const sentMs = this.#arrivals[from]! + this.#takeUplink(from, bytes);
+    const sendMs = bytes / links.uploadRate(from);
+    const sentMs = this.#uplinks.take(from, this.#arrivals[from]!, sendMs);
+    const throughMs = this.#downlinks.take(to, sentMs - sendMs, bytes / links.downloadRate(to));
     const stalled = links.loss > 0 && random.unit() < links.stallChance(bytes);
     const stallMs = stalled ? links.stallMs(from, to) : 0;
-    // cut-through: what the downlink takes longer than the uplink
-    const downMs = Math.max(0, bytes / links.downloadRate(to) - bytes / links.uploadRate(from));
-    return sentMs + downMs + delayMs + stallMs;
-  }
-
-  /**
-   * Queues bytes on a peer's uplink behind what it has to send already. A hop that lies ahead finds the queue shorter by
-   * the time until then.
-   * @returns how long after its arrival at the peer the message has left it
-   */
-  #takeUplink(peer: number, bytes: number): number {
-    const { nowMs } = this.#c.kernel;
-    const backlogMs = Math.max(0, this.#backlogMs[peer]! - (nowMs - this.#asOfMs[peer]!));
-    const sendMs = bytes / this.#c.links.uploadRate(peer);
-    this.#backlogMs[peer] = backlogMs + sendMs;
-    this.#asOfMs[peer] = nowMs;
-    return Math.max(0, backlogMs - (this.#arrivals[peer]! - nowMs)) + sendMs;
+    return Math.max(sentMs, throughMs) + delayMs + stallMs;
   }
 
   #account({ order, parents }: Tree, { copies }: Costs, bytes: number): void {
-    const { ledger, links } = this.#c;
+    const { kernel, ledger, links } = this.#c;
     const sent = ledger.sent.gossip;
     const received = ledger.received.gossip;
     for (let i = 0; i < order.length; i++) {
@@ -147,7 +138,9 @@ export class Broadcasts {
       sent[parents[i]!]! += bytes;
       // a further copy comes from another peer that has the message: on average from all alike
       sent[to]! += further;
-      if (!links.areUnbounded) this.#takeUplink(to, further);
+      if (links.areUnbounded) continue;
+      this.#uplinks.take(to, kernel.nowMs, further / links.uploadRate(to));
+      this.#downlinks.take(to, kernel.nowMs, further / links.downloadRate(to));
     }
   }
 }

@@ -130,7 +130,7 @@ async function inParallel(
 
 /**
  * Inner steps of one peer: those that the tokens are enough for, rounded so that every strategy has whole rounds.
- * @throws CodedError `E_COMPARISON` where that is far from what was asked
+ * @throws CodedError `E_COMPARISON` where that is far from what was asked, `E_STRATEGY` for a strategy that cannot be
  */
 export function planSteps(init: ComparisonInit): { steps: number; tokensAStep: number } {
   const { peers, tokens, seeds, strategies, base, timeline } = init;
@@ -142,7 +142,11 @@ export function planSteps(init: ComparisonInit): { steps: number; tokensAStep: n
     throw comparisonError(`no strategy "${timeline}" with rounds is compared; name one of them for the timeline`);
   }
   const tokensAStep = peers * genesis.batch * genesis.model.context;
-  const lengths = withRounds.map(({ innerSteps = genesis.innerSteps }) => innerSteps);
+  const lengths = withRounds.map(({ inner: _, ...strategy }) => {
+    // its numbers first: how many tokens are enough for rounds that cannot be is no question
+    const { innerSteps = genesis.innerSteps } = strategy;
+    return strategyGenesis(genesis, strategy, innerSteps).innerSteps;
+  });
   const unit = lengths.reduce(leastCommonMultiple, 1);
   const wanted = tokens / tokensAStep;
   const steps = unit * Math.max(1, Math.round(wanted / unit));

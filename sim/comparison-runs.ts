@@ -2,6 +2,7 @@ import type { Genesis } from '../protocol/genesis.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { modelLayout } from '../protocol/model.ts';
 import { chargeAllReduce } from './all-reduce.ts';
+import { beforeAbort } from './before-abort.ts';
 import { trainCentralized } from './centralized.ts';
 import { ALONE, CENTRALIZED, type RunPoint, type RunRecord } from './comparison.ts';
 import { ComputeModel } from './compute.ts';
@@ -151,7 +152,9 @@ async function runPooled(
     // what is trained between two evaluations is one update: none of it is late work
     innerSteps: steps,
   };
-  const ends = new ComputeModel({ ...scenario.compute, stragglers: null }, { peers: 1, seed }).stepEnds(0, steps);
+  // at the common step: it is none of the peers, some of which may differ
+  const compute = { ...scenario.compute, peers: {}, stragglers: null };
+  const ends = new ComputeModel(compute, { peers: 1, seed }).stepEnds(0, steps);
   const host = await open(genesis, { replicas: 1, pooled: batches });
   const record: RunRecord = { ...emptyRecord(series, seed), reason: 'stopped', computeFraction: 1 };
   const tokensAStep = genesis.batch * genesis.model.context;
@@ -178,24 +181,6 @@ async function runPooled(
 function emptyRecord(series: string, seed: number) {
   const counts = { tokens: 0, virtualMs: 0, bytes: 0, bytesByKind: {}, warnings: {} };
   return { series, seed, ...counts, points: [], loss: null, traceHash: null };
-}
-
-/** What is awaited, or undefined when the signal comes first. */
-async function beforeAbort<T>(work: Promise<T>, signal: AbortSignal | undefined): Promise<T | undefined> {
-  if (!signal) return work;
-  // nobody waits for it after the signal, and it fails when its host is closed
-  work.catch(() => undefined);
-  if (signal.aborted) return undefined;
-  let stop = (): void => undefined;
-  const aborted = new Promise<undefined>((resolve) => {
-    stop = () => resolve(undefined);
-    signal.addEventListener('abort', stop);
-  });
-  try {
-    return await Promise.race([work, aborted]);
-  } finally {
-    signal.removeEventListener('abort', stop);
-  }
 }
 
 export async function runStrategy(work: Work, strategy: Strategy, seed: number): Promise<RunRecord> {

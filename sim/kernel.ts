@@ -1,4 +1,5 @@
 import { assert } from '../protocol/errors.ts';
+import { beforeAbort } from './before-abort.ts';
 
 /** A planned event; hold on to it to cancel it. */
 export interface Planned {
@@ -15,6 +16,8 @@ export interface RunOptions {
   until: () => boolean;
   /** Gives the caller's event loop a turn (signals, a screen) every `EVENTS_A_TURN` events. */
   turn?: () => Promise<void>;
+  /** Ends the run also while it waits for work; what was waited for, and how it ends, is of no interest then. */
+  signal?: AbortSignal | undefined;
 }
 
 const EVENTS_A_TURN = 2048;
@@ -68,17 +71,18 @@ export class Kernel {
   }
 
   /**
-   * Runs events in order until the condition holds or none is left.
+   * Runs events in order until the condition holds or none is left, or the signal comes while work is waited for.
    * @returns whether the condition holds
    * @throws whatever an event throws, and what work that was waited for failed with
    */
-  async run({ until, turn }: RunOptions): Promise<boolean> {
+  async run({ until, turn, signal }: RunOptions): Promise<boolean> {
     let untilTurn = EVENTS_A_TURN;
     while (!until()) {
       const planned = this.#pop();
       if (!planned) return false;
       if (planned.ready) {
-        await planned.ready;
+        await beforeAbort(planned.ready, signal);
+        if (signal?.aborted) return until();
         if (!planned.run) {
           this.#cancelled--;
           continue;

@@ -33,6 +33,8 @@ export class Ledger {
   /** transfers of bulk, for a timeline */
   readonly carried: Carried[] = [];
   readonly #current: { activity: Activity; sinceMs: number }[];
+  /** what peers that are paused will be at when they go on */
+  readonly #afterPause: (Activity | undefined)[];
 
   constructor(peers: number) {
     const vectors = <Key extends string>(keys: readonly Key[]): Record<Key, Float64Array> =>
@@ -41,6 +43,7 @@ export class Ledger {
     this.received = vectors(BYTE_KINDS);
     this.spentMs = vectors(['training', 'applying', 'fetching', 'waiting', 'down', 'paused']);
     this.#current = Array.from({ length: peers }, () => ({ activity: 'down', sinceMs: 0 }));
+    this.#afterPause = Array.from({ length: peers });
   }
 
   move(kind: ByteKind, from: number, to: number, bytes: number): void {
@@ -52,12 +55,22 @@ export class Ledger {
     if (this.carried.length < SPANS_MAX) this.carried.push(carried);
   }
 
-  /** From now on the peer does this. */
+  /** From now on the peer does this; if it is paused, from when it goes on. */
   turn(peer: number, activity: Activity, nowMs: number): void {
-    const current = this.#current[peer]!;
-    if (current.activity === activity) return;
-    this.#end(peer, nowMs);
-    this.#current[peer] = { activity, sinceMs: nowMs };
+    if (activity === 'down') this.#afterPause[peer] = undefined;
+    if (this.#afterPause[peer] === undefined) this.#turn(peer, activity, nowMs);
+    else this.#afterPause[peer] = activity;
+  }
+
+  pause(peer: number, nowMs: number): void {
+    this.#afterPause[peer] ??= this.#current[peer]!.activity;
+    this.#turn(peer, 'paused', nowMs);
+  }
+
+  resume(peer: number, nowMs: number): void {
+    const activity = this.#afterPause[peer];
+    this.#afterPause[peer] = undefined;
+    if (activity) this.#turn(peer, activity, nowMs);
   }
 
   /** Ends all spans, at the end of the run. */
@@ -86,6 +99,14 @@ export class Ledger {
       return Object.fromEntries(entries) as Record<Key, number>;
     };
     return { sent: pick(this.sent), received: pick(this.received), spentMs: pick(this.spentMs) };
+  }
+
+  #turn(peer: number, activity: Activity, nowMs: number): void {
+    const current = this.#current[peer]!;
+    if (current.activity === activity) return;
+    this.#end(peer, nowMs);
+    // one may have begun that is planned for later: what came before it is booked up to there
+    this.#current[peer] = { activity, sinceMs: Math.max(nowMs, current.sinceMs) };
   }
 
   #end(peer: number, nowMs: number): void {

@@ -42,6 +42,12 @@ const scenarioSchema = z.strictObject({
   stragglers: text.optional(),
   /** `5%/round` */
   churn: text.optional(),
+  /** `5%/round`: of those who are not there yet (see `late`) or have left by `leaves` */
+  joins: text.optional(),
+  /** `2%/round`: leave in good order */
+  leaves: text.optional(),
+  /** `40%`: the last ones, who are not there at the beginning and come by `joins` */
+  late: text.optional(),
   /** `50%@10s+20s`: the share that is cut off, when, for how long */
   partition: text.optional(),
   /** peers that differ, by index */
@@ -56,6 +62,7 @@ const scenarioSchema = z.strictObject({
 
 export type ScenarioText = z.infer<typeof scenarioSchema>;
 
+/** A peer that joins at infinity does so when `joins` draws it. */
 export type FaultEvent = { atMs: number } & (
   | { do: 'join' | 'leave' | 'crash' | 'restart'; peers: number[] }
   | { do: 'pause'; peers: number[]; forMs: number }
@@ -70,8 +77,15 @@ export interface Scenario {
   readMs: number;
   /** in order of time */
   events: FaultEvent[];
-  /** share of the peers that crash in a round, to come back a while later; drawn from the seed */
+  /**
+   * share of the peers that crash in a round, to come back a while later; drawn from the seed, from those that no event
+   * makes come or go, and never more down than the roster tolerates
+   */
   churn: number;
+  /** share of those who wait that join in a round */
+  joins: number;
+  /** share of the members that leave in a round; drawn like churn, and no more than the swarm can spare */
+  leaves: number;
 }
 
 export const DEFAULT_SCENARIO = {
@@ -82,6 +96,9 @@ export const DEFAULT_SCENARIO = {
   apply: '5ms',
   disk: '1ms',
 } satisfies ScenarioText;
+
+/** The smallest swarm that goes on with one peer down: chance makes none smaller. */
+export const TOLERANT_PEERS_MIN = 4;
 
 /** @throws CodedError `E_SCENARIO` naming the field */
 export function readScenario(json: string): ScenarioText {
@@ -145,10 +162,11 @@ export function makeScenario(written: ScenarioText, count: number): Scenario {
   const events = (asked.events ?? []).map(parseEvent);
   if (asked.partition !== undefined) events.push(...parsePartition(asked.partition, count));
   events.sort((a, b) => a.atMs - b.atMs);
+  const rates = parseRates(asked, events, count);
+  if (asked.late !== undefined) events.push(parseLate(asked.late, rates.joins, { events, count }));
   checkEvents(events, count);
-  const churn = asked.churn === undefined ? 0 : parseChurn(asked.churn);
   const readMs = asked.read === undefined ? usualReadMs(count) : parseDuration('read', asked.read);
-  return { links, compute, readMs, events, churn };
+  return { links, compute, readMs, events, ...rates };
 }
 
 /**
@@ -198,10 +216,55 @@ function parseStragglers(value: string): { share: number; factor: number } {
   throw scenarioError(`stragglers takes <share>x<factor of 1 or more>, like 10%x3: "${value}"`);
 }
 
-function parseChurn(value: string): number {
-  const [share, unit] = value.split('/');
-  if (unit !== 'round') throw scenarioError(`churn takes a share a round, like 5%/round: "${value}"`);
-  return parseShare('churn', share!);
+function parseRateARound(field: string, value: string | undefined): number {
+  const [share, unit] = value?.split('/') ?? ['0%', 'round'];
+  if (unit !== 'round') throw scenarioError(`${field} takes a share a round, like 5%/round: "${value}"`);
+  return parseShare(field, share!);
+}
+
+/** What is drawn must be able to happen: what never comes to pass is no news to anybody. */
+function parseRates(asked: ScenarioText, events: readonly FaultEvent[], count: number) {
+  const [churn, joins, leaves] = (['churn', 'joins', 'leaves'] as const).map((field) => {
+    return parseRateARound(field, asked[field]);
+  }) as [number, number, number];
+  const going = churn > 0 ? 'churn' : 'leaves';
+  if (churn > 0 && count < TOLERANT_PEERS_MIN) {
+    const fix = `give ${TOLERANT_PEERS_MIN} peers or more, or no churn`;
+    throw scenarioError(`churn: ${count} peers tolerate none that is down; ${fix}`);
+  }
+  if (leaves > 0 && count <= TOLERANT_PEERS_MIN) {
+    const fix = `give ${TOLERANT_PEERS_MIN + 1} peers or more, or no leaves`;
+    throw scenarioError(`leaves: ${TOLERANT_PEERS_MIN} peers always stay, and there are ${count}; ${fix}`);
+  }
+  if (churn + leaves > 0 && datedPeers(events).size === count) {
+    const cause = `${going}: all peers come or go by events, which leave nobody to draw`;
+    throw scenarioError(`${cause}; name fewer, or give no ${going}`);
+  }
+  if (joins > 0 && leaves === 0 && asked.late === undefined) {
+    throw scenarioError('joins: nobody waits to join; say who is late, like "late": "40%", or give leaves');
+  }
+  return { churn, joins, leaves };
+}
+
+function parseLate(
+  value: string,
+  joins: number,
+  { events, count }: { events: readonly FaultEvent[]; count: number },
+): FaultEvent {
+  const late = Math.round(parseShare('late', value) * count);
+  if (joins === 0) throw scenarioError('late: nobody comes without joins; give "joins": "10%/round" or so, or no late');
+  if (late === 0 || late === count) {
+    throw scenarioError(`late: ${value} of ${count} peers is ${late}; one at least is late, and one begins the run`);
+  }
+  const peers = Array.from({ length: late }, (_, i) => count - late + i);
+  const dated = datedPeers(events);
+  const both = peers.find((peer) => dated.has(peer));
+  if (both !== undefined) {
+    throw scenarioError(
+      `late: peer ${both} comes or goes by events already; name one of the first ${count - late} there`,
+    );
+  }
+  return { atMs: Number.POSITIVE_INFINITY, do: 'join', peers };
 }
 
 function parsePartition(value: string, count: number): FaultEvent[] {
@@ -258,6 +321,13 @@ function checkEvents(events: readonly FaultEvent[], count: number): void {
   }
 }
 
+/** Those who come or go at given times; what is drawn leaves them alone. */
+export function datedPeers(events: readonly FaultEvent[]): ReadonlySet<number> {
+  const comesOrGoes = ['join', 'leave', 'crash', 'restart'];
+  const dated = events.filter(({ atMs }) => atMs !== Number.POSITIVE_INFINITY);
+  return new Set(dated.flatMap((event) => ('peers' in event && comesOrGoes.includes(event.do) ? event.peers : [])));
+}
+
 function checkPeers(field: string, named: readonly number[], count: number): void {
   const [unknown] = named.filter((peer) => peer >= count);
   if (unknown !== undefined) {
@@ -272,5 +342,5 @@ function checkPeers(field: string, named: readonly number[], count: number): voi
 export function idealScenario(step: Distribution): Scenario {
   const links = { latency: constant(0), asymmetric: false, loss: 0, regions: [], peers: {} };
   const compute = { step, peers: {}, stragglers: null, encodeMs: 0, applyMs: 0, diskMs: 0 };
-  return { links, compute, readMs: 0, events: [], churn: 0 };
+  return { links, compute, readMs: 0, events: [], churn: 0, joins: 0, leaves: 0 };
 }

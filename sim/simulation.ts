@@ -3,6 +3,7 @@ import type { Report } from '../protocol/events.ts';
 import { type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
+import { beforeAbort } from './before-abort.ts';
 import { BlobLibrary, payloadCheck } from './blob-library.ts';
 import { ComputeModel } from './compute.ts';
 import { typical } from './distribution.ts';
@@ -73,7 +74,7 @@ export interface SimulationResult {
   warnings: Record<string, number>;
 }
 
-/** Without a new round for so long, and for so many round lengths, a run is stuck. */
+/** Without a new round for so long, and for so many round lengths, a run is stuck, if nothing is planned any more. */
 const STUCK_MS = 600_000;
 const STUCK_ROUNDS = 20;
 
@@ -125,6 +126,7 @@ export class Simulation {
       indexOf: new Map<PeerId, number>(signers.map(({ self }, i) => [self, i])),
       peers: this.peers,
       onReport: (peer, report) => this.#onReport(peer, report),
+      leaversReturn: scenario.joins > 0,
       ...(onStep ? { onStep } : {}),
     };
     for (const [i, signer] of signers.entries()) this.peers.push(new VirtualPeer(world, i, signer));
@@ -136,23 +138,24 @@ export class Simulation {
   async run({ signal, turn, onRound }: SimulationOptions = {}): Promise<SimulationResult> {
     if (onRound) this.#onRound = onRound;
     const { genesis, scenario, virtualMsMax = Number.POSITIVE_INFINITY } = this.#init;
-    const { step, stragglers } = scenario.compute;
-    const roundMs = genesis.innerSteps * typical(step) * (stragglers?.factor ?? 1);
+    const { step, peers, stragglers } = scenario.compute;
+    const slowestMs = Math.max(...[step, ...Object.values(peers)].map(typical));
+    const roundMs = genesis.innerSteps * slowestMs * (stragglers?.factor ?? 1);
     const stuckMs = STUCK_MS + STUCK_ROUNDS * roundMs + genesis.timing.graceMs;
     const over = (): SimulationResult['reason'] | undefined => {
       if (signal?.aborted) return 'stopped';
       if (this.kernel.nowMs >= virtualMsMax) return 'time';
       const silentMs = this.kernel.nowMs - this.#newestMs;
       if (genesis.rounds !== null && this.#rows.has(genesis.rounds) && silentMs > LEFT_BEHIND_MS) return 'rounds';
-      if (silentMs > stuckMs) return 'stuck';
+      if (this.kernel.nowMs - Math.max(this.#newestMs, this.#faults.lastMs) > stuckMs) return 'stuck';
       return this.#faults.toCome === 0 && !this.peers.some(({ isUp }) => isUp) ? 'rounds' : undefined;
     };
-    await this.kernel.run({ until: () => over() !== undefined, ...(turn ? { turn } : {}) });
+    await this.kernel.run({ until: () => over() !== undefined, signal, ...(turn ? { turn } : {}) });
     const reason = over() ?? 'stuck';
     this.ledger.close(this.kernel.nowMs);
-    if (reason !== 'stopped') await Promise.all(this.#evaluations);
+    const evaluated = await beforeAbort(Promise.all(this.#evaluations), signal);
     return {
-      reason,
+      reason: evaluated ? reason : 'stopped',
       traceHash: this.#trace.digest(),
       virtualMs: this.#newestMs,
       events: this.kernel.events,
@@ -195,7 +198,7 @@ export class Simulation {
     };
     this.#rows.set(round, row);
     if (isNew) {
-      this.#faults.onRound(nowMs - this.#newestMs);
+      this.#faults.onRound(nowMs - this.#newestMs, peer.machine?.standing.roster ?? []);
       this.#newestMs = nowMs;
     }
     const last = round === genesis.rounds;

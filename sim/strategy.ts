@@ -131,6 +131,9 @@ function known(more: readonly Strategy[]): string {
 export function strategyGenesis(base: Genesis, strategy: Strategy, steps: number): Genesis {
   const { name, codec, averaging = base.averaging, outer = NESTEROV } = strategy;
   const { innerSteps = base.innerSteps } = strategy;
+  if (!Number.isInteger(innerSteps) || innerSteps < 1) {
+    throw strategyError(`"${name}": H is ${innerSteps}, and a round has whole inner steps; give 1 or more`);
+  }
   try {
     return checkGenesis({
       ...base,

@@ -118,6 +118,7 @@ export class VirtualPeer implements Endpoint {
     this.#draining = false;
     kernel.cancel(this.#wake?.timer);
     this.#wake = undefined;
+    this.#pausedUntilMs = 0;
     ledger.turn(this.index, 'down', kernel.nowMs);
     network.detach(this.index);
   }
@@ -129,13 +130,17 @@ export class VirtualPeer implements Endpoint {
 
   /** The process stands still: what happens meanwhile is seen afterwards, and training goes on where it was. */
   pause(forMs: number): void {
-    const { kernel } = this.#world;
+    const { kernel, ledger } = this.#world;
     if (!this.#running) return;
     const fromMs = Math.max(kernel.nowMs, this.#pausedUntilMs);
-    const lengthMs = kernel.nowMs + forMs - fromMs;
-    if (lengthMs <= 0) return;
-    this.#pausedUntilMs = fromMs + lengthMs;
-    this.#running.training.delay(lengthMs);
+    const untilMs = kernel.nowMs + forMs;
+    if (untilMs <= fromMs) return;
+    this.#pausedUntilMs = untilMs;
+    this.#running.training.delay(untilMs - fromMs);
+    ledger.pause(this.index, kernel.nowMs);
+    this.#later(forMs, () => {
+      if (!this.isPaused) ledger.resume(this.index, kernel.nowMs);
+    });
   }
 
   onMessages({ messages, from, numbers }: Batch): void {

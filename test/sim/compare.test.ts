@@ -5,6 +5,7 @@ import { CodedError } from '../../protocol/errors.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { compare, planSteps } from '../../sim/compare.ts';
 import type { ReplicaHost } from '../../sim/replica-host.ts';
+import { makeScenario } from '../../sim/scenario.ts';
 import { parseStrategies } from '../../sim/strategy.ts';
 import { comparisonInit } from '../helpers/comparisons.ts';
 
@@ -40,6 +41,17 @@ describe('compare', () => {
     expect(diloco?.virtualMs).toBeGreaterThan(10_000);
     expect(diloco?.virtualMs).toBeLessThan(ddp!.virtualMs);
     expect(diloco?.computeFraction).toBeGreaterThan(ddp!.computeFraction);
+  });
+
+  it('takes the common step for the baselines, whatever peers have of their own', async () => {
+    const scenario = makeScenario({ peers: { 0: { step: '1s' } }, stragglers: '100%x3' }, 4);
+    const { runs } = await compare(comparisonInit({ scenario, strategies: parseStrategies('ddp') }));
+    const times = runs.map(({ series, virtualMs }) => [series, Math.round(virtualMs / 100)]);
+    expect(times.slice(0, 2)).toEqual([
+      ['centralized', 100],
+      ['one-peer', 400],
+    ]);
+    expect(runs[2]!.virtualMs).toBeGreaterThan(100 * 3000);
   });
 
   it('does not depend on how many runs are under way at once', async () => {
@@ -192,6 +204,20 @@ describe('planSteps', () => {
       expect.objectContaining({ code: 'E_COMPARISON', message: expect.stringMatching(/need 350; give at least 2800/) }),
     );
     expect(() => plan('diloco:H=7,diloco:H=50', 2800)).not.toThrow();
+  });
+
+  it.each([
+    ['diloco:H=0', /^"diloco:H=0": H is 0, .*; give 1 or more$/],
+    ['diloco,diloco:H=2.5', /^"diloco:H=2.5": H is 2.5, /],
+    ['diloco:H=99999999', /^"diloco:H=99999999": .*innerSteps/],
+    ['topk:k=0', /^"topk:k=0": .*codec.k/],
+    ['diloco:H=7,topk:H=50:bits=3', /^"topk:H=50:bits=3": .*codec.bits/],
+    ['diloco:momentum=1', /^"diloco:momentum=1": .*outer.momentum/],
+    ['diloco:outer=0', /^"diloco:outer=0": .*outer.learningRate/],
+  ])('refuses %s by its name and number, before it asks for tokens', (strategies, message) => {
+    expect(() => plan(strategies, 16)).toThrow(
+      expect.objectContaining({ code: 'E_STRATEGY', message: expect.stringMatching(message) }),
+    );
   });
 
   it('knows the strategies that have a timeline', () => {

@@ -74,3 +74,16 @@ test('work that failed fails the run, when its time comes', async () => {
   kernel.whenReady(5, Promise.reject(new Error('worker died')), () => undefined);
   await expect(kernel.run(toTheEnd)).rejects.toThrow('worker died');
 });
+
+test('a signal ends the run at once while work is waited for, whatever becomes of that', async () => {
+  const kernel = new Kernel();
+  const abort = new AbortController();
+  let fail: (reason: Error) => void = () => undefined;
+  kernel.whenReady(5, new Promise((_, reject) => (fail = reject)), () => expect.unreachable('it never comes'));
+  kernel.at(6, () => expect.unreachable('it comes after'));
+  const done = kernel.run({ until: () => abort.signal.aborted, signal: abort.signal });
+  abort.abort();
+  expect(await done).toBe(true);
+  expect(kernel.nowMs).toBe(0);
+  fail(new Error('its worker was ended'));
+});

@@ -16,6 +16,17 @@ test.each<[string, ScenarioText, RegExp]>([
   ['steps that take no time', { step: '0ms' }, /a step takes time/],
   ['stragglers that are faster', { stragglers: '10%x0.5' }, /factor of 1 or more/],
   ['churn without its unit', { churn: '5%' }, /5%\/round/],
+  [
+    'churn that leaves everybody alone',
+    { churn: '5%/round', events: [crash(0, '1s'), crash(1, '1s'), crash(2, '1s'), crash(3, '1s')] },
+    /all peers come or go by events.*name fewer/,
+  ],
+  ['leaves of those who must stay', { leaves: '5%/round' }, /4 peers always stay, and there are 4; give 5 peers/],
+  ['joins without their unit', { joins: '5%', late: '50%' }, /joins takes a share a round, like 5%\/round/],
+  ['joins of nobody', { joins: '5%/round' }, /nobody waits to join; say who is late/],
+  ['late peers who never come', { late: '50%' }, /nobody comes without joins; give "joins"/],
+  ['nobody at the beginning', { late: '100%', joins: '5%/round' }, /100% of 4 peers is 4; .*one begins the run/],
+  ['a late peer that has a time', { late: '25%', joins: '5%/round', events: [crash(3, '1s')] }, /peer 3 comes or goes/],
   ['a cut that leaves nobody', { partition: '100%@1s+2s' }, /leaves one part empty/],
   ['a peer that is not there', { peers: { 9: { step: '1s' } } }, /no peer 9 among 4.*add peers/],
   ['an event for one that is not there', { events: [crash(4, '1s')] }, /no peer 4 among 4/],
@@ -34,6 +45,26 @@ test.each<[string, ScenarioText, RegExp]>([
     expect((error as Error).message).toMatch(message);
     expect((error as Error).message).not.toContain('\n');
   }
+});
+
+test('who is late joins at no given time', () => {
+  const { events, joins, leaves } = makeScenario({ late: '40%', joins: '10%/round', leaves: '2%/round' }, 5);
+  expect({ events, joins, leaves }).toEqual({
+    events: [{ atMs: Number.POSITIVE_INFINITY, do: 'join', peers: [3, 4] }],
+    joins: 0.1,
+    leaves: 0.02,
+  });
+});
+
+test('churn needs a swarm that tolerates one who is down', () => {
+  expect(() => makeScenario({ churn: '50%/round' }, 3)).toThrow(
+    expect.objectContaining({
+      code: 'E_SCENARIO',
+      message: expect.stringMatching(/^churn: 3 peers tolerate none that is down; give 4 peers or more, or no churn$/),
+    }),
+  );
+  expect(makeScenario({ churn: '0%/round' }, 3).churn).toBe(0);
+  expect(makeScenario({ churn: '50%/round' }, 4).churn).toBe(0.5);
 });
 
 test('times are read with units from us to h', () => {

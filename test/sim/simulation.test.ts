@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { initialParameters } from '../../protocol/model.ts';
 import { ComputeModel } from '../../sim/compute.ts';
@@ -55,14 +56,53 @@ test('a round whose links cost nothing takes as long as its slowest peer, whatev
   }
 });
 
-test('waiting at the barrier: E[max of two log-normal times] as in closed form, within 2 %', () => {
+test('what the ledger calls waiting is what the slower peer took longer, whatever was drawn', async () => {
+  const [peers, rounds, seed] = [2, 100, 3];
+  const timing = { graceMs: NO_END_MS, viewMs: 2000, quorumWaitMs: null };
+  const { simulation } = syntheticWorld({ peers, rounds, innerSteps: 1, seed, idealStep: LOG_NORMAL, timing });
+  const { rows, ledger } = await simulation.run();
+  const drawn = new ComputeModel(idealScenario(LOG_NORMAL).compute, { peers, seed });
+  const waited = [0, 0];
+  for (let round = 0; round < rounds; round++) {
+    const [first, second] = [0, 1].map((peer) => drawn.stepEnds(peer, 1)[0]!) as [number, number];
+    waited[0]! += Math.max(0, second - first);
+    waited[1]! += Math.max(0, first - second);
+  }
+  const endMs = rows.at(-1)!.virtualMs; // from then on nobody trains any more
+  const spans = ledger.spans.filter(({ activity, fromMs }) => activity === 'waiting' && fromMs < endMs);
+  for (const peer of [0, 1]) {
+    const booked = spans.filter((span) => span.peer === peer).reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0);
+    expect(booked).toBeCloseTo(waited[peer]!, 6);
+  }
+});
+
+test('waiting at the barrier: E[max] - E[t] of two log-normal times as in closed form, within 2 %', () => {
   const draws = 40_000;
   const model = new ComputeModel(idealScenario(LOG_NORMAL).compute, { peers: 2, seed: 3 });
-  let sum = 0;
-  for (let i = 0; i < draws; i++) sum += Math.max(model.stepEnds(0, 1)[0]!, model.stepEnds(1, 1)[0]!);
+  let [slower, waiting] = [0, 0];
+  for (let i = 0; i < draws; i++) {
+    const [first, second] = [model.stepEnds(0, 1)[0]!, model.stepEnds(1, 1)[0]!];
+    slower += Math.max(first, second);
+    waiting += Math.abs(first - second) / 2;
+  }
   // E[max(t1, t2)] = (1 + erf(sigma / 2)) exp(mu + sigma^2 / 2); erf(0.25) = 0.2763263902
-  const expectedMs = (1 + 0.2763263902) * 1000 * Math.exp(LOG_NORMAL.sigma ** 2 / 2);
-  expect(Math.abs(sum / draws / expectedMs - 1)).toBeLessThan(0.02);
+  const stepMs = 1000 * Math.exp(LOG_NORMAL.sigma ** 2 / 2);
+  expect(Math.abs(slower / draws / ((1 + 0.2763263902) * stepMs) - 1)).toBeLessThan(0.02);
+  expect(Math.abs(waiting / draws / (0.2763263902 * stepMs) - 1)).toBeLessThan(0.02);
+});
+
+test('of 100 steps with a barrier of 1024 peers about 20 % is waiting that a barrier of two would not take', () => {
+  // steps of LogNormal(1, 0.5), and the figure, as in NoLoCo (arXiv 2506.10911)
+  const step = { kind: 'lognormal', median: Math.E, sigma: Math.SQRT1_2 } as const;
+  const [peers, rounds] = [1024, 20];
+  const model = new ComputeModel(idealScenario(step).compute, { peers, seed: 3 });
+  let [ofAll, ofPairs] = [0, 0];
+  for (let round = 0; round < rounds; round++) {
+    const times = Array.from({ length: peers }, (_, peer) => model.stepEnds(peer, 100).at(-1)!);
+    ofAll += Math.max(...times);
+    for (let i = 0; i < peers; i += 2) ofPairs += Math.max(times[i]!, times[i + 1]!) / (peers / 2);
+  }
+  expect(Math.abs(1 - ofPairs / ofAll - 0.2)).toBeLessThan(0.03);
 });
 
 test('with steps of one length and links that cost nothing a round is its steps, to the millisecond', async () => {
@@ -156,6 +196,58 @@ test('a stopped run gives the rounds so far', async () => {
   expect(result.reason).toBe('stopped');
   expect(result.rows.length).toBeGreaterThanOrEqual(3);
   expect(result.rows.length).toBeLessThan(50);
+});
+
+test('a swarm that is down for an hour is not stuck when it comes back, nor one of slow machines', async () => {
+  const all = [0, 1, 2, 3];
+  const events = [
+    { at: '10s', do: 'crash' as const, peers: all },
+    { at: '1h', do: 'restart' as const, peers: all },
+  ];
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 20, scenario: { events } });
+  const result = await simulation.run();
+  expectWhole(result, 20);
+  expect(result.virtualMs).toBeGreaterThan(3_600_000);
+
+  const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
+  const peers = { 0: { step: '5min' }, 1: { step: '5min' } };
+  const slow = syntheticWorld({ peers: 2, rounds: 2, timing, scenario: { step: '1ms', peers } });
+  expectWhole(await slow.simulation.run(), 2);
+});
+
+test('a swarm that can go on no more is stuck, once nothing is to come', async () => {
+  const events = [
+    { at: '10s', do: 'crash' as const, peers: [1, 2, 3] },
+    { at: '20s', do: 'pause' as const, peers: [0], for: '2h' },
+  ];
+  const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 50, timing, scenario: { events } });
+  const { reason } = await simulation.run();
+  expect(reason).toBe('stuck');
+  expect(simulation.kernel.nowMs).toBeGreaterThan(7_220_000 + 600_000);
+});
+
+test('a run is stopped at once while it waits for a training', async () => {
+  const { simulation, host } = syntheticWorld({ peers: 3, rounds: 2 });
+  const abort = new AbortController();
+  host.contribute = () => {
+    void nextTurn().then(() => abort.abort());
+    return new Promise(() => undefined);
+  };
+  const { reason, rows } = await simulation.run({ signal: abort.signal });
+  expect({ reason, rows }).toEqual({ reason: 'stopped', rows: [] });
+});
+
+test('a run is stopped while the last evaluation is under way', async () => {
+  const { simulation, host } = syntheticWorld({ peers: 3, rounds: 2 });
+  const abort = new AbortController();
+  host.evaluate = () => new Promise(() => undefined);
+  const run = simulation.run({ signal: abort.signal });
+  while (simulation.peers.some(({ finished }) => !finished)) await nextTurn();
+  abort.abort();
+  const { reason, rows } = await run;
+  expect(reason).toBe('stopped');
+  expect(rows).toHaveLength(2);
 });
 
 test('how much a peer reads at once changes when things happen, not what is agreed on', async () => {

@@ -92,3 +92,27 @@ test('regions: every pair has one round trip, shortest inside', () => {
     }
   }
 });
+
+test('a link between regions takes half a round trip, one way as the other, give or take a tenth', () => {
+  const { links } = world({ regions: ['us-east', 'eu-west', 'ap-south'], peers: { 3: { region: 'sa-east' } } });
+  const regionOf = (peer: number) =>
+    peer === 3 ? 'sa-east' : (['us-east', 'eu-west', 'ap-south'] as const)[peer % 3]!;
+  let [count, sum, squares] = [0, 0, 0];
+  for (let a = 0; a < 60; a++) {
+    for (let b = 0; b < a; b++) {
+      expect(links.oneWayMs(a, b)).toBe(links.oneWayMs(b, a));
+      const log = Math.log(links.oneWayMs(a, b) / (regionRoundTripMs(regionOf(a), regionOf(b)) / 2));
+      count++;
+      sum += log;
+      squares += log * log;
+    }
+  }
+  expect(Math.abs(sum / count)).toBeLessThan(0.01);
+  expect(Math.abs(Math.sqrt(squares / count) - 0.1)).toBeLessThan(0.01);
+});
+
+test('a region counts between peers that have one; else the latency does', () => {
+  const { links } = world({ peers: { 0: { region: 'us-east' }, 1: { region: 'ap-south' } } });
+  expect(links.oneWayMs(0, 1)).toBeGreaterThan(70);
+  expect([links.oneWayMs(0, 2), links.oneWayMs(2, 3)]).toEqual([40, 40]);
+});
