@@ -16,6 +16,6 @@ test('the same messages are fuzzed in the same way, whatever was fuzzed before',
     return Array.from({ length: count }, () => Buffer.from(fuzzer.message(heard)).toString('hex'));
   };
   const first = fuzzed(1, 200);
-  fuzzed(2, 20_000);
+  fuzzed(2, 4000);
   expect(fuzzed(1, 200)).toEqual(first);
 });
