@@ -33,6 +33,8 @@ export class Ledger {
   /** transfers of bulk, for a timeline */
   readonly carried: Carried[] = [];
   readonly #current: { activity: Activity; sinceMs: number }[];
+  /** standstills that are not over, or lie in the span under way: in order */
+  readonly #pauses: { fromMs: number; toMs: number }[][];
 
   constructor(peers: number) {
     const vectors = <Key extends string>(keys: readonly Key[]): Record<Key, Float64Array> =>
@@ -41,6 +43,7 @@ export class Ledger {
     this.received = vectors(BYTE_KINDS);
     this.spentMs = vectors(['training', 'applying', 'fetching', 'waiting', 'down', 'paused']);
     this.#current = Array.from({ length: peers }, () => ({ activity: 'down', sinceMs: 0 }));
+    this.#pauses = Array.from({ length: peers }, () => []);
   }
 
   move(kind: ByteKind, from: number, to: number, bytes: number): void {
@@ -58,6 +61,11 @@ export class Ledger {
     if (current.activity === activity) return;
     this.#end(peer, nowMs);
     this.#current[peer] = { activity, sinceMs: nowMs };
+  }
+
+  /** Whatever the peer does goes on after it. */
+  pause(peer: number, fromMs: number, toMs: number): void {
+    this.#pauses[peer]!.push({ fromMs, toMs });
   }
 
   /** Ends all spans, at the end of the run. */
@@ -90,9 +98,24 @@ export class Ledger {
 
   #end(peer: number, nowMs: number): void {
     const { activity, sinceMs } = this.#current[peer]!;
-    if (nowMs <= sinceMs) return;
-    this.spentMs[activity][peer]! += nowMs - sinceMs;
-    if (this.spans.length < SPANS_MAX) this.spans.push({ peer, activity, fromMs: sinceMs, toMs: nowMs });
+    let fromMs = sinceMs;
+    const pauses = this.#pauses[peer]!;
+    for (const pause of activity === 'down' ? [] : pauses) {
+      const [begin, end] = [Math.max(fromMs, pause.fromMs), Math.min(nowMs, pause.toMs)];
+      if (end <= begin) continue;
+      this.#add({ peer, activity, fromMs, toMs: begin });
+      this.#add({ peer, activity: 'paused', fromMs: begin, toMs: end });
+      fromMs = end;
+    }
+    this.#add({ peer, activity, fromMs, toMs: nowMs });
+    while (pauses[0] && pauses[0].toMs <= nowMs) pauses.shift();
+  }
+
+  #add(span: Span): void {
+    const lengthMs = span.toMs - span.fromMs;
+    if (lengthMs <= 0) return;
+    this.spentMs[span.activity][span.peer]! += lengthMs;
+    if (this.spans.length < SPANS_MAX) this.spans.push(span);
   }
 }
 

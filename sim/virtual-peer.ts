@@ -129,12 +129,13 @@ export class VirtualPeer implements Endpoint {
 
   /** The process stands still: what happens meanwhile is seen afterwards, and training goes on where it was. */
   pause(forMs: number): void {
-    const { kernel } = this.#world;
+    const { kernel, ledger } = this.#world;
     if (!this.#running) return;
     const fromMs = Math.max(kernel.nowMs, this.#pausedUntilMs);
     const lengthMs = kernel.nowMs + forMs - fromMs;
     if (lengthMs <= 0) return;
     this.#pausedUntilMs = fromMs + lengthMs;
+    ledger.pause(this.index, fromMs, this.#pausedUntilMs);
     this.#running.training.delay(lengthMs);
   }
 
