@@ -74,7 +74,7 @@ svg .end{text-anchor:end}svg .middle-text{text-anchor:middle}
 .lane-down{fill:var(--k7);background:var(--k7)}.lane-sending{fill:var(--k1);background:var(--k1)}
 .lane-receiving{fill:var(--k0);background:var(--k0)}
 .notes{margin:12px 0 0;padding-left:20px;color:var(--soft);max-width:90ch}
-.notes li{margin:4px 0}
+.notes li{margin:4px 0}.remarks{color:var(--warn)}.remarks b{font-weight:600}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.5 ui-monospace,"SF Mono",Menlo,"DejaVu Sans Mono",monospace;margin:0}
 pre.card{margin-bottom:14px}
 summary{cursor:pointer;font-weight:600}
