@@ -10,12 +10,12 @@ import { comparisonFiles } from '../../sim/report/files.ts';
 import { comparedIn, comparisonBefore } from '../../sim/report/read.ts';
 import { describeStrategies, makeReport, type Report, type ReportFacts } from '../../sim/report/report.ts';
 import { checkStrategies, parseStrategies, STRATEGIES, type Strategy } from '../../sim/strategy.ts';
-import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
 import { openComparison } from './compare-run.ts';
 import { CompareScreen, type CompareView, jsonCompareView } from './compare-screen.ts';
 import { shellWord } from './format.ts';
 import {
   addDebugOption,
+  addSimulatedMachineOptions,
   addTrainingOptions,
   choicesOf,
   decimal,
@@ -23,6 +23,7 @@ import {
   integer,
   oneOf,
   type RunFlags,
+  type SimulatedBackend,
 } from './options.ts';
 import { ResultsFolder } from './results-folder.ts';
 import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
@@ -45,7 +46,7 @@ interface CompareFlags
   points: number;
   trainer: TrainerName;
   workers?: number;
-  backend?: BackendName | 'auto';
+  backend?: SimulatedBackend;
   microBatch?: number;
   out: string;
   json?: boolean;
@@ -92,14 +93,13 @@ export function addCompare(program: Command, finish: (code: number) => void): vo
     .option('--trainer <kind>', 'real, or synthetic: a noisy quadratic', oneOf('--trainer', TRAINERS), 'real');
   addWorldOptions(command);
   addTrainingOptions(command);
+  addSimulatedMachineOptions(command);
   command
     .option(
       '--workers <n>',
       'runs at once (default: one a core); results do not depend on it',
       integer('--workers', 1, 256),
     )
-    .option('--backend <name>', 'default: auto', oneOf('--backend', ['auto', ...BACKEND_NAMES] as const))
-    .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000))
     .option('--json', 'one JSON object a line instead of the screen');
   addDebugOption(command).addHelpText('after', EXAMPLES);
   command.action(async (flags: CompareFlags) => finish(await runCompare(flags)));

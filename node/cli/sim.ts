@@ -6,17 +6,18 @@ import { LIMITS } from '../../protocol/limits.ts';
 import { checkSimulationBefore } from '../../sim/report/read.ts';
 import { resultsOf, simulationFiles, simulationReport } from '../../sim/results.ts';
 import { readScenario, type ScenarioText } from '../../sim/scenario.ts';
-import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
 import { shellWord } from './format.ts';
 import {
   addDebugOption,
   addRoundOptions,
+  addSimulatedMachineOptions,
   addTrainingOptions,
   choicesOf,
   folder,
   integer,
   oneOf,
   type RunFlags,
+  type SimulatedBackend,
 } from './options.ts';
 import { ResultsFolder } from './results-folder.ts';
 import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
@@ -48,7 +49,7 @@ interface SimFlags extends WorldFlags, Omit<RunFlags, 'waitFor' | 'rounds'> {
   rounds: number;
   trainer: TrainerName;
   workers?: number;
-  backend?: BackendName | 'auto';
+  backend?: SimulatedBackend;
   microBatch?: number;
   evalEvery: number;
   out?: string;
@@ -80,6 +81,7 @@ export function addSim(program: Command, finish: (code: number) => void): void {
   addWorldOptions(command);
   addTrainingOptions(command);
   addRoundOptions(command);
+  addSimulatedMachineOptions(command);
   command
     .option('--eval-every <rounds>', 'validation loss; 0 for never', integer('--eval-every', 0, 1_000_000), EVAL_EVERY)
     .option(
@@ -87,8 +89,6 @@ export function addSim(program: Command, finish: (code: number) => void): void {
       'training threads (default: one a core); results do not depend on it',
       integer('--workers', 1, 256),
     )
-    .option('--backend <name>', 'default: auto', oneOf('--backend', ['auto', ...BACKEND_NAMES] as const))
-    .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000))
     .option('--out <folder>', 'for results.json, results.csv, report.md and report.html', folder('--out'))
     .option('--json', 'one JSON object a line instead of the screen');
   addDebugOption(command).addHelpText('after', EXAMPLES);

@@ -23,6 +23,8 @@ describe('outerloop sim', () => {
     [['--peers', '0'], /--peers takes a whole number from 1 .*\[E_OPTION\]/],
     [['--latency=-5ms'], /-5ms is negative.*\[E_SCENARIO\]/],
     [['--scenario', '/nowhere.json'], /cannot read the scenario .*\[E_SCENARIO_FILE\]/],
+    [['--backend', 'webgpu'], /webgpu does not give the same bits .* give auto, wasm or cpu \[E_OPTION\]/],
+    [['--backend', 'abacus'], /--backend takes auto, wasm or cpu, not "abacus" \[E_OPTION\]/],
     [['--out', '/dev/null'], /--out takes a folder.*\[E_OPTION\]/],
   ])('%j ends in one line', async (argv, line) => {
     const { code, stdout, stderr } = await begin([...SYNTHETIC, ...argv]).ended;
