@@ -76,7 +76,10 @@ export function addCompare(program: Command, finish: (code: number) => void): vo
       '--strategies <names>',
       `by commas; see below (default: ${STRATEGIES_DEFAULT}, and those of --strategy-file)`,
     )
-    .option('--strategy-file <module>', 'strategies of your own: what the module exports by default')
+    .option(
+      '--strategy-file <module>',
+      'strategies of your own, as docs/simulator.md describes them: what the module exports by default',
+    )
     .option('--peers <n>', 'in the swarm', integer('--peers', 1, LIMITS.rosterMax), PEERS)
     .option('--tokens <n>', 'of all peers, in each run, like 3M or 500k', tokens, 1_000_000)
     .option('--seeds <n>', 'runs of each strategy, from --seed on', integer('--seeds', 1, 1000), 1)

@@ -66,10 +66,9 @@ Examples:
   $ outerloop sim --peers 100 --trainer synthetic --churn 5%/round --stragglers 10%x3
   $ outerloop sim --scenario world.json --out results
 
-A scenario is JSON with the same fields as the options, and more (options come before it):
+A scenario is JSON with the same fields as the options, and more, all described in docs/simulator.md:
   {"latency": "80ms", "regions": ["us-east", "eu-west"], "peers": {"3": {"bandwidth": "5mbit/1mbit", "step": "1s"}},
    "events": [{"at": "20s", "do": "crash", "peers": [2]}, {"at": "40s", "do": "restart", "peers": [2]}]}
-What is done: join, leave, crash, restart (peers), pause (peers, for), partition (groups), heal.
 `;
 
 export function addSim(program: Command, finish: (code: number) => void): void {
@@ -98,7 +97,7 @@ export function addSim(program: Command, finish: (code: number) => void): void {
 /** Links, computing and faults, for every command that simulates. */
 export function addWorldOptions(command: Command): Command {
   return command
-    .option('--scenario <file>', 'the world as JSON; see below')
+    .option('--scenario <file>', 'the world as JSON; its fields are in docs/simulator.md')
     .option('--latency <time>', 'one-way, of a link: 80ms, uniform(20ms,90ms), lognormal(80ms,0.3) (default: 40ms)')
     .option('--bandwidth <down/up>', 'of a peer, like 50mbit/20mbit (default: without limit)')
     .option('--loss <share>', 'of packets, like 0.1% (default: none)')
