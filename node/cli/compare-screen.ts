@@ -62,10 +62,10 @@ export class CompareScreen implements CompareView {
   }
 
   begin({ title, peers, tokens, seeds, strategies, configuration, commit }: Plan): void {
-    const { trainer, genesis } = configuration;
+    const { trainer, genesis, backend } = configuration;
     const what = `${title}, ${peers} peers, ${formatCount(tokens)} tokens a run`;
     this.#terminal.line(`${this.#terminal.paint('bold', 'outerloop compare')}  ${what}`);
-    if (trainer === 'real') this.#terminal.line(`  ${modelWords(genesis as Genesis)}`);
+    if (trainer === 'real') this.#terminal.line(`  ${modelWords(genesis as Genesis)}; backend ${backend}`);
     this.#terminal.line(`  ${worldOf({ configuration }).join(', ')}`);
     this.#terminal.line(`  seeds ${seeds.join(', ')}, commit ${commit ?? 'unknown'}`);
     for (const { name, about, settings } of strategies) {

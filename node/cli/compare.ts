@@ -200,6 +200,7 @@ async function runAsked(
     const wallSeconds = (before?.wallSeconds ?? 0) + (performance.now() - startedMs) / 1000;
     return makeReport(compared, { ...facts, commit, complete, wallSeconds });
   };
+  const failures: unknown[] = [];
   const running = compare(before ? { ...comparison, before: comparedIn(before) } : comparison, {
     signal: abort.signal,
     turn: () => nextTurn(),
@@ -209,8 +210,9 @@ async function runAsked(
       // after every run, so that hours of work outlive whatever comes
       try {
         out.write(comparisonFiles(reportOf(soFar, false)));
-      } catch {
-        // what there is by now is shown, then written or the reason told
+      } catch (cause) {
+        // what there is by now is shown before the reason is told
+        failures.push(cause);
         abort.abort();
       }
     },
@@ -222,5 +224,6 @@ async function runAsked(
   view.done(report);
   out.write(comparisonFiles(report));
   view.wrote(out.path);
+  if (failures.length > 0) throw failures[0];
   return exitCodeOf(compared.runs);
 }

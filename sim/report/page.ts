@@ -143,6 +143,7 @@ function charts(report: Report): string {
 }
 
 function figures(curves: readonly Curve[]): string {
+  if (curves.every(({ points }) => points.length === 0)) return '<p class="card">Nothing was measured.</p>';
   const series = (x: 'tokens' | 'bytes' | 'virtualMs'): ChartSeries[] =>
     curves
       .map((curve) => ({

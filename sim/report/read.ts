@@ -18,7 +18,7 @@ type Identity = Pick<Report, 'title' | 'peers' | 'seeds' | 'tokens' | 'strategie
 export function comparisonBefore(found: unknown, folder: string, asked: Identity): Report | undefined {
   if (found === undefined) return undefined;
   const report = found as Partial<Report> | null;
-  if (report?.version !== 1 || report.kind !== 'compare') throw other(folder, found, 'a comparison');
+  if (report?.version !== 1 || report.kind !== 'compare') throw other(folder, found, 'compare');
   return sameComparison(report as Report, folder, asked);
 }
 
@@ -52,7 +52,7 @@ export function checkSimulationBefore(
 ): void {
   if (found === undefined) return;
   const results = found as Partial<Results> | null;
-  if (results?.version !== 1 || results.kind !== 'sim') throw other(folder, found, 'a simulation');
+  if (results?.version !== 1 || results.kind !== 'sim') throw other(folder, found, 'sim');
   const seeds = results.seed === asked.seed ? [] : ['seed'];
   const differing = [...seeds, ...differences(results.configuration, asJson(asked.configuration))];
   if (differing.length === 0) return;
@@ -61,10 +61,10 @@ export function checkSimulationBefore(
 
 const WAYS = 'give another --out, or remove the folder';
 
-function other(folder: string, found: unknown, wanted: string): CodedError<ResultsErrorCode> {
+function other(folder: string, found: unknown, wanted: 'sim' | 'compare'): CodedError<ResultsErrorCode> {
   const kind = (found as { kind?: unknown } | null)?.kind;
-  const kinds: Readonly<Record<string, string>> = { compare: 'of outerloop compare', sim: 'of outerloop sim' };
-  const has = (typeof kind === 'string' && kinds[kind]) || `not of ${wanted} by this version`;
+  const isOurs = kind === 'sim' || kind === 'compare';
+  const has = isOurs && kind !== wanted ? `of outerloop ${kind}` : `not of outerloop ${wanted} in this version`;
   return resultsError(`${folder}/results.json is ${has}; ${WAYS}`);
 }
 

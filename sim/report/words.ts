@@ -99,13 +99,15 @@ export function headlines(report: Report): Headline[] {
   return report.kind === 'sim' ? swarmHeadlines(report) : comparedHeadlines(report);
 }
 
-function swarmHeadlines({ summary, training = [] }: Report): Headline[] {
+function swarmHeadlines({ summary, runs, training = [] }: Report): Headline[] {
+  const sample = runs[0]?.points.at(-1)?.loss;
   return summary.flatMap(({ loss, rounds, bytes, computeFraction, virtualMs }) => {
-    const last = training.at(-1);
     const learnt =
-      loss === null
-        ? { value: lossText(last?.loss), says: 'nats: training loss of the last round' }
-        : { value: lossText(loss.mean), says: 'nats: validation loss at the end' };
+      loss !== null
+        ? { value: lossText(loss.mean), says: 'nats: validation loss at the end' }
+        : sample !== undefined
+          ? { value: lossText(sample), says: 'nats: validation loss so far, over a sample' }
+          : { value: lossText(training.at(-1)?.loss), says: 'nats: training loss of the last round' };
     return [
       learnt,
       { value: bytesText(bytes), says: 'sent and received by the mean peer' },

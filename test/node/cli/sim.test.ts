@@ -84,7 +84,7 @@ describe('outerloop sim', () => {
     let stopped = false;
     child.stdout.on('data', (text: string) => {
       // a second signal would kill it
-      if (!stopped && text.includes('"round":3,')) stopped = child.kill('SIGINT');
+      if (!stopped && text.includes('"round":7,')) stopped = child.kill('SIGINT');
     });
     const { code, stdout } = await ended;
     expect(code).toBe(0);
@@ -92,6 +92,7 @@ describe('outerloop sim', () => {
     expect(filesIn(out)).toEqual(FILES);
     expect(readResults(out).rounds.length).toBeGreaterThanOrEqual(3);
     expect(read(out, 'report.html')).toContain('results so far');
+    expect(read(out, 'report.html')).toContain('so far, over a sample');
   });
 
   it('fails where no round comes any more, and says so in the report', async () => {
@@ -100,6 +101,7 @@ describe('outerloop sim', () => {
     expect(code).toBe(1);
     expect(stdout).toContain('stuck: ');
     expect(read(out, 'report.md')).toMatch(/^- `swarm`: \*\*stuck: /m);
+    expect(read(out, 'report.html')).toContain('Nothing was measured');
     expect(read(out, 'report.html')).not.toMatch(/NaN|Infinity|undefined/);
   });
 });
@@ -117,10 +119,6 @@ describe('the folder of outerloop sim', () => {
     const compared = await begin(['compare', '--trainer', 'synthetic', '--tokens', '800', '--out', out]).ended;
     expect(compared.stderr).toMatch(/results.json is of outerloop sim.*E_RESULTS/);
     expect(read(out, 'results.json')).toBe(before);
-    writeFileSync(join(out, 'results.json'), JSON.stringify({ version: 1, kind: 'compare' }));
-    expect((await begin(run).ended).stderr).toMatch(/results.json is of outerloop compare.*E_RESULTS/);
-    writeFileSync(join(out, 'results.json'), 'mine');
-    expect((await begin(run).ended).stderr).toMatch(/results.json is not JSON.*E_RESULTS/);
   });
 
   it('that cannot be written is refused before anything is computed', async () => {
