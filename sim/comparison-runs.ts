@@ -179,7 +179,7 @@ async function runPooled(
 }
 
 function emptyRecord(series: string, seed: number) {
-  const counts = { tokens: 0, virtualMs: 0, bytes: 0, bytesByKind: {}, warnings: {} };
+  const counts = { tokens: 0, rounds: 0, virtualMs: 0, bytes: 0, bytesByKind: {}, warnings: {}, diverged: [] };
   return { series, seed, ...counts, points: [], loss: null, traceHash: null };
 }
 
@@ -211,7 +211,8 @@ export async function runStrategy(work: Work, strategy: Strategy, seed: number):
   }
 }
 
-function withSample(host: ReplicaHost, onSample: (loss: number | null) => void): ReplicaHost {
+/** Tells the loss over the sample, where the one over the whole split is asked for. */
+export function withSample(host: ReplicaHost, onSample: (loss: number | null) => void): ReplicaHost {
   return {
     parameters: host.parameters,
     initialize: (peer) => host.initialize(peer),
@@ -233,8 +234,8 @@ function withSample(host: ReplicaHost, onSample: (loss: number | null) => void):
   };
 }
 
-function recordOf(
-  { reason, rows, ledger, virtualMs, traceHash, warnings }: SimulationResult,
+export function recordOf(
+  { reason, rows, ledger, virtualMs, traceHash, warnings, diverged }: SimulationResult,
   run: { series: string; seed: number; peers: number; rounds: number; lastSample: number | null },
 ): RunRecord {
   const { series, seed, peers, rounds, lastSample } = run;
@@ -261,12 +262,14 @@ function recordOf(
     points,
     loss,
     tokens,
+    rounds: rows.length,
     virtualMs,
     bytes,
     bytesByKind,
     computeFraction,
     traceHash,
     warnings,
+    diverged,
   };
 }
 
@@ -282,7 +285,7 @@ function isTimelineOf({ timeline, strategies, seeds }: ComparisonInit, { name }:
   return name === chosen && seed === seeds[0];
 }
 
-function timelineOf(
+export function timelineOf(
   { ledger, virtualMs, rows }: SimulationResult,
   series: string,
   seed: number,

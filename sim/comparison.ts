@@ -27,6 +27,8 @@ export interface RunRecord {
   /** nats over the whole validation split, at the end; null where the run did not come to it */
   loss: number | null;
   tokens: number;
+  /** none where no rounds are simulated */
+  rounds: number;
   virtualMs: number;
   /** sent and received, by the mean peer */
   bytes: number;
@@ -37,6 +39,8 @@ export interface RunRecord {
   /** null for what is not simulated by the protocol */
   traceHash: string | null;
   warnings: Record<string, number>;
+  /** rounds of which two certified roots were seen: a bug in the protocol */
+  diverged: number[];
 }
 
 export interface Statistic {
@@ -53,6 +57,7 @@ export interface SummaryRow {
   /** (loss / centralized loss - 1) in percent, seed by seed */
   gapPercent: Statistic | null;
   tokens: number;
+  rounds: number;
   /** sent and received, by the mean peer */
   bytes: number;
   /** sent by all peers, by token trained on; null where no token was */
@@ -118,6 +123,7 @@ export function summarize(runs: readonly RunRecord[], target: number | null): Su
       loss: statisticOf(complete.map(({ loss }) => loss ?? Number.NaN)),
       gapPercent: series === CENTRALIZED ? null : statisticOf(gaps),
       tokens: mean(({ tokens }) => tokens),
+      rounds: mean(({ rounds }) => rounds),
       bytes: mean(({ bytes }) => bytes),
       bytesAToken: statisticOf(trained.map((run) => sentBy(run) / run.tokens))?.mean ?? null,
       computeFraction: mean(({ computeFraction }) => computeFraction),

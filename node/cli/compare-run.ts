@@ -70,6 +70,7 @@ export function openComparison(choices: ComparisonChoices): OpenedComparison {
   const written = { ...DEFAULT_SCENARIO, ...choices.scenario };
   const title = trainer === 'synthetic' ? 'noisy quadratic' : plain.title;
   const { title: _, founder: __, ...genesis } = base({ seed: firstSeed, founder: plain.founder, steps: 1, batches: 1 });
-  const configuration = { trainer, scenario: written, genesis };
+  // what computes, and how much of it at once, decides the last bits
+  const configuration = { trainer, backend, microBatch: microBatch ?? 'auto', scenario: written, genesis };
   return { init: { peers, seeds, scenario, workers, base, open }, title, configuration };
 }

@@ -5,18 +5,17 @@ import { tsImport } from 'tsx/esm/api';
 import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { compare, planSteps } from '../../sim/compare.ts';
-import type { RunRecord } from '../../sim/comparison.ts';
-import type { Compared } from '../../sim/comparison-runs.ts';
-import { comparedIn, readReport } from '../../sim/report/read.ts';
-import { makeReport, type Report } from '../../sim/report/report.ts';
-import { TABLE_COLUMNS } from '../../sim/report/words.ts';
-import { writeReport } from '../../sim/report/write.ts';
+import type { Compared, ComparisonInit } from '../../sim/comparison-runs.ts';
+import { comparisonFiles } from '../../sim/report/files.ts';
+import { comparedIn, comparisonBefore } from '../../sim/report/read.ts';
+import { describeStrategies, makeReport, type Report, type ReportFacts } from '../../sim/report/report.ts';
 import { checkStrategies, parseStrategies, STRATEGIES, type Strategy } from '../../sim/strategy.ts';
-import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
 import { openComparison } from './compare-run.ts';
-import { formatBar, formatBytes, formatCount, formatDuration, formatLoss, shellWord } from './format.ts';
+import { CompareScreen, type CompareView, jsonCompareView } from './compare-screen.ts';
+import { shellWord } from './format.ts';
 import {
   addDebugOption,
+  addSimulatedMachineOptions,
   addTrainingOptions,
   choicesOf,
   decimal,
@@ -24,10 +23,13 @@ import {
   integer,
   oneOf,
   type RunFlags,
+  type SimulatedBackend,
 } from './options.ts';
+import { ResultsFolder } from './results-folder.ts';
 import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
 import { addWorldOptions, scenarioOf, type WorldFlags } from './sim.ts';
 import { commitOf, TRAINERS, type TrainerName } from './sim-run.ts';
+import { exitCodeOf, STATUS_INTERVAL_MS } from './sim-words.ts';
 import { Terminal } from './terminal.ts';
 
 interface CompareFlags
@@ -44,7 +46,7 @@ interface CompareFlags
   points: number;
   trainer: TrainerName;
   workers?: number;
-  backend?: BackendName | 'auto';
+  backend?: SimulatedBackend;
   microBatch?: number;
   out: string;
   json?: boolean;
@@ -53,7 +55,6 @@ interface CompareFlags
 const STRATEGIES_DEFAULT = 'ddp,diloco,diloco-int8,sparseloco';
 const PEERS = 4;
 const POINTS = 20;
-const STATUS_INTERVAL_MS = 100;
 
 const EXAMPLES = `
 Strategies: ${STRATEGIES.map(({ name }) => name).join(', ')}.
@@ -75,7 +76,10 @@ export function addCompare(program: Command, finish: (code: number) => void): vo
       '--strategies <names>',
       `by commas; see below (default: ${STRATEGIES_DEFAULT}, and those of --strategy-file)`,
     )
-    .option('--strategy-file <module>', 'strategies of your own: what the module exports by default')
+    .option(
+      '--strategy-file <module>',
+      'strategies of your own, as docs/simulator.md describes them: what the module exports by default',
+    )
     .option('--peers <n>', 'in the swarm', integer('--peers', 1, LIMITS.rosterMax), PEERS)
     .option('--tokens <n>', 'of all peers, in each run, like 3M or 500k', tokens, 1_000_000)
     .option('--seeds <n>', 'runs of each strategy, from --seed on', integer('--seeds', 1, 1000), 1)
@@ -92,14 +96,13 @@ export function addCompare(program: Command, finish: (code: number) => void): vo
     .option('--trainer <kind>', 'real, or synthetic: a noisy quadratic', oneOf('--trainer', TRAINERS), 'real');
   addWorldOptions(command);
   addTrainingOptions(command);
+  addSimulatedMachineOptions(command);
   command
     .option(
       '--workers <n>',
       'runs at once (default: one a core); results do not depend on it',
       integer('--workers', 1, 256),
     )
-    .option('--backend <name>', 'default: auto', oneOf('--backend', ['auto', ...BACKEND_NAMES] as const))
-    .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000))
     .option('--json', 'one JSON object a line instead of the screen');
   addDebugOption(command).addHelpText('after', EXAMPLES);
   command.action(async (flags: CompareFlags) => finish(await runCompare(flags)));
@@ -139,158 +142,88 @@ async function strategiesOf({ strategies, strategyFile }: CompareFlags): Promise
 }
 
 async function runCompare(flags: CompareFlags): Promise<number> {
-  const { peers, tokens: tokensAsked, out, target, points: evaluations, timeline, json, baselineRates } = flags;
   const abort = new AbortController();
   const removeHandlers = onStopRequest({ stop: () => abort.abort(), kill: () => process.exit(KILLED_EXIT_CODE) });
-  const view = json ? jsonView() : new CompareScreen(new Terminal(process.stdout, process.env));
+  const now = () => performance.now();
+  const view = flags.json ? jsonCompareView() : new CompareScreen(new Terminal(process.stdout, process.env), now);
+  let out: ResultsFolder | undefined;
   try {
-    const strategies = await strategiesOf(flags);
-    const startedMs = performance.now();
-    const { init, title, ...opened } = openComparison({
-      ...flags,
-      run: choicesOf(flags),
-      scenario: scenarioOf(flags),
-    });
-    const command = ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' ');
-    const given = {
-      tokens: tokensAsked,
-      strategies,
-      evaluations,
-      baselineRates,
-      ...(timeline === undefined ? {} : { timeline }),
-    };
-    const comparison = { ...init, ...given };
-    const configuration = { ...opened.configuration, points: evaluations, baselineRates };
-    const seeds = [...init.seeds];
-    const { steps, tokensAStep } = planSteps(comparison);
-    const named = strategies.map(({ name, about }) => ({ name, about }));
-    const identity = { title, peers, seeds, tokens: steps * tokensAStep, strategies: named, configuration };
-    const before = readReport(out, identity);
-    const commit = [...new Set([before?.commit, commitOf()].flatMap((each) => each ?? []))].join(', ') || null;
-    view.begin(
-      `${title}, ${peers} peers, ${formatCount(steps * tokensAStep)} tokens, seeds ${seeds.join(', ')}`,
-      strategies,
-    );
-    if (before) view.goOn(before, out);
-    // after every run, so that hours of work outlive whatever comes
-    const write = (compared: Compared, complete: boolean): Report => {
-      const wallSeconds = (before?.wallSeconds ?? 0) + (performance.now() - startedMs) / 1000;
-      const facts = {
-        title,
-        command,
-        commit,
-        complete,
-        wallSeconds,
-        peers,
-        seeds,
-        tokensAsked,
-        configuration,
-        strategies,
-      };
-      const report = makeReport(compared, target === undefined ? facts : { ...facts, target });
-      writeReport(out, report);
-      return report;
-    };
-    const known = before ? { before: comparedIn(before) } : {};
-    const compared = await compare(
-      { ...comparison, ...known },
-      {
-        signal: abort.signal,
-        turn: () => nextTurn(),
-        onProgress: (done, all) => view.progress(done, all),
-        onRun(run, soFar) {
-          view.run(run);
-          write(soFar, false);
-        },
-      },
-    );
-    const report = write(compared, !abort.signal.aborted);
-    view.done(report, out);
-    return compared.runs.some(({ reason }) => reason === 'stuck') ? 1 : 0;
+    const asked = await askedOf(flags);
+    out = new ResultsFolder(flags.out);
+    return await runAsked(asked, { view, abort, out, startedMs: now() });
   } finally {
     removeHandlers();
     view.close();
+    out?.close();
   }
 }
 
-interface CompareView {
-  begin(what: string, strategies: readonly Strategy[]): void;
-  /** some of it is in the folder already */
-  goOn(before: Report, folder: string): void;
-  progress(done: number, all: number): void;
-  run(run: RunRecord): void;
-  done(report: Report, folder: string): void;
-  close(): void;
+/** What is to be compared, and what a report says of it before anything is computed. */
+interface Asked {
+  comparison: ComparisonInit;
+  facts: Omit<ReportFacts, 'commit' | 'complete' | 'wallSeconds'> & { tokens: number };
 }
 
-function jsonView(): CompareView {
-  const print = (event: object): void => {
-    process.stdout.write(`${JSON.stringify(event)}\n`);
+/** @throws CodedError of what the flags cannot be */
+async function askedOf(flags: CompareFlags): Promise<Asked> {
+  const { peers, tokens: tokensAsked, target, points: evaluations, timeline, baselineRates } = flags;
+  const strategies = await strategiesOf(flags);
+  const { init, title, ...opened } = openComparison({ ...flags, run: choicesOf(flags), scenario: scenarioOf(flags) });
+  const given = { tokens: tokensAsked, strategies, evaluations, baselineRates };
+  const comparison = { ...init, ...given, ...(timeline === undefined ? {} : { timeline }) };
+  const { steps, tokensAStep } = planSteps(comparison);
+  const facts = {
+    title,
+    command: ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' '),
+    peers,
+    seeds: [...init.seeds],
+    tokens: steps * tokensAStep,
+    tokensAsked,
+    configuration: { ...opened.configuration, points: evaluations, baselineRates },
+    strategies: describeStrategies(comparison, steps),
+    ...(target === undefined ? {} : { target }),
   };
-  return {
-    begin: (what, strategies) => print({ event: 'config', what, strategies }),
-    goOn: ({ runs }) => print({ event: 'resumed', runs: runs.length }),
-    progress: () => undefined,
-    run: ({ points: _, ...run }) => print({ event: 'run', ...run }),
-    done: ({ complete, wallSeconds, summary }) => print({ event: 'done', complete, wallSeconds, summary }),
-    close: () => undefined,
-  };
+  return { comparison, facts };
 }
 
-class CompareScreen implements CompareView {
-  readonly #terminal: Terminal;
-  readonly #startedMs = performance.now();
-  #statusMs = 0;
-
-  constructor(terminal: Terminal) {
-    this.#terminal = terminal;
-  }
-
-  begin(what: string, strategies: readonly Strategy[]): void {
-    this.#terminal.line(`${this.#terminal.paint('bold', 'outerloop compare')}  ${what}`);
-    for (const { name, about } of strategies) this.#terminal.line(`  ${name.padEnd(20)} ${about}`);
-    this.#terminal.line();
-    this.progress(0, 1);
-  }
-
-  goOn({ runs }: Report, folder: string): void {
-    const whole = runs.filter(({ reason }) => reason !== 'stopped').length;
-    this.#terminal.line(`going on from ${folder}: ${whole} runs are there already`);
-  }
-
-  progress(done: number, all: number): void {
-    const nowMs = performance.now();
-    if (nowMs - this.#statusMs < STATUS_INTERVAL_MS) return;
-    this.#statusMs = nowMs;
-    const left = done > 0 ? formatDuration(((nowMs - this.#startedMs) / done) * (all - done)) : '…';
-    this.#terminal.status(`${formatBar(done, all)} ${formatCount(done)} of ${formatCount(all)} tokens · ${left} left`);
-  }
-
-  run({ series, seed, loss, virtualMs, bytes, reason }: RunRecord): void {
-    const parts = [
-      `${this.#terminal.paint('bold', series.padEnd(20))} seed ${seed}`,
-      loss === null ? this.#terminal.paint('yellow', reason) : this.#terminal.paint('green', `val ${formatLoss(loss)}`),
-      `${formatDuration(virtualMs)} virtual`,
-      `${formatBytes(Math.round(bytes))} a peer`,
-    ];
-    this.#terminal.line(parts.join('  '));
-  }
-
-  done({ summary, complete, wallSeconds }: Report, folder: string): void {
-    this.#terminal.line();
-    const line = (name: string, cells: readonly string[]): string =>
-      `${name.padEnd(20)} ${cells.map((cell, i) => cell.padEnd(i < 2 ? 19 : 13)).join(' ')}`.trimEnd();
-    const titles = TABLE_COLUMNS.map(({ title }) => title);
-    this.#terminal.line(this.#terminal.paint('dim', line('', titles)));
-    for (const row of summary) {
-      const cells = TABLE_COLUMNS.map(({ text }) => text(row));
-      this.#terminal.line(line(row.series, cells));
-    }
-    const ending = complete ? 'done' : 'stopped, with the results so far,';
-    this.#terminal.line(`${ending} in ${formatDuration(1000 * wallSeconds)}: ${folder}/report.html`);
-  }
-
-  close(): void {
-    this.#terminal.status('');
-  }
+async function runAsked(
+  { comparison, facts }: Asked,
+  { view, abort, out, startedMs }: { view: CompareView; abort: AbortController; out: ResultsFolder; startedMs: number },
+): Promise<number> {
+  const { title, peers, seeds, tokens, strategies, configuration } = facts;
+  const identity = { title, peers, seeds, tokens, strategies, configuration };
+  const before = comparisonBefore(out.read(), out.path, identity);
+  const commit = [...new Set([before?.commit, commitOf()].flatMap((each) => each ?? []))].join(', ') || null;
+  view.begin({ ...identity, commit });
+  if (before) view.goOn(before, out.path);
+  const reportOf = (compared: Compared, complete: boolean): Report => {
+    const wallSeconds = (before?.wallSeconds ?? 0) + (performance.now() - startedMs) / 1000;
+    return makeReport(compared, { ...facts, commit, complete, wallSeconds });
+  };
+  const failures: unknown[] = [];
+  const running = compare(before ? { ...comparison, before: comparedIn(before) } : comparison, {
+    signal: abort.signal,
+    turn: () => nextTurn(),
+    onProgress: (done, all) => view.progress(done, all),
+    onRun(run, soFar) {
+      view.run(run);
+      // after every run, so that hours of work outlive whatever comes
+      try {
+        out.write(comparisonFiles(reportOf(soFar, false)));
+      } catch (cause) {
+        // what there is by now is shown before the reason is told
+        failures.push(cause);
+        abort.abort();
+      }
+    },
+  });
+  view.begun();
+  const ticker = setInterval(() => view.tick(), STATUS_INTERVAL_MS);
+  const compared = await running.finally(() => clearInterval(ticker));
+  const report = reportOf(compared, !abort.signal.aborted);
+  view.done(report);
+  out.write(comparisonFiles(report));
+  view.wrote(out.path);
+  if (failures.length > 0) throw failures[0];
+  return exitCodeOf(compared.runs);
 }

@@ -15,6 +15,7 @@ import {
   type RunChoices,
   TOKENIZER_KINDS,
 } from '../defaults.ts';
+import { DETERMINISTIC_BACKENDS } from '../train/backend.ts';
 import { BACKEND_NAMES, type BackendName } from '../train/index.ts';
 
 /** Options that several commands have, and the parsers of their values. */
@@ -30,6 +31,8 @@ export interface Machine {
 }
 
 export type MachineFlags = Partial<Machine>;
+
+export type SimulatedBackend = 'auto' | (typeof DETERMINISTIC_BACKENDS)[number];
 
 export function integer(option: string, min: number, max: number): (text: string) => number {
   return (text) => {
@@ -147,6 +150,23 @@ export function addMachineOptions(command: Command): Command {
     .option('--backend <name>', `${listed(backends)} (default: auto)`, oneOf('--backend', backends))
     .option('--deterministic', 'the same bits on every run and CPU, a little slower')
     .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000));
+}
+
+/** Of simulated training, which must give the same bits anywhere. */
+export function addSimulatedMachineOptions(command: Command): Command {
+  const backends = ['auto', ...DETERMINISTIC_BACKENDS] as const;
+  return command
+    .option('--backend <name>', `${listed(backends)} (default: auto)`, simulatedBackend)
+    .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000));
+}
+
+function simulatedBackend(text: string): SimulatedBackend {
+  const backends = ['auto', ...DETERMINISTIC_BACKENDS] as const;
+  if (!BACKEND_NAMES.some((name) => name === text) || backends.some((name) => name === text)) {
+    return oneOf('--backend', backends)(text);
+  }
+  const cause = `${text} does not give the same bits on every machine, which simulated training must`;
+  throw optionError(`--backend: ${cause}; give ${listed(backends)}`);
 }
 
 export function addDebugOption(command: Command): Command {

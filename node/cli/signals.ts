@@ -30,11 +30,14 @@ export function onStopRequest({ stop, kill }: StopHandlers): () => void {
   };
 }
 
-/** Writing to a pipe that nobody reads any more is not an error worth a stack trace. */
+/** A pipe that nobody reads any more, and a terminal that was closed. */
+const GONE = ['EPIPE', 'EIO'];
+
+/** Writing where nobody reads any more is no reason to end before things are in good order. */
 export function ignoreBrokenPipes(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error;
+      if (!GONE.includes(error.code ?? '')) throw error;
     });
   }
 }

@@ -3,21 +3,23 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { type Results, resultsOf, writeResults } from '../../sim/results.ts';
+import { checkSimulationBefore } from '../../sim/report/read.ts';
+import { resultsOf, simulationFiles, simulationReport } from '../../sim/results.ts';
 import { readScenario, type ScenarioText } from '../../sim/scenario.ts';
-import type { RoundRow } from '../../sim/simulation.ts';
-import { BACKEND_NAMES, type BackendName } from '../train/backend.ts';
-import { formatBar, formatBytes, formatCount, formatDuration, formatLoss, shellWord } from './format.ts';
+import { shellWord } from './format.ts';
 import {
   addDebugOption,
   addRoundOptions,
+  addSimulatedMachineOptions,
   addTrainingOptions,
   choicesOf,
   folder,
   integer,
   oneOf,
   type RunFlags,
+  type SimulatedBackend,
 } from './options.ts';
+import { ResultsFolder } from './results-folder.ts';
 import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
 import {
   commitOf,
@@ -27,6 +29,8 @@ import {
   TRAINERS,
   type TrainerName,
 } from './sim-run.ts';
+import { jsonSimView, SimScreen, type SimView } from './sim-screen.ts';
+import { exitCodeOf, STATUS_INTERVAL_MS } from './sim-words.ts';
 import { Terminal } from './terminal.ts';
 
 export interface WorldFlags {
@@ -45,7 +49,7 @@ interface SimFlags extends WorldFlags, Omit<RunFlags, 'waitFor' | 'rounds'> {
   rounds: number;
   trainer: TrainerName;
   workers?: number;
-  backend?: BackendName | 'auto';
+  backend?: SimulatedBackend;
   microBatch?: number;
   evalEvery: number;
   out?: string;
@@ -55,7 +59,6 @@ interface SimFlags extends WorldFlags, Omit<RunFlags, 'waitFor' | 'rounds'> {
 const PEERS = 8;
 const ROUNDS = 20;
 const EVAL_EVERY = 5;
-const STATUS_INTERVAL_MS = 100;
 
 const EXAMPLES = `
 Examples:
@@ -63,10 +66,9 @@ Examples:
   $ outerloop sim --peers 100 --trainer synthetic --churn 5%/round --stragglers 10%x3
   $ outerloop sim --scenario world.json --out results
 
-A scenario is JSON with the same fields as the options, and more (options come before it):
+A scenario is JSON with the same fields as the options, and more, all described in docs/simulator.md:
   {"latency": "80ms", "regions": ["us-east", "eu-west"], "peers": {"3": {"bandwidth": "5mbit/1mbit", "step": "1s"}},
    "events": [{"at": "20s", "do": "crash", "peers": [2]}, {"at": "40s", "do": "restart", "peers": [2]}]}
-What is done: join, leave, crash, restart (peers), pause (peers, for), partition (groups), heal.
 `;
 
 export function addSim(program: Command, finish: (code: number) => void): void {
@@ -78,6 +80,7 @@ export function addSim(program: Command, finish: (code: number) => void): void {
   addWorldOptions(command);
   addTrainingOptions(command);
   addRoundOptions(command);
+  addSimulatedMachineOptions(command);
   command
     .option('--eval-every <rounds>', 'validation loss; 0 for never', integer('--eval-every', 0, 1_000_000), EVAL_EVERY)
     .option(
@@ -85,9 +88,7 @@ export function addSim(program: Command, finish: (code: number) => void): void {
       'training threads (default: one a core); results do not depend on it',
       integer('--workers', 1, 256),
     )
-    .option('--backend <name>', 'default: auto', oneOf('--backend', ['auto', ...BACKEND_NAMES] as const))
-    .option('--micro-batch <n>', 'sequences computed at once', integer('--micro-batch', 1, 1_000_000))
-    .option('--out <folder>', 'for results.json and results.csv', folder('--out'))
+    .option('--out <folder>', 'for results.json, results.csv, report.md and report.html', folder('--out'))
     .option('--json', 'one JSON object a line instead of the screen');
   addDebugOption(command).addHelpText('after', EXAMPLES);
   command.action(async (flags: SimFlags) => finish(await sim(flags)));
@@ -96,7 +97,7 @@ export function addSim(program: Command, finish: (code: number) => void): void {
 /** Links, computing and faults, for every command that simulates. */
 export function addWorldOptions(command: Command): Command {
   return command
-    .option('--scenario <file>', 'the world as JSON; see below')
+    .option('--scenario <file>', 'the world as JSON; its fields are in docs/simulator.md')
     .option('--latency <time>', 'one-way, of a link: 80ms, uniform(20ms,90ms), lognormal(80ms,0.3) (default: 40ms)')
     .option('--bandwidth <down/up>', 'of a peer, like 50mbit/20mbit (default: without limit)')
     .option('--loss <share>', 'of packets, like 0.1% (default: none)')
@@ -126,31 +127,52 @@ function readFile(path: string): string {
 async function sim(flags: SimFlags): Promise<number> {
   const abort = new AbortController();
   const removeHandlers = onStopRequest({ stop: () => abort.abort(), kill: () => process.exit(KILLED_EXIT_CODE) });
-  const startedMs = performance.now();
-  const view = flags.json ? jsonView() : new SimScreen(new Terminal(process.stdout, process.env), startedMs);
+  const now = () => performance.now();
+  const startedMs = now();
+  const view = flags.json ? jsonSimView() : new SimScreen(new Terminal(process.stdout, process.env), now);
   let opened: OpenedSimulation | undefined;
+  let out: ResultsFolder | undefined;
   try {
     opened = await openSimulation(simChoices(flags));
-    const commit = commitOf();
-    view.begin(opened, commit);
-    const { simulation, seed, configuration, signers } = opened;
-    const turn = async (): Promise<void> => {
-      await nextTurn();
-      view.turn(simulation.kernel.nowMs);
-    };
-    const result = await simulation.run({ signal: abort.signal, turn, onRound: (row) => view.round(row) });
-    const wallSeconds = (performance.now() - startedMs) / 1000;
-    const command = ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' ');
-    const ids = signers.map(({ self }) => self);
-    const results = resultsOf(result, { command, seed, commit, configuration, wallSeconds }, ids);
-    if (flags.out !== undefined) writeResults(flags.out, results);
-    view.done(results, flags.out);
-    return results.reason === 'stuck' || results.diverged.length > 0 ? 1 : 0;
+    if (flags.out !== undefined) {
+      out = new ResultsFolder(flags.out);
+      checkSimulationBefore(out.read(), flags.out, opened);
+    }
+    return await runSimulation(opened, { view, signal: abort.signal, startedMs, ...(out ? { out } : {}) });
   } finally {
     removeHandlers();
     view.close();
+    out?.close();
     await opened?.host.close();
   }
+}
+
+async function runSimulation(
+  opened: OpenedSimulation,
+  { view, signal, startedMs, out }: { view: SimView; signal: AbortSignal; startedMs: number; out?: ResultsFolder },
+): Promise<number> {
+  const { simulation, genesis, signers, seed, configuration, lastSample } = opened;
+  const commit = commitOf();
+  view.begin(opened, commit);
+  const tick = (): void => view.tick(simulation.kernel.nowMs);
+  // no event comes while a training is waited for
+  const ticker = setInterval(tick, STATUS_INTERVAL_MS);
+  const turn = async (): Promise<void> => {
+    await nextTurn();
+    tick();
+  };
+  const running = simulation.run({ signal, turn, onRound: (row) => view.round(row) });
+  const result = await running.finally(() => clearInterval(ticker));
+  const wallSeconds = (performance.now() - startedMs) / 1000;
+  const command = ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' ');
+  const ids = signers.map(({ self }) => self);
+  const facts = { command, seed, commit, configuration, wallSeconds, genesis, ids, lastSample: lastSample() };
+  const results = resultsOf(result, facts);
+  // shown first: a disk that fails now takes away nothing that could be shown
+  view.done(results);
+  out?.write(simulationFiles(results, simulationReport(result, facts)));
+  if (out) view.wrote(out.path);
+  return exitCodeOf([results]);
 }
 
 function simChoices(flags: SimFlags): SimChoices {
@@ -166,101 +188,3 @@ function simChoices(flags: SimFlags): SimChoices {
     ...(microBatch === undefined ? {} : { microBatch }),
   };
 }
-
-interface SimView {
-  begin(opened: OpenedSimulation, commit: string | null): void;
-  /** now and then, with the virtual time */
-  turn(virtualMs: number): void;
-  round(row: RoundRow): void;
-  done(results: Results, folder: string | undefined): void;
-  close(): void;
-}
-
-function jsonView(): SimView {
-  const print = (event: object): void => {
-    process.stdout.write(`${JSON.stringify(event)}\n`);
-  };
-  return {
-    begin: ({ seed, configuration }, commit) => print({ event: 'config', seed, commit, ...configuration }),
-    turn: () => undefined,
-    round: (row) => print({ event: 'round', ...row }),
-    done: ({ reason, traceHash, virtualSeconds, wallSeconds, events, bytes }) =>
-      print({ event: 'done', reason, traceHash, virtualSeconds, wallSeconds, events, bytes }),
-    close: () => undefined,
-  };
-}
-
-class SimScreen implements SimView {
-  readonly #terminal: Terminal;
-  readonly #startedMs: number;
-  #rounds = 0;
-  #round = 0;
-  #statusMs = 0;
-
-  constructor(terminal: Terminal, startedMs: number) {
-    this.#terminal = terminal;
-    this.#startedMs = startedMs;
-  }
-
-  begin({ genesis, signers, backend, seed, configuration }: OpenedSimulation, commit: string | null): void {
-    const { innerSteps, codec, outer, title, rounds } = genesis;
-    this.#rounds = rounds ?? 0;
-    const { scenario } = configuration as { scenario: ScenarioText };
-    const world = Object.entries(scenario).map(([key, value]) => `${key} ${typeof value === 'string' ? value : '…'}`);
-    this.#terminal.line(`${this.#terminal.paint('bold', 'outerloop sim')}  ${title}, ${signers.length} peers`);
-    this.#terminal.line(`  ${rounds} rounds of ${innerSteps} steps, ${codec.name}, ${outer.name}; ${backend}`);
-    this.#terminal.line(`  ${world.join(', ')}`);
-    this.#terminal.line(`  seed ${seed}, commit ${commit?.slice(0, 12) ?? 'unknown'}`);
-    this.#terminal.line();
-  }
-
-  turn(virtualMs: number): void {
-    const nowMs = performance.now();
-    if (nowMs - this.#statusMs < STATUS_INTERVAL_MS) return;
-    this.#statusMs = nowMs;
-    const bar = `${formatBar(this.#round, this.#rounds)} ${this.#round}/${this.#rounds}`;
-    const spentMs = nowMs - this.#startedMs;
-    const left = this.#round > 0 ? formatDuration((spentMs / this.#round) * (this.#rounds - this.#round)) : '…';
-    this.#terminal.status(`${bar} · ${formatDuration(virtualMs)} virtual · ${left} left`);
-  }
-
-  round({ round, virtualMs, contributors, trainLoss, valLoss, bytes, final }: RoundRow): void {
-    this.#round = Math.max(this.#round, round);
-    const parts = [
-      this.#terminal.paint('bold', `round ${round}/${this.#rounds}`),
-      `at ${formatDuration(virtualMs)}`,
-      `${contributors} updates`,
-      `train ${formatLoss(trainLoss)}`,
-      valLoss === null ? undefined : this.#terminal.paint('green', `val ${formatLoss(valLoss)}`),
-      `${formatBytes(bytes)} sent`,
-      final ? undefined : this.#terminal.paint('yellow', 'unfinal'),
-    ];
-    this.#terminal.line(parts.filter((part) => part !== undefined).join('  '));
-  }
-
-  done(
-    { reason, traceHash, virtualSeconds, wallSeconds, events, bytesByKind, warnings }: Results,
-    folder?: string,
-  ): void {
-    const kinds = Object.entries(bytesByKind).filter(([, bytes]) => bytes > 0);
-    const time = `${formatDuration(1000 * virtualSeconds)} virtual in ${formatDuration(1000 * wallSeconds)}`;
-    this.#terminal.line();
-    this.#terminal.line(`${ENDINGS[reason]}: ${time}, ${formatCount(events)} events`);
-    this.#terminal.line(`  sent: ${kinds.map(([kind, bytes]) => `${kind} ${formatBytes(bytes)}`).join(', ')}`);
-    const given = Object.entries(warnings).map(([code, times]) => `${code} x${times}`);
-    if (given.length > 0) this.#terminal.line(`  warnings: ${given.join(', ')}`);
-    this.#terminal.line(`  trace ${traceHash}`);
-    if (folder !== undefined) this.#terminal.line(`  results in ${folder}`);
-  }
-
-  close(): void {
-    this.#terminal.status('');
-  }
-}
-
-const ENDINGS = {
-  rounds: 'done',
-  time: 'done',
-  stopped: 'stopped, with the results so far',
-  stuck: 'stuck: no new round in a long time; look at the scenario',
-} as const satisfies Record<Results['reason'], string>;

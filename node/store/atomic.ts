@@ -16,6 +16,8 @@ export interface AtomicOptions {
    * a damaged file, a killed process never does. @default true
    */
   durable?: boolean;
+  /** names the folder to write to on the command line, for messages @default '--dir' */
+  option?: string;
 }
 
 /** What is written, in parts so that large vectors need not be joined; a part is asked for when the one before is out. */
@@ -45,7 +47,7 @@ function partsOf(content: Content): Iterable<Uint8Array> {
  * @throws CodedError<DiskErrorCode>; the old file is then as it was
  */
 export function writeFileAtomicSync(path: string, content: Content, options: AtomicOptions = {}): void {
-  const { mode = 0o600, durable = true } = options;
+  const { mode = 0o600, durable = true, option } = options;
   const temporary = temporaryName(path);
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
@@ -60,13 +62,13 @@ export function writeFileAtomicSync(path: string, content: Content, options: Ato
     if (durable) syncFolder(dirname(path));
   } catch (cause) {
     removeQuietly(temporary);
-    throw diskError(cause, path);
+    throw diskError(cause, path, option);
   }
 }
 
 /** The same without blocking the thread. Calls for one path at one time must be ordered by the caller. */
 export async function writeFileAtomic(path: string, content: Content, options: AtomicOptions = {}): Promise<void> {
-  const { mode = 0o600, durable = true } = options;
+  const { mode = 0o600, durable = true, option } = options;
   const temporary = temporaryName(path);
   try {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
@@ -81,7 +83,7 @@ export async function writeFileAtomic(path: string, content: Content, options: A
     if (durable) await syncFolderAsync(dirname(path));
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
-    throw diskError(cause, path);
+    throw diskError(cause, path, option);
   }
 }
 
@@ -140,13 +142,15 @@ export function namesIn(folder: string): string[] {
 }
 
 /** Says in the user's words why the disk refused; anything else is passed on as it is. */
-export function diskError(cause: unknown, path: string): unknown {
+export function diskError(cause: unknown, path: string, option = '--dir'): unknown {
   switch ((cause as NodeJS.ErrnoException).code) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new CodedError<DiskErrorCode>('E_DISK_FULL', `no space left for ${path}; free some or use another --dir`, {
-        cause,
-      });
+      return new CodedError<DiskErrorCode>(
+        'E_DISK_FULL',
+        `no space left for ${path}; free some or use another ${option}`,
+        { cause },
+      );
     case 'EACCES':
     case 'EPERM':
     case 'EROFS':
@@ -154,9 +158,11 @@ export function diskError(cause: unknown, path: string): unknown {
     case 'EEXIST':
     case 'EISDIR': {
       const reason = (cause as Error).message;
-      return new CodedError<DiskErrorCode>('E_DIR_UNWRITABLE', `cannot write ${path} (${reason}); use another --dir`, {
-        cause,
-      });
+      return new CodedError<DiskErrorCode>(
+        'E_DIR_UNWRITABLE',
+        `cannot write ${path} (${reason}); use another ${option}`,
+        { cause },
+      );
     }
     default:
       return cause;

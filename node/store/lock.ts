@@ -28,17 +28,20 @@ interface Holder {
 /** Attempts lost to others before giving up: each means that another process made progress. */
 const ATTEMPTS_MAX = 100;
 
+const WAYS = 'stop it, or give this one another --dir (and --bootstrap, to join the same run)';
+
 /**
  * @param folder must exist
+ * @param ways what somebody can do who finds it taken
  * @throws CodedError `E_DIR_LOCKED` naming the holder; errors of the file system as they are
  */
-export function takeLock(folder: string): Lock {
+export function takeLock(folder: string, ways = WAYS): Lock {
   const self: Holder = { pid: process.pid, started: processStart(process.pid)?.started ?? '', boot: bootId() };
   const draft = join(folder, `lock-${process.pid}-${threadId}${TEMPORARY_ENDING}`);
   for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
     const highest = highestLock(folder);
     const holder = readHolder(lockPath(folder, highest));
-    if (holder && isAlive(holder)) throw locked(folder, holder);
+    if (holder && isAlive(holder)) throw locked(folder, holder, ways);
     if (!makeExclusively(draft, lockPath(folder, highest + 1), JSON.stringify(self))) continue;
     if (highestLock(folder) !== highest + 1) {
       rmSync(lockPath(folder, highest + 1), { force: true });
@@ -47,7 +50,7 @@ export function takeLock(folder: string): Lock {
     removeBelow(folder, highest + 1);
     return { release: () => releaseFile(lockPath(folder, highest + 1)) };
   }
-  throw new CodedError('E_DIR_LOCKED', `${folder} is wanted by many processes at once; give each a --dir of its own`);
+  throw new CodedError('E_DIR_LOCKED', `${folder} is wanted by many processes at once; ${ways}`);
 }
 
 function lockPath(folder: string, n: number): string {
@@ -152,8 +155,7 @@ function readLine(path: string): string {
   }
 }
 
-function locked(folder: string, holder: Holder): CodedError<'E_DIR_LOCKED'> {
-  const ways = 'stop it, or give this one another --dir (and --bootstrap, to join the same run)';
+function locked(folder: string, holder: Holder, ways: string): CodedError<'E_DIR_LOCKED'> {
   const message = `${folder} is in use by process ${holder.pid}; ${ways}`;
   return new CodedError('E_DIR_LOCKED', message);
 }

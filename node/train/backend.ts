@@ -5,6 +5,8 @@ import type { ParameterSettings, ParameterStore } from './parameters.ts';
 
 export const BACKEND_NAMES = ['tfjs-node-gpu', 'tfjs-node', 'webgpu', 'wasm', 'cpu'] as const;
 export type BackendName = (typeof BACKEND_NAMES)[number];
+/** Same bits on every run and thread, and with `wasm` on every CPU; best first. */
+export const DETERMINISTIC_BACKENDS = ['wasm', 'cpu'] as const satisfies BackendName[];
 
 export type TensorFlow = typeof import('@tensorflow/tfjs');
 

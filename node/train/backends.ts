@@ -1,6 +1,13 @@
 import util from 'node:util';
 import { CodedError, isCoded } from '../../protocol/errors.ts';
-import { BACKEND_NAMES, type Backend, type BackendName, type TensorFlow, useBackend } from './backend.ts';
+import {
+  BACKEND_NAMES,
+  type Backend,
+  type BackendName,
+  DETERMINISTIC_BACKENDS,
+  type TensorFlow,
+  useBackend,
+} from './backend.ts';
 import type { TrainErrorCode } from './errors.ts';
 
 export interface BackendRequest {
@@ -12,7 +19,6 @@ export interface BackendRequest {
 
 /** What `auto` tries, best first. WebGPU is left out: software drivers pass for GPUs there and are slower than wasm. */
 const AUTO_ORDER: readonly BackendName[] = ['tfjs-node-gpu', 'tfjs-node', 'wasm', 'cpu'];
-const DETERMINISTIC: readonly BackendName[] = ['wasm', 'cpu'];
 
 /**
  * Loads the backend asked for, or with `auto` the best one this machine has.
@@ -20,13 +26,13 @@ const DETERMINISTIC: readonly BackendName[] = ['wasm', 'cpu'];
  */
 export async function openBackend({ backend = 'auto', deterministic = false }: BackendRequest): Promise<Backend> {
   if (backend !== 'auto') {
-    if (deterministic && !DETERMINISTIC.includes(backend)) {
-      throw backendError(`'${backend}' is not bit-deterministic: use ${DETERMINISTIC.join(' or ')}`);
+    if (deterministic && !DETERMINISTIC_BACKENDS.some((name) => name === backend)) {
+      throw backendError(`'${backend}' is not bit-deterministic: use ${DETERMINISTIC_BACKENDS.join(' or ')}`);
     }
     return open(backend, deterministic);
   }
   const faults: string[] = [];
-  for (const name of deterministic ? DETERMINISTIC : AUTO_ORDER) {
+  for (const name of deterministic ? DETERMINISTIC_BACKENDS : AUTO_ORDER) {
     try {
       const opened = await open(name, deterministic);
       if (name !== 'tfjs-node-gpu' || reportsGpu(opened.tf)) return opened;

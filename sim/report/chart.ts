@@ -1,5 +1,5 @@
-import { escapeHtml } from './format.ts';
-import { decimalsOf, logTicks, niceTicks, timeTicks } from './ticks.ts';
+import { escapeHtml, timeTickTexts } from './format.ts';
+import { decimalsOf, logTicks, logTimeTicks, niceTicks, timeTicks } from './ticks.ts';
 
 export interface ChartPoint {
   x: number;
@@ -62,6 +62,8 @@ function draw({ label, xLabel, xText, xIsTime, series }: Chart, size: (typeof SI
   const px = (value: number) => (MARGIN.left + x.at(value) * plotWidth).toFixed(1);
   const py = (value: number) => (MARGIN.top + (1 - y.at(value)) * plotHeight).toFixed(1);
   const [right, bottom] = [width - MARGIN.right, height - MARGIN.bottom];
+  // on a log scale units differ from one end to the other
+  const xTexts = xIsTime && !x.isLog ? timeTickTexts(x.ticks) : x.ticks.map(xText);
   const digits = decimalsOf(y.ticks);
   const parts = [
     ...y.ticks.map((tick) => `<path class="grid" d="M${MARGIN.left} ${py(tick)}H${right}"/>`),
@@ -69,7 +71,7 @@ function draw({ label, xLabel, xText, xIsTime, series }: Chart, size: (typeof SI
       (t) => `<text x="${MARGIN.left - 8}" y="${py(t)}" dy=".32em" class="end">${t.toFixed(digits)}</text>`,
     ),
     ...x.ticks.map((tick) => `<path class="tick" d="M${px(tick)} ${bottom}v5"/>`),
-    ...x.ticks.map((tick) => `<text x="${px(tick)}" y="${bottom + 19}" class="middle-text">${xText(tick)}</text>`),
+    ...x.ticks.map((tick, i) => `<text x="${px(tick)}" y="${bottom + 19}" class="middle-text">${xTexts[i]}</text>`),
     `<path class="axis" d="M${MARGIN.left} ${bottom}H${right}"/>`,
     `<text x="${right}" y="${height - 6}" class="end name">${escapeHtml(xLabel)}${x.isLog ? ', log scale' : ''}</text>`,
   ];
@@ -110,7 +112,7 @@ function xScale(series: readonly ChartSeries[], ticksMax: number, isTime: boolea
   const from = Math.min(...series.map(({ points }) => points.find(({ x }) => x > 0)?.x ?? to));
   const [low, high] = [Math.log10(from), Math.log10(to)];
   const at = (value: number) => (Math.log10(Math.max(value, from)) - low) / (high - low);
-  return { isLog, ticks: logTicks(from, to, ticksMax), at };
+  return { isLog, ticks: (isTime ? logTimeTicks : logTicks)(from, to, ticksMax), at };
 }
 
 function yScale(series: readonly ChartSeries[]): Scale {

@@ -1,4 +1,5 @@
 import type { Statistic } from '../comparison.ts';
+import { timeUnitOf } from './ticks.ts';
 
 /** Numbers as people read them; what is not a number is a dash. */
 
@@ -37,12 +38,18 @@ export function timeText(ms: number): string {
   return `${value >= 100 || Number.isInteger(value) ? Math.round(value) : value.toPrecision(3).replace(/\.0+$/, '')} ${name}`;
 }
 
+/** The texts of the ticks of one axis. */
+export function timeTickTexts(ticks: readonly number[]): string[] {
+  const unit = timeUnitOf(ticks);
+  return ticks.map((tick) => (unit ? `${Number((tick / unit.ms).toPrecision(4))} ${unit.name}` : timeText(tick)));
+}
+
 export function lossText(loss: number | null | undefined): string {
   return loss === null || loss === undefined || !Number.isFinite(loss) ? '–' : loss.toPrecision(4);
 }
 
 export function percentText(percent: number): string {
-  return Number.isFinite(percent) ? `${percent > 0 ? '+' : ''}${percent.toFixed(1)} %` : '–';
+  return Number.isFinite(percent) ? `${percent > 0 ? '+' : ''}${fixed(percent, 1)} %` : '–';
 }
 
 /**
@@ -52,7 +59,12 @@ export function percentText(percent: number): string {
 export function statisticText(statistic: Statistic | null, text: (value: number) => string, digits: number): string {
   if (!statistic) return '–';
   const { mean, spread } = statistic;
-  return spread === null ? text(mean) : `${text(mean)} ± ${spread.toFixed(digits)}`;
+  return spread === null ? text(mean) : `${text(mean)} ± ${fixed(spread, digits)}`;
+}
+
+/** Where a run went astray, digits after the point say nothing. */
+function fixed(value: number, digits: number): string {
+  return value < 1000 ? value.toFixed(digits) : countText(value);
 }
 
 export function escapeHtml(text: string): string {

@@ -4,7 +4,8 @@ import { bytesText, countText, escapeHtml, lossText, timeText } from './format.t
 import type { Report } from './report.ts';
 import { PAGE_STYLE } from './style.ts';
 import { LANES, PEERS_MAX, timelineSvg } from './timeline.ts';
-import { aboutOf, footnotes, headlines, TABLE_COLUMNS } from './words.ts';
+import { aboutOf, columnsOf, footnotes, headlines, remarksOf, rowsAre } from './words.ts';
+import { worldOf } from './world.ts';
 
 /** all of the ledger's, and the one that is charged */
 export const KINDS: readonly ChargedKind[] = ['payload', 'all-reduce', 'gossip', 'direct', 'snapshot', 'history'];
@@ -18,17 +19,13 @@ const NEAR_ROUNDS = 6;
  * widths, of which the style sheet shows one.
  */
 export function reportPage(report: Report): string {
-  const { title, peers } = report;
+  const { kind, title, peers } = report;
   const heading = `${title}, ${peers} peers`;
   const sections = [
     header(report),
-    section('Results', '', table(report)),
-    section(
-      'Validation loss',
-      'In nats, over a sample of the validation split. Point at a name to see its curve alone.',
-      charts(report),
-    ),
-    section('What the bytes are for', 'Sent by all peers, in the mean run.', kinds(report)),
+    section('Results', '', table(report) + remarks(report)),
+    charts(report),
+    section('What the bytes are for', `Sent by all peers${kind === 'sim' ? '' : ', in the mean run'}.`, kinds(report)),
     report.timeline ? timelines(report) : '',
     section(
       'How to read it',
@@ -43,7 +40,7 @@ export function reportPage(report: Report): string {
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">' +
     '<meta name="viewport" content="width=device-width, initial-scale=1">' +
     '<meta name="color-scheme" content="light dark">' +
-    `<title>${escapeHtml(heading)} – outerloop compare</title><style>${PAGE_STYLE}${alone(seriesOf(report).length)}</style></head>\n` +
+    `<title>${escapeHtml(heading)} – outerloop ${kind}</title><style>${PAGE_STYLE}${alone(curvesOf(report).length)}</style></head>\n` +
     `<body><main>${sections.join('\n')}</main></body></html>\n`
   );
 }
@@ -53,24 +50,17 @@ function section(title: string, lead: string, content: string): string {
 }
 
 function header(report: Report): string {
-  const { title, peers, tokens, seeds, complete, configuration } = report;
-  const world = Object.entries((configuration.scenario ?? {}) as Record<string, unknown>)
-    .filter(
-      ([name, value]) =>
-        typeof value === 'string' &&
-        ['latency', 'bandwidth', 'loss', 'step', 'stragglers', 'churn', 'partition'].includes(name),
-    )
-    .map(([name, value]) => `${name} ${value}`);
+  const { kind, title, peers, tokens, seeds, complete } = report;
   const facts = [
     `${countText(tokens)} tokens`,
     seeds.length === 1 ? `seed ${seeds[0]}` : `${seeds.length} seeds`,
-    ...world,
+    ...worldOf(report),
   ];
   const tiles = headlines(report).map(
     ({ value, says }) => `<div class="tile"><b>${escapeHtml(value)}</b><span>${escapeHtml(says)}</span></div>`,
   );
   return (
-    `<header><p class="over">outerloop compare</p><h1>${escapeHtml(title)}, ${peers} peers</h1>` +
+    `<header><p class="over">outerloop ${kind}</p><h1>${escapeHtml(title)}, ${peers} peers</h1>` +
     `<p class="facts">${facts.map((fact) => `<span>${escapeHtml(fact)}</span>`).join('')}</p>` +
     (complete ? '' : '<p class="warning">Stopped before its end: these are the results so far.</p>') +
     `<div class="tiles">${tiles.join('')}</div></header>`
@@ -105,21 +95,55 @@ function swatch(className: string): string {
 
 function table(report: Report): string {
   const styles = new Map(seriesOf(report).map(({ name, className }) => [name, className]));
+  const columns = columnsOf(report);
   const rows = report.summary.map((row) => {
-    const cells = TABLE_COLUMNS.map(
+    const cells = columns.map(
       ({ title, text }) => `<td data-label="${escapeHtml(title)}">${escapeHtml(text(row))}</td>`,
     );
     const name = `${swatch(styles.get(row.series) ?? '')}<span>${escapeHtml(row.series)}</span>`;
     const about = `<small>${escapeHtml(aboutOf(report, row.series))}</small>`;
     return `<tr><th scope="row"><div class="name">${name}</div>${about}</th>${cells.join('')}</tr>`;
   });
-  const titles = TABLE_COLUMNS.map(({ title }) => `<th scope="col">${escapeHtml(title)}</th>`);
-  return `<div class="card flush"><table><thead><tr><th scope="col">Strategy</th>${titles.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
+  const titles = columns.map(({ title }) => `<th scope="col">${escapeHtml(title)}</th>`);
+  return `<div class="card flush"><table><thead><tr><th scope="col">${rowsAre(report)}</th>${titles.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
+}
+
+function remarks(report: Report): string {
+  const items = remarksOf(report).map(
+    ({ series, says }) => `<li><b>${escapeHtml(series)}</b> ${escapeHtml(says)}</li>`,
+  );
+  return items.length > 0 ? `<ul class="notes remarks">${items.join('')}</ul>` : '';
+}
+
+interface Curve {
+  name: string;
+  className: string;
+  points: ReturnType<typeof meanCurve>;
+}
+
+function curvesOf(report: Report): Curve[] {
+  const { training } = report;
+  const curves = seriesOf(report).map(({ runs, ...style }) => ({ ...style, points: meanCurve(runs) }));
+  if (!training) return curves;
+  const points = training.map((point) => ({ ...point, low: point.loss, high: point.loss }));
+  return [
+    ...curves.map((curve) => ({ ...curve, name: 'validation sample' })),
+    { name: 'training batches', className: `n${curves.length} alone`, points },
+  ];
 }
 
 function charts(report: Report): string {
-  const all = seriesOf(report);
-  const curves = all.map(({ name, className, runs }) => ({ name, className, points: meanCurve(runs) }));
+  const curves = curvesOf(report);
+  const over =
+    report.kind === 'sim'
+      ? 'over a sample of the validation split, and over the batches of each round'
+      : 'over a sample of the validation split';
+  const lead = `In nats, ${over}. Point at a name to see its curve alone.`;
+  return section(report.kind === 'sim' ? 'Loss' : 'Validation loss', lead, figures(curves));
+}
+
+function figures(curves: readonly Curve[]): string {
+  if (curves.every(({ points }) => points.length === 0)) return '<p class="card">Nothing was measured.</p>';
   const series = (x: 'tokens' | 'bytes' | 'virtualMs'): ChartSeries[] =>
     curves
       .map((curve) => ({
@@ -128,7 +152,7 @@ function charts(report: Report): string {
       }))
       // what sends nothing has no place on an axis of bytes
       .filter(({ points }) => x !== 'bytes' || points.some((point) => point.x > 0));
-  const figures = [
+  const drawn = [
     {
       label: 'against tokens',
       className: 'full',
@@ -157,10 +181,10 @@ function charts(report: Report): string {
     ({ className, ...chart }) =>
       `<figure class="card ${className}"><figcaption>${chart.label}</figcaption>${chartSvg(chart)}</figure>`,
   );
-  const legend = all.map(
+  const legend = curves.map(
     ({ name, className }) => `<li class="${className}">${swatch(className)}${escapeHtml(name)}</li>`,
   );
-  return `<div class="charts"><ul class="legend">${legend.join('')}</ul>${figures.join('')}</div>`;
+  return `<div class="charts"><ul class="legend">${legend.join('')}</ul>${drawn.join('')}</div>`;
 }
 
 function kinds(report: Report): string {
@@ -184,7 +208,11 @@ function kinds(report: Report): string {
 
 function timelines({ timeline }: Report): string {
   if (!timeline) return '';
-  const { series, seed, virtualMs, rounds, peers } = timeline;
+  const { series, seed, rounds, peers, spans } = timeline;
+  const keptMs = spans.reduce((last, { toMs }) => Math.max(last, toMs), 0);
+  // where no round ended, what was done all the same
+  const virtualMs = timeline.virtualMs || keptMs;
+  if (virtualMs === 0) return '';
   const whole = `<figure class="card"><figcaption>the whole run</figcaption>${timelineSvg(timeline, 0, virtualMs)}</figure>`;
   const length = (NEAR_ROUNDS * virtualMs) / Math.max(1, rounds);
   const near =
@@ -193,13 +221,22 @@ function timelines({ timeline }: Report): string {
       : '';
   const legend = LANES.map((lane) => `<li><i class="box lane-${lane}"></i>${lane}</li>`).join('');
   const first = peers > PEERS_MAX ? ` The first ${PEERS_MAX} of ${peers} peers.` : '';
-  const lead = `${series}, seed ${seed}: what each peer did when, and below it when bulk was on its way.${first}`;
+  const cut = keptMs < virtualMs ? ` What came after ${timeText(keptMs)} was not kept: there was too much of it.` : '';
+  const lead = `${series}, seed ${seed}: what each peer did when, and below it when bulk was on its way.${first}${cut}`;
   return section('Timeline', lead, `<ul class="legend plain">${legend}</ul>${near}${whole}`);
 }
 
-function reproduce({ command, commit, configuration, wallSeconds, target, steps }: Report): string {
-  const facts = `Commit ${commit ?? 'unknown'}; ${steps} inner steps a peer; target ${lossText(target)}; ${timeText(1000 * wallSeconds)} of real time.`;
-  const json = escapeHtml(JSON.stringify(configuration, null, 2));
+function reproduce({ command, commit, seeds, configuration, strategies, wallSeconds, target, steps }: Report): string {
+  const said = [
+    `Commit ${commit ?? 'unknown'}`,
+    `seed${seeds.length > 1 ? 's' : ''} ${seeds.join(', ')}`,
+    `${steps} inner steps a peer`,
+    ...(target === null ? [] : [`target ${lossText(target)}`]),
+    `${timeText(1000 * wallSeconds)} of real time`,
+  ];
+  const facts = `${said.join('; ')}.`;
+  const settings = Object.fromEntries(strategies.map(({ name, settings }) => [name, settings]));
+  const json = escapeHtml(JSON.stringify({ ...configuration, strategies: settings }, null, 2));
   return section(
     'Make it again',
     facts,

@@ -24,13 +24,14 @@ h2+.card,h2+ul{margin-top:12px}
 .tile b{display:block;font-size:29px;line-height:1.2;letter-spacing:-.02em;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:13.5px;overflow-wrap:anywhere}
 .card{padding:16px 18px;margin:0 0 14px}
-.flush{padding:4px 0}
+.flush{padding:4px 0;overflow-x:auto}
 table{width:100%;border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{padding:9px 12px;text-align:right;border-top:1px solid var(--line);vertical-align:top}
+td,th{padding:9px 10px;text-align:right;border-top:1px solid var(--line);vertical-align:top}
 thead th{border-top:0;color:var(--soft);font-weight:500;font-size:13px;vertical-align:bottom}
 th:first-child{text-align:left;font-weight:600;padding-left:18px}
 td:last-child,th:last-child{padding-right:18px}
 td{white-space:nowrap}
+th:first-child{min-width:190px}
 th small{display:block;color:var(--soft);font-weight:400;font-size:12.5px;line-height:1.35;max-width:280px}
 .name{display:flex;align-items:center;gap:8px;overflow-wrap:anywhere}
 .swatch{width:22px;height:10px;flex:none}
@@ -74,7 +75,7 @@ svg .end{text-anchor:end}svg .middle-text{text-anchor:middle}
 .lane-down{fill:var(--k7);background:var(--k7)}.lane-sending{fill:var(--k1);background:var(--k1)}
 .lane-receiving{fill:var(--k0);background:var(--k0)}
 .notes{margin:12px 0 0;padding-left:20px;color:var(--soft);max-width:90ch}
-.notes li{margin:4px 0}
+.notes li{margin:4px 0}.remarks{color:var(--warn)}.remarks b{font-weight:600}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.5 ui-monospace,"SF Mono",Menlo,"DejaVu Sans Mono",monospace;margin:0}
 pre.card{margin-bottom:14px}
 summary{cursor:pointer;font-weight:600}
@@ -82,7 +83,7 @@ details pre{margin-top:12px}
 @media (max-width:1000px){.charts{grid-template-columns:1fr}.full .wide{display:none}.full .middle{display:block}
 thead{display:none}table,tbody{display:block}tr{display:grid;grid-template-columns:repeat(3,1fr);gap:8px 14px;padding:14px 16px;border-top:1px solid var(--line)}
 tbody tr:first-child{border-top:0}
-th:first-child{grid-column:1/-1;padding:0}td,td:last-child{padding:0;text-align:left;white-space:normal}td,th{border:0}
+th:first-child{grid-column:1/-1;padding:0;min-width:0}td,td:last-child{padding:0;text-align:left;white-space:normal}td,th{border:0}
 th small{max-width:none}td::before{content:attr(data-label);display:block;color:var(--soft);font-size:12px}}
 @media (max-width:520px){main{padding:24px 14px 48px}section{margin-top:38px}.card{padding:14px}.flush{padding:0}
 .full .middle,.half .middle,svg.timeline.wide{display:none}.full .narrow,.half .narrow,svg.timeline.narrow{display:block}

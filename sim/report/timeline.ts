@@ -1,6 +1,6 @@
 import type { Timeline } from '../comparison-runs.ts';
 import type { Activity } from '../ledger.ts';
-import { timeText } from './format.ts';
+import { timeTickTexts } from './format.ts';
 import { timeTicks } from './ticks.ts';
 
 /** What a peer does, in the words of the page. Sending and receiving have a lane of their own below the peer's. */
@@ -71,9 +71,11 @@ function draw(
     return `<text x="0" y="${top + 15}">peer ${peer}</text>${paths.join('')}`;
   });
   const bottom = lanes.length * ROW;
-  const marks = timeTicks(fromMs, toMs, ticks).map((ms) => {
+  const times = timeTicks(fromMs, toMs, ticks);
+  const texts = timeTickTexts(times);
+  const marks = times.map((ms, i) => {
     const [at, anchor] = [x(ms).toFixed(1), x(ms) > width - 2 * MARGIN.right ? 'end' : 'middle-text'];
-    return `<path class="tick" d="M${at} ${bottom}v4"/><text x="${at}" y="${bottom + 18}" class="${anchor}">${timeText(ms)}</text>`;
+    return `<path class="tick" d="M${at} ${bottom}v4"/><text x="${at}" y="${bottom + 18}" class="${anchor}">${texts[i]}</text>`;
   });
   return (
     `<svg class="timeline ${className}" viewBox="0 0 ${width} ${height}" role="img" aria-label="timeline of every peer">` +

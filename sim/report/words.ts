@@ -1,4 +1,4 @@
-import { ALONE, CENTRALIZED, type SummaryRow } from '../comparison.ts';
+import { ALONE, bySeries, CENTRALIZED, type RunRecord, type SummaryRow } from '../comparison.ts';
 import { bytesText, countText, lossText, percentText, statisticText, timeText } from './format.ts';
 import type { Report } from './report.ts';
 
@@ -10,9 +10,16 @@ export function aboutOf(report: Pick<Report, 'strategies' | 'peers'>, series: st
   return report.strategies.find(({ name }) => name === series)?.about ?? '';
 }
 
-export const TABLE_COLUMNS: readonly { title: string; text: (row: SummaryRow) => string }[] = [
+export interface Column {
+  title: string;
+  text: (row: SummaryRow) => string;
+}
+
+const COLUMNS: readonly (Column & { compares?: boolean })[] = [
   { title: 'Validation loss', text: ({ loss }) => statisticText(loss, lossText, 3) },
-  { title: 'Against centralized', text: ({ gapPercent: gap }) => statisticText(gap, percentText, 1) },
+  { title: 'Against centralized', text: ({ gapPercent: gap }) => statisticText(gap, percentText, 1), compares: true },
+  { title: 'Tokens', text: ({ tokens }) => countText(tokens) },
+  { title: 'Rounds', text: ({ rounds }) => (rounds > 0 ? countText(rounds) : '–') },
   { title: 'Bytes a peer', text: ({ bytes }) => bytesText(bytes) },
   {
     title: 'Bytes a token',
@@ -20,11 +27,59 @@ export const TABLE_COLUMNS: readonly { title: string; text: (row: SummaryRow) =>
   },
   {
     title: 'Computing',
-    text: ({ computeFraction }) => `${(100 * computeFraction).toFixed(computeFraction < 0.1 ? 1 : 0)} %`,
+    text: ({ computeFraction }) => computingText(computeFraction),
   },
   { title: 'Virtual time', text: ({ virtualMs }) => timeText(virtualMs) },
-  { title: 'Time to target', text: targetText },
+  { title: 'Time to target', text: targetText, compares: true },
 ];
+
+/** Those of the table: a single simulation has nothing to be held against. */
+export function columnsOf({ kind }: Pick<Report, 'kind'>): readonly Column[] {
+  return COLUMNS.filter(({ compares }) => kind === 'compare' || !compares);
+}
+
+/** What the rows of the table are. */
+export function rowsAre({ kind }: Pick<Report, 'kind'>): string {
+  return kind === 'compare' ? 'Strategy' : 'Run';
+}
+
+export interface Remark {
+  series: string;
+  says: string;
+}
+
+/** What one must know before reading a row: why it has no loss, and what its peers warned of. */
+export function remarksOf({ runs }: Pick<Report, 'runs'>): Remark[] {
+  const ends = runs.flatMap(({ series, seed, reason, loss, diverged }): Remark[] => {
+    const ending = loss === null ? ENDINGS[reason] : undefined;
+    const fault = `two certified states in round ${diverged.join(', ')}: a bug in the protocol, please tell us`;
+    return [...(ending ? [ending] : []), ...(diverged.length > 0 ? [fault] : [])].map((says) => {
+      return { series, says: `${says} (seed ${seed})` };
+    });
+  });
+  return [...ends, ...[...bySeries(runs)].flatMap(([series, group]) => warningsOf(series, group))];
+}
+
+const ENDINGS: Readonly<Record<RunRecord['reason'], string>> = {
+  rounds: 'ended without a loss: it was not asked for, or nobody was left who could measure it',
+  stopped: 'stopped before its end',
+  stuck: 'stuck: no new round in a long time, look at the scenario; there is no loss',
+  time: 'not at its end when its time was over; there is no loss',
+};
+
+function warningsOf(series: string, runs: readonly RunRecord[]): Remark[] {
+  const sums = new Map<string, number>();
+  for (const { warnings } of runs) {
+    for (const [code, times] of Object.entries(warnings)) sums.set(code, (sums.get(code) ?? 0) + times);
+  }
+  if (sums.size === 0) return [];
+  const listed = [...sums].map(([code, times]) => `${code} ${times}×`).join(', ');
+  return [{ series, says: `its peers warned: ${listed}` }];
+}
+
+function computingText(share: number): string {
+  return `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+}
 
 function targetText({ target: { reached, of, virtualMs } }: SummaryRow): string {
   if (virtualMs === null) return 'not reached';
@@ -34,14 +89,41 @@ function targetText({ target: { reached, of, virtualMs } }: SummaryRow): string 
 /** A strategy that ends no further from centralized training than this, in percent of its loss, is a good one. */
 const GOOD_PERCENT = 5;
 
+interface Headline {
+  value: string;
+  says: string;
+}
+
 /** The figures that one would tell a colleague first. */
-export function headlines(report: Report): { value: string; says: string }[] {
+export function headlines(report: Report): Headline[] {
+  return report.kind === 'sim' ? swarmHeadlines(report) : comparedHeadlines(report);
+}
+
+function swarmHeadlines({ summary, runs, training = [] }: Report): Headline[] {
+  const sample = runs[0]?.points.at(-1)?.loss;
+  return summary.flatMap(({ loss, rounds, bytes, computeFraction, virtualMs }) => {
+    const learnt =
+      loss !== null
+        ? { value: lossText(loss.mean), says: 'nats: validation loss at the end' }
+        : sample !== undefined
+          ? { value: lossText(sample), says: 'nats: validation loss so far, over a sample' }
+          : { value: lossText(training.at(-1)?.loss), says: 'nats: training loss of the last round' };
+    return [
+      learnt,
+      { value: bytesText(bytes), says: 'sent and received by the mean peer' },
+      { value: computingText(computeFraction), says: 'of its time a peer trained' },
+      { value: timeText(virtualMs), says: `of virtual time for ${countText(rounds)} rounds` },
+    ];
+  });
+}
+
+function comparedHeadlines(report: Report): Headline[] {
   const rows = report.summary;
   const central = rows.find(({ series }) => series === CENTRALIZED);
   const peers = rows.filter(({ series, gapPercent }) => series !== CENTRALIZED && series !== ALONE && gapPercent);
   const ddp = peers.find(({ series }) => series === 'ddp');
   const rounds = peers.filter((row) => row !== ddp);
-  const said: { value: string; says: string }[] = [];
+  const said: Headline[] = [];
   if (central?.loss) said.push({ value: lossText(central.loss.mean), says: 'nats: where centralized training ends' });
   const nearest = least(rounds, ({ gapPercent }) => gapPercent?.mean ?? Number.POSITIVE_INFINITY);
   if (!nearest) return said;
@@ -75,7 +157,21 @@ function least(rows: readonly SummaryRow[], value: (row: SummaryRow) => number):
   );
 }
 
-export function footnotes({ target, tokensAsked, tokens, strategies, summary, rates }: Report): string[] {
+export function footnotes(report: Report): string[] {
+  return [...(report.kind === 'sim' ? swarmNotes : comparedNotes(report)), ...commonNotes];
+}
+
+const commonNotes = [
+  'Bytes a peer: sent and received, by the mean peer. Bytes a token: sent by all, by token trained on. Computing: the share of its time that a peer trained.',
+  'In the timeline, sending and receiving are transfers of bulk; gossip, and updates small enough to ride in a header, are in the bytes and not in the picture.',
+];
+
+const swarmNotes = [
+  'The table has the loss over the whole validation split at the end; the curve has it over a fixed sample of it, so the two differ a little. The loss of the training batches is that of each round, before its outer step.',
+  'One seed: another one begins another model, order of the data, links and faults. Strategies are held against each other by outerloop compare.',
+];
+
+function comparedNotes({ target, tokensAsked, tokens, strategies, summary, rates }: Report): string[] {
   const counts = summary.map(({ loss }) => loss?.n ?? 0);
   const [least, most] = [Math.min(...counts), Math.max(0, ...counts)];
   const n = least < most ? `${least} to ${most}` : `${most}`;
@@ -88,7 +184,6 @@ export function footnotes({ target, tokensAsked, tokens, strategies, summary, ra
     ...(tokens === tokensAsked
       ? []
       : [`${countText(tokensAsked)} tokens were asked for; ${countText(tokens)} make whole rounds of every strategy.`]),
-    'Bytes a peer: sent and received, by the mean peer. Bytes a token: sent by all, by token trained on. Computing: the share of its time that a peer trained.',
     ...(strategies.some(({ name }) => name === 'ddp')
       ? [
           'ddp is centralized training, charged for a ring all-reduce of float32 gradients after every step over the same links, without overlap; faults do not touch it.',

@@ -5,8 +5,19 @@ function run(series: string, seed: number, losses: number[], fields: Partial<Run
   const points = losses.map((loss, i) => ({ tokens: 100 * (i + 1), virtualMs: 1000 * (i + 1), bytes: 10 * i, loss }));
   const loss = losses.at(-1) ?? null;
   const { tokens = 0, virtualMs = 0, bytes = 0 } = points.at(-1) ?? {};
-  const counts = { tokens, virtualMs, bytes, bytesByKind: { gossip: 200 }, computeFraction: 0.5 };
-  return { series, seed, reason: 'rounds', points, loss, ...counts, traceHash: null, warnings: {}, ...fields };
+  const counts = { tokens, rounds: 5, virtualMs, bytes, bytesByKind: { gossip: 200 }, computeFraction: 0.5 };
+  return {
+    series,
+    seed,
+    reason: 'rounds',
+    points,
+    loss,
+    ...counts,
+    traceHash: null,
+    warnings: {},
+    diverged: [],
+    ...fields,
+  };
 }
 
 describe('statisticOf', () => {

@@ -1,39 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Report } from '../../../sim/report/report.ts';
+import { begin as beginProgram, eventsIn } from '../../helpers/program.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 /** Whole processes: what is typed, what is said, what is left on disk. */
-const ROOT = new URL('../../../', import.meta.url).pathname;
-const PROGRAM = join(ROOT, 'node/cli/outerloop.js');
-
-let children: ChildProcess[] = [];
-
-// a test that runs out of time must not leave its processes behind
-afterEach(() => {
-  for (const child of children) child.kill('SIGKILL');
-  children = [];
-});
-
-function begin(argv: string[]) {
-  const child = spawn(process.execPath, [PROGRAM, 'compare', ...argv], {
-    cwd: ROOT,
-    env: { ...process.env, NO_COLOR: '1' },
-  });
-  children.push(child);
-  const said = { stdout: '', stderr: '' };
-  for (const stream of ['stdout', 'stderr'] as const) {
-    child[stream].setEncoding('utf8').on('data', (text: string) => {
-      said[stream] += text;
-    });
-  }
-  const ended = once(child, 'close').then(([code]) => ({ code: code as number | null, ...said }));
-  return { child, ended };
-}
-
+const begin = (argv: string[]) => beginProgram(['compare', ...argv]);
 const readReport = (out: string) => JSON.parse(readFileSync(join(out, 'results.json'), 'utf8')) as Report;
 const SYNTHETIC = ['--trainer', 'synthetic', '--peers', '2', '--tokens', '800', '--inner-steps', '20'];
 
@@ -57,7 +30,7 @@ describe('outerloop compare', () => {
     const { code, stdout } = await begin([...SYNTHETIC, ...own, '--out', out]).ended;
     expect(code).toBe(0);
     expect(stdout).toMatch(/^patient +seed 1337 +val /m);
-    expect(readdirSync(out).sort()).toEqual(['report.html', 'report.md', 'results.csv', 'results.json']);
+    expect(readdirSync(out).sort()).toEqual(['.lock', 'report.html', 'report.md', 'results.csv', 'results.json']);
     const { command, complete, runs } = readReport(out);
     expect(command).toContain('outerloop compare --trainer synthetic --peers 2');
     expect(complete).toBe(true);
@@ -92,7 +65,7 @@ describe('outerloop compare', () => {
     });
     const { code, stdout } = await ended;
     expect(code).toBe(0);
-    expect(JSON.parse(stdout.trimEnd().split('\n').at(-1)!)).toMatchObject({ event: 'done', complete: false });
+    expect(eventsIn(stdout).at(-1)).toMatchObject({ event: 'done', complete: false });
     const { complete, runs } = readReport(out);
     expect(complete).toBe(false);
     expect(runs.some(({ series, loss }) => series === 'diloco:H=1' && loss !== null)).toBe(true);
@@ -104,20 +77,16 @@ describe('outerloop compare', () => {
     expect((await begin(run).ended).code).toBe(0);
     const again = await begin(run).ended;
     expect(again.code).toBe(0);
-    const events = again.stdout
-      .trimEnd()
-      .split('\n')
-      .map((line) => JSON.parse(line).event);
-    expect(events).toEqual(['config', 'resumed', 'done']);
+    expect(eventsIn(again.stdout).map(({ event }) => event)).toEqual(['config', 'resumed', 'done']);
     const more = [...run, '--seeds', '2', '--strategies', 'fedavg:H=10,diloco:H=10'];
     expect((await begin(more).ended).code).toBe(0);
     const names = ['centralized', 'one-peer', 'fedavg:H=10', 'diloco:H=10'];
     expect(readReport(out).runs.map(({ series }) => series)).toEqual(names.flatMap((name) => [name, name]));
     const left = await begin([...more, '--strategies', 'fedavg:H=10']).ended;
-    expect(left.stderr).toMatch(/another comparison \(with other strategies.*E_COMPARISON/);
+    expect(left.stderr).toMatch(/another comparison \(with other strategies.*E_RESULTS/);
     const other = await begin([...more, '--peers', '3']).ended;
     expect(other.code).toBe(1);
-    expect(other.stderr).toMatch(/another comparison \(with other peers.*E_COMPARISON/);
+    expect(other.stderr).toMatch(/another comparison \(with other peers.*E_RESULTS/);
     expect(readReport(out).complete).toBe(true);
   });
 
@@ -130,6 +99,43 @@ describe('outerloop compare', () => {
     writeFileSync(join(out, 'results.json'), JSON.stringify({ ...report, runs }));
     expect((await begin([...run, 'fedavg:H=10']).ended).code).toBe(0);
     expect(readReport(out).runs.map(({ series }) => series)).toEqual(['centralized', 'one-peer', 'fedavg:H=10']);
+  });
+
+  it('does not go on with results of other settings', async () => {
+    const out = temporaryFolder();
+    const file = join(temporaryFolder(), 'own.ts');
+    const own = (learningRate: number) =>
+      `export default { name: 'own', about: 'mine', outer: { name: 'nesterov', learningRate: ${learningRate}, momentum: 0.9 } };`;
+    const run = [...SYNTHETIC, '--strategy-file', file, '--strategies', 'own', '--json', '--out', out];
+    writeFileSync(file, own(0.7));
+    const first = await begin(run).ended;
+    expect(first.code).toBe(0);
+    const settings = { innerSteps: 20, codec: { name: 'int8' }, outer: { learningRate: 0.7 } };
+    const config = { seeds: [1337], configuration: { trainer: 'synthetic', microBatch: 'auto' } };
+    expect(eventsIn(first.stdout)[0]).toMatchObject({ ...config, strategies: [{ name: 'own', settings }] });
+    expect(readReport(out)).toMatchObject({ ...config, strategies: [{ name: 'own', settings }] });
+    writeFileSync(file, own(0.4));
+    expect((await begin(run).ended).stderr).toMatch(/another comparison \(with other strategies\).*E_RESULTS/);
+    writeFileSync(file, own(0.7));
+    const batches = await begin([...run, '--micro-batch', '1']).ended;
+    expect(batches.stderr).toMatch(/another comparison \(with other microBatch\).*E_RESULTS/);
+    expect((await begin(run).ended).code).toBe(0);
+  });
+
+  it('keeps to a folder of its own while it runs, and shows what it cannot write', async () => {
+    const out = temporaryFolder();
+    const run = [...SYNTHETIC, '--strategies', 'diloco:H=10', '--out', out];
+    const { child, ended } = begin([...run, '--seeds', '1000']);
+    await new Promise<void>((resolve) => child.stdout.once('data', () => resolve()));
+    expect((await begin(run).ended).stderr).toMatch(/in use by process.*another --out.*E_DIR_LOCKED/);
+    child.kill('SIGINT');
+    expect((await ended).code).toBe(0);
+    const blocked = temporaryFolder();
+    mkdirSync(join(blocked, 'results.csv'));
+    const { code, stdout, stderr } = await begin([...run, '--out', blocked]).ended;
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/^centralized +\S+ +– /m);
+    expect(stderr).toMatch(/cannot write .*results.csv.*another --out \[E_DIR_UNWRITABLE\]/);
   });
 
   it('really trains', async () => {

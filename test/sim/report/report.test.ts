@@ -1,29 +1,24 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { compare } from '../../../sim/compare.ts';
 import { BYTE_KINDS } from '../../../sim/ledger.ts';
+import { comparisonFiles } from '../../../sim/report/files.ts';
 import { reportMarkdown } from '../../../sim/report/markdown.ts';
 import { KINDS } from '../../../sim/report/page.ts';
-import { makeReport, type Report, reportCsv } from '../../../sim/report/report.ts';
+import { describeStrategies, makeReport, type Report, reportCsv } from '../../../sim/report/report.ts';
 import { headlines } from '../../../sim/report/words.ts';
-import { writeReport } from '../../../sim/report/write.ts';
 import { parseStrategies } from '../../../sim/strategy.ts';
 import { comparisonInit } from '../../helpers/comparisons.ts';
-import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const TITLE = 'a <b> & "c"';
 const COMMAND = "outerloop compare --data 'https://example.org/</script><script>x'";
 let report: Report;
+let files: Record<string, string>;
 let html: string;
-const folder = mkdtempSync(join(tmpdir(), 'outerloop-test-'));
-
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 beforeAll(async () => {
   const strategies = parseStrategies('ddp,diloco:H=5,topk');
-  const compared = await compare(comparisonInit({ strategies, seeds: [1, 2] }));
+  const init = comparisonInit({ strategies, seeds: [1, 2] });
+  const compared = await compare(init);
   const facts = {
     title: TITLE,
     command: COMMAND,
@@ -37,18 +32,18 @@ beforeAll(async () => {
     ...facts,
     tokensAsked: 1600,
     configuration: { scenario: { latency: '20ms' } },
-    strategies,
+    strategies: describeStrategies(init, compared.steps),
   });
-  writeReport(folder, report);
-  html = readFileSync(join(folder, 'report.html'), 'utf8');
+  files = comparisonFiles(report);
+  html = files['report.html']!;
 });
 
 it('writes four files', () => {
-  expect(readdirSync(folder).sort()).toEqual(['report.html', 'report.md', 'results.csv', 'results.json']);
+  expect(Object.keys(files).sort()).toEqual(['report.html', 'report.md', 'results.csv', 'results.json']);
 });
 
 it('writes everything as JSON', () => {
-  const read = JSON.parse(readFileSync(join(folder, 'results.json'), 'utf8')) as Report;
+  const read = JSON.parse(files['results.json']!) as Report;
   expect(read).toEqual(JSON.parse(JSON.stringify(report)));
   expect(read.summary.map(({ series }) => series)).toEqual(['centralized', 'one-peer', 'ddp', 'diloco:H=5', 'topk']);
   expect(read.timeline?.series).toBe('diloco:H=5');
@@ -115,11 +110,25 @@ describe('the page', () => {
 });
 
 it('says in words what the page shows', () => {
-  const text = readFileSync(join(folder, 'report.md'), 'utf8');
+  const text = files['report.md']!;
   const rows = text.split('\n').filter((line) => line.startsWith('| `'));
   expect(rows).toHaveLength(5);
   expect(text).toContain(COMMAND);
   expect(text).toContain('(n = 2)');
+});
+
+it('says of every row why it has no loss, and what its peers warned of', () => {
+  const odd = report.runs.map((run) => {
+    if (run.series === 'topk') return { ...run, reason: 'stuck' as const, loss: null };
+    return run.series === 'diloco:H=5' ? { ...run, warnings: { W_A: 2 }, diverged: [3, 4] } : run;
+  });
+  const files = comparisonFiles({ ...report, runs: odd });
+  for (const text of [files['report.md'], files['report.html']]) {
+    expect(text).toMatch(/topk.*stuck: no new round.*seed 2/);
+    expect(text).toMatch(/diloco:H=5.*two certified states in round 3, 4/);
+    expect(text).toMatch(/diloco:H=5.*its peers warned: W_A 4×/);
+  }
+  expect(html).not.toContain('class="notes remarks"');
 });
 
 it('writes a dash for bytes by no token, and divides by no bytes', () => {
@@ -136,9 +145,7 @@ it('is a page even when it was stopped before anything was done', () => {
   const empty = { runs: [], timeline: null, steps: 100, tokens: 1600, rates: [] };
   const facts = { title: 't', command: 'c', commit: null, complete: false, wallSeconds: 0, peers: 4, seeds: [1] };
   const stopped = makeReport(empty, { ...facts, tokensAsked: 1600, configuration: {}, strategies: [] });
-  const other = temporaryFolder();
-  writeReport(other, stopped);
-  const page = readFileSync(join(other, 'report.html'), 'utf8');
+  const page = comparisonFiles(stopped)['report.html'];
   expect(page).toContain('results so far');
   expect(page).not.toMatch(/NaN|Infinity|undefined/);
 });
