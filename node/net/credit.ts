@@ -1,7 +1,7 @@
 import { NET_LIMITS } from './limits.ts';
 
 /** A chunk that came waited so long behind others, in milliseconds, that fewer are asked for at a time. */
-const QUEUE_MS = 400;
+const QUEUE_MS = 250;
 /** Before anything is known of the links. */
 const FIRST = 4;
 
@@ -14,18 +14,23 @@ export class Credit {
   #chunks = FIRST;
   /** by one a chunk, until there was too much once; then by one a round trip */
   #growsFast = true;
+  /** when it last became less: what was asked for before that tells nothing new */
+  #lessSinceMs = Number.NEGATIVE_INFINITY;
   #leastMs = Number.POSITIVE_INFINITY;
 
   get chunks(): number {
     return Math.floor(this.#chunks);
   }
 
-  /** @param delayMs from asking for a chunk until it was here */
-  onChunk(delayMs: number): void {
+  /** A chunk is here. Both times in milliseconds by one clock */
+  onChunk(askedMs: number, nowMs: number): void {
+    const delayMs = nowMs - askedMs;
     this.#leastMs = Math.min(this.#leastMs, delayMs);
     const most = NET_LIMITS.providersAtOnceMax * NET_LIMITS.chunksAskedPerProvider;
     if (delayMs - this.#leastMs > QUEUE_MS) {
       this.#growsFast = false;
+      if (askedMs < this.#lessSinceMs) return;
+      this.#lessSinceMs = nowMs;
       this.#chunks = Math.max(1, this.#chunks - 1);
     } else this.#chunks = Math.min(most, this.#chunks + (this.#growsFast ? 1 : 1 / this.#chunks));
   }

@@ -228,7 +228,7 @@ class Fetch {
     try {
       const bytes = await this.#components.fetchChunk(peer, id, this.#over.signal);
       provider.heardMs = performance.now();
-      this.#credit.onChunk(provider.heardMs - askedMs);
+      this.#credit.onChunk(askedMs, provider.heardMs);
       await this.#take(id, bytes);
     } catch (error) {
       if (error instanceof CodedError && error.code === 'E_BLOB_UNAVAILABLE') provider.missing.add(id);
