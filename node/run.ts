@@ -1,34 +1,22 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { CodedError } from '../protocol/errors.ts';
-import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
-import { type Hash, hashOf } from '../protocol/hash.ts';
+import { encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
+import type { Hash } from '../protocol/hash.ts';
 import type { Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
-import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
-import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
+import { conflictsWith, type RunChoices } from './defaults.ts';
 import { Journal } from './journal/journal.ts';
 import { listenAddresses } from './listening.ts';
-import { neighbour } from './neighbour.ts';
-import { fetchGenesis, type Identity, identityFromBytes, Network } from './net/index.ts';
+import { Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
-import { BlobStore } from './store/blob-store.ts';
-import { blobParts, hasBlob, writeBlob } from './store/blobs.ts';
+import { type FolderOptions, type OpenedFolder, openFolder } from './run-folder.ts';
+import type { BlobStore } from './store/blob-store.ts';
+import { blobParts, hasBlob } from './store/blobs.ts';
 import { ChainLog } from './store/chain-log.ts';
-import {
-  defaultBase,
-  openDefaultDirectory,
-  openDirectory,
-  type RunDirectory,
-  readGenesisFile,
-  resumableDirectories,
-  runPaths,
-} from './store/directory.ts';
-import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
+import type { RunDirectory } from './store/directory.ts';
 import { RecordFile } from './store/record.ts';
 import { loadWhereabouts, saveWhereabouts } from './store/whereabouts.ts';
 import {
@@ -41,18 +29,10 @@ import {
   type WorkerNotice,
 } from './train/index.ts';
 
-export interface StartOptions {
-  /** multiaddrs of peers to join by; none begins a run, or goes on with the one in `dir` */
-  bootstrap: string[];
-  /** what the user asked of the run, only what was said */
-  choices: RunChoices;
-  /** @default a folder of its own below ~/.outerloop/runs */
-  dir?: string;
+export interface StartOptions extends FolderOptions {
   listen?: string[];
   /** @default the addresses that it listens on */
   announce?: string[];
-  /** @default the system's choice */
-  dialFrom?: string;
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
@@ -79,116 +59,6 @@ export async function openRun(options: StartOptions, onEvent: (event: PeerEvent)
     opened.directory.release();
     throw error;
   }
-}
-
-interface OpenedFolder {
-  directory: RunDirectory;
-  genesis: Genesis;
-  identity: Identity;
-  store: BlobStore;
-  resumed: boolean;
-}
-
-async function openFolder(options: StartOptions, onEvent: (event: PeerEvent) => void): Promise<OpenedFolder> {
-  const { bootstrap, choices, dir } = options;
-  const stored = dir === undefined ? undefined : readGenesisFile(dir);
-  if (bootstrap.length > 0) return joinRun(options, stored);
-  if (dir !== undefined && stored) return resume(dir, genesisIn(dir, stored), choices);
-  const source = loadText(choices.data ?? DEFAULT_SOURCE);
-  const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
-  const build = (seed: Uint8Array) => buildGenesis(choices, identityFromBytes(seed).self, source, tokenizer);
-  if (dir === undefined) {
-    for (const path of resumableDirectories(defaultBase())) {
-      const known = loadIdentity(join(path, 'identity.key'));
-      const genesis = known && build(known);
-      const found = genesis && readGenesisFile(path);
-      if (!found || runIdOf(genesis) !== hashOf(found)) continue;
-      try {
-        return resume(path, genesis, choices);
-      } catch (error) {
-        if ((error as CodedError).code !== 'E_DIR_LOCKED') throw error;
-      }
-    }
-    warnOfNeighbour(onEvent);
-  }
-  const seed = createSeed();
-  const genesis = build(seed);
-  const bytes = encodeGenesis(genesis);
-  const directory = dir === undefined ? openDefaultDirectory(genesis.title, bytes) : openDirectory(dir, bytes);
-  const store = new BlobStore(directory.paths.blobs);
-  try {
-    await writeBlob(store, source.bytes);
-    if (tokenizer.blob) await writeBlob(store, tokenizer.blob);
-    // last: who is killed before it has begun nothing, and finds that said (`resume`)
-    saveIdentity(directory.paths.identity, seed);
-  } catch (error) {
-    directory.release();
-    throw error;
-  }
-  return { directory, genesis, identity: identityFromBytes(seed), store, resumed: false };
-}
-
-/** Who starts a second peer on one machine mostly wants it in the run of the first. */
-function warnOfNeighbour(onEvent: (event: PeerEvent) => void): void {
-  const other = neighbour();
-  if (!other) return;
-  const way = other.address ? `start with --bootstrap ${other.address}` : 'copy the line to join from its screen';
-  const message = `this begins a new run, while another process of this machine is in one (${other.path}); to join that one, ${way}`;
-  onEvent({ event: 'warning', code: 'W_OTHER_RUN_HERE', message });
-}
-
-/** @throws CodedError `E_GENESIS` naming the file */
-function genesisIn(path: string, bytes: Uint8Array): Genesis {
-  try {
-    return decodeGenesis(bytes);
-  } catch (cause) {
-    if (!(cause instanceof CodedError)) throw cause;
-    const fix = 'copy it from the folder of another peer of the run, or give another --dir';
-    const message = `${runPaths(path).genesis} is damaged (${cause.message}); ${fix}`;
-    throw new CodedError(cause.code, message, { cause });
-  }
-}
-
-function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFolder {
-  const conflicts = conflictsWith(genesis, choices);
-  if (conflicts.length > 0) {
-    const asked = conflicts.map(({ option, asked, run }) => `${option} ${asked} (the run has ${run})`).join(', ');
-    const ways = 'start without these options to go on with it, give another --dir, or remove the folder';
-    throw new CodedError('E_RUN_EXISTS', `${path} holds a run with other settings: ${asked}; ${ways}`);
-  }
-  const directory = openDirectory(path, encodeGenesis(genesis));
-  if (existsSync(directory.paths.identity)) return { ...takeFolder(directory), genesis, resumed: true };
-  directory.release();
-  throw new CodedError('E_DIR_INCOMPLETE', `the run in ${path} was never begun: remove the folder and start again`);
-}
-
-async function joinRun(options: StartOptions, stored: Uint8Array | undefined): Promise<OpenedFolder> {
-  const { dir } = options;
-  const genesisBytes = await genesisFrom(options, stored);
-  const genesis = decodeGenesis(genesisBytes);
-  const directory =
-    dir === undefined ? openDefaultDirectory(genesis.title, genesisBytes) : openDirectory(dir, genesisBytes);
-  const resumed = existsSync(directory.paths.chain);
-  return { ...takeFolder(directory), genesis, resumed };
-}
-
-/** The run behind the addresses; one that this folder is part of already can wait for them to answer. */
-async function genesisFrom({ bootstrap, dialFrom }: StartOptions, stored: Uint8Array | undefined): Promise<Uint8Array> {
-  try {
-    return (await fetchGenesis(bootstrap, dialFrom === undefined ? {} : { dialFrom })).genesisBytes;
-  } catch (error) {
-    if (stored && error instanceof CodedError && error.code === 'E_BOOTSTRAP') return stored;
-    throw error;
-  }
-}
-
-function takeFolder(directory: RunDirectory): Pick<OpenedFolder, 'directory' | 'identity' | 'store'> {
-  let seed = loadIdentity(directory.paths.identity);
-  if (!seed) {
-    seed = createSeed();
-    saveIdentity(directory.paths.identity, seed);
-  }
-  return { directory, identity: identityFromBytes(seed), store: new BlobStore(directory.paths.blobs) };
 }
 
 async function startPeer(
