@@ -144,14 +144,20 @@ async function startPeer(
 
 /** How long closing waits for the inner step under way, and for what was learned to be written. */
 const CLOSE_MS = 1200;
+/** As much, leaving included: the network takes the rest of the five seconds. */
+const LEAVE_MS = 3700;
 
 function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<void>): RunningPeer {
   let closed: Promise<void> | undefined;
-  const closeOnce = (): Promise<void> => {
+  let hurry = (): void => undefined;
+  // a large model may take longer than a person who wants to go: what was last written counts then
+  const late = new Promise<void>((resolve) => {
+    hurry = () => setTimeout(resolve, LEAVE_MS).unref();
+  });
+  const closeOnce = (cut: Promise<void>): Promise<void> => {
     // what is closed must not be given another block
     peer.stop();
-    // a step of a large model may take longer than a person who wants to go: what was last written counts then
-    closed ??= Promise.race([worker.close(), delay(CLOSE_MS, undefined, { ref: false })]).then(close, close);
+    closed ??= Promise.race([worker.close(), cut]).then(close, close);
     return closed;
   };
   return {
@@ -159,14 +165,15 @@ function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<vo
       try {
         return await peer.run();
       } finally {
-        await closeOnce();
+        await closeOnce(late);
       }
     },
     leave: async () => {
+      hurry();
       await peer.leave();
-      await closeOnce();
+      await closeOnce(late);
     },
-    close: closeOnce,
+    close: () => closeOnce(delay(CLOSE_MS, undefined, { ref: false })),
   };
 }
 

@@ -11,7 +11,7 @@ import { openDirectory, type RunDirectory, runPaths } from '../../../node/store/
 import { PeerWorker } from '../../../node/train/peer-worker.ts';
 import { connect } from '../../../node/train/rpc.ts';
 import { spawnWorker } from '../../../node/train/spawn-worker.ts';
-import type { AppliedState, Contribution, Opened, StepNotice } from '../../../node/train/worker-calls.ts';
+import type { AppliedState, Contribution, Opened, StepNotice, WorkerInit } from '../../../node/train/worker-calls.ts';
 import { firstHead, rootOf, stateAt } from '../../../protocol/chain.ts';
 import type { StateOnDisk } from '../../../protocol/events.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../../../protocol/genesis.ts';
@@ -49,10 +49,10 @@ interface Opening extends Pick<Opened, 'states' | 'warnings'> {
   applied: StateOnDisk | undefined;
 }
 
-async function open(): Promise<Opening> {
+async function open(init: Pick<WorkerInit, 'alwaysParameters'> = {}): Promise<Opening> {
   const worker = new PeerWorker();
-  const genesisBytes = encodeGenesis(genesis);
-  const opened = await worker.open({ genesisBytes, directory: directory.path, backend: 'wasm', deterministic: true });
+  const settings = { directory: directory.path, backend: 'wasm', deterministic: true, ...init } as const;
+  const opened = await worker.open({ genesisBytes: encodeGenesis(genesis), ...settings });
   return { worker, applied: opened.states.at(-1), states: opened.states, warnings: opened.warnings };
 }
 
@@ -247,6 +247,29 @@ test('an update outlives the blobs that were on their way to the disk', async ()
   }
   const again = await open();
   expect(await apply(again.worker, begun, contribution, true)).toEqual(expected);
+});
+
+test('of a large model every fourth state is written, and that of the last round', async () => {
+  genesis = { ...genesis, rounds: 6 };
+  const { worker } = await open({ alwaysParameters: 0 });
+  let state = initialState(await worker.initialize());
+  const onDisk: number[] = [];
+  for (let i = 0; i < 6; i++) {
+    state = await round(worker, state);
+    onDisk.push(loadNewestCheckpoint(directory.paths.checkpoints).loaded!.checkpoint.round);
+  }
+  expect(onDisk).toEqual([0, 0, 0, 4, 4, 6]);
+});
+
+test('closing writes the state of a large model where that is not on disk, and its own work goes on from there', async () => {
+  const { worker } = await open({ alwaysParameters: 0 });
+  const state = await round(worker, initialState(await worker.initialize()));
+  const contribution = await train(worker, state);
+  await worker.close();
+  const again = await open({ alwaysParameters: 0 });
+  expect(again.applied?.state).toEqual(state);
+  const ends = [await apply(worker, state, contribution, true), await apply(again.worker, state, contribution, true)];
+  expect(ends[1]).toEqual(ends[0]);
 });
 
 test('training that an apply overtakes ends, and its work is in the next update', async () => {
