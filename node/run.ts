@@ -8,7 +8,7 @@ import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
 import { conflictsWith, type RunChoices } from './defaults.ts';
 import { Journal } from './journal/journal.ts';
-import { listenAddresses } from './listening.ts';
+import { listenAddresses, withPorts } from './listening.ts';
 import { Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
@@ -71,7 +71,8 @@ async function startPeer(
   if (options.bootstrap.length > 0) warnOfConflicts(genesis, options.choices, onEvent);
   let peer: Peer | undefined;
   const known = loadWhereabouts(directory.paths.whereabouts);
-  const listening = await listenAddresses(options.listen, known.listen);
+  const { announce = known.asked?.announce, dialFrom = known.asked?.dialFrom } = options;
+  const { wanted, listen } = await listenAddresses(options.listen, known.asked?.listen);
   const network = new Network(
     {
       identity,
@@ -87,17 +88,13 @@ async function startPeer(
         return peer.onRequest(bytes);
       },
     },
-    {
-      ...(listening ? { listen: listening } : {}),
-      ...(options.announce ? { announce: options.announce } : {}),
-      ...(options.dialFrom ? { dialFrom: options.dialFrom } : {}),
-    },
+    { listen, ...(announce ? { announce } : {}), ...(dialFrom ? { dialFrom } : {}) },
   );
   const remember = (): void => {
-    saveWhereabouts(directory.paths.whereabouts, {
-      listen: network.listening(),
-      peers: network.knownAddresses().slice(0, 256),
-    });
+    const listening = network.listening();
+    const asked = { listen: withPorts(wanted, listening), announce, dialFrom };
+    const peers = network.knownAddresses().slice(0, 256);
+    saveWhereabouts(directory.paths.whereabouts, { listen: listening, peers, asked });
   };
   let thread: Worker | undefined;
   let chain: ChainLog | undefined;
@@ -119,6 +116,7 @@ async function startPeer(
       (error) => peer?.fail(error),
     );
     await network.start({ runId, genesisBytes });
+    warnOfOtherPorts(wanted, withPorts(listen, network.listening()), onEvent);
     network.remember(known.peers);
     await dialAll(network, options.bootstrap, resumed, onEvent);
     remember();
@@ -235,6 +233,16 @@ interface Kept {
   genesis: Genesis;
   identity: Signer;
   trustBlock?: Hash | undefined;
+}
+
+function warnOfOtherPorts(wanted: readonly string[], got: string[], onEvent: (event: PeerEvent) => void): void {
+  const others = wanted.flatMap((address, i) =>
+    got[i] === address || address.endsWith('/tcp/0') ? [] : [[address, got[i]]],
+  );
+  for (const [address, instead] of others) {
+    const message = `another program has ${address}, where this peer listened before: it listens on ${instead} this time`;
+    onEvent({ event: 'warning', code: 'W_OTHER_PORT', message });
+  }
 }
 
 /** A joiner needs one of its addresses to answer; a peer that was here before may find the others elsewhere, or later. */

@@ -14,7 +14,7 @@ import { networkError, reasonOf } from './errors.ts';
 import type { Identity } from './identity.ts';
 import { NET_LIMITS } from './limits.ts';
 
-const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0'];
+export const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0'];
 
 type TransportFactory = ReturnType<typeof tcp>;
 
