@@ -15,11 +15,10 @@ import { loadDataset } from '../data/run-data.ts';
 import { BlobStore } from '../store/blob-store.ts';
 import { type BlobReference, nativeSha256, readBlob, writeBlob } from '../store/blobs.ts';
 import { runPaths } from '../store/directory.ts';
-import { RecordFile } from '../store/record.ts';
 import { Checkpoints, type SnapshotFile } from './checkpoints.ts';
 import { createEngine } from './engine.ts';
 import { EVALUATION_SEQUENCES, evaluationEvery } from './evaluation.ts';
-import { decodeOwn, encodeOwn, resumeOwn, type SavedOwn } from './own-work.ts';
+import { decodeOwn, encodeOwn, OwnFile, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
 import { type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
 import { type Training, UnderWay } from './under-way.ts';
@@ -48,7 +47,7 @@ export class PeerWorker {
   #replica!: Replica;
   #trainer!: Trainer;
   #store!: BlobStore;
-  #own!: RecordFile;
+  #own!: OwnFile;
   #checkpoints!: Checkpoints;
   #underWay!: UnderWay;
   /** root and round of the agreed state that the replica holds */
@@ -73,7 +72,7 @@ export class PeerWorker {
     this.#layout = modelLayout(model);
     this.#codec = codec;
     this.#store = new BlobStore(paths.blobs);
-    this.#own = new RecordFile(paths.own);
+    this.#own = new OwnFile(paths.own);
     const components = { sha256: nativeSha256, allocate: sharedVector };
     this.#replica = new Replica(components, replicaInit(this.#genesis));
     this.#local = new Float32Array(this.#layout.length);

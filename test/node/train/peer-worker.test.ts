@@ -398,6 +398,17 @@ test('training under way that is damaged on disk is named, and the round is trai
   expect((await train(worker, begun)).steps).toBe(1);
 });
 
+test('own work that is damaged on disk is refused, and its file named: without it the peer goes on', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  await train(worker, begun);
+  writeFileSync(directory.paths.own, 'nonsense that is long enough to be looked at, as any file would be');
+  const message = expect.stringMatching(/own\.bin.*remove that file/);
+  await expect(open()).rejects.toMatchObject({ code: 'E_OWN_DAMAGED', message });
+  rmSync(directory.paths.own);
+  expect((await open()).applied?.state).toEqual(begun);
+});
+
 test('where no checkpoint is whole, that is said, and what can be done', async () => {
   const { worker } = await open();
   await worker.initialize();
