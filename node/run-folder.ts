@@ -29,7 +29,6 @@ export interface FolderOptions {
   choices: RunChoices;
   /** @default a folder of its own below ~/.outerloop/runs */
   dir?: string;
-  /** @default the system's choice */
   dialFrom?: string;
 }
 
@@ -71,8 +70,9 @@ export async function openFolder(options: FolderOptions, onEvent: (event: PeerEv
   const directory = dir === undefined ? openDefaultDirectory(genesis.title, bytes) : openDirectory(dir, bytes);
   const store = new BlobStore(directory.paths.blobs);
   try {
-    await writeBlob(store, source.bytes);
-    if (tokenizer.blob) await writeBlob(store, tokenizer.blob);
+    // nobody else has them yet
+    await writeBlob(store, source.bytes, { durable: true });
+    if (tokenizer.blob) await writeBlob(store, tokenizer.blob, { durable: true });
     // last: who is killed before it has begun nothing, and finds that said (`resume`)
     saveIdentity(directory.paths.identity, seed);
   } catch (error) {

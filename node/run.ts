@@ -1,24 +1,23 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
-import { CodedError } from '../protocol/errors.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
 import { conflictsWith, type RunChoices } from './defaults.ts';
+import { fetchData } from './fetch-data.ts';
 import { Journal } from './journal/journal.ts';
-import { listenAddresses, withPorts } from './listening.ts';
-import { Network } from './net/index.ts';
+import type { Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
 import { type FolderOptions, type OpenedFolder, openFolder } from './run-folder.ts';
+import { type NetworkOptions, openNetwork } from './run-network.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import { blobParts, hasBlob } from './store/blobs.ts';
+import { blobParts } from './store/blobs.ts';
 import { ChainLog } from './store/chain-log.ts';
 import type { RunDirectory } from './store/directory.ts';
 import { RecordFile } from './store/record.ts';
-import { loadWhereabouts, saveWhereabouts } from './store/whereabouts.ts';
 import {
   type BackendName,
   connect,
@@ -29,10 +28,8 @@ import {
   type WorkerNotice,
 } from './train/index.ts';
 
-export interface StartOptions extends FolderOptions {
-  listen?: string[];
-  /** @default the addresses that it listens on */
-  announce?: string[];
+/** What `start` was told, see `startOptions`. */
+export interface StartOptions extends FolderOptions, NetworkOptions {
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
@@ -70,32 +67,14 @@ async function startPeer(
   const runId = runIdOf(genesis);
   if (options.bootstrap.length > 0) warnOfConflicts(genesis, options.choices, onEvent);
   let peer: Peer | undefined;
-  const known = loadWhereabouts(directory.paths.whereabouts);
-  const { announce = known.asked?.announce, dialFrom = known.asked?.dialFrom } = options;
-  const { wanted, listen } = await listenAddresses(options.listen, known.asked?.listen);
-  const network = new Network(
-    {
-      identity,
-      blobSource: store,
-      validate: (bytes) => peer?.validate(bytes) ?? 'ignore',
-      onMessage: (bytes, from) => peer?.onMessage(bytes, from),
-      onPeer: (id, change) => {
-        peer?.onPeer(id, change === 'up');
-        if (change === 'up') remember();
-      },
-      onRequest: async (bytes) => {
-        if (!peer) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
-        return peer.onRequest(bytes);
-      },
-    },
-    { listen, ...(announce ? { announce } : {}), ...(dialFrom ? { dialFrom } : {}) },
-  );
-  const remember = (): void => {
-    const listening = network.listening();
-    const asked = { listen: withPorts(wanted, listening), announce, dialFrom };
-    const peers = network.knownAddresses().slice(0, 256);
-    saveWhereabouts(directory.paths.whereabouts, { listen: listening, peers, asked });
-  };
+  const { network, start, nextUp } = await openNetwork({
+    options,
+    path: directory.paths.whereabouts,
+    identity,
+    store,
+    peer: () => peer,
+    onEvent,
+  });
   let thread: Worker | undefined;
   let chain: ChainLog | undefined;
   let journal: Journal | undefined;
@@ -115,12 +94,8 @@ async function startPeer(
       (notice) => peer?.onNotice(notice as WorkerNotice),
       (error) => peer?.fail(error),
     );
-    await network.start({ runId, genesisBytes });
-    warnOfOtherPorts(wanted, withPorts(listen, network.listening()), onEvent);
-    network.remember(known.peers);
-    await dialAll(network, options.bootstrap, resumed, onEvent);
-    remember();
-    await fetchData(network, store, genesis, onEvent);
+    await start({ runId, genesisBytes }, resumed);
+    await fetchData({ network, store, source: options.choices.data, onEvent, nextUp }, genesis);
     const { backend, deterministic, microBatch } = options;
     const micro = microBatch === undefined ? {} : { microBatch };
     const opened = await worker.open({ genesisBytes, directory: directory.path, backend, deterministic, ...micro });
@@ -233,47 +208,6 @@ interface Kept {
   genesis: Genesis;
   identity: Signer;
   trustBlock?: Hash | undefined;
-}
-
-function warnOfOtherPorts(wanted: readonly string[], got: string[], onEvent: (event: PeerEvent) => void): void {
-  const others = wanted.flatMap((address, i) =>
-    got[i] === address || address.endsWith('/tcp/0') ? [] : [[address, got[i]]],
-  );
-  for (const [address, instead] of others) {
-    const message = `another program has ${address}, where this peer listened before: it listens on ${instead} this time`;
-    onEvent({ event: 'warning', code: 'W_OTHER_PORT', message });
-  }
-}
-
-/** A joiner needs one of its addresses to answer; a peer that was here before may find the others elsewhere, or later. */
-async function dialAll(
-  network: Network,
-  bootstrap: readonly string[],
-  resumed: boolean,
-  onEvent: (event: PeerEvent) => void,
-): Promise<void> {
-  if (bootstrap.length === 0) return;
-  const dialed = await Promise.allSettled(bootstrap.map((address) => network.dial(address)));
-  if (dialed.some(({ status }) => status === 'fulfilled')) return;
-  const { reason } = dialed[0] as PromiseRejectedResult;
-  if (!resumed || !(reason instanceof CodedError)) throw reason;
-  onEvent({ event: 'warning', code: reason.code, message: reason.message });
-}
-
-/** The text and its tokenizer, from whoever has them, each checked against the hash in genesis. */
-async function fetchData(
-  network: Network,
-  store: BlobStore,
-  { data, tokenizer, rounds }: Genesis,
-  onEvent: (event: PeerEvent) => void,
-): Promise<void> {
-  const blobs = tokenizer.kind === 'char' ? [data.blob, tokenizer.blob] : [data.blob];
-  for (const blob of blobs) {
-    if (await hasBlob(store, blob)) continue;
-    const detail = `${data.name}, ${blob.size} bytes`;
-    onEvent({ event: 'progress', phase: 'fetching', round: 0, rounds, peers: network.peers().length, detail });
-    await network.fetchBlob(blob, store);
-  }
 }
 
 function warnOfConflicts(genesis: Genesis, choices: RunChoices, onEvent: (event: PeerEvent) => void): void {

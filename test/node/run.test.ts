@@ -1,9 +1,12 @@
+import { mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, expect, it, vi } from 'vitest';
+import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { openRun, type RunningPeer, type StartOptions } from '../../node/run.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
+import { PROTOCOL_VERSION } from '../../protocol/genesis.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
+import { codeOf, eventually, Swarm } from './net/swarm.ts';
 
 const MACHINE = { backend: 'auto', deterministic: false } as const;
 
@@ -49,4 +52,24 @@ it('listens and tells where it was told to before, after a restart that says not
   const told = await started({ dir, announce });
   await told.peer.close();
   expect((await started({ dir })).ready?.addresses).toEqual([expect.stringContaining(announce[0]!)]);
+});
+
+it('tells once that it cannot write down where others are, and who is refused', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const listen = ['/ip4/127.0.0.1/tcp/0'];
+  await (await started({ dir, listen })).peer.close();
+  rmSync(join(dir, 'whereabouts.json'));
+  mkdirSync(join(dir, 'whereabouts.json'));
+  const { events, ready } = await started({ dir, listen });
+  const swarm = new Swarm();
+  onTestFinished(() => swarm.stop());
+  const run = { runId: ready?.runId ?? '', genesisBytes: readFileSync(join(dir, 'genesis.cbor')) };
+  const address = ready?.addresses[0] ?? '';
+  const other = await swarm.peer({ run, version: PROTOCOL_VERSION + 1 });
+  expect(await codeOf(other.network.dial(address))).toBe('E_OTHER_VERSION');
+  const warnings = () => events.filter((event) => event.event === 'warning').map(({ code }) => code);
+  await eventually(() => warnings().includes('W_REFUSED'), 'the refusal');
+  const same = await swarm.peer({ run });
+  expect(await same.network.dial(address)).toBe(ready?.peerId);
+  expect(warnings()).toEqual(['E_DIR_UNWRITABLE', 'W_REFUSED']);
 });
