@@ -94,10 +94,12 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
     // Default windows: larger ones were slower on loopback, and autotuning fills 80 Mbit/s at 200 ms anyway.
     streamMuxers: [yamux()],
     connectionMonitor: {
-      // A ping must be answered within about five seconds, else the connection is cut: a peer whose event loop is
-      // blocked, or whose link is full of a large blob, would lose all its connections at once. TCP and yamux notice
-      // dead peers themselves, and the pings keep idle sockets from their two-minute timeout.
-      abortConnectionOnPingFailure: false,
+      // Nobody else notices a peer that is gone without a word (asleep, or on another network): yamux only logs what its
+      // keepalive finds, and TCP repeats itself for a quarter of an hour. The default of five seconds would cut off a
+      // peer whose event loop is blocked, or whose link is full of a large blob, from everybody at once.
+      pingInterval: NET_LIMITS.pingEveryMs,
+      pingTimeout: { minTimeout: NET_LIMITS.silentMs, maxTimeout: NET_LIMITS.silentMs },
+      abortConnectionOnPingFailure: true,
     },
     connectionManager: {
       maxConnections: NET_LIMITS.connectionsMax,
@@ -110,7 +112,12 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
     },
     services: {
       identify: identify(),
-      ping: ping(),
+      // several are under way on a slow link; one that is refused for their number would end the connection
+      ping: ping({
+        timeout: NET_LIMITS.silentMs,
+        maxInboundStreams: NET_LIMITS.pingsUnderWayMax,
+        maxOutboundStreams: NET_LIMITS.pingsUnderWayMax,
+      }),
       // libp2p's own list leaves out public addresses until a stranger has confirmed them, which takes a service we do
       // not run: a peer on a rented server would tell nobody where it is. Hence the listeners' addresses.
       listening: ({ transportManager }) => ({
