@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
-import { CodedError } from '../protocol/errors.ts';
+import { CodedError, isCoded } from '../protocol/errors.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
 import { hashOf } from '../protocol/hash.ts';
 import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
@@ -20,6 +19,7 @@ import {
   runPaths,
 } from './store/directory.ts';
 import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
+import { loadWhereabouts } from './store/whereabouts.ts';
 
 /** Which run, and where its folder is. */
 export interface FolderOptions {
@@ -49,23 +49,13 @@ export async function openFolder(options: FolderOptions, onEvent: (event: PeerEv
   if (dir !== undefined && stored) return resume(dir, genesisIn(dir, stored), choices);
   const source = loadText(choices.data ?? DEFAULT_SOURCE);
   const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
-  const build = (seed: Uint8Array) => buildGenesis(choices, identityFromBytes(seed).self, source, tokenizer);
+  const seed = createSeed();
+  const genesis = buildGenesis(choices, identityFromBytes(seed).self, source, tokenizer);
   if (dir === undefined) {
-    for (const path of resumableDirectories(defaultBase())) {
-      const known = loadIdentity(join(path, 'identity.key'));
-      const genesis = known && build(known);
-      const found = genesis && readGenesisFile(path);
-      if (!found || runIdOf(genesis) !== hashOf(found)) continue;
-      try {
-        return resume(path, genesis, choices);
-      } catch (error) {
-        if ((error as CodedError).code !== 'E_DIR_LOCKED') throw error;
-      }
-    }
+    const before = resumeAnyLike(genesis, choices, onEvent);
+    if (before) return before;
     warnOfNeighbour(onEvent);
   }
-  const seed = createSeed();
-  const genesis = build(seed);
   const bytes = encodeGenesis(genesis);
   const directory = dir === undefined ? openDefaultDirectory(genesis.title, bytes) : openDirectory(dir, bytes);
   const store = new BlobStore(directory.paths.blobs);
@@ -80,6 +70,33 @@ export async function openFolder(options: FolderOptions, onEvent: (event: PeerEv
     throw error;
   }
   return { directory, genesis, identity: identityFromBytes(seed), store, resumed: false };
+}
+
+/** Goes on with the newest run that a peer of this machine began with these settings and no other process is in. */
+function resumeAnyLike(
+  like: Genesis,
+  choices: RunChoices,
+  onEvent: (event: PeerEvent) => void,
+): OpenedFolder | undefined {
+  for (const path of resumableDirectories(defaultBase())) {
+    let seed: Uint8Array | undefined;
+    let found: Uint8Array | undefined;
+    try {
+      [seed, found] = [loadIdentity(runPaths(path).identity), readGenesisFile(path)];
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      // it may well be another run's
+      onEvent({ event: 'warning', code: error.code, message: `${error.message}; ${path} is passed over` });
+    }
+    const genesis = seed && { ...like, founder: identityFromBytes(seed).self };
+    if (!genesis || !found || runIdOf(genesis) !== hashOf(found)) continue;
+    try {
+      return resume(path, genesis, choices);
+    } catch (error) {
+      if (!isCoded(error) || error.code !== 'E_DIR_LOCKED') throw error;
+    }
+  }
+  return undefined;
 }
 
 /** Who starts a second peer on one machine mostly wants it in the run of the first. */
@@ -128,15 +145,26 @@ async function joinRun(options: FolderOptions, stored: Uint8Array | undefined): 
 
 /** The run behind the addresses; one that this folder is part of already can wait for them to answer. */
 async function genesisFrom(
-  { bootstrap, dialFrom }: FolderOptions,
+  { bootstrap, dialFrom, dir }: FolderOptions,
   stored: Uint8Array | undefined,
 ): Promise<Uint8Array> {
   try {
     return (await fetchGenesis(bootstrap, dialFrom === undefined ? {} : { dialFrom })).genesisBytes;
   } catch (error) {
-    if (stored && error instanceof CodedError && error.code === 'E_BOOTSTRAP') return stored;
+    const before =
+      isCoded(error) && error.code === 'E_BOOTSTRAP' ? (stored ?? (dir ? undefined : runBehind(bootstrap))) : undefined;
+    if (before) return before;
     throw error;
   }
+}
+
+/** The genesis of the newest run of this machine in which one of these addresses, or the peer that it names, was found. */
+function runBehind(bootstrap: readonly string[]): Uint8Array | undefined {
+  const peers = bootstrap.map((address) => /\/p2p\/\w+$/.exec(address)?.[0] ?? `${address}/p2p/`);
+  const isIn = (path: string): boolean =>
+    loadWhereabouts(runPaths(path).whereabouts).peers.some((known) => peers.some((peer) => known.includes(peer)));
+  const path = resumableDirectories(defaultBase()).find(isIn);
+  return path === undefined ? undefined : readGenesisFile(path);
 }
 
 function takeFolder(directory: RunDirectory): Pick<OpenedFolder, 'directory' | 'identity' | 'store'> {

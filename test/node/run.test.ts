@@ -1,6 +1,6 @@
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { openRun, type RunningPeer, type StartOptions } from '../../node/run.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
@@ -14,12 +14,13 @@ let peers: RunningPeer[] = [];
 
 afterEach(async () => {
   vi.restoreAllMocks();
+  vi.unstubAllEnvs();
   for (const peer of peers) await peer.close();
   peers = [];
 });
 
 /** A peer on loopback, with what it has told until training began. */
-async function started(options: Pick<StartOptions, 'dir'> & Partial<StartOptions>) {
+async function started(options: Partial<StartOptions>) {
   const events: PeerEvent[] = [];
   const common: StartOptions = { bootstrap: [], choices: { model: 'micro' }, ...MACHINE };
   const peer = await openRun({ ...common, ...options }, (event) => events.push(event));
@@ -72,4 +73,40 @@ it('tells once that it cannot write down where others are, and who is refused', 
   const same = await swarm.peer({ run });
   expect(await same.network.dial(address)).toBe(ready?.peerId);
   expect(warnings()).toEqual(['E_DIR_UNWRITABLE', 'W_REFUSED']);
+});
+
+describe('without --dir', () => {
+  const listen = ['/ip4/127.0.0.1/tcp/0'];
+
+  beforeEach(() => {
+    vi.stubEnv('HOME', temporaryFolder());
+  });
+
+  it('passes over a folder whose key is damaged, and goes on with the run of before', async () => {
+    const first = await started({ listen });
+    await first.peer.close();
+    const old = join(dirname(first.ready?.directory ?? ''), 'an-old-run-1');
+    mkdirSync(old);
+    writeFileSync(join(old, 'identity.key'), 'damaged');
+    const { events, ready } = await started({ listen });
+    expect(ready).toMatchObject({ directory: first.ready?.directory, resumed: true });
+    const message = expect.stringContaining(`${old} is passed over`);
+    expect(events[0]).toEqual({ event: 'warning', code: 'E_IDENTITY_DAMAGED', message });
+  });
+
+  it('joins again where the address that it joined by does not answer', async () => {
+    const founder = await started({ listen, dir: join(temporaryFolder(), 'founder') });
+    const bootstrap = founder.ready?.addresses ?? [];
+    const joiner = await started({ listen, bootstrap, choices: {} });
+    await joiner.peer.close();
+    await founder.peer.close();
+    const again = await started({ listen, bootstrap, choices: {} });
+    expect(again.ready).toMatchObject({
+      directory: joiner.ready?.directory,
+      peerId: joiner.ready?.peerId,
+      resumed: true,
+    });
+    const { code } = again.events.find((event) => event.event === 'warning') ?? {};
+    expect(code).toBe('E_BOOTSTRAP');
+  });
 });

@@ -174,6 +174,17 @@ describe('hello', () => {
     server.close();
   });
 
+  it('names the address of one that takes the connection and says nothing', async () => {
+    const server = createServer((socket) => socket.on('error', () => undefined));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const address = `/ip4/127.0.0.1/tcp/${(server.address() as AddressInfo).port}`;
+    await expect(fetchGenesis([address], { patienceMs: 50 })).rejects.toMatchObject({
+      code: 'E_BOOTSTRAP',
+      message: expect.stringMatching(new RegExp(`${address}: no genesis within .*check that the peer runs`)),
+    });
+    server.close();
+  });
+
   it('says that another peer answers than the address names', async () => {
     const a = await swarm.peer();
     const other = addressOf(a).replace(a.id, createIdentity().self);
