@@ -130,21 +130,28 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
 
 function listenError(error: unknown, listen: readonly string[]): Error {
   const text = error instanceof Error ? error.message : String(error);
-  const where = listen.join(', ');
-  if (text.includes('EADDRINUSE')) {
-    return networkError(
-      'E_PORT_TAKEN',
-      `${where} is taken by another program: stop it or listen on another port`,
-      error,
+  // libp2p has a line for each address that failed
+  const lines = text.split('\n');
+  const failed = (code: string): string => {
+    const named = listen.filter((address) =>
+      lines.some((line) => line.includes(`${address}: `) && line.includes(code)),
     );
+    return (named.length > 0 ? named : listen).join(', ');
+  };
+  if (text.includes('EADDRINUSE')) {
+    const where = failed('EADDRINUSE');
+    const fix = 'stop it or listen on another port';
+    return networkError('E_PORT_TAKEN', `${where} is taken by another program: ${fix}`, error);
   }
   if (text.includes('EACCES')) {
+    const where = failed('EACCES');
     return networkError('E_LISTEN', `not allowed to listen on ${where}: choose a port above 1023`, error);
   }
   if (text.includes('EADDRNOTAVAIL')) {
+    const where = failed('EADDRNOTAVAIL');
     return networkError('E_LISTEN', `${where} is not an address of this machine: listen on /ip4/0.0.0.0/tcp/0`, error);
   }
-  return networkError('E_LISTEN', `cannot listen on ${where}: ${reasonOf(error)}`, error);
+  return networkError('E_LISTEN', `cannot listen on ${listen.join(', ')}: ${reasonOf(error)}`, error);
 }
 
 /** Graceful first, so that the other sides see an end and not a failure; then by force. */

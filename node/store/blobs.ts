@@ -59,7 +59,10 @@ export async function readBlob(store: BlobStore, blob: BlobReference): Promise<U
     offset += chunk.length;
   }
   if (!chunks || offset !== blob.size) {
-    throw new CodedError('E_BLOB_MISSING', `blob ${blob.id.slice(0, 12)} is not whole on this disk: fetch it again`);
+    throw new CodedError(
+      'E_BLOB_MISSING',
+      `blob ${blob.id.slice(0, 12)} is not whole on this disk: a start of its peer fetches it again`,
+    );
   }
   return bytes;
 }

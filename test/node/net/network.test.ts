@@ -228,6 +228,11 @@ describe('listening', () => {
       code: 'E_PORT_TAKEN',
       message: expect.stringMatching(/tcp\/\d+ is taken by another program: stop it or listen on another port/),
     });
+    // of several, that one alone
+    const several = swarm.peer({ listen: ['/ip4/127.0.0.1/tcp/0', ...listen] });
+    await expect(several).rejects.toMatchObject({
+      message: expect.stringMatching(new RegExp(`^${listen[0]} is taken`)),
+    });
     expect(await codeOf(swarm.peer({ listen: ['/ip4/203.0.113.9/tcp/0'] }))).toBe('E_LISTEN');
     expect(await codeOf(swarm.peer({ listen: ['0.0.0.0:4001'] }))).toBe('E_MULTIADDR');
   });
@@ -255,6 +260,9 @@ describe('listening', () => {
     const a = await swarm.peer({ dialFrom: '127.0.0.9' });
     expect(await codeOf(a.network.dial(`/ip4/127.0.0.1/tcp/${port}`))).toBe('E_BOOTSTRAP');
     expect(new Set(seen)).toEqual(new Set(['127.0.0.9']));
+    const elsewhere = await swarm.peer({ dialFrom: '203.0.113.9' });
+    const message = expect.stringContaining('check --dial-from');
+    await expect(elsewhere.network.dial(`/ip4/127.0.0.1/tcp/${port}`)).rejects.toMatchObject({ message });
     server.close();
   });
 });
