@@ -41,7 +41,8 @@ export async function fetchData(components: FetchDataComponents, genesis: Genesi
     if (!(await Promise.race([came, delay(patienceMs, false, { ref: false })]))) warnOnce(reason);
   };
   const warnOnce = (reason: string): void => {
-    const message = `${reason}; give --bootstrap <multiaddr> of a peer that has it, if none comes`;
+    const fix = 'if none comes, give --bootstrap <multiaddr> of a peer that has it, or --data with the text itself';
+    const message = `${reason}; ${fix}`;
     if (!hasWarned) onEvent({ event: 'warning', code: 'W_NO_DATA', message });
     hasWarned = true;
   };

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { createIdentity } from '../../node/net/index.ts';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { openRun, type RunningPeer, type StartOptions } from '../../node/run.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
@@ -100,13 +101,15 @@ describe('without --dir', () => {
     const joiner = await started({ listen, bootstrap, choices: {} });
     await joiner.peer.close();
     await founder.peer.close();
+    bootstrap.push(`/ip4/127.0.0.1/tcp/1/p2p/${createIdentity().self}`);
     const again = await started({ listen, bootstrap, choices: {} });
     expect(again.ready).toMatchObject({
       directory: joiner.ready?.directory,
       peerId: joiner.ready?.peerId,
       resumed: true,
     });
-    const { code } = again.events.find((event) => event.event === 'warning') ?? {};
-    expect(code).toBe('E_BOOTSTRAP');
+    const warning = again.events.find((event) => event.event === 'warning');
+    expect(warning?.code).toBe('E_BOOTSTRAP');
+    for (const address of bootstrap) expect(warning?.message).toContain(`${address}: connection refused`);
   });
 });
