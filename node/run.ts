@@ -122,23 +122,33 @@ const LEAVE_MS = 3700;
 
 function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<void>): RunningPeer {
   let closed: Promise<void> | undefined;
+  /** of what was to be written at the end */
+  let failure: unknown;
   let hurry = (): void => undefined;
   // a large model may take longer than a person who wants to go: what was last written counts then
   const late = new Promise<void>((resolve) => {
     hurry = () => setTimeout(resolve, LEAVE_MS).unref();
   });
+  const soon = (): Promise<void> => delay(CLOSE_MS, undefined, { ref: false });
   const closeOnce = (cut: Promise<void>): Promise<void> => {
     // what is closed must not be given another block
     peer.stop();
-    closed ??= Promise.race([worker.close(), cut]).then(close, close);
+    closed ??= Promise.race([worker.close(), cut]).then(close, async (error: unknown) => {
+      failure = error;
+      await close();
+    });
     return closed;
   };
   return {
     run: async () => {
       try {
-        return await peer.run();
-      } finally {
+        const reason = await peer.run();
         await closeOnce(late);
+        if (failure !== undefined) throw failure;
+        return reason;
+      } catch (error) {
+        await closeOnce(soon());
+        throw error;
       }
     },
     leave: async () => {
@@ -146,7 +156,7 @@ function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<vo
       await peer.leave();
       await closeOnce(late);
     },
-    close: () => closeOnce(delay(CLOSE_MS, undefined, { ref: false })),
+    close: () => closeOnce(soon()),
   };
 }
 

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createIdentity } from '../../node/net/index.ts';
@@ -112,4 +112,27 @@ describe('without --dir', () => {
     expect(warning?.code).toBe('E_BOOTSTRAP');
     for (const address of bootstrap) expect(warning?.message).toContain(`${address}: connection refused`);
   });
+});
+
+it('fails where what the last round learned cannot be written', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const peer = await openRun(
+    { bootstrap: [], choices: { model: 'micro' }, dir, listen: ['/ip4/127.0.0.1/tcp/0'], ...MACHINE },
+    () => undefined,
+  );
+  peers.push(peer);
+  const ended = peer.run();
+  ended.catch(() => undefined); // looked at below
+  const own = join(dir, 'own.bin');
+  // the training thread writes it too
+  while (!statSync(own, { throwIfNoEntry: false })?.isDirectory()) {
+    rmSync(own, { force: true });
+    try {
+      mkdirSync(own);
+    } catch {
+      // it was there again
+    }
+  }
+  await peer.leave();
+  await expect(ended).rejects.toMatchObject({ code: 'E_DIR_UNWRITABLE' });
 });
