@@ -1,12 +1,13 @@
 import { basename, resolve } from 'node:path';
 import { blobIdOf } from '../protocol/blob.ts';
 import type { CodecName } from '../protocol/codecs/codec.ts';
+import { isCoded } from '../protocol/errors.ts';
 import { COMMITTEE, checkGenesis, type Genesis, PROTOCOL_VERSION } from '../protocol/genesis.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import { MODEL_PRESETS, type ModelPreset, type ModelShape } from '../protocol/model.ts';
 import type { OuterConfig, OuterName } from '../protocol/outer/outer.ts';
 import { checkLargeEnough, makeDataset } from './data/dataset.ts';
-import { BUILT_IN_SOURCES, type TextSource } from './data/sources.ts';
+import { BUILT_IN_SOURCES, loadText, type TextSource } from './data/sources.ts';
 import { byteTokenizer, charTokenizer, type Tokenizer } from './data/tokenizer.ts';
 import { type BlobReference, nativeSha256 } from './store/blobs.ts';
 
@@ -176,10 +177,11 @@ export interface Conflict {
 
 /** What was asked for that the run does otherwise: a joiner takes all of it from genesis and is told. */
 export function conflictsWith(genesis: Genesis, choices: RunChoices): Conflict[] {
-  const { data, model } = choices;
+  const { model } = choices;
+  const data = choices.data === undefined ? undefined : dataConflict(choices.data, genesis.data);
   const askedShape = model && { ...MODEL_PRESETS[model], vocabulary: genesis.model.vocabulary };
   const pairs: [string, unknown, unknown][] = [
-    ['--data', data === undefined ? undefined : sourceName(data), genesis.data.name],
+    ['--data', data?.asked, data?.run],
     ['--model', askedShape && shapeName(askedShape), shapeName(genesis.model)],
     ['--tokenizer', choices.tokenizer, genesis.tokenizer.kind],
     ['--inner-steps', choices.innerSteps, genesis.innerSteps],
@@ -200,7 +202,23 @@ function orNever(ms: number | null | undefined): unknown {
   return ms === null ? 'never' : ms;
 }
 
-/** The name that `loadText` gives a source, without reading it: a joiner may not have the text at all. */
+/** By content where this machine has the text, else by name: a joiner may not have it at all. */
+function dataConflict(source: string, run: Genesis['data']): Pick<Conflict, 'asked' | 'run'> | undefined {
+  const names = { asked: sourceName(source), run: run.name };
+  let here: BlobReference;
+  try {
+    here = blobReference(loadText(source).bytes);
+  } catch (error) {
+    if (!isCoded(error)) throw error;
+    return names.asked === names.run ? undefined : names;
+  }
+  if (here.id === run.blob.id) return undefined;
+  if (names.asked !== names.run) return names;
+  const shown = (name: string, { id, size }: BlobReference) => `${name} of ${size} bytes, hash ${id.slice(0, 8)}`;
+  return { asked: shown(names.asked, here), run: shown(run.name, run.blob) };
+}
+
+/** The name that `loadText` gives a source, without reading it. */
 function sourceName(source: string): string {
   return BUILT_IN_SOURCES.includes(source) ? source : shortName(basename(resolve(source)) || 'text');
 }

@@ -1,3 +1,4 @@
+import { isCoded } from '../protocol/errors.ts';
 import { identityFromBytes } from './net/index.ts';
 import { defaultBase, resumableDirectories, runPaths } from './store/directory.ts';
 import { loadIdentity } from './store/identity.ts';
@@ -16,9 +17,19 @@ export function neighbour(base: string = defaultBase()): Neighbour | undefined {
   const path = resumableDirectories(base).find(isLocked);
   if (path === undefined) return undefined;
   const { identity, whereabouts } = runPaths(path);
-  const seed = loadIdentity(identity);
+  const seed = keyIn(identity);
   const { listen } = loadWhereabouts(whereabouts);
   // what this machine can surely reach comes first
   const address = listen.find((each) => each.startsWith('/ip4/127.')) ?? listen[0];
   return seed && address ? { path, address: `${address}/p2p/${identityFromBytes(seed).self}` } : { path };
+}
+
+/** One that is damaged keeps nobody from beginning a run elsewhere. */
+function keyIn(path: string): Uint8Array | undefined {
+  try {
+    return loadIdentity(path);
+  } catch (error) {
+    if (isCoded(error)) return undefined;
+    throw error;
+  }
 }

@@ -248,14 +248,14 @@ export class Peer {
       if (contribution !== 'broken') return this.#trained(base, round, contribution);
       this.#warn(
         'W_DIVERGED_HERE',
-        `training broke down in round ${round}: again from the agreed model, fresh moments`,
+        `training broke down in round ${round + 1}: again from the agreed model, fresh moments`,
       );
     }
     this.#receipts.refused(round + 1, 'W_DIVERGED_HERE');
     // the others go on; alone, nothing ever would
     if (this.machine.standing.roster.length > 1) return;
-    const advice = 'begin again with a smaller learning rate or other data';
-    throw new CodedError('E_TRAINING', `the model does not train: round ${round} broke down every time; ${advice}`);
+    const advice = 'begin another run with a larger --batch, fewer --inner-steps or other --data';
+    throw new CodedError('E_TRAINING', `the model does not train: round ${round + 1} broke down every time; ${advice}`);
   }
 
   #trained(base: Hash, round: number, contribution: Contribution): void {

@@ -1,36 +1,23 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
-import { CodedError } from '../protocol/errors.ts';
-import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
-import { type Hash, hashOf } from '../protocol/hash.ts';
+import { encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
+import type { Hash } from '../protocol/hash.ts';
 import type { Signer } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
-import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
-import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
+import { conflictsWith, type RunChoices } from './defaults.ts';
+import { fetchData } from './fetch-data.ts';
 import { Journal } from './journal/journal.ts';
-import { listenAddresses } from './listening.ts';
-import { neighbour } from './neighbour.ts';
-import { fetchGenesis, type Identity, identityFromBytes, Network } from './net/index.ts';
+import type { Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
-import { BlobStore } from './store/blob-store.ts';
-import { blobParts, hasBlob, writeBlob } from './store/blobs.ts';
+import { type FolderOptions, type OpenedFolder, openFolder } from './run-folder.ts';
+import { type NetworkOptions, openNetwork } from './run-network.ts';
+import type { BlobStore } from './store/blob-store.ts';
+import { blobParts } from './store/blobs.ts';
 import { ChainLog } from './store/chain-log.ts';
-import {
-  defaultBase,
-  openDefaultDirectory,
-  openDirectory,
-  type RunDirectory,
-  readGenesisFile,
-  resumableDirectories,
-  runPaths,
-} from './store/directory.ts';
-import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
+import type { RunDirectory } from './store/directory.ts';
 import { RecordFile } from './store/record.ts';
-import { loadWhereabouts, saveWhereabouts } from './store/whereabouts.ts';
 import {
   type BackendName,
   connect,
@@ -41,18 +28,8 @@ import {
   type WorkerNotice,
 } from './train/index.ts';
 
-export interface StartOptions {
-  /** multiaddrs of peers to join by; none begins a run, or goes on with the one in `dir` */
-  bootstrap: string[];
-  /** what the user asked of the run, only what was said */
-  choices: RunChoices;
-  /** @default a folder of its own below ~/.outerloop/runs */
-  dir?: string;
-  listen?: string[];
-  /** @default the addresses that it listens on */
-  announce?: string[];
-  /** @default the system's choice */
-  dialFrom?: string;
+/** What `start` was told, see `startOptions`. */
+export interface StartOptions extends FolderOptions, NetworkOptions {
   backend: BackendName | 'auto';
   deterministic: boolean;
   microBatch?: number;
@@ -81,116 +58,6 @@ export async function openRun(options: StartOptions, onEvent: (event: PeerEvent)
   }
 }
 
-interface OpenedFolder {
-  directory: RunDirectory;
-  genesis: Genesis;
-  identity: Identity;
-  store: BlobStore;
-  resumed: boolean;
-}
-
-async function openFolder(options: StartOptions, onEvent: (event: PeerEvent) => void): Promise<OpenedFolder> {
-  const { bootstrap, choices, dir } = options;
-  const stored = dir === undefined ? undefined : readGenesisFile(dir);
-  if (bootstrap.length > 0) return joinRun(options, stored);
-  if (dir !== undefined && stored) return resume(dir, genesisIn(dir, stored), choices);
-  const source = loadText(choices.data ?? DEFAULT_SOURCE);
-  const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
-  const build = (seed: Uint8Array) => buildGenesis(choices, identityFromBytes(seed).self, source, tokenizer);
-  if (dir === undefined) {
-    for (const path of resumableDirectories(defaultBase())) {
-      const known = loadIdentity(join(path, 'identity.key'));
-      const genesis = known && build(known);
-      const found = genesis && readGenesisFile(path);
-      if (!found || runIdOf(genesis) !== hashOf(found)) continue;
-      try {
-        return resume(path, genesis, choices);
-      } catch (error) {
-        if ((error as CodedError).code !== 'E_DIR_LOCKED') throw error;
-      }
-    }
-    warnOfNeighbour(onEvent);
-  }
-  const seed = createSeed();
-  const genesis = build(seed);
-  const bytes = encodeGenesis(genesis);
-  const directory = dir === undefined ? openDefaultDirectory(genesis.title, bytes) : openDirectory(dir, bytes);
-  const store = new BlobStore(directory.paths.blobs);
-  try {
-    await writeBlob(store, source.bytes);
-    if (tokenizer.blob) await writeBlob(store, tokenizer.blob);
-    // last: who is killed before it has begun nothing, and finds that said (`resume`)
-    saveIdentity(directory.paths.identity, seed);
-  } catch (error) {
-    directory.release();
-    throw error;
-  }
-  return { directory, genesis, identity: identityFromBytes(seed), store, resumed: false };
-}
-
-/** Who starts a second peer on one machine mostly wants it in the run of the first. */
-function warnOfNeighbour(onEvent: (event: PeerEvent) => void): void {
-  const other = neighbour();
-  if (!other) return;
-  const way = other.address ? `start with --bootstrap ${other.address}` : 'copy the line to join from its screen';
-  const message = `this begins a new run, while another process of this machine is in one (${other.path}); to join that one, ${way}`;
-  onEvent({ event: 'warning', code: 'W_OTHER_RUN_HERE', message });
-}
-
-/** @throws CodedError `E_GENESIS` naming the file */
-function genesisIn(path: string, bytes: Uint8Array): Genesis {
-  try {
-    return decodeGenesis(bytes);
-  } catch (cause) {
-    if (!(cause instanceof CodedError)) throw cause;
-    const fix = 'copy it from the folder of another peer of the run, or give another --dir';
-    const message = `${runPaths(path).genesis} is damaged (${cause.message}); ${fix}`;
-    throw new CodedError(cause.code, message, { cause });
-  }
-}
-
-function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFolder {
-  const conflicts = conflictsWith(genesis, choices);
-  if (conflicts.length > 0) {
-    const asked = conflicts.map(({ option, asked, run }) => `${option} ${asked} (the run has ${run})`).join(', ');
-    const ways = 'start without these options to go on with it, give another --dir, or remove the folder';
-    throw new CodedError('E_RUN_EXISTS', `${path} holds a run with other settings: ${asked}; ${ways}`);
-  }
-  const directory = openDirectory(path, encodeGenesis(genesis));
-  if (existsSync(directory.paths.identity)) return { ...takeFolder(directory), genesis, resumed: true };
-  directory.release();
-  throw new CodedError('E_DIR_INCOMPLETE', `the run in ${path} was never begun: remove the folder and start again`);
-}
-
-async function joinRun(options: StartOptions, stored: Uint8Array | undefined): Promise<OpenedFolder> {
-  const { dir } = options;
-  const genesisBytes = await genesisFrom(options, stored);
-  const genesis = decodeGenesis(genesisBytes);
-  const directory =
-    dir === undefined ? openDefaultDirectory(genesis.title, genesisBytes) : openDirectory(dir, genesisBytes);
-  const resumed = existsSync(directory.paths.chain);
-  return { ...takeFolder(directory), genesis, resumed };
-}
-
-/** The run behind the addresses; one that this folder is part of already can wait for them to answer. */
-async function genesisFrom({ bootstrap, dialFrom }: StartOptions, stored: Uint8Array | undefined): Promise<Uint8Array> {
-  try {
-    return (await fetchGenesis(bootstrap, dialFrom === undefined ? {} : { dialFrom })).genesisBytes;
-  } catch (error) {
-    if (stored && error instanceof CodedError && error.code === 'E_BOOTSTRAP') return stored;
-    throw error;
-  }
-}
-
-function takeFolder(directory: RunDirectory): Pick<OpenedFolder, 'directory' | 'identity' | 'store'> {
-  let seed = loadIdentity(directory.paths.identity);
-  if (!seed) {
-    seed = createSeed();
-    saveIdentity(directory.paths.identity, seed);
-  }
-  return { directory, identity: identityFromBytes(seed), store: new BlobStore(directory.paths.blobs) };
-}
-
 async function startPeer(
   options: StartOptions,
   { directory, genesis, identity, store, resumed }: OpenedFolder,
@@ -200,35 +67,14 @@ async function startPeer(
   const runId = runIdOf(genesis);
   if (options.bootstrap.length > 0) warnOfConflicts(genesis, options.choices, onEvent);
   let peer: Peer | undefined;
-  const known = loadWhereabouts(directory.paths.whereabouts);
-  const listening = await listenAddresses(options.listen, known.listen);
-  const network = new Network(
-    {
-      identity,
-      blobSource: store,
-      validate: (bytes) => peer?.validate(bytes) ?? 'ignore',
-      onMessage: (bytes, from) => peer?.onMessage(bytes, from),
-      onPeer: (id, change) => {
-        peer?.onPeer(id, change === 'up');
-        if (change === 'up') remember();
-      },
-      onRequest: async (bytes) => {
-        if (!peer) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
-        return peer.onRequest(bytes);
-      },
-    },
-    {
-      ...(listening ? { listen: listening } : {}),
-      ...(options.announce ? { announce: options.announce } : {}),
-      ...(options.dialFrom ? { dialFrom: options.dialFrom } : {}),
-    },
-  );
-  const remember = (): void => {
-    saveWhereabouts(directory.paths.whereabouts, {
-      listen: network.listening(),
-      peers: network.knownAddresses().slice(0, 256),
-    });
-  };
+  const { network, start, nextUp } = await openNetwork({
+    options,
+    path: directory.paths.whereabouts,
+    identity,
+    store,
+    peer: () => peer,
+    onEvent,
+  });
   let thread: Worker | undefined;
   let chain: ChainLog | undefined;
   let journal: Journal | undefined;
@@ -248,11 +94,8 @@ async function startPeer(
       (notice) => peer?.onNotice(notice as WorkerNotice),
       (error) => peer?.fail(error),
     );
-    await network.start({ runId, genesisBytes });
-    network.remember(known.peers);
-    await dialAll(network, options.bootstrap, resumed, onEvent);
-    remember();
-    await fetchData(network, store, genesis, onEvent);
+    await start({ runId, genesisBytes }, resumed);
+    await fetchData({ network, store, source: options.choices.data, onEvent, nextUp }, genesis);
     const { backend, deterministic, microBatch } = options;
     const micro = microBatch === undefined ? {} : { microBatch };
     const opened = await worker.open({ genesisBytes, directory: directory.path, backend, deterministic, ...micro });
@@ -274,29 +117,46 @@ async function startPeer(
 
 /** How long closing waits for the inner step under way, and for what was learned to be written. */
 const CLOSE_MS = 1200;
+/** As much, leaving included: the network takes the rest of the five seconds. */
+const LEAVE_MS = 3700;
 
 function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<void>): RunningPeer {
   let closed: Promise<void> | undefined;
-  const closeOnce = (): Promise<void> => {
+  /** of what was to be written at the end */
+  let failure: unknown;
+  let hurry = (): void => undefined;
+  // a large model may take longer than a person who wants to go: what was last written counts then
+  const late = new Promise<void>((resolve) => {
+    hurry = () => setTimeout(resolve, LEAVE_MS).unref();
+  });
+  const soon = (): Promise<void> => delay(CLOSE_MS, undefined, { ref: false });
+  const closeOnce = (cut: Promise<void>): Promise<void> => {
     // what is closed must not be given another block
     peer.stop();
-    // a step of a large model may take longer than a person who wants to go: what was last written counts then
-    closed ??= Promise.race([worker.close(), delay(CLOSE_MS, undefined, { ref: false })]).then(close, close);
+    closed ??= Promise.race([worker.close(), cut]).then(close, async (error: unknown) => {
+      failure = error;
+      await close();
+    });
     return closed;
   };
   return {
     run: async () => {
       try {
-        return await peer.run();
-      } finally {
-        await closeOnce();
+        const reason = await peer.run();
+        await closeOnce(late);
+        if (failure !== undefined) throw failure;
+        return reason;
+      } catch (error) {
+        await closeOnce(soon());
+        throw error;
       }
     },
     leave: async () => {
+      hurry();
       await peer.leave();
-      await closeOnce();
+      await closeOnce(late);
     },
-    close: closeOnce,
+    close: () => closeOnce(soon()),
   };
 }
 
@@ -358,37 +218,6 @@ interface Kept {
   genesis: Genesis;
   identity: Signer;
   trustBlock?: Hash | undefined;
-}
-
-/** A joiner needs one of its addresses to answer; a peer that was here before may find the others elsewhere, or later. */
-async function dialAll(
-  network: Network,
-  bootstrap: readonly string[],
-  resumed: boolean,
-  onEvent: (event: PeerEvent) => void,
-): Promise<void> {
-  if (bootstrap.length === 0) return;
-  const dialed = await Promise.allSettled(bootstrap.map((address) => network.dial(address)));
-  if (dialed.some(({ status }) => status === 'fulfilled')) return;
-  const { reason } = dialed[0] as PromiseRejectedResult;
-  if (!resumed || !(reason instanceof CodedError)) throw reason;
-  onEvent({ event: 'warning', code: reason.code, message: reason.message });
-}
-
-/** The text and its tokenizer, from whoever has them, each checked against the hash in genesis. */
-async function fetchData(
-  network: Network,
-  store: BlobStore,
-  { data, tokenizer, rounds }: Genesis,
-  onEvent: (event: PeerEvent) => void,
-): Promise<void> {
-  const blobs = tokenizer.kind === 'char' ? [data.blob, tokenizer.blob] : [data.blob];
-  for (const blob of blobs) {
-    if (await hasBlob(store, blob)) continue;
-    const detail = `${data.name}, ${blob.size} bytes`;
-    onEvent({ event: 'progress', phase: 'fetching', round: 0, rounds, peers: network.peers().length, detail });
-    await network.fetchBlob(blob, store);
-  }
 }
 
 function warnOfConflicts(genesis: Genesis, choices: RunChoices, onEvent: (event: PeerEvent) => void): void {

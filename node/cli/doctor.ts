@@ -5,7 +5,7 @@ import { DEFAULT_MODEL } from '../defaults.ts';
 import { defaultBase } from '../store/directory.ts';
 import { type BackendReport, reportBackends } from '../train/index.ts';
 import { openBaseline } from './baseline.ts';
-import { formatBytes, formatCount } from './format.ts';
+import { formatBytes, formatCount, printable } from './format.ts';
 import { addDebugOption } from './options.ts';
 import { Terminal } from './terminal.ts';
 
@@ -16,11 +16,11 @@ const MEASURED_STEPS = 20;
 export function addDoctor(program: Command, finish: (code: number) => void): void {
   const command = program.command('doctor').description('what this machine can do, and what would help');
   addDebugOption(command).addHelpText('after', '\nExamples:\n  $ outerloop doctor\n');
-  command.action(async () => finish(await doctor()));
+  command.action(async () => finish(await doctor(new Terminal(process.stdout, process.env))));
 }
 
-async function doctor(): Promise<number> {
-  const terminal = new Terminal(process.stdout, process.env);
+/** @returns the exit code: 1 where `start` would not train */
+export async function doctor(terminal: Terminal, trials: Trials = { measure, reportBackends }): Promise<number> {
   const field = (name: string, value: string): void => terminal.line(`${name.padEnd(9)}${value}`);
   const [cpu] = cpus();
   field('node', `${process.versions.node} on ${platform()} ${arch()}`);
@@ -30,15 +30,29 @@ async function doctor(): Promise<number> {
   terminal.line();
   // before the backends are tried: those that come later could change what TF.js computes with
   terminal.status('measuring…');
-  const speed = await measure();
+  let speed: string;
+  let code = 0;
+  try {
+    speed = await trials.measure();
+  } catch (error) {
+    // it is what doctor is asked about
+    speed = `start would not train: ${error instanceof Error ? error.message : String(error)}`;
+    code = 1;
+  }
   terminal.status('trying the backends…');
-  const reports = await reportBackends();
+  const reports = await trials.reportBackends();
   terminal.status('');
   terminal.line('backends');
   for (const report of reports) terminal.line(backendLine(report, terminal));
   terminal.line();
-  terminal.line(speed);
-  return 0;
+  terminal.line(printable(speed));
+  return code;
+}
+
+/** What takes a while, and may fail in ways of its own. */
+export interface Trials {
+  measure: () => Promise<string>;
+  reportBackends: () => Promise<BackendReport[]>;
 }
 
 async function freeDisk(): Promise<string> {

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { isCoded } from '../../protocol/errors.ts';
 import { printable } from './format.ts';
+import { refuseEatenOptions } from './npm-options.ts';
 import { ignoreBrokenPipes } from './signals.ts';
 
 /** Exit code for a command line that cannot be understood, as the shell's own commands have it. */
@@ -52,6 +53,8 @@ export async function main(argv: string[]): Promise<number> {
         code = result;
       });
     }
+    const start = program.commands.find((command) => command.name() === 'start');
+    if (start) refuseEatenOptions(start, argv, process.env);
     if (argv.length === 0) program.outputHelp();
     else await program.parseAsync(argv, { from: 'user' });
     return code;

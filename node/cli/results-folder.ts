@@ -73,7 +73,7 @@ function coded<T>(path: string, act: () => T): T {
   try {
     return act();
   } catch (cause) {
-    const error = diskError(cause, path, OPTION);
+    const error = diskError(cause, path, 'write', OPTION);
     if (isCoded(error)) throw error;
     const message = `cannot use ${path} (${(cause as Error).message}); give another ${OPTION}`;
     throw new CodedError<DiskErrorCode>('E_DIR_UNWRITABLE', message, { cause });

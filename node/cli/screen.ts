@@ -43,6 +43,8 @@ export class Screen {
   #phaseSinceMs = 0;
   /** what the status line is of */
   #progress: EventOf<'progress'> | undefined;
+  /** most others at a time so far */
+  #peersMax = 0;
   /** own contributions since the last round's line */
   #accepted = 0;
   #statusMs = Number.NEGATIVE_INFINITY;
@@ -203,6 +205,7 @@ export class Screen {
     if (changed) this.#phaseSinceMs = this.#now();
     this.#phase = phase;
     this.#rounds = rounds;
+    this.#peersMax = Math.max(this.#peersMax, event.peers);
     if (PHASES_BEFORE.includes(phase)) this.#roundSinceMs = undefined;
     else this.#roundSinceMs ??= this.#now();
     if (!this.#terminal.live) {
@@ -226,7 +229,7 @@ export class Screen {
       detail && printable(detail),
       phase !== 'training' && phaseMs >= WAIT_TOLD_MS ? formatDuration(phaseMs) : undefined,
       loss === undefined ? undefined : `loss ${formatLoss(loss)}`,
-      phase === 'loading' ? undefined : connectedTo(peers),
+      phase === 'loading' ? undefined : connectedTo(peers, this.#peersMax),
       tokensPerSecond === undefined ? undefined : `${formatCount(tokensPerSecond)} tok/s`,
     ].filter(Boolean);
     const line = (cells: number, parts: number): string => {
@@ -265,8 +268,8 @@ function doingOf({ phase, updates }: EventOf<'progress'>): string {
   return here < of ? `waiting for ${of - here} of ${of} updates` : 'waiting for votes';
 }
 
-function connectedTo(peers: number): string {
-  if (peers === 0) return 'no other peer yet';
+function connectedTo(peers: number, before: number): string {
+  if (peers === 0) return before === 0 ? 'no other peer yet' : `no other peer (${before} before)`;
   return peers === 1 ? '1 other peer' : `${peers} other peers`;
 }
 

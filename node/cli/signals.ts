@@ -1,4 +1,4 @@
-/** Asked for by Ctrl+C, `kill`, a closed terminal, or a reader of our output that went away (`| head`). */
+/** Asked for by Ctrl+C, `kill`, a closed terminal, or output that nobody takes: `| head`, or a file on a full disk. */
 export interface StopHandlers {
   /** the first time: end in good order */
   stop(): void;
@@ -21,7 +21,11 @@ export function onStopRequest({ stop, kill }: StopHandlers): () => void {
   };
   const onSignal = (): void => (stopping ? kill() : stopOnce());
   // every line that is still written earns another error: that must not count as a second request
-  const onOutputError = (): void => stopOnce();
+  const onOutputError = ({ code }: NodeJS.ErrnoException): void => {
+    if (!GONE.includes(code ?? '') && !stopping)
+      console.error(`outerloop: cannot write its output (${code}): stopping`);
+    stopOnce();
+  };
   for (const signal of SIGNALS) process.on(signal, onSignal);
   process.stdout.on('error', onOutputError);
   return () => {
@@ -33,11 +37,13 @@ export function onStopRequest({ stop, kill }: StopHandlers): () => void {
 /** A pipe that nobody reads any more, and a terminal that was closed. */
 const GONE = ['EPIPE', 'EIO'];
 
-/** Writing where nobody reads any more is no reason to end before things are in good order. */
+/** Writing where nobody reads any more is not an error worth a stack trace; other errors are left to stop requests. */
 export function ignoreBrokenPipes(): void {
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (!GONE.includes(error.code ?? '')) throw error;
-    });
-  }
+  let told = false;
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    told ||= process.stdout.listenerCount('error') > 1;
+    if (!GONE.includes(error.code ?? '') && !told) throw error;
+  });
+  // there is nothing left to say it on
+  process.stderr.on('error', () => undefined);
 }

@@ -55,9 +55,13 @@ export function addStart(program: Command, finish: (code: number) => void): void
   command
     .option('--bootstrap <multiaddr>', 'a peer of the run to join; can be given several times', repeated)
     .option('--dir <path>', 'folder of this peer (default: one a run in ~/.outerloop/runs)', folder('--dir'))
-    .option('--listen <multiaddr>', 'address to listen on; can be given several times', repeated)
-    .option('--announce <multiaddr>', 'told to others instead of what it listens on: a forwarded port', repeated)
-    .option('--dial-from <ip>', 'address of this machine to make connections from', ipAddress);
+    .option('--listen <multiaddr>', 'address to listen on (default: as before); can be given several times', repeated)
+    .option(
+      '--announce <multiaddr>',
+      'told to others instead of what it listens on: a forwarded port (default: as before)',
+      repeated,
+    )
+    .option('--dial-from <ip>', 'address of this machine to make connections from (default: as before)', ipAddress);
   command.option('--trust-block <hash>', 'follow no history without this block, known from elsewhere', blockHash);
   addTrainingOptions(command);
   addRunOptions(command);

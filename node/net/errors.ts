@@ -52,6 +52,7 @@ export function printable(text: string, max: number): string {
 export function reasonOf(error: unknown): string {
   const text = allMessages(error).join(' | ');
   if (text.includes('ECONNREFUSED')) return 'connection refused, nothing listens there';
+  if (text.includes('EADDRNOTAVAIL')) return 'this machine cannot connect from that address: check --dial-from';
   if (text.includes('ENOTFOUND') || text.includes('EAI_AGAIN')) return 'the host name does not resolve';
   if (/EHOSTUNREACH|ENETUNREACH/.test(text)) return 'no route to the host';
   if (/UnexpectedPeerError|different to the expected|unexpected peer|does not match expected/i.test(text)) {

@@ -13,6 +13,8 @@ import { NET_LIMITS } from './limits.ts';
 export interface FetchGenesisInit extends Pick<HostInit, 'software' | 'transport' | 'dialFrom'> {
   version?: number;
   signal?: AbortSignal;
+  /** for all of it, in milliseconds @default the time to dial, and as much again */
+  patienceMs?: number;
 }
 
 export interface FetchedGenesis {
@@ -32,11 +34,13 @@ export async function fetchGenesis(addresses: readonly string[], init: FetchGene
   const host = await createHost({ identity: createIdentity() }, { ...init, listen: [] });
   try {
     const asked = Promise.any(parsed.map((address) => askOne(host, address, init)));
-    const genesisBytes = await within(asked, { ms: 2 * NET_LIMITS.dialMs, what: 'genesis', signal: init.signal });
+    const ms = init.patienceMs ?? 2 * NET_LIMITS.dialMs;
+    const genesisBytes = await within(asked, { ms, what: 'genesis', signal: init.signal });
     return { runId: createHash('sha256').update(genesisBytes).digest('hex'), genesisBytes };
   } catch (error) {
-    if (!(error instanceof AggregateError)) throw error;
-    throw allFailed(parsed, error.errors);
+    if (error instanceof AggregateError) throw allFailed(parsed, error.errors);
+    if (!(error instanceof CodedError) || error.code !== 'E_TIMEOUT') throw error;
+    throw unreachable(parsed.map(({ text: address }) => ({ address, error })));
   } finally {
     await host.stop();
   }

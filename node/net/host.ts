@@ -14,7 +14,7 @@ import { networkError, reasonOf } from './errors.ts';
 import type { Identity } from './identity.ts';
 import { NET_LIMITS } from './limits.ts';
 
-const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0'];
+export const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0'];
 
 type TransportFactory = ReturnType<typeof tcp>;
 
@@ -94,10 +94,12 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
     // Default windows: larger ones were slower on loopback, and autotuning fills 80 Mbit/s at 200 ms anyway.
     streamMuxers: [yamux()],
     connectionMonitor: {
-      // A ping must be answered within about five seconds, else the connection is cut: a peer whose event loop is
-      // blocked, or whose link is full of a large blob, would lose all its connections at once. TCP and yamux notice
-      // dead peers themselves, and the pings keep idle sockets from their two-minute timeout.
-      abortConnectionOnPingFailure: false,
+      // Nobody else notices a peer that is gone without a word (asleep, or on another network): yamux only logs what its
+      // keepalive finds, and TCP repeats itself for a quarter of an hour. The default of five seconds would cut off a
+      // peer whose event loop is blocked, or whose link is full of a large blob, from everybody at once.
+      pingInterval: NET_LIMITS.pingEveryMs,
+      pingTimeout: { minTimeout: NET_LIMITS.silentMs, maxTimeout: NET_LIMITS.silentMs },
+      abortConnectionOnPingFailure: true,
     },
     connectionManager: {
       maxConnections: NET_LIMITS.connectionsMax,
@@ -110,7 +112,12 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
     },
     services: {
       identify: identify(),
-      ping: ping(),
+      // several are under way on a slow link; one that is refused for their number would end the connection
+      ping: ping({
+        timeout: NET_LIMITS.silentMs,
+        maxInboundStreams: NET_LIMITS.pingsUnderWayMax,
+        maxOutboundStreams: NET_LIMITS.pingsUnderWayMax,
+      }),
       // libp2p's own list leaves out public addresses until a stranger has confirmed them, which takes a service we do
       // not run: a peer on a rented server would tell nobody where it is. Hence the listeners' addresses.
       listening: ({ transportManager }) => ({
@@ -123,21 +130,28 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
 
 function listenError(error: unknown, listen: readonly string[]): Error {
   const text = error instanceof Error ? error.message : String(error);
-  const where = listen.join(', ');
-  if (text.includes('EADDRINUSE')) {
-    return networkError(
-      'E_PORT_TAKEN',
-      `${where} is taken by another program: stop it or listen on another port`,
-      error,
+  // libp2p has a line for each address that failed
+  const lines = text.split('\n');
+  const failed = (code: string): string => {
+    const named = listen.filter((address) =>
+      lines.some((line) => line.includes(`${address}: `) && line.includes(code)),
     );
+    return (named.length > 0 ? named : listen).join(', ');
+  };
+  if (text.includes('EADDRINUSE')) {
+    const where = failed('EADDRINUSE');
+    const fix = 'stop it or listen on another port';
+    return networkError('E_PORT_TAKEN', `${where} is taken by another program: ${fix}`, error);
   }
   if (text.includes('EACCES')) {
+    const where = failed('EACCES');
     return networkError('E_LISTEN', `not allowed to listen on ${where}: choose a port above 1023`, error);
   }
   if (text.includes('EADDRNOTAVAIL')) {
+    const where = failed('EADDRNOTAVAIL');
     return networkError('E_LISTEN', `${where} is not an address of this machine: listen on /ip4/0.0.0.0/tcp/0`, error);
   }
-  return networkError('E_LISTEN', `cannot listen on ${where}: ${reasonOf(error)}`, error);
+  return networkError('E_LISTEN', `cannot listen on ${listen.join(', ')}: ${reasonOf(error)}`, error);
 }
 
 /** Graceful first, so that the other sides see an end and not a failure; then by force. */

@@ -1,9 +1,9 @@
 export type { BlobSource } from './blob-server.ts';
 export type { NetworkErrorCode } from './errors.ts';
 export type { BlobReference, BlobSink } from './fetch-blob.ts';
-export { type FetchedGenesis, type FetchGenesisInit, fetchGenesis } from './fetch-genesis.ts';
+export { type FetchedGenesis, type FetchGenesisInit, fetchGenesis, unreachable } from './fetch-genesis.ts';
 export type { Verdict } from './gossip.ts';
-export type { TransportWrapper } from './host.ts';
+export { DEFAULT_LISTEN, type TransportWrapper } from './host.ts';
 export { createIdentity, type Identity, identityFromBytes, identityToBytes, verifySignature } from './identity.ts';
 export { NET_LIMITS } from './limits.ts';
 export type { PeerChange } from './members.ts';

@@ -28,12 +28,20 @@ export const NET_LIMITS = {
   /** Connections in the middle of their handshake; the default of 10 refuses a swarm that starts at once. */
   pendingInboundMax: 64,
   dialMs: 10_000,
+  /** Keeps idle sockets from libp2p's timeout of two minutes. */
+  pingEveryMs: 30_000,
+  /** A connection on which a ping is not answered for so long is given up; as patient as with a chunk, see there. */
+  silentMs: 120_000,
+  /** Pings on one connection that are not answered yet: what fits into the above, and as much again. */
+  pingsUnderWayMax: 8,
   /** Known peers that are not connected. */
   bookPeersMax: 256,
   redialFirstMs: 1_000,
   redialMaxMs: 60_000,
-  /** After about eight minutes a peer that does not answer is forgotten; addresses a user gave never are. */
+  /** After about eight minutes a peer that never answered is forgotten. */
   redialAttemptsMax: 12,
+  /** From then on, for one that was here once, as long as others are: it may be in another part of a split swarm. */
+  redialSeldomMs: 600_000,
 
   /**
    * One gossip frame. gossipsub puts several messages into one frame, and a receiver that meets a frame over its limit

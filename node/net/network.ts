@@ -146,9 +146,9 @@ export class Network {
     return this.#started().book.addresses();
   }
 
-  /** Dials addresses that were known before, in the background, as long as they are worth it. */
+  /** Dials peers that were here before this one was started, in the background and for good. */
   remember(addresses: readonly string[]): void {
-    this.#started().book.learn(addresses);
+    this.#started().book.remember(addresses);
   }
 
   /** those that are connected and have passed hello */

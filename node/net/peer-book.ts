@@ -29,6 +29,8 @@ interface Entry {
   addresses: string[];
   /** given by the user: never forgotten */
   pinned: boolean;
+  /** was here, now or in an earlier life of this peer: not forgotten as long as there is room */
+  reached: boolean;
   failures: number;
   timer: unknown;
   dialing: boolean;
@@ -36,7 +38,8 @@ interface Entry {
 
 /**
  * Where peers were last seen, and the dialing of those that are not connected: told by other members, gone down, or
- * given by the user. Waits double from one second to a minute. A peer that refuses us is forgotten.
+ * given by the user. Waits double from one second to a minute. A peer that refuses us is forgotten, and one that never
+ * answered; one that was here is dialed for good, now and then, and every minute where nobody else is left.
  */
 export class PeerBook {
   readonly #components: Required<PeerBookComponents>;
@@ -64,8 +67,13 @@ export class PeerBook {
     return this.#attempt(entry);
   }
 
+  /** As `learn`, of peers that were here before this one was started. */
+  remember(addresses: readonly string[]): void {
+    for (const entry of this.learn(addresses)) entry.reached = true;
+  }
+
   /** Checked addresses, each with its peer id, in a stranger's words: dialed if we have too few connections. */
-  learn(addresses: readonly string[]): void {
+  learn(addresses: readonly string[]): Iterable<{ reached: boolean }> {
     const known = new Set<Entry>();
     for (const { text, peer } of usableAddresses(addresses, addresses.length)) {
       if (!peer || peer === this.#components.self || this.#components.members.has(peer)) continue;
@@ -77,11 +85,12 @@ export class PeerBook {
       known.add(entry);
     }
     for (const entry of known) if (entry.failures === 0) void this.#dial(entry);
+    return known;
   }
 
   /** Where everybody that was ever reached may be found again. */
   addresses(): string[] {
-    return this.#entries.flatMap(({ addresses }) => addresses);
+    return this.#entries.filter(({ reached, pinned }) => reached || pinned).flatMap(({ addresses }) => addresses);
   }
 
   stop(): void {
@@ -94,6 +103,7 @@ export class PeerBook {
     const entry = this.#find(peer, '') ?? this.#add(peer);
     if (!entry) return;
     entry.failures = 0;
+    entry.reached = true;
     this.#components.timers.clear(entry.timer);
     entry.timer = undefined;
     const { addresses = [] } = this.#components.members.get(peer) ?? {};
@@ -103,9 +113,13 @@ export class PeerBook {
 
   #onDown(peer: PeerId): void {
     const entry = this.#find(peer, '');
-    if (!entry) return;
-    if (entry.addresses.length === 0) this.#remove(entry);
-    else this.#later(entry);
+    if (entry?.addresses.length === 0) this.#remove(entry);
+    else if (entry) this.#later(entry);
+    if (this.#components.members.size > 0) return;
+    for (const seldom of this.#entries.filter(({ failures }) => failures > NET_LIMITS.redialAttemptsMax)) {
+      this.#components.timers.clear(seldom.timer);
+      if (!seldom.dialing) this.#wait(seldom);
+    }
   }
 
   async #dial(entry: Entry): Promise<void> {
@@ -134,14 +148,17 @@ export class PeerBook {
   }
 
   #later(entry: Entry): void {
-    const { timers, random } = this.#components;
     if (this.#stopped || entry.timer !== undefined || !this.#entries.includes(entry)) return;
     entry.failures++;
-    if (!entry.pinned && entry.failures > NET_LIMITS.redialAttemptsMax) {
-      this.#remove(entry);
-      return;
-    }
-    const wait = Math.min(NET_LIMITS.redialMaxMs, NET_LIMITS.redialFirstMs * 2 ** (entry.failures - 1));
+    if (!entry.pinned && !entry.reached && entry.failures > NET_LIMITS.redialAttemptsMax) this.#remove(entry);
+    else this.#wait(entry);
+  }
+
+  #wait(entry: Entry): void {
+    const { timers, random, members } = this.#components;
+    const seldom = !entry.pinned && entry.failures > NET_LIMITS.redialAttemptsMax && members.size > 0;
+    const doubled = Math.min(NET_LIMITS.redialMaxMs, NET_LIMITS.redialFirstMs * 2 ** (entry.failures - 1));
+    const wait = seldom ? NET_LIMITS.redialSeldomMs : doubled;
     entry.timer = timers.set(
       () => {
         entry.timer = undefined;
@@ -169,7 +186,7 @@ export class PeerBook {
     if (this.#stopped) return undefined;
     if (this.#entries.length >= NET_LIMITS.bookPeersMax) this.#evict();
     if (this.#entries.length >= NET_LIMITS.bookPeersMax) return undefined;
-    const entry = { peer, addresses: [], pinned: false, failures: 0, timer: undefined, dialing: false };
+    const entry = { peer, addresses: [], pinned: false, reached: false, failures: 0, timer: undefined, dialing: false };
     this.#entries.push(entry);
     return entry;
   }
@@ -181,12 +198,12 @@ export class PeerBook {
     if (at >= 0) this.#entries.splice(at, 1);
   }
 
-  /** Makes room: the peer that answered least goes, so that made-up addresses do not fill the book. */
+  /** Makes room: who never answered goes first, then who did least, so that made-up addresses do not fill the book. */
   #evict(): void {
     const idle = this.#entries.filter(
       (e) => !e.pinned && !e.dialing && !(e.peer && this.#components.members.has(e.peer)),
     );
-    const worst = idle.sort((a, b) => b.failures - a.failures)[0];
+    const worst = idle.sort((a, b) => Number(a.reached) - Number(b.reached) || b.failures - a.failures)[0];
     if (worst && worst.failures > 0) this.#remove(worst);
   }
 

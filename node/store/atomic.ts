@@ -1,4 +1,14 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { threadId } from 'node:worker_threads';
@@ -6,7 +16,8 @@ import { CodedError } from '../../protocol/errors.ts';
 
 export type DiskErrorCode =
   | 'E_DISK_FULL' // no space, or over a quota
-  | 'E_DIR_UNWRITABLE'; // not ours to write, read-only, or not a folder
+  | 'E_DIR_UNWRITABLE' // not ours to write, read-only, or not a folder
+  | 'E_DIR_UNREADABLE'; // not ours to read, or not what it should be
 
 export interface AtomicOptions {
   /** Permission bits of the file. @default 0o600, the owner alone */
@@ -62,7 +73,7 @@ export function writeFileAtomicSync(path: string, content: Content, options: Ato
     if (durable) syncFolder(dirname(path));
   } catch (cause) {
     removeQuietly(temporary);
-    throw diskError(cause, path, option);
+    throw diskError(cause, path, 'write', option);
   }
 }
 
@@ -83,7 +94,7 @@ export async function writeFileAtomic(path: string, content: Content, options: A
     if (durable) await syncFolderAsync(dirname(path));
   } catch (cause) {
     await rm(temporary, { force: true }).catch(() => undefined);
-    throw diskError(cause, path, option);
+    throw diskError(cause, path, 'write', option);
   }
 }
 
@@ -131,40 +142,49 @@ async function syncFolderAsync(folder: string): Promise<void> {
   }
 }
 
-/** What is in a folder: nothing where there is none yet. @throws CodedError `E_DIR_UNWRITABLE` where it cannot be looked into */
+/** What is in a folder: nothing where there is none yet. @throws CodedError `E_DIR_UNREADABLE` */
 export function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw diskError(cause, folder);
+    throw diskError(cause, folder, 'read');
   }
 }
 
-/** Says in the user's words why the disk refused; anything else is passed on as it is. */
-export function diskError(cause: unknown, path: string, option = '--dir'): unknown {
+/**
+ * Says in the user's words why the disk refused; anything else is passed on as it is.
+ * @param option that named the place
+ */
+export function diskError(cause: unknown, path: string, wanted: 'read' | 'write' = 'write', option = '--dir'): unknown {
   switch ((cause as NodeJS.ErrnoException).code) {
     case 'ENOSPC':
     case 'EDQUOT':
-      return new CodedError<DiskErrorCode>(
-        'E_DISK_FULL',
-        `no space left for ${path}; free some or use another ${option}`,
-        { cause },
-      );
+      return new CodedError<DiskErrorCode>('E_DISK_FULL', `no space left for ${path}; free some`, { cause });
     case 'EACCES':
     case 'EPERM':
     case 'EROFS':
     case 'ENOTDIR':
     case 'EEXIST':
     case 'EISDIR': {
-      const reason = (cause as Error).message;
-      return new CodedError<DiskErrorCode>(
-        'E_DIR_UNWRITABLE',
-        `cannot write ${path} (${reason}); use another ${option}`,
-        { cause },
-      );
+      const code = wanted === 'read' ? 'E_DIR_UNREADABLE' : 'E_DIR_UNWRITABLE';
+      const fix = `${ownerOf(path)}check its permissions, or use another ${option}`;
+      return new CodedError<DiskErrorCode>(code, `cannot ${wanted} ${path} (${(cause as Error).message}); ${fix}`, {
+        cause,
+      });
     }
     default:
       return cause;
+  }
+}
+
+/** Told where it is somebody else, as after a start by root: that is the mistake then. */
+function ownerOf(path: string): string {
+  try {
+    const { uid } = statSync(path);
+    const self = process.getuid?.();
+    return self === undefined || uid === self ? '' : `it belongs to user ${uid}, and this is user ${self}: `;
+  } catch {
+    return '';
   }
 }

@@ -6,7 +6,7 @@ import { type BlobManifest, chunkSize } from '../../protocol/blob.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { namesIn, TEMPORARY_ENDING, writeFileAtomic } from './atomic.ts';
+import { type AtomicOptions, namesIn, TEMPORARY_ENDING, writeFileAtomic } from './atomic.ts';
 
 export type BlobStoreErrorCode =
   | 'E_BLOB_CORRUPT' // bytes that do not have the hash they are stored under
@@ -45,9 +45,10 @@ export class BlobStore {
   }
 
   /**
+   * @param options.durable waits for the disk, where nobody else has the bytes @default false
    * @throws CodedError<BlobStoreErrorCode> `E_BLOB_CORRUPT` if the bytes are others; nothing is stored then
    */
-  async write(id: Hash, bytes: Uint8Array): Promise<void> {
+  async write(id: Hash, bytes: Uint8Array, { durable = false }: AtomicOptions = {}): Promise<void> {
     if (hexDigest(bytes) !== id) {
       throw new CodedError<BlobStoreErrorCode>(
         'E_BLOB_CORRUPT',
@@ -55,7 +56,7 @@ export class BlobStore {
       );
     }
     if (this.has(id)) return;
-    await writeFileAtomic(this.#path(id), bytes, { durable: false });
+    await writeFileAtomic(this.#path(id), bytes, { durable });
   }
 
   /** @returns `undefined` for what is not here (or not a hash at all), also when it turned out to be damaged */

@@ -3,6 +3,7 @@ import { blobManifest, hasManifest, parseManifest } from '../../protocol/blob.ts
 import { CodedError } from '../../protocol/errors.ts';
 import type { Hash, Sha256 } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
+import type { AtomicOptions } from './atomic.ts';
 import type { BlobStore } from './blob-store.ts';
 
 /** Whole blobs in a store of chunks. */
@@ -16,13 +17,17 @@ export interface BlobReference {
 export const nativeSha256: Sha256 = (bytes) => createHash('sha256').update(bytes).digest();
 
 /** Stores a blob's chunks and manifest. @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`, `E_BLOB_SIZE` */
-export async function writeBlob(store: BlobStore, bytes: Uint8Array): Promise<BlobReference> {
+export async function writeBlob(
+  store: BlobStore,
+  bytes: Uint8Array,
+  options: AtomicOptions = {},
+): Promise<BlobReference> {
   const { id, size, manifest, chunks } = blobManifest(bytes, nativeSha256);
   for (const [index, chunk] of chunks.entries()) {
     const start = index * LIMITS.chunkBytes;
-    await store.write(chunk, bytes.subarray(start, start + LIMITS.chunkBytes));
+    await store.write(chunk, bytes.subarray(start, start + LIMITS.chunkBytes), options);
   }
-  if (manifest) await store.write(id, manifest);
+  if (manifest) await store.write(id, manifest, options);
   return { id, size };
 }
 
@@ -33,10 +38,12 @@ export async function blobParts(store: BlobStore, { id, size }: BlobReference): 
   return manifest && [id, ...parseManifest(manifest, id, size, nativeSha256)];
 }
 
-/** Whether all of it is here, by name; reading may still find a chunk damaged. */
+/** Whether all of it is here, by reading all of it: what a power cut spoiled is removed by that. */
 export async function hasBlob(store: BlobStore, blob: BlobReference): Promise<boolean> {
   const parts = await blobParts(store, blob);
-  return parts?.every((part) => store.has(part)) ?? false;
+  let missing = parts ? 0 : 1;
+  for (const part of parts ?? []) if (!(await store.read(part))) missing++;
+  return missing === 0;
 }
 
 /** @throws CodedError `E_BLOB_MISSING` when a part is not here or damaged */
@@ -52,7 +59,10 @@ export async function readBlob(store: BlobStore, blob: BlobReference): Promise<U
     offset += chunk.length;
   }
   if (!chunks || offset !== blob.size) {
-    throw new CodedError('E_BLOB_MISSING', `blob ${blob.id.slice(0, 12)} is not whole on this disk: fetch it again`);
+    throw new CodedError(
+      'E_BLOB_MISSING',
+      `blob ${blob.id.slice(0, 12)} is not whole on this disk: a start of its peer fetches it again`,
+    );
   }
   return bytes;
 }

@@ -3,15 +3,14 @@ import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { CodedError } from '../../protocol/errors.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
-import { diskError, namesIn, TEMPORARY_ENDING, writeFileAtomicSync } from './atomic.ts';
+import { type DiskErrorCode, diskError, namesIn, TEMPORARY_ENDING, writeFileAtomicSync } from './atomic.ts';
 import { isLock, type Lock, takeLock } from './lock.ts';
 
 export type DirectoryErrorCode =
   | 'E_DIR_OTHER_RUN' // the folder holds another run
   | 'E_DIR_LOCKED' // another process works in it
   | 'E_DIR_NOT_EMPTY' // something else is in it
-  | 'E_DIR_UNWRITABLE'
-  | 'E_DISK_FULL';
+  | DiskErrorCode;
 
 /** Where things are in the folder of one peer of one run. */
 export interface RunPaths {
@@ -78,7 +77,7 @@ export function readGenesisFile(path: string): Uint8Array | undefined {
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT') return undefined;
-    throw diskError(cause, path);
+    throw diskError(cause, path, 'read');
   }
 }
 

@@ -1,7 +1,7 @@
-import { linkSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { chmodSync, linkSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { threadId } from 'node:worker_threads';
-import { CodedError } from '../../protocol/errors.ts';
+import { CodedError, isCoded } from '../../protocol/errors.ts';
 import { removeQuietly, TEMPORARY_ENDING } from './atomic.ts';
 
 /**
@@ -59,8 +59,13 @@ function lockPath(folder: string, n: number): string {
 
 /** Whether a process is in a folder; only `takeLock` makes sure that none comes in the next moment. */
 export function isLocked(folder: string): boolean {
-  const holder = readHolder(lockPath(folder, highestLock(folder)));
-  return holder !== undefined && isAlive(holder);
+  try {
+    const holder = readHolder(lockPath(folder, highestLock(folder)));
+    return holder !== undefined && isAlive(holder);
+  } catch (error) {
+    if (isCoded(error)) return true;
+    throw error;
+  }
 }
 
 const LOCK_NAME = /^lock[.](\d{1,15})$/;
@@ -87,8 +92,10 @@ function removeBelow(folder: string, n: number): void {
 
 /** Makes a file with its content in one step; false when the name is taken. */
 function makeExclusively(draft: string, path: string, content: string): boolean {
-  writeFileSync(draft, content, { mode: 0o600 });
+  writeFileSync(draft, content);
   try {
+    // another user's peer must see who holds the folder, whatever this one's umask is
+    chmodSync(draft, 0o644);
     linkSync(draft, path);
     return true;
   } catch (cause) {
@@ -109,13 +116,23 @@ function releaseFile(path: string): void {
   }
 }
 
+/** @throws CodedError `E_DIR_LOCKED` where it cannot be read: somebody may hold it */
 function readHolder(path: string): Holder | undefined {
+  let text: string;
   try {
-    const { pid, started, boot } = JSON.parse(readFileSync(path, 'utf8')) as Partial<Holder>;
+    text = readFileSync(path, 'utf8');
+  } catch (cause) {
+    // removed by its successor
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    const message = `cannot read who holds ${path} (${(cause as Error).message}): stop the peer that is in its folder`;
+    throw new CodedError('E_DIR_LOCKED', `${message}, then remove that file`, { cause });
+  }
+  try {
+    const { pid, started, boot } = JSON.parse(text) as Partial<Holder>;
     if (!Number.isSafeInteger(pid) || typeof started !== 'string' || typeof boot !== 'string') return undefined;
     return { pid: pid as number, started, boot };
   } catch {
-    // released (empty), removed by its successor, or cut short by a power failure: nobody holds it
+    // released (empty), or cut short by a power failure: it was whole as long as its holder lived
     return undefined;
   }
 }

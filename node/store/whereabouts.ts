@@ -2,8 +2,17 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { writeFileAtomicSync } from './atomic.ts';
 
+const addresses = (max: number) => z.array(z.string()).max(max);
+
 /** Where this peer listened and where the others were: a peer that starts again finds them, and is found. */
-const schema = z.strictObject({ listen: z.array(z.string()).max(64), peers: z.array(z.string()).max(4096) });
+const schema = z.strictObject({
+  listen: addresses(64),
+  peers: addresses(4096),
+  /** what it was told of its own network, to do the same at its next start */
+  asked: z
+    .strictObject({ listen: addresses(64), announce: addresses(64).optional(), dialFrom: z.string().optional() })
+    .optional(),
+});
 export type Whereabouts = z.infer<typeof schema>;
 
 /** @returns nothing known for a missing or damaged file: it only saves asking for a --bootstrap */

@@ -59,6 +59,20 @@ export interface LoadedState {
   warnings: { code: string; message: string }[];
 }
 
+/** How often states are written. */
+export interface CheckpointPlan {
+  /** of the model */
+  parameters: number;
+  /** of the run; null goes on until stopped */
+  rounds: number | null;
+  /** models with more than so many parameters are not written at every round @default ALWAYS_PARAMETERS */
+  alwaysParameters?: number | undefined;
+}
+
+/** Above so many parameters a checkpoint is not written at every round; the payloads since are kept. */
+const ALWAYS_PARAMETERS = 50_000_000;
+const EVERY_ROUNDS = 4;
+
 export interface CheckpointComponents {
   folder: string;
   store: BlobStore;
@@ -86,13 +100,23 @@ const META_BYTES_MAX = 1024 * LIMITS.rosterMax;
  */
 export class Checkpoints {
   readonly #c: CheckpointComponents;
+  readonly #plan: CheckpointPlan;
+  /** the newest agreed state, where none was due for it */
+  #outstanding: Begun | undefined;
   /** what is in each file, oldest first */
   #files: { path: string; block: Hash; snapshot: Hash }[] = [];
   #saving: Promise<SnapshotFile | null> = Promise.resolve(null);
   #isSaving = false;
 
-  constructor(components: CheckpointComponents) {
+  constructor(components: CheckpointComponents, plan: CheckpointPlan) {
     this.#c = components;
+    this.#plan = plan;
+  }
+
+  /** Whether the state after so many rounds is written at once: that of the last round always is. */
+  isDue(round: number): boolean {
+    const { parameters, rounds, alwaysParameters = ALWAYS_PARAMETERS } = this.#plan;
+    return parameters <= alwaysParameters || round % EVERY_ROUNDS === 0 || (rounds !== null && round >= rounds);
   }
 
   /**
@@ -115,8 +139,15 @@ export class Checkpoints {
   }
 
   /** No checkpoint is due at this state. */
-  skip(): void {
+  skip(state: Begun): void {
+    this.#outstanding = state;
     this.#saving = Promise.resolve(null);
+  }
+
+  /** Writes the newest agreed state, if that was not due. @param taken trainings in own work by now */
+  async close(taken: number): Promise<void> {
+    if (this.#outstanding) await this.begin({ ...this.#outstanding, taken });
+    await this.#saving;
   }
 
   /**
@@ -124,6 +155,7 @@ export class Checkpoints {
    * @param keep snapshots that must stay, beside the newest
    */
   async begin({ block, taken, state, manifest, keep }: Begun): Promise<void> {
+    this.#outstanding = undefined;
     const { engine, replica } = this.#c;
     const { m, v } = this.#c.moments;
     const updates = await engine.readOptimizer({ m, v });

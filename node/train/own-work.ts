@@ -6,6 +6,7 @@ import { LIMITS } from '../../protocol/limits.ts';
 import type { Layout } from '../../protocol/model.ts';
 import type { SavedOwnUpdates } from '../../protocol/own-updates.ts';
 import type { EncodedUpdate, Replica, Work } from '../../protocol/replica.ts';
+import { type Damage, HashedFile } from '../store/hashed-file.ts';
 
 /**
  * A peer's own work in a file of its own, written after every update made, since the update is announced before the next
@@ -42,6 +43,19 @@ export function encodeOwn(own: Pick<SavedOwn, 'base' | 'taken' | 'updates' | 'pe
 export function decodeOwn(bytes: Uint8Array): SavedOwn {
   return decodeCanonical(bytes, OWN_BYTES_MAX) as SavedOwn;
 }
+
+/** The file that it is in. */
+export class OwnFile extends HashedFile {
+  constructor(path: string) {
+    super(path, DAMAGE);
+  }
+}
+
+const DAMAGE: Damage<'E_OWN_DAMAGED'> = {
+  code: 'E_OWN_DAMAGED',
+  message: (path) =>
+    `${path}, what this peer learned since its last checkpoint, is damaged; remove that file to go on without it`,
+};
 
 /** Puts the work back into a replica. @throws CodedError `E_OWN_FORMAT`, `E_NOT_FINITE`, `PayloadErrorCode` */
 export function resumeOwn(replica: Replica, own: SavedOwn, codec: Codec, layout: Layout): void {

@@ -15,11 +15,10 @@ import { loadDataset } from '../data/run-data.ts';
 import { BlobStore } from '../store/blob-store.ts';
 import { type BlobReference, nativeSha256, readBlob, writeBlob } from '../store/blobs.ts';
 import { runPaths } from '../store/directory.ts';
-import { RecordFile } from '../store/record.ts';
 import { Checkpoints, type SnapshotFile } from './checkpoints.ts';
 import { createEngine } from './engine.ts';
 import { EVALUATION_SEQUENCES, evaluationEvery } from './evaluation.ts';
-import { decodeOwn, encodeOwn, resumeOwn, type SavedOwn } from './own-work.ts';
+import { decodeOwn, encodeOwn, OwnFile, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
 import { type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
 import { type Training, UnderWay } from './under-way.ts';
@@ -34,9 +33,6 @@ import type {
   WorkerNotice,
 } from './worker-calls.ts';
 
-/** Above so many parameters a checkpoint is not written at every round; the payloads since are kept. */
-const CHECKPOINT_ALWAYS_PARAMETERS = 50_000_000;
-const CHECKPOINT_EVERY_ROUNDS = 4;
 /** Of a step's time, what a checkpoint that is being written may have after it. */
 const ADVANCE_SHARE = 0.05;
 
@@ -51,7 +47,7 @@ export class PeerWorker {
   #replica!: Replica;
   #trainer!: Trainer;
   #store!: BlobStore;
-  #own!: RecordFile;
+  #own!: OwnFile;
   #checkpoints!: Checkpoints;
   #underWay!: UnderWay;
   /** root and round of the agreed state that the replica holds */
@@ -76,11 +72,11 @@ export class PeerWorker {
     this.#layout = modelLayout(model);
     this.#codec = codec;
     this.#store = new BlobStore(paths.blobs);
-    this.#own = new RecordFile(paths.own);
+    this.#own = new OwnFile(paths.own);
     const components = { sha256: nativeSha256, allocate: sharedVector };
     this.#replica = new Replica(components, replicaInit(this.#genesis));
     this.#local = new Float32Array(this.#layout.length);
-    const { backend, deterministic, microBatch, underWay } = init;
+    const { backend, deterministic, microBatch, underWay, alwaysParameters } = init;
     const engine = await createEngine({
       model,
       inner,
@@ -92,7 +88,8 @@ export class PeerWorker {
     this.#trainer = new Trainer({ engine, splits, genesis: this.#genesis });
     const [replica, store, updates, local] = [this.#replica, this.#store, this.#updates, this.#local];
     const moments = { m: new Float32Array(this.#layout.length), v: new Float32Array(this.#layout.length) };
-    this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine, updates, moments });
+    const plan = { parameters: this.#layout.length, rounds: this.#genesis.rounds, alwaysParameters };
+    this.#checkpoints = new Checkpoints({ folder: paths.checkpoints, store, replica, engine, updates, moments }, plan);
     const onWarning = (code: string, message: string) => tell({ code, message });
     this.#underWay = new UnderWay({ path: paths.underWay, engine, local, moments, onWarning }, underWay);
     const { states, taken, warnings } = await this.#checkpoints.load();
@@ -207,8 +204,7 @@ export class PeerWorker {
     this.#updates.applied({ own: ownPayload, round: this.#round, final: request.final });
     this.#pending = null;
     const state = { ...request.state, snapshot: '', snapshotBytes: 0 };
-    const { round } = state;
-    const due = this.#layout.length <= CHECKPOINT_ALWAYS_PARAMETERS || round % CHECKPOINT_EVERY_ROUNDS === 0;
+    const due = this.#checkpoints.isDue(state.round);
     const applied = await this.#settle(state, request.block, { due, keep: request.keep });
     return { ...applied, valLoss: await this.#evaluate(request.state.round, request.evaluateAll) };
   }
@@ -224,13 +220,14 @@ export class PeerWorker {
     return this.#trainer.evaluate();
   }
 
-  /** Ends training after the current step and puts what it had learned on disk, to go on from there. */
+  /** Ends training after the current step and puts on disk what is not there; the agreed state last, as it may be large. */
   async close(): Promise<void> {
     await this.#stopTraining('close');
     if (this.#root === undefined) return;
     await this.#checkpoints.saved;
     await this.#saveOwn(this.#root);
     if (this.#closed) await this.#underWay.write(this.#closed);
+    await this.#checkpoints.close(this.#underWay.taken);
   }
 
   /** Tensors alive and heap in use, for tests that look for leaks. */
@@ -335,9 +332,10 @@ export class PeerWorker {
     this.#root = rootOf(state);
     this.#round = state.round;
     if (this.#ownLater?.base === this.#root) await this.#takeOwn(this.#ownLater);
-    if (due) await this.#checkpoints.begin({ block, taken: this.#underWay.taken, state, manifest, keep });
+    const settled = { block, taken: this.#underWay.taken, state, manifest, keep };
+    if (due) await this.#checkpoints.begin(settled);
     else {
-      this.#checkpoints.skip();
+      this.#checkpoints.skip(settled);
       // what was given up since is nowhere on disk
       if (this.#underWay.taken > this.#ownTaken) await this.#saveOwn(this.#root);
     }

@@ -1,14 +1,20 @@
 import type { MessagePort, Worker } from 'node:worker_threads';
-import { CodedError } from '../../protocol/errors.ts';
+import { CodedError, isCoded } from '../../protocol/errors.ts';
 
-/** Calls between threads: one question, one answer, coded errors keep their code. Notices go the other way unasked. */
+/** Calls between threads: one question, one answer, errors keep code and stack. Notices go the other way unasked. */
 
 interface Call {
   id: number;
   method: string;
   args: unknown[];
 }
-type Answer = { id: number; value: unknown } | { id: number; error: { code?: string; message: string } };
+type Answer = { id: number; value: unknown } | { id: number; error: SentError };
+interface SentError {
+  /** of a `CodedError`; any other is a bug, or a fault of the machine that nobody foresaw */
+  code?: string;
+  message: string;
+  stack: string | undefined;
+}
 type Notice = { notice: unknown };
 
 /** Methods of an object in another thread; all answer with a promise. */
@@ -25,8 +31,9 @@ export function serve(port: MessagePort, object: object): void {
       const value = await (object as Record<string, (...args: unknown[]) => unknown>)[method]!(...args);
       port.postMessage({ id, value } satisfies Answer);
     } catch (cause) {
-      const { code, message } = cause as { code?: string; message: string };
-      port.postMessage({ id, error: { ...(typeof code === 'string' ? { code } : {}), message } } satisfies Answer);
+      const { message, stack } = cause as Error;
+      const error = { message, stack, ...(isCoded(cause) ? { code: cause.code } : {}) };
+      port.postMessage({ id, error } satisfies Answer);
     }
   });
 }
@@ -49,7 +56,8 @@ export function connect<T>(
   let dead: CodedError | undefined;
   const die = (reason: string): void => {
     if (dead) return;
-    dead = new CodedError('E_WORKER', `the training thread stopped: ${reason}`);
+    const fix = 'where memory ran out, a smaller --micro-batch takes less';
+    dead = new CodedError('E_WORKER', `the training thread stopped (${reason}); ${fix}`);
     for (const { reject } of waiting.values()) reject(dead);
     waiting.clear();
     onDeath(dead);
@@ -60,7 +68,7 @@ export function connect<T>(
     waiting.delete(message.id);
     if (!call) return;
     if ('value' in message) call.resolve(message.value);
-    else call.reject(new CodedError(message.error.code ?? 'E_INTERNAL', message.error.message));
+    else call.reject(rebuilt(message.error));
   });
   worker.on('error', (error) => die(error.message));
   worker.on('exit', (code) => die(`exit code ${code}`));
@@ -77,4 +85,11 @@ export function connect<T>(
         call(method, args),
   };
   return new Proxy({}, methods) as Remote<T>;
+}
+
+/** With the stack of the other thread, where it happened. */
+function rebuilt({ code, message, stack }: SentError): Error {
+  const error = code === undefined ? new Error(message) : new CodedError(code, message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
 }

@@ -86,7 +86,7 @@ export class Trainer {
     const { context } = genesis.model;
     if (splits.train.length <= context) {
       const message = `${splits.train.length} training tokens, need more than the context of ${context}`;
-      throw new CodedError<TrainErrorCode>('E_DATA', `${message}: add data or lower model.context`);
+      throw new CodedError<TrainErrorCode>('E_DATA', `${message}: give more --data, or a smaller --model`);
     }
     this.engine = engine;
     this.#genesis = genesis;
@@ -130,7 +130,7 @@ export class Trainer {
     const available = Math.floor((validation.length - 1) / context);
     if (available < 1) {
       const message = `${validation.length} validation tokens, need more than the context of ${context}`;
-      throw new CodedError<TrainErrorCode>('E_DATA', `${message}: raise data.validationFraction`);
+      throw new CodedError<TrainErrorCode>('E_DATA', `${message}: give more --data, or a smaller --model`);
     }
     const count = Math.min(available, sequencesMax ?? available);
     let sum = 0;

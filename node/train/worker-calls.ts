@@ -15,6 +15,8 @@ export interface WorkerInit {
   microBatch?: number;
   /** @default those of `UnderWay` */
   underWay?: UnderWaySettings;
+  /** see `CheckpointPlan` */
+  alwaysParameters?: number;
 }
 
 export interface Opened extends Omit<LoadedState, 'taken'> {

@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildGenesis, conflictsWith, MODEL_NAMES, type RunChoices, tokenizerFor } from '../../node/defaults.ts';
 import { blobIdOf } from '../../protocol/blob.ts';
@@ -7,6 +9,7 @@ import { checkGenesis, decodeGenesis, encodeGenesis } from '../../protocol/genes
 import { peerIdOf } from '../../protocol/identity.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { innerLearningRate } from '../../protocol/schedule.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const founder = peerIdOf(new Uint8Array(32));
 const source = { name: 'fox', bytes: new TextEncoder().encode('The quick brown fox.\n'.repeat(1000)) };
@@ -153,6 +156,18 @@ describe('conflictsWith', () => {
       { option: '--seed', asked: '6', run: '5' },
       { option: '--quorum-wait', asked: 'never', run: '1000' },
     ]);
+  });
+
+  it('looks at what a text says where it is here, whatever its name', () => {
+    const genesis = genesisOf({});
+    const folder = temporaryFolder();
+    const [same, edited] = [join(folder, 'copy.txt'), join(folder, 'fox')];
+    writeFileSync(same, source.bytes);
+    writeFileSync(edited, 'The quick brown dog.\n');
+    expect(conflictsWith(genesis, { data: same })).toEqual([]);
+    const asked = expect.stringMatching(/^fox of 21 bytes, hash [0-9a-f]{8}$/);
+    const run = expect.stringMatching(/^fox of 21000 bytes, hash [0-9a-f]{8}$/);
+    expect(conflictsWith(genesis, { data: edited })).toEqual([{ option: '--data', asked, run }]);
   });
 
   it('tells of a run without end, and of a model that is no preset', () => {

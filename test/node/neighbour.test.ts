@@ -1,3 +1,4 @@
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { neighbour } from '../../node/neighbour.ts';
@@ -20,6 +21,8 @@ it('finds a peer that another process is, and how to join by it once that is kno
   expect(neighbour(base)).toEqual({ path, address: `${listen[1]}/p2p/${identityFromBytes(seed).self}` });
   saveWhereabouts(paths.whereabouts, { listen: listen.slice(0, 1), peers: [] });
   expect(neighbour(base)?.address).toMatch(/^\/ip4\/192/);
+  writeFileSync(paths.identity, 'damaged');
+  expect(neighbour(base)).toEqual({ path });
   release();
   expect(neighbour(base)).toBeUndefined();
 });

@@ -1,22 +1,38 @@
-import { join } from 'node:path';
-import { afterEach, expect, it, vi } from 'vitest';
-import { openRun, type StartOptions } from '../../node/run.ts';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { createIdentity } from '../../node/net/index.ts';
+import type { PeerEvent } from '../../node/peer-events.ts';
+import { openRun, type RunningPeer, type StartOptions } from '../../node/run.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
+import { PROTOCOL_VERSION } from '../../protocol/genesis.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
+import { codeOf, eventually, Swarm } from './net/swarm.ts';
 
-afterEach(() => {
+const MACHINE = { backend: 'auto', deterministic: false } as const;
+
+let peers: RunningPeer[] = [];
+
+afterEach(async () => {
   vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+  for (const peer of peers) await peer.close();
+  peers = [];
 });
+
+/** A peer on loopback, with what it has told until training began. */
+async function started(options: Partial<StartOptions>) {
+  const events: PeerEvent[] = [];
+  const common: StartOptions = { bootstrap: [], choices: { model: 'micro' }, ...MACHINE };
+  const peer = await openRun({ ...common, ...options }, (event) => events.push(event));
+  peers.push(peer);
+  peer.run().catch(() => undefined); // ended by the test
+  return { peer, events, ready: events.find((event) => event.event === 'ready') };
+}
 
 it('finds a run that was cut off before its text was on disk never begun', async () => {
   const dir = join(temporaryFolder(), 'peer');
-  const options: StartOptions = {
-    bootstrap: [],
-    choices: { model: 'micro' },
-    dir,
-    backend: 'auto',
-    deterministic: false,
-  };
+  const options: StartOptions = { bootstrap: [], choices: { model: 'micro' }, dir, ...MACHINE };
   vi.spyOn(BlobStore.prototype, 'write').mockRejectedValueOnce(new Error('killed'));
   await expect(openRun(options, () => undefined)).rejects.toThrow('killed');
   vi.restoreAllMocks();
@@ -24,4 +40,99 @@ it('finds a run that was cut off before its text was on disk never begun', async
     code: 'E_DIR_INCOMPLETE',
     message: expect.stringContaining('remove the folder and start again'),
   });
+});
+
+it('listens and tells where it was told to before, after a restart that says nothing of it', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const announce = ['/dns4/peer.example/tcp/4001'];
+  const first = await started({ dir, listen: ['/ip4/127.0.0.1/tcp/0'] });
+  expect(first.ready?.addresses).toEqual([expect.stringContaining('/ip4/127.0.0.1/tcp/')]);
+  await first.peer.close();
+  const again = await started({ dir });
+  expect(again.ready?.addresses).toEqual(first.ready?.addresses);
+  await again.peer.close();
+  const told = await started({ dir, announce });
+  await told.peer.close();
+  expect((await started({ dir })).ready?.addresses).toEqual([expect.stringContaining(announce[0]!)]);
+});
+
+it('tells once that it cannot write down where others are, and who is refused', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const listen = ['/ip4/127.0.0.1/tcp/0'];
+  await (await started({ dir, listen })).peer.close();
+  rmSync(join(dir, 'whereabouts.json'));
+  mkdirSync(join(dir, 'whereabouts.json'));
+  const { events, ready } = await started({ dir, listen });
+  const swarm = new Swarm();
+  onTestFinished(() => swarm.stop());
+  const run = { runId: ready?.runId ?? '', genesisBytes: readFileSync(join(dir, 'genesis.cbor')) };
+  const address = ready?.addresses[0] ?? '';
+  const other = await swarm.peer({ run, version: PROTOCOL_VERSION + 1 });
+  expect(await codeOf(other.network.dial(address))).toBe('E_OTHER_VERSION');
+  const warnings = () => events.filter((event) => event.event === 'warning').map(({ code }) => code);
+  await eventually(() => warnings().includes('W_REFUSED'), 'the refusal');
+  const same = await swarm.peer({ run });
+  expect(await same.network.dial(address)).toBe(ready?.peerId);
+  expect(warnings()).toEqual(['E_DIR_UNWRITABLE', 'W_REFUSED']);
+});
+
+describe('without --dir', () => {
+  const listen = ['/ip4/127.0.0.1/tcp/0'];
+
+  beforeEach(() => {
+    vi.stubEnv('HOME', temporaryFolder());
+  });
+
+  it('passes over a folder whose key is damaged, and goes on with the run of before', async () => {
+    const first = await started({ listen });
+    await first.peer.close();
+    const old = join(dirname(first.ready?.directory ?? ''), 'an-old-run-1');
+    mkdirSync(old);
+    writeFileSync(join(old, 'identity.key'), 'damaged');
+    const { events, ready } = await started({ listen });
+    expect(ready).toMatchObject({ directory: first.ready?.directory, resumed: true });
+    const message = expect.stringContaining(`${old} is passed over`);
+    expect(events[0]).toEqual({ event: 'warning', code: 'E_IDENTITY_DAMAGED', message });
+  });
+
+  it('joins again where the address that it joined by does not answer', async () => {
+    const founder = await started({ listen, dir: join(temporaryFolder(), 'founder') });
+    const bootstrap = founder.ready?.addresses ?? [];
+    const joiner = await started({ listen, bootstrap, choices: {} });
+    await joiner.peer.close();
+    await founder.peer.close();
+    bootstrap.push(`/ip4/127.0.0.1/tcp/1/p2p/${createIdentity().self}`);
+    const again = await started({ listen, bootstrap, choices: {} });
+    expect(again.ready).toMatchObject({
+      directory: joiner.ready?.directory,
+      peerId: joiner.ready?.peerId,
+      resumed: true,
+    });
+    const warning = again.events.find((event) => event.event === 'warning');
+    expect(warning?.code).toBe('E_BOOTSTRAP');
+    for (const address of bootstrap) expect(warning?.message).toContain(`${address}: connection refused`);
+  });
+});
+
+it('fails where what the last round learned cannot be written', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const peer = await openRun(
+    { bootstrap: [], choices: { model: 'micro' }, dir, listen: ['/ip4/127.0.0.1/tcp/0'], ...MACHINE },
+    () => undefined,
+  );
+  peers.push(peer);
+  const ended = peer.run();
+  ended.catch(() => undefined); // looked at below
+  const own = join(dir, 'own.bin');
+  // the training thread writes it too
+  while (!statSync(own, { throwIfNoEntry: false })?.isDirectory()) {
+    rmSync(own, { force: true });
+    try {
+      mkdirSync(own);
+    } catch {
+      // it was there again
+    }
+  }
+  await peer.leave();
+  await expect(ended).rejects.toMatchObject({ code: 'E_DIR_UNWRITABLE' });
 });

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../../node/defaults.ts';
@@ -161,6 +161,19 @@ describe('train', () => {
     });
     expect(await once(child, 'close')).toEqual([0, null]);
     expect(events(stdout).at(-1)).toEqual({ event: 'done', reason: 'stopped' });
+  });
+
+  it.skipIf(!existsSync('/dev/full'))('stops in good order when its output cannot be written', async () => {
+    const full = openSync('/dev/full', 'w');
+    const argv = [START, ...ENDLESS, '--data', textFile(TEXT)];
+    const child = spawn(process.execPath, argv, { stdio: ['ignore', full, 'pipe'] });
+    closeSync(full);
+    let stderr = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text;
+    });
+    expect(await once(child, 'close')).toEqual([0, null]);
+    expect(stderr).toBe('outerloop: cannot write its output (ENOSPC): stopping\n');
   });
 
   it('ends quietly when nobody reads on', async () => {

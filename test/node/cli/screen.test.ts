@@ -204,6 +204,18 @@ describe('the screen on a terminal', () => {
     expect(take()).toContain('round 13/40 gathering');
   });
 
+  it('tells one that lost the others from one that has not met any', () => {
+    const { screen, pass, take } = screenOn({ isTTY: true, columns: 120 });
+    const shown = (peers: number): string => {
+      pass(1000);
+      screen.show(training(1, { step: 1, steps: 2, peers }));
+      return take();
+    };
+    expect(shown(0)).toContain('no other peer yet');
+    expect(shown(5)).toContain('5 other peers');
+    expect(shown(0)).toContain('no other peer (5 before)');
+  });
+
   it('says nothing more once it is done', () => {
     const { screen, take, pass } = screenOn({ isTTY: true });
     screen.show(training(11));

@@ -174,6 +174,17 @@ describe('hello', () => {
     server.close();
   });
 
+  it('names the address of one that takes the connection and says nothing', async () => {
+    const server = createServer((socket) => socket.on('error', () => undefined));
+    await once(server.listen(0, '127.0.0.1'), 'listening');
+    const address = `/ip4/127.0.0.1/tcp/${(server.address() as AddressInfo).port}`;
+    await expect(fetchGenesis([address], { patienceMs: 50 })).rejects.toMatchObject({
+      code: 'E_BOOTSTRAP',
+      message: expect.stringMatching(new RegExp(`${address}: no genesis within .*check that the peer runs`)),
+    });
+    server.close();
+  });
+
   it('says that another peer answers than the address names', async () => {
     const a = await swarm.peer();
     const other = addressOf(a).replace(a.id, createIdentity().self);
@@ -217,6 +228,11 @@ describe('listening', () => {
       code: 'E_PORT_TAKEN',
       message: expect.stringMatching(/tcp\/\d+ is taken by another program: stop it or listen on another port/),
     });
+    // of several, that one alone
+    const several = swarm.peer({ listen: ['/ip4/127.0.0.1/tcp/0', ...listen] });
+    await expect(several).rejects.toMatchObject({
+      message: expect.stringMatching(new RegExp(`^${listen[0]} is taken`)),
+    });
     expect(await codeOf(swarm.peer({ listen: ['/ip4/203.0.113.9/tcp/0'] }))).toBe('E_LISTEN');
     expect(await codeOf(swarm.peer({ listen: ['0.0.0.0:4001'] }))).toBe('E_MULTIADDR');
   });
@@ -244,6 +260,9 @@ describe('listening', () => {
     const a = await swarm.peer({ dialFrom: '127.0.0.9' });
     expect(await codeOf(a.network.dial(`/ip4/127.0.0.1/tcp/${port}`))).toBe('E_BOOTSTRAP');
     expect(new Set(seen)).toEqual(new Set(['127.0.0.9']));
+    const elsewhere = await swarm.peer({ dialFrom: '203.0.113.9' });
+    const message = expect.stringContaining('check --dial-from');
+    await expect(elsewhere.network.dial(`/ip4/127.0.0.1/tcp/${port}`)).rejects.toMatchObject({ message });
     server.close();
   });
 });

@@ -50,6 +50,8 @@ async function settled(): Promise<void> {
 
 const PEER = createIdentity().self;
 const ADDRESS = `/ip4/192.0.2.7/tcp/4001/p2p/${PEER}`;
+const OTHER = createIdentity().self;
+const OTHER_ADDRESS = `/ip4/192.0.2.8/tcp/4001/p2p/${OTHER}`;
 
 describe('PeerBook', () => {
   it('dials who it is told of, once, and never itself or a member', async () => {
@@ -60,6 +62,40 @@ describe('PeerBook', () => {
     await settled();
     expect(dials).toEqual([[ADDRESS]]);
     expect(members.list()).toEqual([PEER]);
+  });
+
+  it('dials who was here once for good: every minute while it is alone, else seldom', async () => {
+    let up = true;
+    const { book, members, pass, waits } = bookOf((addresses) => {
+      if (addresses.includes(ADDRESS)) return up ? PEER : 'E_STREAM_CLOSED';
+      return OTHER;
+    });
+    book.learn([ADDRESS]);
+    await settled();
+    up = false;
+    members.remove(PEER);
+    for (let i = 0; i < 2 * NET_LIMITS.redialAttemptsMax; i++) await pass();
+    expect(waits.map(({ ms }) => ms)).toEqual([NET_LIMITS.redialMaxMs]);
+    book.learn([OTHER_ADDRESS]);
+    await settled();
+    await pass();
+    expect(waits.map(({ ms }) => ms)).toEqual([NET_LIMITS.redialSeldomMs]);
+    // alone again: it does not wait any longer for who may be the only one left
+    members.remove(OTHER);
+    expect(waits.map(({ ms }) => ms)).toEqual([NET_LIMITS.redialFirstMs, NET_LIMITS.redialMaxMs]);
+    up = true;
+    await pass();
+    await pass();
+    expect(members.list().toSorted()).toEqual([PEER, OTHER].toSorted());
+  });
+
+  it('does not forget who was here before a restart', async () => {
+    const { book, pass, waits } = bookOf(() => 'E_STREAM_CLOSED');
+    book.remember([ADDRESS]);
+    await settled();
+    for (let i = 0; i < 2 * NET_LIMITS.redialAttemptsMax; i++) await pass();
+    expect(waits.map(({ ms }) => ms)).toEqual([NET_LIMITS.redialMaxMs]);
+    expect(book.addresses()).toEqual([ADDRESS]);
   });
 
   it('doubles its waits to a minute, then forgets the peer', async () => {

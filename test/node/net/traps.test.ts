@@ -69,9 +69,20 @@ describe('configuration', () => {
 
   it('keeps connections when the event loop is blocked or a ping is late', () => {
     const options = hostOptions({ identity: createIdentity() }, {});
-    expect(options.connectionMonitor?.abortConnectionOnPingFailure).toBe(false);
+    const { pingInterval = 0, pingTimeout } = options.connectionMonitor ?? {};
+    expect(pingTimeout?.minTimeout).toBeGreaterThanOrEqual(60_000);
+    // all that are under way at a time have room, on both sides
+    expect(NET_LIMITS.pingsUnderWayMax).toBeGreaterThan((pingTimeout?.maxTimeout ?? 0) / pingInterval);
     expect(options.connectionManager?.inboundConnectionThreshold).toBeGreaterThanOrEqual(64);
     expect(options.connectionManager?.maxIncomingPendingConnections).toBeGreaterThanOrEqual(64);
+  });
+
+  it('gives a connection up on which nothing is answered any more', () => {
+    const { connectionMonitor } = hostOptions({ identity: createIdentity() }, {});
+    expect(connectionMonitor?.abortConnectionOnPingFailure).toBe(true);
+    expect(connectionMonitor?.pingTimeout?.maxTimeout).toBeLessThanOrEqual(180_000);
+    // idle sockets live for two minutes
+    expect(connectionMonitor?.pingInterval).toBeLessThan(60_000);
   });
 
   it('bounds gossip: topics, frames, backlog; and lets a frame hold the largest message', () => {

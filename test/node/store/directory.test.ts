@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -12,6 +12,7 @@ import {
   readGenesisFile,
   slugOf,
 } from '../../../node/store/directory.ts';
+import { isLocked } from '../../../node/store/lock.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -110,6 +111,21 @@ describe('openDirectory', () => {
 });
 
 describe('lock', () => {
+  it('can be read by other users, and one that cannot is held', () => {
+    const path = temporaryFolder();
+    const umask = process.umask(0o077);
+    const { release } = openDirectory(path, GENESIS);
+    process.umask(umask);
+    expect(statSync(join(path, 'lock.1')).mode & 0o777).toBe(0o644);
+    release();
+    openDirectory(path, GENESIS).release();
+    // a folder cannot be read as a file by anybody, root included
+    mkdirSync(join(path, 'lock.9'));
+    expect(isLocked(path)).toBe(true);
+    const message = expect.stringMatching(/lock\.9.*stop the peer/);
+    expect(() => openDirectory(path, GENESIS)).toThrow(expect.objectContaining({ code: 'E_DIR_LOCKED', message }));
+  });
+
   const refusal = expect.objectContaining({
     code: 'E_DIR_LOCKED',
     message: expect.stringMatching(/process \d+.*--dir/),

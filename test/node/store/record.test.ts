@@ -46,6 +46,15 @@ describe('RecordFile', () => {
     }
   });
 
+  it('does not take one that it may not read for a damaged one', () => {
+    const path = join(temporaryFolder(), 'record.bin');
+    // a folder cannot be read as a file by anybody, root included
+    mkdirSync(path);
+    const message = expect.not.stringContaining('remove');
+    const refusal = expect.objectContaining({ code: 'E_DIR_UNREADABLE', message });
+    expect(() => new RecordFile(path).load()).toThrow(refusal);
+  });
+
   it('says when it could not write, keeps the old one, and tries again', async () => {
     const folder = join(temporaryFolder(), 'peer');
     const record = new RecordFile(join(folder, 'record.bin'));

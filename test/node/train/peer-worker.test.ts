@@ -11,7 +11,7 @@ import { openDirectory, type RunDirectory, runPaths } from '../../../node/store/
 import { PeerWorker } from '../../../node/train/peer-worker.ts';
 import { connect } from '../../../node/train/rpc.ts';
 import { spawnWorker } from '../../../node/train/spawn-worker.ts';
-import type { AppliedState, Contribution, Opened, StepNotice } from '../../../node/train/worker-calls.ts';
+import type { AppliedState, Contribution, Opened, StepNotice, WorkerInit } from '../../../node/train/worker-calls.ts';
 import { firstHead, rootOf, stateAt } from '../../../protocol/chain.ts';
 import type { StateOnDisk } from '../../../protocol/events.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../../../protocol/genesis.ts';
@@ -49,10 +49,10 @@ interface Opening extends Pick<Opened, 'states' | 'warnings'> {
   applied: StateOnDisk | undefined;
 }
 
-async function open(): Promise<Opening> {
+async function open(init: Pick<WorkerInit, 'alwaysParameters'> = {}): Promise<Opening> {
   const worker = new PeerWorker();
-  const genesisBytes = encodeGenesis(genesis);
-  const opened = await worker.open({ genesisBytes, directory: directory.path, backend: 'wasm', deterministic: true });
+  const settings = { directory: directory.path, backend: 'wasm', deterministic: true, ...init } as const;
+  const opened = await worker.open({ genesisBytes: encodeGenesis(genesis), ...settings });
   return { worker, applied: opened.states.at(-1), states: opened.states, warnings: opened.warnings };
 }
 
@@ -249,6 +249,29 @@ test('an update outlives the blobs that were on their way to the disk', async ()
   expect(await apply(again.worker, begun, contribution, true)).toEqual(expected);
 });
 
+test('of a large model every fourth state is written, and that of the last round', async () => {
+  genesis = { ...genesis, rounds: 6 };
+  const { worker } = await open({ alwaysParameters: 0 });
+  let state = initialState(await worker.initialize());
+  const onDisk: number[] = [];
+  for (let i = 0; i < 6; i++) {
+    state = await round(worker, state);
+    onDisk.push(loadNewestCheckpoint(directory.paths.checkpoints).loaded!.checkpoint.round);
+  }
+  expect(onDisk).toEqual([0, 0, 0, 4, 4, 6]);
+});
+
+test('closing writes the state of a large model where that is not on disk, and its own work goes on from there', async () => {
+  const { worker } = await open({ alwaysParameters: 0 });
+  const state = await round(worker, initialState(await worker.initialize()));
+  const contribution = await train(worker, state);
+  await worker.close();
+  const again = await open({ alwaysParameters: 0 });
+  expect(again.applied?.state).toEqual(state);
+  const ends = [await apply(worker, state, contribution, true), await apply(again.worker, state, contribution, true)];
+  expect(ends[1]).toEqual(ends[0]);
+});
+
 test('training that an apply overtakes ends, and its work is in the next update', async () => {
   const { worker } = await open();
   const begun = initialState(await worker.initialize());
@@ -373,6 +396,17 @@ test('training under way that is damaged on disk is named, and the round is trai
   const { worker, warnings } = await open();
   expect(warnings).toEqual([{ code: 'E_CHECKPOINT_DAMAGED', message: expect.stringContaining('from its beginning') }]);
   expect((await train(worker, begun)).steps).toBe(1);
+});
+
+test('own work that is damaged on disk is refused, and its file named: without it the peer goes on', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  await train(worker, begun);
+  writeFileSync(directory.paths.own, 'nonsense that is long enough to be looked at, as any file would be');
+  const message = expect.stringMatching(/own\.bin.*remove that file/);
+  await expect(open()).rejects.toMatchObject({ code: 'E_OWN_DAMAGED', message });
+  rmSync(directory.paths.own);
+  expect((await open()).applied?.state).toEqual(begun);
 });
 
 test('where no checkpoint is whole, that is said, and what can be done', async () => {

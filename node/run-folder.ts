@@ -1,0 +1,177 @@
+import { existsSync } from 'node:fs';
+import { CodedError, isCoded } from '../protocol/errors.ts';
+import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
+import { hashOf } from '../protocol/hash.ts';
+import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
+import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
+import { neighbour } from './neighbour.ts';
+import { fetchGenesis, type Identity, identityFromBytes } from './net/index.ts';
+import type { PeerEvent } from './peer-events.ts';
+import { BlobStore } from './store/blob-store.ts';
+import { writeBlob } from './store/blobs.ts';
+import {
+  defaultBase,
+  openDefaultDirectory,
+  openDirectory,
+  type RunDirectory,
+  readGenesisFile,
+  resumableDirectories,
+  runPaths,
+} from './store/directory.ts';
+import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
+import { loadWhereabouts } from './store/whereabouts.ts';
+
+/** Which run, and where its folder is. */
+export interface FolderOptions {
+  /** multiaddrs of peers to join by; none begins a run, or goes on with the one in `dir` */
+  bootstrap: string[];
+  /** what the user asked of the run, only what was said */
+  choices: RunChoices;
+  /** @default a folder of its own below ~/.outerloop/runs */
+  dir?: string;
+  dialFrom?: string;
+}
+
+/** The folder of a peer, and what is in it from the start. */
+export interface OpenedFolder {
+  directory: RunDirectory;
+  genesis: Genesis;
+  identity: Identity;
+  store: BlobStore;
+  resumed: boolean;
+}
+
+/** Finds or makes the folder for what was asked: a new run, one to join or one to go on with. @throws CodedError */
+export async function openFolder(options: FolderOptions, onEvent: (event: PeerEvent) => void): Promise<OpenedFolder> {
+  const { bootstrap, choices, dir } = options;
+  const stored = dir === undefined ? undefined : readGenesisFile(dir);
+  if (bootstrap.length > 0) return joinRun(options, stored);
+  if (dir !== undefined && stored) return resume(dir, genesisIn(dir, stored), choices);
+  const source = loadText(choices.data ?? DEFAULT_SOURCE);
+  const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
+  const seed = createSeed();
+  const genesis = buildGenesis(choices, identityFromBytes(seed).self, source, tokenizer);
+  if (dir === undefined) {
+    const before = resumeAnyLike(genesis, choices, onEvent);
+    if (before) return before;
+    warnOfNeighbour(onEvent);
+  }
+  const bytes = encodeGenesis(genesis);
+  const directory = dir === undefined ? openDefaultDirectory(genesis.title, bytes) : openDirectory(dir, bytes);
+  const store = new BlobStore(directory.paths.blobs);
+  try {
+    // nobody else has them yet
+    await writeBlob(store, source.bytes, { durable: true });
+    if (tokenizer.blob) await writeBlob(store, tokenizer.blob, { durable: true });
+    // last: who is killed before it has begun nothing, and finds that said (`resume`)
+    saveIdentity(directory.paths.identity, seed);
+  } catch (error) {
+    directory.release();
+    throw error;
+  }
+  return { directory, genesis, identity: identityFromBytes(seed), store, resumed: false };
+}
+
+/** Goes on with the newest run that a peer of this machine began with these settings and no other process is in. */
+function resumeAnyLike(
+  like: Genesis,
+  choices: RunChoices,
+  onEvent: (event: PeerEvent) => void,
+): OpenedFolder | undefined {
+  for (const path of resumableDirectories(defaultBase())) {
+    let seed: Uint8Array | undefined;
+    let found: Uint8Array | undefined;
+    try {
+      [seed, found] = [loadIdentity(runPaths(path).identity), readGenesisFile(path)];
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      // it may well be another run's
+      onEvent({ event: 'warning', code: error.code, message: `${error.message}; ${path} is passed over` });
+    }
+    const genesis = seed && { ...like, founder: identityFromBytes(seed).self };
+    if (!genesis || !found || runIdOf(genesis) !== hashOf(found)) continue;
+    try {
+      return resume(path, genesis, choices);
+    } catch (error) {
+      if (!isCoded(error) || error.code !== 'E_DIR_LOCKED') throw error;
+    }
+  }
+  return undefined;
+}
+
+/** Who starts a second peer on one machine mostly wants it in the run of the first. */
+function warnOfNeighbour(onEvent: (event: PeerEvent) => void): void {
+  const other = neighbour();
+  if (!other) return;
+  const way = other.address ? `start with --bootstrap ${other.address}` : 'copy the line to join from its screen';
+  const message = `this begins a new run, while another process of this machine is in one (${other.path}); to join that one, ${way}`;
+  onEvent({ event: 'warning', code: 'W_OTHER_RUN_HERE', message });
+}
+
+/** @throws CodedError `E_GENESIS` naming the file */
+function genesisIn(path: string, bytes: Uint8Array): Genesis {
+  try {
+    return decodeGenesis(bytes);
+  } catch (cause) {
+    if (!(cause instanceof CodedError)) throw cause;
+    const fix = 'copy it from the folder of another peer of the run, or give another --dir';
+    const message = `${runPaths(path).genesis} is damaged (${cause.message}); ${fix}`;
+    throw new CodedError(cause.code, message, { cause });
+  }
+}
+
+function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFolder {
+  const conflicts = conflictsWith(genesis, choices);
+  if (conflicts.length > 0) {
+    const asked = conflicts.map(({ option, asked, run }) => `${option} ${asked} (the run has ${run})`).join(', ');
+    const ways = 'start without these options to go on with it, give another --dir, or remove the folder';
+    throw new CodedError('E_RUN_EXISTS', `${path} holds a run with other settings: ${asked}; ${ways}`);
+  }
+  const directory = openDirectory(path, encodeGenesis(genesis));
+  if (existsSync(directory.paths.identity)) return { ...takeFolder(directory), genesis, resumed: true };
+  directory.release();
+  throw new CodedError('E_DIR_INCOMPLETE', `the run in ${path} was never begun: remove the folder and start again`);
+}
+
+async function joinRun(options: FolderOptions, stored: Uint8Array | undefined): Promise<OpenedFolder> {
+  const { dir } = options;
+  const genesisBytes = await genesisFrom(options, stored);
+  const genesis = decodeGenesis(genesisBytes);
+  const directory =
+    dir === undefined ? openDefaultDirectory(genesis.title, genesisBytes) : openDirectory(dir, genesisBytes);
+  const resumed = existsSync(directory.paths.chain);
+  return { ...takeFolder(directory), genesis, resumed };
+}
+
+/** The run behind the addresses; one that this folder is part of already can wait for them to answer. */
+async function genesisFrom(
+  { bootstrap, dialFrom, dir }: FolderOptions,
+  stored: Uint8Array | undefined,
+): Promise<Uint8Array> {
+  try {
+    return (await fetchGenesis(bootstrap, dialFrom === undefined ? {} : { dialFrom })).genesisBytes;
+  } catch (error) {
+    const before =
+      isCoded(error) && error.code === 'E_BOOTSTRAP' ? (stored ?? (dir ? undefined : runBehind(bootstrap))) : undefined;
+    if (before) return before;
+    throw error;
+  }
+}
+
+/** The genesis of the newest run of this machine in which one of these addresses, or the peer that it names, was found. */
+function runBehind(bootstrap: readonly string[]): Uint8Array | undefined {
+  const peers = bootstrap.map((address) => /\/p2p\/\w+$/.exec(address)?.[0] ?? `${address}/p2p/`);
+  const isIn = (path: string): boolean =>
+    loadWhereabouts(runPaths(path).whereabouts).peers.some((known) => peers.some((peer) => known.includes(peer)));
+  const path = resumableDirectories(defaultBase()).find(isIn);
+  return path === undefined ? undefined : readGenesisFile(path);
+}
+
+function takeFolder(directory: RunDirectory): Pick<OpenedFolder, 'directory' | 'identity' | 'store'> {
+  let seed = loadIdentity(directory.paths.identity);
+  if (!seed) {
+    seed = createSeed();
+    saveIdentity(directory.paths.identity, seed);
+  }
+  return { directory, identity: identityFromBytes(seed), store: new BlobStore(directory.paths.blobs) };
+}

@@ -1,0 +1,128 @@
+import { CodedError, isCoded } from '../protocol/errors.ts';
+import { listenAddresses, withPorts } from './listening.ts';
+import { type Identity, NET_LIMITS, Network, type RunReference, unreachable } from './net/index.ts';
+import type { Peer } from './peer.ts';
+import type { PeerEvent } from './peer-events.ts';
+import { Refusals } from './refusals.ts';
+import type { BlobStore } from './store/blob-store.ts';
+import { loadWhereabouts, saveWhereabouts } from './store/whereabouts.ts';
+
+/** How a peer reaches others, and they it. */
+export interface NetworkOptions {
+  bootstrap: string[];
+  /** @default as before, else all of this machine, any free port */
+  listen?: string[];
+  /** @default as before, else the addresses that it listens on */
+  announce?: string[];
+  /** @default as before, else the system's choice */
+  dialFrom?: string;
+}
+
+export interface RunNetworkComponents {
+  options: NetworkOptions;
+  /** file of `Whereabouts` */
+  path: string;
+  identity: Identity;
+  store: BlobStore;
+  /** none while this one is starting */
+  peer: () => Peer | undefined;
+  onEvent: (event: PeerEvent) => void;
+}
+
+/** A network, and what a peer's folder knows of it. */
+export interface RunNetwork {
+  network: Network;
+  /** Listens, and dials whoever was given and whoever was there before. */
+  start(run: RunReference, resumed: boolean): Promise<void>;
+  /** Settles when the next peer comes. */
+  nextUp(): Promise<void>;
+}
+
+export async function openNetwork(components: RunNetworkComponents): Promise<RunNetwork> {
+  const { options, path, identity, store, peer, onEvent } = components;
+  const warn = (code: string, message: string): void => onEvent({ event: 'warning', code, message });
+  const known = loadWhereabouts(path);
+  const { announce = known.asked?.announce, dialFrom = known.asked?.dialFrom } = options;
+  const { wanted, listen } = await listenAddresses(options.listen, known.asked?.listen);
+  const refusals = new Refusals(warn);
+  let next = arrival();
+  const network = new Network(
+    {
+      identity,
+      blobSource: store,
+      validate: (bytes) => peer()?.validate(bytes) ?? 'ignore',
+      onMessage: (bytes, from) => peer()?.onMessage(bytes, from),
+      onPeer: (id, change) => {
+        peer()?.onPeer(id, change === 'up');
+        if (change !== 'up') return;
+        remember();
+        next.tell();
+        next = arrival();
+      },
+      onRequest: async (bytes) => {
+        const ready = peer();
+        if (!ready) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
+        return ready.onRequest(bytes);
+      },
+      onRefused: (id, error) => refusals.refused(id, error),
+    },
+    { listen, ...(announce ? { announce } : {}), ...(dialFrom ? { dialFrom } : {}) },
+  );
+  let hasWarned = false;
+  const remember = (): void => {
+    const listening = network.listening();
+    const asked = { listen: withPorts(wanted, listening), announce, dialFrom };
+    const peers = network.knownAddresses().slice(0, NET_LIMITS.bookPeersMax);
+    try {
+      saveWhereabouts(path, { listen: listening, peers, asked });
+    } catch (error) {
+      if (!isCoded(error)) throw error;
+      // not the affair of the peer that has just come: it is welcome, whatever this disk does
+      if (!hasWarned) warn(error.code, `${error.message}; a restart will not know where others were`);
+      hasWarned = true;
+    }
+  };
+  return {
+    network,
+    start: async (run, resumed) => {
+      await network.start(run);
+      for (const [i, address] of withPorts(listen, network.listening()).entries()) {
+        if (address !== wanted[i] && listen[i] !== wanted[i]) warn('W_OTHER_PORT', otherPort(wanted[i] ?? '', address));
+      }
+      network.remember(known.peers);
+      await dialAll(network, options.bootstrap, resumed, warn);
+      remember();
+    },
+    nextUp: () => next.up,
+  };
+}
+
+function arrival(): { up: Promise<void>; tell: () => void } {
+  let tell = (): void => undefined;
+  const up = new Promise<void>((resolve) => {
+    tell = resolve;
+  });
+  return { up, tell };
+}
+
+function otherPort(wanted: string, got: string): string {
+  return `another program has ${wanted}, where this peer listened before: it listens on ${got} this time`;
+}
+
+/** A joiner needs one of its addresses to answer; a peer that was here before may find the others elsewhere, or later. */
+async function dialAll(
+  network: Network,
+  bootstrap: readonly string[],
+  resumed: boolean,
+  warn: (code: string, message: string) => void,
+): Promise<void> {
+  if (bootstrap.length === 0) return;
+  const dialed = await Promise.allSettled(bootstrap.map((address) => network.dial(address)));
+  if (dialed.some(({ status }) => status === 'fulfilled')) return;
+  const errors = dialed.map((each) => (each as PromiseRejectedResult).reason as unknown);
+  const attempts = bootstrap.map((address, i) => ({ address, error: (errors[i] as Error).cause ?? errors[i] }));
+  const telling = errors.find((error) => !isCoded(error) || error.code !== 'E_BOOTSTRAP');
+  const error = telling ?? (errors.length > 1 ? unreachable(attempts) : errors[0]);
+  if (!resumed || !isCoded(error)) throw error;
+  warn(error.code, error.message);
+}
