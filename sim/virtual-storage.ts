@@ -160,7 +160,7 @@ export class VirtualStorage {
 
 /** Why a snapshot is of no use; a worker that died is no fault of the snapshot's. @throws what is no refusal */
 function refusalOf(cause: unknown): string {
-  if (isCoded(cause) && cause.code !== 'E_WORKER' && cause.code !== 'E_INTERNAL') return cause.code;
+  if (isCoded(cause) && cause.code !== 'E_WORKER') return cause.code;
   throw cause;
 }
 

@@ -14,6 +14,7 @@ const STDERR_MAX = 10_000;
 
 /** A real `start --json` in a process of its own, watched through what it prints. */
 export class PeerProcess {
+  /** all but progress, of which there is a lot */
   readonly lines: Line[] = [];
   readonly dir: string;
   stderr = '';
@@ -29,7 +30,7 @@ export class PeerProcess {
     const [file = process.execPath, ...argv] = [
       ...command,
       process.execPath,
-      ...[program, 'start', '--json', '--dir', dir, ...options],
+      ...[program, 'start', '--json', '--progress', '--dir', dir, ...options],
     ];
     // a group of its own: Ctrl+C in the terminal is for who started it to deal with
     this.#child = spawn(file, argv, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
@@ -114,7 +115,7 @@ export class PeerProcess {
   }
 
   #take(line: Line): void {
-    this.lines.push(line);
+    if (line.event !== 'progress') this.lines.push(line);
     this.#notify(line);
   }
 

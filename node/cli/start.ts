@@ -32,6 +32,7 @@ interface StartFlags extends RunFlags, MachineFlags {
   /** false with --no-journal */
   journal?: boolean;
   json?: boolean;
+  progress?: boolean;
 }
 
 /** The user was promised an end within 5 s of Ctrl+C, whatever a disk or a peer is doing. */
@@ -68,6 +69,7 @@ export function addStart(program: Command, finish: (code: number) => void): void
   addMachineOptions(command);
   command.option('--no-journal', 'do not write down events for `outerloop replay`');
   command.option('--json', 'one JSON object a line instead of the screen');
+  command.option('--progress', 'with --json: also what the peer is doing, step by step');
   addDebugOption(command).addHelpText('after', EXAMPLES);
   command.action(async (flags: StartFlags) => finish(await start(flags)));
 }
@@ -100,7 +102,7 @@ export async function startOptions(flags: StartFlags): Promise<StartOptions> {
 
 async function start(flags: StartFlags): Promise<number> {
   const options = await startOptions(flags);
-  const view = flags.json ? jsonView() : screenView();
+  const view = flags.json ? jsonView(flags) : screenView();
   let peer: RunningPeer | undefined;
   let leaving: Promise<void> | undefined;
   const removeHandlers = onStopRequest({
@@ -157,10 +159,10 @@ function screenView(): View {
 }
 
 /** Standard output is for events alone, so that programs can read it. */
-function jsonView(): View {
+function jsonView({ progress = false }: Pick<StartFlags, 'progress'>): View {
   return {
     show(event) {
-      if (event.event !== 'progress') process.stdout.write(`${JSON.stringify(event)}\n`);
+      if (progress || event.event !== 'progress') process.stdout.write(`${JSON.stringify(event)}\n`);
     },
     note: (text) => process.stderr.write(`outerloop: ${text}\n`),
     close: () => undefined,
