@@ -171,7 +171,7 @@ export class Core {
   truncate(position: number): void {
     if (position === this.branch.entries.length) return;
     this.#leave((tip) => this.branch.find(tip) <= position);
-    this.#tellOverruled(this.branch.entries.slice(position, this.applied?.position));
+    this.#tellOverruled(this.branch, position);
     this.branch.truncate(position);
   }
 
@@ -201,17 +201,18 @@ export class Core {
     const begins = before.find(fork.heads[0]!.tip) < 0 ? { ...fork.beginning, pinned } : undefined;
     const common = begins ? 0 : commonLength(before.entries, fork.entries);
     // of a history that begins later on it is not known what it has of ours
-    if (!begins) this.#tellOverruled(before.entries.slice(common, this.applied?.position));
+    if (!begins) this.#tellOverruled(before, common);
     for (const [i, entry] of fork.entries.slice(common).entries()) this.#record(entry, i === 0 ? begins : undefined);
   }
 
-  /** @param entries that are in the state of this peer, and not on the branch that it follows now */
-  #tellOverruled(entries: readonly Entry[]): void {
-    const rounds = entries.flatMap(({ block: { kind, round } }) => (kind === 'round' ? [round + 1] : []));
+  /** @param from position from which on that branch is followed no more */
+  #tellOverruled(branch: Branch, from: number): void {
+    const left = branch.entries.slice(Math.max(from, branch.certifiedLength()), this.applied?.position);
+    const rounds = left.flatMap(({ block: { kind, round } }) => (kind === 'round' ? [round + 1] : []));
     const [first, last] = [rounds[0], rounds.at(-1)];
     if (!this.applied || first === undefined) return;
     const which = first === last ? `round ${first}, which was` : `rounds ${first} to ${last}, which were`;
-    this.warn('W_OVERRULED', `${which} unfinal, gave way to what others have; own work in them returns`);
+    this.warn('W_OVERRULED', `${which} unfinal, gave way to what others have; own work that is not in it returns`);
   }
 
   #record(entry: Entry, beginning: Beginning | undefined): void {

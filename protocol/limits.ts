@@ -3,7 +3,7 @@
  * otherwise. A bound that is met is an error with a code, never a silent drop.
  */
 export const LIMITS = {
-  /** Peers in a roster. The certificate names places as 16-bit numbers; above 200 a committee votes. */
+  /** Peers in a roster. The certificate names places as 16-bit numbers; in larger ones a committee votes. */
   rosterMax: 4096,
   /** A gossiped message. js-libp2p drops frames over 4 MiB silently; small messages keep votes ahead of bulk. */
   gossipBytesMax: 256 * 1024,

@@ -72,6 +72,7 @@ export class Machine {
     this.#sync = new Sync(this.#core, this.#membership);
     this.#unfinal = new Unfinal(this.#core, this.#membership, this.#payloads);
     this.#chatter = new Chatter(this.#core, this.#membership, this.#sync, this.#unfinal);
+    this.#unfinal.onSaid = () => this.#chatter.said();
     this.#ending = new Ending(this.#core, this.#membership, this.#chatter);
     this.#closing = new Closing(this.#core, this.#membership, this.#payloads, this.#unfinal);
     this.#present = { agreement: this.#newAgreement(), round: undefined };

@@ -27,6 +27,8 @@ interface Contribution {
   payload: Hash | null;
   /** earlier ones whose work was in the residual when this one was made of it */
   carries: readonly Contribution[];
+  /** given up: where it does not count after all, nothing comes back */
+  forgotten?: true;
 }
 
 /** Earlier contributions that are remembered until an update that carries them is accepted. */
@@ -64,7 +66,8 @@ export class Receipts {
   /** A round has ended. */
   ended({ round, own, ownPayload, final }: Report & { kind: 'round' }): void {
     if (own === 'included') this.#unfinal.push(this.#take(round, ownPayload));
-    if (own === 'late' && !this.#isOwed(ownPayload)) this.#owe(this.#take(round, ownPayload), 'late');
+    const isAnswered = this.#isOwed(ownPayload) || this.#isAccepted(ownPayload);
+    if (own === 'late' && !isAnswered) this.#owe(this.#take(round, ownPayload), 'late');
     if (!final) return;
     for (const contribution of this.#unfinal) this.#accept(contribution);
     this.#unfinal = [];
@@ -82,11 +85,11 @@ export class Receipts {
     const isFinal = new Map<Hash | null, boolean>(included.map(({ payload, final }) => [payload, final]));
     const settle = (contribution: Contribution): void => {
       if (isFinal.get(contribution.payload)) this.#accept(contribution);
-      else this.#unfinal.push(contribution);
+      else this.#unfinal.push(forgot ? { ...contribution, forgotten: true } : contribution);
     };
     for (const contribution of open) {
       if (isFinal.has(contribution.payload)) settle(contribution);
-      else if (forgot) this.#forget(contribution);
+      else if (forgot || contribution.forgotten) this.#forget(contribution);
       else this.#owe(contribution, 'returned');
     }
     // others may have taken up what was late here, or given back
@@ -115,14 +118,16 @@ export class Receipts {
     return payload !== null && this.#owed.some((each) => each.payload === payload);
   }
 
+  #isAccepted(payload: Hash | null): boolean {
+    return payload !== null && this.#accepted.includes(payload);
+  }
+
   #accept({ round, payload, carries }: Contribution): void {
-    if (payload !== null) {
-      if (this.#accepted.includes(payload)) return;
-      this.#accepted = [...this.#accepted, payload].slice(-ACCEPTED_KEPT);
-    }
-    for (const each of [...carries, { round, payload }]) {
+    const news = [...carries, { round, payload }].filter((each) => !this.#isAccepted(each.payload));
+    for (const each of news) {
       this.#tell({ round: each.round, payload: each.payload, status: 'accepted', acceptedIn: round });
     }
+    this.#accepted = [...this.#accepted, ...news.flatMap((each) => each.payload ?? [])].slice(-ACCEPTED_KEPT);
   }
 
   #forget({ round, payload, carries }: Contribution): void {

@@ -28,15 +28,18 @@ export class Unfinal {
   /** the tip that the rest belongs to; another tip, another attempt */
   #tip: Hash | undefined;
   #waitingSinceMs = 0;
-  #attempt: { block: Block; hash: Hash; sinceMs: number } | undefined;
+  #attempt: { proposal: Proposal; block: Block; hash: Hash; sinceMs: number } | undefined;
   /** the tip for which a leader that has not been given up has proposed */
   #proposedOn: Hash | undefined;
   /** what is to be endorsed */
   #proposal: Proposal | undefined;
   /** that the endorsements are for */
   #height = 0;
-  /** the last of each member, so that nobody can crowd out those of another */
+  /** the last of each member, and the one for this peer's attempt: nobody can crowd that out */
   readonly #endorsements = new Map<PeerId, Vote[]>();
+
+  /** something was broadcast just now */
+  onSaid: () => void = () => undefined;
 
   constructor(core: Core, membership: Membership, payloads: Payloads) {
     this.#core = core;
@@ -54,10 +57,9 @@ export class Unfinal {
   repeat(): Message[] {
     const { branch, self } = this.#core;
     const { tip } = branch.head;
-    const proposal = this.#proposal;
-    if (proposal?.block.previous !== tip) return [];
-    const own = this.#endorsementOf(blockHash(proposal.block), self);
-    return [...(proposal.author === self && this.#attempt ? [proposal] : []), ...(own ? [own] : [])];
+    const mine = this.#attempt?.block.previous === tip ? [this.#attempt.proposal] : [];
+    const asked = this.#proposal?.block.previous === tip ? [blockHash(this.#proposal.block)] : [];
+    return [...mine, ...asked.flatMap((block) => this.#endorsementOf(block, self) ?? [])];
   }
 
   onProposal(proposal: Proposal): void {
@@ -78,7 +80,9 @@ export class Unfinal {
     this.#height = vote.height;
     const votes = this.#endorsements.get(vote.author) ?? [];
     if (votes.some(({ block }) => block === vote.block)) return;
-    this.#endorsements.set(vote.author, [...votes, vote].slice(-ENDORSEMENTS_KEPT));
+    const counting = votes.filter(({ block }) => block === this.#attempt?.hash);
+    const others = votes.filter(({ block }) => block !== this.#attempt?.hash);
+    this.#endorsements.set(vote.author, [...counting, ...[...others, vote].slice(-ENDORSEMENTS_KEPT)]);
   }
 
   #endorsementOf(block: Hash, member: PeerId): Vote | undefined {
@@ -155,7 +159,6 @@ export class Unfinal {
       ...this.#membership.requests(head),
     };
     const hash = blockHash(block);
-    this.#attempt = { block, hash, sinceMs: nowMs };
     const signature = context.signer.sign(proposalBytes(context.run, block.height, 0, -1, hash));
     const proposal: Proposal = {
       type: 'proposal',
@@ -168,8 +171,9 @@ export class Unfinal {
       justification: [],
       signature,
     };
+    this.#attempt = { proposal, block, hash, sinceMs: nowMs };
     this.#proposal = proposal;
-    if (members.length > 1) this.#core.emit({ type: 'broadcast', message: proposal });
+    if (members.length > 1) this.#say(proposal);
   }
 
   #giveUpOnSilent({ block, hash }: { block: Block; hash: Hash }): void {
@@ -199,7 +203,12 @@ export class Unfinal {
       signature,
     };
     this.onVote(vote);
-    if ((block.members ?? []).length > 1) this.#core.emit({ type: 'broadcast', message: vote });
+    if ((block.members ?? []).length > 1) this.#say(vote);
+  }
+
+  #say(message: Message): void {
+    this.#core.emit({ type: 'broadcast', message });
+    this.onSaid();
   }
 
   #complete(): Entry | undefined {
@@ -215,6 +224,7 @@ export class Unfinal {
     if (members.length > 1) this.#core.emit({ type: 'broadcast', message });
     this.#endorsements.clear();
     this.#proposal = undefined;
+    this.#attempt = undefined;
     return { block, certificate };
   }
 
@@ -231,5 +241,5 @@ export class Unfinal {
   }
 }
 
-/** Of one member, for attempts that follow each other: it may not have heard yet that the one before was given up. */
+/** Of one member, beside that for this peer's attempt: of attempts that follow each other, by whoever leads them. */
 const ENDORSEMENTS_KEPT = 2;

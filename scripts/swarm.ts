@@ -65,7 +65,8 @@ async function runAll(seeds: number[], workers: number, enough: (told: Told) => 
   const work = async (): Promise<void> => {
     let child: ChildProcess | undefined;
     for (let seed = next(); seed !== undefined; seed = next()) {
-      child ??= fork(fileURLToPath(import.meta.url), SERVING);
+      // what it died of is told with the seed that it had
+      child ??= fork(fileURLToPath(import.meta.url), SERVING).on('error', () => undefined);
       const told = await askFor(child, seed);
       if (child.exitCode !== null || child.killed || child.signalCode !== null) child = undefined;
       all.push(told);
@@ -93,7 +94,8 @@ function askFor(child: ChildProcess, seed: number): Promise<Told> {
       crash(`it was not over after ${MINUTES_MAX} minutes`);
     }, MINUTES_MAX * 60_000);
     child.on('message', settle).on('exit', onExit);
-    child.send(seed);
+    if (child.connected) child.send(seed);
+    else crash('its process had ended before');
   });
 }
 

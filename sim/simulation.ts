@@ -154,6 +154,7 @@ export class Simulation {
     const reason = over() ?? 'stuck';
     this.ledger.close(this.kernel.nowMs);
     const evaluated = await beforeAbort(Promise.all(this.#evaluations), signal);
+    this.#onRound = () => undefined; // an evaluation that comes, or fails, later finds nobody listening
     return {
       reason: evaluated ? reason : 'stopped',
       traceHash: this.#trace.digest(),

@@ -16,8 +16,8 @@ export class Chronicle {
   readonly genesis: Genesis;
   readonly run: Hash;
   readonly #recorded = new Map<Hash, Recorded>();
-  /** payloads in certified blocks and in the unfinal ones that such a block followed */
-  readonly #settled = new Set<Hash>();
+  /** rounds of the updates in certified blocks and in the unfinal ones that such a block followed, by payload */
+  readonly #settled = new Map<Hash, number>();
   readonly first: Head;
 
   constructor(genesis: Genesis, run: Hash) {
@@ -37,15 +37,15 @@ export class Chronicle {
     return recorded;
   }
 
-  /** Whether an update with this payload is in the history for good. */
-  isSettled(payload: Hash): boolean {
-    return this.#settled.has(payload);
+  /** The round that has an update with this payload for good, counted as rounds are reported. */
+  roundOf(payload: Hash): number | undefined {
+    return this.#settled.get(payload);
   }
 
   #settle({ hash }: Recorded): void {
     for (const { hash: at, entry } of this.back(hash)) {
       if (at !== hash && entry.block.members === null) return;
-      for (const { payload } of entry.block.updates) this.#settled.add(payload);
+      for (const { payload } of entry.block.updates) this.#settled.set(payload, entry.block.round + 1);
     }
   }
 

@@ -34,7 +34,7 @@ export class MemoryChecker implements Checker {
       // one a leader, one a certificate
       blocks: 2 * views,
       endorsers: this.#peers,
-      endorsements: 2 * this.#peers,
+      endorsements: 3 * this.#peers,
       // they wait for the disk, and after a pause for all that came meanwhile
       queuedEffects: 4096,
     };

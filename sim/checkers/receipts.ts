@@ -20,8 +20,8 @@ interface Told {
 }
 
 /**
- * Every contribution is answered: when a round has ended for good, every update that was made for it or an earlier one has
- * had a receipt; what was accepted is in a certified block of that round; and nothing is accepted or given up twice. What a
+ * Every update is answered: when a round has ended for good, every update that was made for it or an earlier one has
+ * had a receipt; what was accepted is in that round for good, or its work in an update there; and nothing is accepted or given up twice. What a
  * peer made before it was killed is not known to it any more.
  */
 export class ReceiptsChecker implements Checker {
@@ -34,10 +34,10 @@ export class ReceiptsChecker implements Checker {
     this.#chronicle = chronicle;
   }
 
-  /** A peer is about to be told that what it owns is not known any more. */
-  onForgotten(peer: number): void {
+  /** A peer is about to be told that what it owns is not known any more; or was, and has ended before. */
+  onForgotten(peer: number, forgot: boolean): void {
     const told = this.#told.get(peer);
-    if (told) told.forgot = true;
+    if (told) told.forgot = forgot;
   }
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
@@ -78,15 +78,13 @@ export class ReceiptsChecker implements Checker {
       unanswered.delete(payload);
       if (status !== 'accepted' && status !== 'unknown') continue;
       closed.add(payload);
+      if (status === 'unknown') continue;
       // that update itself, and those whose work came into it
       const together = news.filter((each) => each.acceptedIn === acceptedIn);
-      if (status === 'unknown' || together.some((each) => this.#isSettled(each))) continue;
-      throw new Violation('receipts', `${what}, and in no certified round`);
+      if (together.some((each) => each.payload !== null && this.#chronicle.roundOf(each.payload) === acceptedIn))
+        continue;
+      throw new Violation('receipts', `${what} in ${acceptedIn}, and no such round has it for good`);
     }
-  }
-
-  #isSettled({ payload }: Receipt): boolean {
-    return payload !== null && this.#chronicle.isSettled(payload);
   }
 
   #allAnswered(peer: VirtualPeer, { unanswered }: Told, ended: number): void {

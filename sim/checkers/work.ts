@@ -38,7 +38,7 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #chronicle: Chronicle;
   readonly #exact: boolean;
   readonly #correct: (peer: number) => boolean;
-  readonly #tellForgotten: (peer: number) => void;
+  readonly #tellForgotten: (peer: number, forgot: boolean) => void;
   readonly #length: number;
   readonly #trained: Float64Array[];
   readonly #trainedTokens: number[];
@@ -57,11 +57,15 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #sums = new Map<string, Included>();
 
   /**
-   * @param components.onForgotten a peer's own work is given up
+   * @param components.onForgotten a peer's own work is given up, or a process begins that has not heard of that
    * @param init.exact the codec lets nothing decay, so that the sums must come out even
    */
   constructor(
-    components: { chronicle: Chronicle; correct: (peer: number) => boolean; onForgotten: (peer: number) => void },
+    components: {
+      chronicle: Chronicle;
+      correct: (peer: number) => boolean;
+      onForgotten: (peer: number, forgot: boolean) => void;
+    },
     init: { peers: number; parameters: number; exact: boolean },
   ) {
     this.#chronicle = components.chronicle;
@@ -112,6 +116,7 @@ export class WorkChecker implements Checker, SeatObserver {
   }
 
   onRestart(peer: number, version: number): void {
+    this.#tellForgotten(peer, false);
     const books = this.#books[peer]!.get(version);
     this.#trained[peer] = books?.trained.slice() ?? new Float64Array(this.#length);
     this.#trainedTokens[peer] = books?.trainedTokens ?? 0;
@@ -121,7 +126,7 @@ export class WorkChecker implements Checker, SeatObserver {
 
   /** The books are closed, and said to be: what is in the history counts, and there is nothing else. */
   onForgotten(peer: number): void {
-    this.#tellForgotten(peer);
+    this.#tellForgotten(peer, true);
     const [target, id] = [this.#target.get(peer), this.#ids.get(peer)];
     if (target === undefined || !id) return;
     const { values, tokens } = this.#included(this.#standing(peer, target), id);

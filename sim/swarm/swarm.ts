@@ -142,7 +142,7 @@ export class Swarm {
     const exact = codecOf(this.#genesis.codec).residualDecay === 1;
     const chronicle = this.#chronicle;
     const receipts = new ReceiptsChecker(chronicle);
-    const onForgotten = (peer: number) => receipts.onForgotten(peer);
+    const onForgotten = (peer: number, forgot: boolean) => receipts.onForgotten(peer, forgot);
     const work = new WorkChecker({ chronicle, correct, onForgotten }, { peers, parameters: layout.length, exact });
     this.#checkers = [
       new ValidityChecker({ chronicle, signer, correct: ids }),

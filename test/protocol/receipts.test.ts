@@ -137,3 +137,29 @@ test('a round that is come to a second time, on the way back from another histor
   end(6, 'included', 'p6');
   expect(take()).toEqual([]);
 });
+
+test('an update that was late, and is in with another, is told of once where both rounds are come to again', () => {
+  receipts.made(1, 'p1');
+  end(1, 'late', 'p1');
+  receipts.made(2, 'p2');
+  end(2, 'included', 'p2');
+  expect(take().map(({ round, status }) => [round, status])).toEqual([
+    [1, 'late'],
+    [1, 'accepted'],
+    [2, 'accepted'],
+  ]);
+  receipts.restored({ included: [], begins: 0 }, false);
+  end(1, 'late', 'p1');
+  end(2, 'included', 'p2');
+  receipts.made(3, 'p3');
+  end(3, 'included', 'p3');
+  expect(take()).toEqual([{ round: 3, payload: 'p3', status: 'accepted', acceptedIn: 3 }]);
+});
+
+test('what was given up and counts in an unfinal round is not said to come back when that is overruled', () => {
+  receipts.made(4, 'p4');
+  receipts.restored({ included: [{ payload: 'p4', final: false }], begins: 3 }, true);
+  expect(take()).toEqual([]);
+  receipts.restored({ included: [], begins: 3 }, false);
+  expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'unknown' }]);
+});
