@@ -48,7 +48,8 @@ export async function fetchData(components: FetchDataComponents, genesis: Genesi
   };
   for (const blob of tokenizer.kind === 'char' ? [data.blob, tokenizer.blob] : [data.blob]) {
     while (!(await hasBlob(store, blob))) {
-      if (await madeHere(components, genesis)) continue;
+      // the text is not all: a run may have a vocabulary that does not come of it
+      if ((await madeHere(components, genesis)) && (await hasBlob(store, blob))) continue;
       if (network.peers().length === 0) {
         tell('waiting', `for a peer that has ${what}`);
         await pause(`this peer lacks ${what}, and nobody is here`);

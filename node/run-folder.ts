@@ -19,6 +19,7 @@ import {
   runPaths,
 } from './store/directory.ts';
 import { createSeed, loadIdentity, saveIdentity } from './store/identity.ts';
+import { isLocked } from './store/lock.ts';
 import { loadWhereabouts } from './store/whereabouts.ts';
 
 /** Which run, and where its folder is. */
@@ -29,7 +30,7 @@ export interface FolderOptions {
   choices: RunChoices;
   /** @default a folder of its own below ~/.outerloop/runs */
   dir?: string;
-  dialFrom?: string;
+  dialFrom?: string | null;
 }
 
 /** The folder of a peer, and what is in it from the start. */
@@ -134,11 +135,10 @@ function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFold
 }
 
 async function joinRun(options: FolderOptions, stored: Uint8Array | undefined): Promise<OpenedFolder> {
-  const { dir } = options;
-  const genesisBytes = await genesisFrom(options, stored);
+  const { genesisBytes, path = options.dir } = await genesisFrom(options, stored);
   const genesis = decodeGenesis(genesisBytes);
   const directory =
-    dir === undefined ? openDefaultDirectory(genesis.title, genesisBytes) : openDirectory(dir, genesisBytes);
+    path === undefined ? openDefaultDirectory(genesis.title, genesisBytes) : openDirectory(path, genesisBytes);
   const resumed = existsSync(directory.paths.chain);
   return { ...takeFolder(directory), genesis, resumed };
 }
@@ -147,31 +147,40 @@ async function joinRun(options: FolderOptions, stored: Uint8Array | undefined): 
 async function genesisFrom(
   { bootstrap, dialFrom, dir }: FolderOptions,
   stored: Uint8Array | undefined,
-): Promise<Uint8Array> {
+): Promise<{ genesisBytes: Uint8Array; path?: string }> {
   try {
-    return (await fetchGenesis(bootstrap, dialFrom === undefined ? {} : { dialFrom })).genesisBytes;
+    const before = dir === undefined ? undefined : loadWhereabouts(runPaths(dir).whereabouts).asked?.dialFrom;
+    const from = dialFrom === undefined ? before : dialFrom;
+    return await fetchGenesis(bootstrap, from ? { dialFrom: from } : {});
   } catch (error) {
-    const before =
-      isCoded(error) && error.code === 'E_BOOTSTRAP' ? (stored ?? (dir ? undefined : runBehind(bootstrap))) : undefined;
-    if (before) return before;
+    if (!isCoded(error) || error.code !== 'E_BOOTSTRAP') throw error;
+    if (stored) return { genesisBytes: stored };
+    const path = dir === undefined ? runBehind(bootstrap) : undefined;
+    const genesisBytes = path === undefined ? undefined : readGenesisFile(path);
+    if (path !== undefined && genesisBytes) return { genesisBytes, path };
     throw error;
   }
 }
 
-/** The genesis of the newest run of this machine in which one of these addresses, or the peer that it names, was found. */
-function runBehind(bootstrap: readonly string[]): Uint8Array | undefined {
-  const peers = bootstrap.map((address) => /\/p2p\/\w+$/.exec(address)?.[0] ?? `${address}/p2p/`);
+/** The newest folder of this machine whose peer knows one that is asked for by its id, and that nobody is in. */
+function runBehind(bootstrap: readonly string[]): string | undefined {
+  // an address alone may be that of another run by now
+  const peers = bootstrap.flatMap((address) => /\/p2p\/\w+$/.exec(address)?.[0] ?? []);
   const isIn = (path: string): boolean =>
-    loadWhereabouts(runPaths(path).whereabouts).peers.some((known) => peers.some((peer) => known.includes(peer)));
-  const path = resumableDirectories(defaultBase()).find(isIn);
-  return path === undefined ? undefined : readGenesisFile(path);
+    loadWhereabouts(runPaths(path).whereabouts).peers.some((known) => peers.some((peer) => known.endsWith(peer)));
+  return resumableDirectories(defaultBase()).find((path) => isIn(path) && !isLocked(path));
 }
 
 function takeFolder(directory: RunDirectory): Pick<OpenedFolder, 'directory' | 'identity' | 'store'> {
-  let seed = loadIdentity(directory.paths.identity);
-  if (!seed) {
-    seed = createSeed();
-    saveIdentity(directory.paths.identity, seed);
+  try {
+    let seed = loadIdentity(directory.paths.identity);
+    if (!seed) {
+      seed = createSeed();
+      saveIdentity(directory.paths.identity, seed);
+    }
+    return { directory, identity: identityFromBytes(seed), store: new BlobStore(directory.paths.blobs) };
+  } catch (error) {
+    directory.release();
+    throw error;
   }
-  return { directory, identity: identityFromBytes(seed), store: new BlobStore(directory.paths.blobs) };
 }

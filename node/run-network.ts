@@ -12,10 +12,10 @@ export interface NetworkOptions {
   bootstrap: string[];
   /** @default as before, else all of this machine, any free port */
   listen?: string[];
-  /** @default as before, else the addresses that it listens on */
-  announce?: string[];
-  /** @default as before, else the system's choice */
-  dialFrom?: string;
+  /** null for those that it listens on @default as before, else the same */
+  announce?: string[] | null;
+  /** null for the system's choice @default as before, else the same */
+  dialFrom?: string | null;
 }
 
 export interface RunNetworkComponents {
@@ -42,7 +42,7 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
   const { options, path, identity, store, peer, onEvent } = components;
   const warn = (code: string, message: string): void => onEvent({ event: 'warning', code, message });
   const known = loadWhereabouts(path);
-  const { announce = known.asked?.announce, dialFrom = known.asked?.dialFrom } = options;
+  const { announce = known.asked?.announce ?? null, dialFrom = known.asked?.dialFrom ?? null } = options;
   const { wanted, listen } = await listenAddresses(options.listen, known.asked?.listen);
   const refusals = new Refusals(warn);
   let next = arrival();
@@ -71,14 +71,15 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
   let hasWarned = false;
   const remember = (): void => {
     const listening = network.listening();
-    const asked = { listen: withPorts(wanted, listening), announce, dialFrom };
+    const told = { ...(announce ? { announce } : {}), ...(dialFrom ? { dialFrom } : {}) };
+    const asked = { listen: withPorts(wanted, listening), ...told };
     const peers = network.knownAddresses().slice(0, NET_LIMITS.bookPeersMax);
     try {
       saveWhereabouts(path, { listen: listening, peers, asked });
     } catch (error) {
-      if (!isCoded(error)) throw error;
       // not the affair of the peer that has just come: it is welcome, whatever this disk does
-      if (!hasWarned) warn(error.code, `${error.message}; a restart will not know where others were`);
+      const code = isCoded(error) ? error.code : 'E_DIR_UNWRITABLE';
+      if (!hasWarned) warn(code, `${(error as Error).message}; a restart will not know where others were`);
       hasWarned = true;
     }
   };
@@ -89,8 +90,10 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
       for (const [i, address] of withPorts(listen, network.listening()).entries()) {
         if (address !== wanted[i] && listen[i] !== wanted[i]) warn('W_OTHER_PORT', otherPort(wanted[i] ?? '', address));
       }
+      // those first: where many of the others are gone, theirs would wait behind all
+      const dialed = dialAll(network, options.bootstrap, resumed, warn);
       network.remember(known.peers);
-      await dialAll(network, options.bootstrap, resumed, warn);
+      await dialed;
       remember();
     },
     nextUp: () => next.up,

@@ -119,8 +119,8 @@ export class Observed {
   }
 
   #takeProgress(peer: number, { phase, round, step }: Line<'progress'>): void {
-    // its update is made, and on the disk
-    if (phase === 'gathering') this.#training.delete(peer);
+    // its update is made, and on the disk; or what it had is in the residual
+    if (phase === 'gathering' || phase === 'applying') this.#training.delete(peer);
     if (phase !== 'training' || step === undefined) return;
     this.#training.set(peer, { round, done: step });
     const before = this.#cutShort.get(peer);

@@ -3,7 +3,7 @@ import { CodedError } from '../../protocol/errors.ts';
 import { shellWord } from './format.ts';
 
 /** Options that npm has too: there without having been typed, where somebody's .npmrc has them. */
-const OF_NPM: readonly string[] = ['json'];
+const OF_NPM: readonly string[] = ['json', 'progress'];
 
 /**
  * `npm start --rounds 3`, without a `--` between, is an option of npm's: the program would begin without it, and with the

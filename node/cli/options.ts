@@ -76,9 +76,13 @@ function mayBeFolder(path: string): boolean {
 }
 
 export function ipAddress(text: string): string {
-  if (isIP(text) !== 0) return text;
-  throw optionError(`--dial-from takes an IP address of this machine, not "${text}"`);
+  if (isIP(text) !== 0 || text === ANY) return text;
+  throw optionError(`--dial-from takes an IP address of this machine or ${ANY}, not "${text}"`);
 }
+
+/** For `--dial-from`, and `NONE` for `--announce`: what was given before holds no more. */
+export const ANY = 'any';
+export const NONE = 'none';
 
 export function blockHash(text: string): string {
   if (/^[0-9a-f]{64}$/.test(text)) return text;

@@ -36,7 +36,7 @@ export class ResultsFolder {
   /** What `results.json` holds; undefined where there is none. @throws CodedError `E_RESULTS`, `E_DIR_UNWRITABLE` */
   read(): unknown {
     const path = join(this.path, 'results.json');
-    const text = coded(path, () => textOf(path));
+    const text = coded(path, () => textOf(path), 'read');
     if (text === undefined) return undefined;
     try {
       return JSON.parse(text);
@@ -69,11 +69,11 @@ function textOf(path: string): string | undefined {
 }
 
 /** Whatever the disk says, in one line that names the folder. */
-function coded<T>(path: string, act: () => T): T {
+function coded<T>(path: string, act: () => T, wanted: 'read' | 'write' = 'write'): T {
   try {
     return act();
   } catch (cause) {
-    const error = diskError(cause, path, 'write', OPTION);
+    const error = diskError(cause, path, wanted, OPTION);
     if (isCoded(error)) throw error;
     const message = `cannot use ${path} (${(cause as Error).message}); give another ${OPTION}`;
     throw new CodedError<DiskErrorCode>('E_DIR_UNWRITABLE', message, { cause });

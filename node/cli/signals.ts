@@ -19,7 +19,15 @@ export function onStopRequest({ stop, kill }: StopHandlers): () => void {
     stopping = true;
     stop();
   };
-  const onSignal = (): void => (stopping ? kill() : stopOnce());
+  let askedMs: number | undefined;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    const nowMs = performance.now();
+    // a shell and the system both tell of a terminal that is closed, npm and the terminal both of one Ctrl+C
+    const again = signal !== 'SIGHUP' && askedMs !== undefined && nowMs >= askedMs + ECHO_MS;
+    if (signal !== 'SIGHUP') askedMs ??= nowMs;
+    if (again) kill();
+    else stopOnce();
+  };
   // every line that is still written earns another error: that must not count as a second request
   const onOutputError = ({ code }: NodeJS.ErrnoException): void => {
     if (!GONE.includes(code ?? '') && !stopping)
@@ -33,6 +41,9 @@ export function onStopRequest({ stop, kill }: StopHandlers): () => void {
     process.stdout.off('error', onOutputError);
   };
 }
+
+/** Signals that follow each other so soon are the same wish. */
+const ECHO_MS = 300;
 
 /** A pipe that nobody reads any more, and a terminal that was closed. */
 const GONE = ['EPIPE', 'EIO'];

@@ -5,6 +5,7 @@ import type { PeerEvent } from '../peer-events.ts';
 import type { RunningPeer, StartOptions } from '../run.ts';
 import { checkRunFolder } from '../store/directory.ts';
 import {
+  ANY,
   addDebugOption,
   addMachineOptions,
   addRunOptions,
@@ -15,6 +16,7 @@ import {
   ipAddress,
   type MachineFlags,
   machineOf,
+  NONE,
   type RunFlags,
   repeated,
 } from './options.ts';
@@ -59,10 +61,14 @@ export function addStart(program: Command, finish: (code: number) => void): void
     .option('--listen <multiaddr>', 'address to listen on (default: as before); can be given several times', repeated)
     .option(
       '--announce <multiaddr>',
-      'told to others instead of what it listens on: a forwarded port (default: as before)',
+      'told to others instead of what it listens on: a forwarded port; or none (default: as before)',
       repeated,
     )
-    .option('--dial-from <ip>', 'address of this machine to make connections from (default: as before)', ipAddress);
+    .option(
+      '--dial-from <ip>',
+      'address of this machine to make connections from, or any (default: as before)',
+      ipAddress,
+    );
   command.option('--trust-block <hash>', 'follow no history without this block, known from elsewhere', blockHash);
   addTrainingOptions(command);
   addRunOptions(command);
@@ -80,11 +86,12 @@ export async function startOptions(flags: StartFlags): Promise<StartOptions> {
   if (trustBlock !== undefined && bootstrap.length === 0) {
     throw new CodedError('E_OPTION', '--trust-block is for joining a run: give --bootstrap with it');
   }
+  const announced = announce?.includes(NONE) ? null : announce;
   if (dir !== undefined) checkRunFolder(resolve(dir));
   if (bootstrap.length > 0 || listen || announce) {
     // loaded only when there is something to check: libp2p's modules take a while
     const { parseAddress, parseListenAddress } = await import('../net/addresses.ts');
-    for (const address of [...bootstrap, ...(announce ?? [])]) parseAddress(address);
+    for (const address of [...bootstrap, ...(announced ?? [])]) parseAddress(address);
     for (const address of listen ?? []) parseListenAddress(address);
   }
   return {
@@ -94,8 +101,8 @@ export async function startOptions(flags: StartFlags): Promise<StartOptions> {
     ...machineOf(flags),
     ...(dir === undefined ? {} : { dir: resolve(dir) }),
     ...(listen === undefined ? {} : { listen }),
-    ...(announce === undefined ? {} : { announce }),
-    ...(dialFrom === undefined ? {} : { dialFrom }),
+    ...(announced === undefined ? {} : { announce: announced }),
+    ...(dialFrom === undefined ? {} : { dialFrom: dialFrom === ANY ? null : dialFrom }),
     ...(trustBlock === undefined ? {} : { trustBlock }),
   };
 }

@@ -2,8 +2,8 @@ import { NET_LIMITS } from './limits.ts';
 
 /** A chunk that came waited so long behind others, in milliseconds, that fewer are asked for at a time. */
 const QUEUE_MS = 250;
-/** Before anything is known of the links. */
-const FIRST = 4;
+/** Before anything is known of the links: what one chunk takes that waits for no other is what the rest is measured by. */
+const FIRST = 1;
 
 /**
  * How many chunks of one blob are asked for at a time, of all providers together: as many as keep the slowest link on the

@@ -90,6 +90,8 @@ interface Provider {
   heardMs: number;
   /** chunks that it was asked for so far */
   turns: number;
+  /** chunks that came from it */
+  given: number;
   /** chunks that it is asked for now */
   asked: Set<Hash>;
   /** chunks that it has said it does not have */
@@ -150,9 +152,12 @@ class Fetch {
       if (this.#writing === 0) this.#resolve();
       return;
     }
-    const turns = (peer: PeerId): number => this.#providers.get(peer)?.turns ?? 0;
-    const providers = [...this.#components.providers()].sort((a, b) => turns(a) - turns(b));
-    // one each, then a second, whoever was asked least before: everybody gives its share
+    const of = (peer: PeerId) => this.#providers.get(peer);
+    const lacking = (peer: PeerId): number => of(peer)?.missing.size ?? 0;
+    const turns = (peer: PeerId): number => of(peer)?.turns ?? 0;
+    // one each, then a second, whoever was asked least before: everybody who has the blob gives its share
+    const providers = [...this.#components.providers()];
+    providers.sort((a, b) => lacking(a) - lacking(b) || turns(a) - turns(b));
     for (let most = 1; most <= NET_LIMITS.chunksAskedPerProvider; most++) {
       for (const peer of providers) this.#askFor(peer, most);
     }
@@ -161,10 +166,18 @@ class Fetch {
 
   /** @param most chunks that it is asked for at a time */
   #askFor(peer: PeerId, most: number): void {
-    const provider = this.#providers.get(peer) ?? { heardMs: 0, turns: 0, asked: new Set(), missing: new Set() };
+    const provider = this.#providers.get(peer) ?? {
+      heardMs: 0,
+      turns: 0,
+      given: 0,
+      asked: new Set(),
+      missing: new Set(),
+    };
     if (!this.#providers.has(peer) && this.#live() >= NET_LIMITS.providersAtOnceMax) return;
     this.#providers.set(peer, provider);
-    if (provider.dropped || provider.asked.size >= most) return;
+    if (provider.dropped || provider.asked.size >= most || this.#isSilent(provider)) return;
+    // who lacked one and gave none most likely has nothing of it: asked for more only if nobody else is left to wait for
+    if (provider.missing.size > 0 && provider.given === 0 && this.#live() > 0) return;
     const id = this.#pick(provider);
     if (id !== undefined) void this.#ask(peer, provider, id);
   }
@@ -172,11 +185,16 @@ class Fetch {
   /** Chunks that are on their way, as far as that can be believed: not those of who has long been silent. */
   #underWay(): number {
     let count = 0;
-    for (const { asked, heardMs } of this.#providers.values()) {
-      if (performance.now() >= heardMs + this.#patienceMs) continue;
-      for (const id of asked) if (this.#wanted.has(id)) count++;
+    for (const provider of this.#providers.values()) {
+      if (this.#isSilent(provider)) continue;
+      for (const id of provider.asked) if (this.#wanted.has(id)) count++;
     }
     return count;
+  }
+
+  /** It owes something, and nothing has come from it for long. */
+  #isSilent({ asked, heardMs }: Provider): boolean {
+    return asked.size > 0 && performance.now() >= heardMs + this.#patienceMs;
   }
 
   get #patienceMs(): number {
@@ -187,15 +205,14 @@ class Fetch {
     return [...this.#providers.values()].filter(({ dropped, asked }) => !dropped && asked.size > 0).length;
   }
 
-  /** A chunk that nobody is asked for, within the credit; if there is none, one that others have owed us for long. */
+  /** A chunk that nobody is asked for, within the credit; if all are asked for, one that others have owed us for long. */
   #pick({ asked, missing }: Provider): Hash | undefined {
     const isFree = this.#underWay() < this.#credit.chunks;
     let overdue: Hash | undefined;
     for (const id of this.#wanted.keys()) {
       if (missing.has(id) || asked.has(id)) continue;
       const askers = this.#askers(id);
-      if (askers === 0 && isFree) return id;
-      if (askers === 0) continue;
+      if (askers === 0) return isFree ? id : undefined;
       if (askers < (this.#askersMax.get(id) ?? 1)) overdue ??= id;
     }
     return overdue;
@@ -228,6 +245,7 @@ class Fetch {
     try {
       const bytes = await this.#components.fetchChunk(peer, id, this.#over.signal);
       provider.heardMs = performance.now();
+      provider.given++;
       this.#credit.onChunk(askedMs, provider.heardMs);
       await this.#take(id, bytes);
     } catch (error) {

@@ -6,7 +6,7 @@ import { type BlobManifest, chunkSize } from '../../protocol/blob.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { type AtomicOptions, namesIn, TEMPORARY_ENDING, writeFileAtomic } from './atomic.ts';
+import { type AtomicOptions, diskError, namesIn, TEMPORARY_ENDING, writeFileAtomic } from './atomic.ts';
 
 export type BlobStoreErrorCode =
   | 'E_BLOB_CORRUPT' // bytes that do not have the hash they are stored under
@@ -77,7 +77,7 @@ export class BlobStore {
       bytes = await readFile(path);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw cause;
+      throw diskError(cause, path, 'read');
     }
     if (hexDigest(bytes) === id) return bytes;
     await rm(path, { force: true });

@@ -160,7 +160,8 @@ export function resumableDirectories(base: string = defaultBase()): string[] {
   const folders = namesIn(base)
     .map((name) => join(base, name))
     .filter((path) => existsSync(runPaths(path).identity));
-  return folders.sort((a, b) => statSync(b).mtimeMs - statSync(a).mtimeMs);
+  const changedMs = (path: string): number => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return folders.sort((a, b) => changedMs(b) - changedMs(a));
 }
 
 /** A title as part of a file name: lower-case letters and digits, hyphens between. */

@@ -44,7 +44,9 @@ export class HashedFile {
   #enqueue(): Promise<void> {
     const written = this.#tail.then(() => {
       this.#queued = undefined;
-      return writeFileAtomic(this.#path, [sha256(this.#newest), this.#newest]);
+      const bytes = this.#newest;
+      this.#newest = new Uint8Array(0); // they may be large, and the next come long after
+      return writeFileAtomic(this.#path, [sha256(bytes), bytes]);
     });
     // bytes that could not be written do not keep the next ones from trying
     this.#tail = written.catch(() => undefined);

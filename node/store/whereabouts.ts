@@ -2,15 +2,20 @@ import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { writeFileAtomicSync } from './atomic.ts';
 
+const LISTEN_MAX = 64;
 const addresses = (max: number) => z.array(z.string()).max(max);
 
 /** Where this peer listened and where the others were: a peer that starts again finds them, and is found. */
 const schema = z.strictObject({
-  listen: addresses(64),
+  listen: addresses(LISTEN_MAX),
   peers: addresses(4096),
   /** what it was told of its own network, to do the same at its next start */
   asked: z
-    .strictObject({ listen: addresses(64), announce: addresses(64).optional(), dialFrom: z.string().optional() })
+    .strictObject({
+      listen: addresses(LISTEN_MAX),
+      announce: addresses(64).optional(),
+      dialFrom: z.string().optional(),
+    })
     .optional(),
 });
 export type Whereabouts = z.infer<typeof schema>;
@@ -26,5 +31,6 @@ export function loadWhereabouts(path: string): Whereabouts {
 
 /** @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
 export function saveWhereabouts(path: string, whereabouts: Whereabouts): void {
-  writeFileAtomicSync(path, new TextEncoder().encode(JSON.stringify(whereabouts)), { durable: false });
+  const listen = whereabouts.listen.slice(0, LISTEN_MAX); // a machine has as many addresses as it likes
+  writeFileAtomicSync(path, new TextEncoder().encode(JSON.stringify({ ...whereabouts, listen })), { durable: false });
 }

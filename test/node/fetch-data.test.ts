@@ -6,6 +6,7 @@ import { type FetchDataComponents, fetchData } from '../../node/fetch-data.ts';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
 import { hasBlob, writeBlob } from '../../node/store/blobs.ts';
+import { blobIdOf } from '../../protocol/blob.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Genesis } from '../../protocol/genesis.ts';
 import { testSigner } from '../helpers/signers.ts';
@@ -60,6 +61,18 @@ describe('fetchData', () => {
       { phase: 'waiting', detail: expect.stringContaining('text.txt') },
       { phase: 'fetching' },
     ]);
+  });
+
+  it('asks others for a vocabulary that does not come of the text, though the text is here', async () => {
+    const path = join(temporaryFolder(), 'text.txt');
+    writeFileSync(path, TEXT);
+    const other = tokenizerFor('char', new TextEncoder().encode(`${new TextDecoder().decode(TEXT)}ß`)).blob!;
+    blobs[1] = other;
+    const blob = { id: blobIdOf(other), size: other.length };
+    const all = components(['one'], () => true);
+    await fetchData({ ...all, source: path }, { ...genesis, tokenizer: { kind: 'char', blob } });
+    expect(await hasBlob(store, blob)).toBe(true);
+    expect(events.map((event) => event.event === 'progress' && event.phase)).toEqual(['fetching']);
   });
 
   it('asks again once another has come, and names what helps, once', async () => {

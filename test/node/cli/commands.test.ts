@@ -64,7 +64,7 @@ describe('a bad command line', () => {
       '--trust-block takes a hash of 64 hexadecimal digits, as start --json prints it for every round, not "abc" [E_OPTION]',
     ],
     [['--trust-block', 'ab'.repeat(32)], 1, '--trust-block is for joining a run: give --bootstrap with it [E_OPTION]'],
-    [['--dial-from', 'here'], 1, '--dial-from takes an IP address of this machine, not "here" [E_OPTION]'],
+    [['--dial-from', 'here'], 1, '--dial-from takes an IP address of this machine or any, not "here" [E_OPTION]'],
     [['--bootstrap', 'here'], 1, /^"here" is not an address .*\[E_MULTIADDR\]$/],
     [['train', '--data', missing], 1, /^no file, folder or built-in text is called .*\[E_DATA_NOT_FOUND\]$/],
     [['chaos', '--kinds', 'flood'], 1, '--kinds takes kill, stop, restart or cut, not "flood" [E_OPTION]'],

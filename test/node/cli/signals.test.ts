@@ -1,4 +1,4 @@
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { ignoreBrokenPipes, onStopRequest } from '../../../node/cli/signals.ts';
 
 it.each(['EPIPE', 'EIO'])(
@@ -24,3 +24,20 @@ it.each(['EPIPE', 'EIO'])(
     expect(stops).toBe(1);
   },
 );
+
+it('ends at once at a second Ctrl+C, not at the echo of the first, nor at a terminal that is closed as well', () => {
+  vi.useFakeTimers();
+  onTestFinished(() => void vi.useRealTimers());
+  const asked: string[] = [];
+  onTestFinished(onStopRequest({ stop: () => asked.push('stop'), kill: () => asked.push('kill') }));
+  const emit = (signal: NodeJS.Signals) => process.emit(signal, signal);
+  emit('SIGHUP');
+  vi.advanceTimersByTime(1000);
+  emit('SIGHUP');
+  emit('SIGINT');
+  emit('SIGINT');
+  expect(asked).toEqual(['stop']);
+  vi.advanceTimersByTime(1000);
+  emit('SIGINT');
+  expect(asked).toEqual(['stop', 'kill']);
+});

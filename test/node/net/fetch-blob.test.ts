@@ -101,6 +101,31 @@ describe('fetchBlob', () => {
     expect(waiting[1]).toBeLessThanOrEqual(4);
   });
 
+  it('asks twice for the last chunks alone on a link on which a chunk takes longer than its patience, and not again and again who lacks the blob', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const asked: string[] = [];
+    let freeMs = 0;
+    const fetchChunk = async (peer: string, id: Hash): Promise<Uint8Array> => {
+      asked.push(peer);
+      if (peer !== 'a' && peer !== 'b') throw networkError('E_BLOB_UNAVAILABLE', `${peer} lacks it`);
+      freeMs = Math.max(freeMs, performance.now()) + 4000;
+      await new Promise((resolve) => setTimeout(resolve, freeMs - performance.now()));
+      return STORE.get(id)!;
+    };
+    const sink = new Set<Hash>();
+    const components = { has: (id: Hash) => sink.has(id), write: (id: Hash) => void sink.add(id) };
+    const others = Array.from({ length: 20 }, (_, i) => `other ${i}`);
+    const done = fetchBlob({ fetchChunk, providers: () => ['a', 'b', ...others], sink: components }, BLOB);
+    await vi.advanceTimersByTimeAsync(200_000);
+    await done;
+    expect(sink.size).toBe(1 + CHUNKS);
+    const given = asked.filter((peer) => peer === 'a' || peer === 'b');
+    // the manifest, and the last ones, where there is nothing else to ask for
+    expect(given.length).toBeLessThanOrEqual(1 + CHUNKS + 4);
+    expect(asked.length - given.length).toBeLessThanOrEqual(2 * others.length);
+  });
+
   it('is patient with a provider as long as its chunks come, and asks another when they stop', async () => {
     vi.useFakeTimers();
     onTestFinished(() => void vi.useRealTimers());
