@@ -66,8 +66,7 @@ export class Receipts {
   /** A round has ended. */
   ended({ round, own, ownPayload, final }: Report & { kind: 'round' }): void {
     if (own === 'included') this.#unfinal.push(this.#take(round, ownPayload));
-    const isAnswered = this.#isOwed(ownPayload) || this.#isAccepted(ownPayload);
-    if (own === 'late' && !isAnswered) this.#owe(this.#take(round, ownPayload), 'late');
+    if (own === 'late' && !this.#isAnswered(ownPayload)) this.#owe(this.#take(round, ownPayload), 'late');
     if (!final) return;
     for (const contribution of this.#unfinal) this.#accept(contribution);
     this.#unfinal = [];
@@ -112,6 +111,13 @@ export class Receipts {
     const owed = this.#isOwed(payload) && this.#owed.find((each) => each.payload === payload);
     this.#owed = this.#owed.filter((each) => each !== owed);
     return owed || { round, payload, carries: [] };
+  }
+
+  /** Its work waits, by itself or in an update that was made since, or is in. */
+  #isAnswered(payload: Hash | null): boolean {
+    const made = this.#made ? [...this.#unfinal, this.#made] : this.#unfinal;
+    const isCarried = made.some(({ carries }) => carries.some((each) => each.payload === payload));
+    return this.#isAccepted(payload) || this.#isOwed(payload) || (payload !== null && isCarried);
   }
 
   #isOwed(payload: Hash | null): boolean {

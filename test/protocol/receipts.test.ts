@@ -163,3 +163,18 @@ test('what was given up and counts in an unfinal round is not said to come back 
   receipts.restored({ included: [], begins: 3 }, false);
   expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'unknown' }]);
 });
+
+test('an update that was given back, and is in the next one already, is not late as well', () => {
+  receipts.made(1, 'p1');
+  end(1, 'included', 'p1', false);
+  receipts.restored({ included: [], begins: 0 }, false);
+  expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'returned' }]);
+  receipts.made(2, 'p2');
+  end(1, 'late', 'p1');
+  expect(take()).toEqual([]);
+  end(2, 'included', 'p2');
+  expect(take().map(({ payload, status }) => [payload, status])).toEqual([
+    ['p1', 'accepted'],
+    ['p2', 'accepted'],
+  ]);
+});
