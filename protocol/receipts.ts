@@ -78,7 +78,7 @@ export class Receipts {
    * @param forgot it begins too late to tell of all of them, and own work was given up
    */
   restored({ included }: OwnHistory, forgot: boolean): void {
-    const open = this.#made ? [...this.#unfinal, this.#made] : this.#unfinal;
+    const open = this.#open;
     this.#made = undefined;
     this.#unfinal = [];
     const isFinal = new Map<Hash | null, boolean>(included.map(({ payload, final }) => [payload, final]));
@@ -100,6 +100,11 @@ export class Receipts {
     this.#owed = [];
   }
 
+  /** Made, and not known to be in or out. */
+  get #open(): readonly Contribution[] {
+    return this.#made ? [...this.#unfinal, this.#made] : this.#unfinal;
+  }
+
   /** The contribution that a round speaks of. One that was made before a restart is not known here. */
   #take(round: number, payload: Hash | null): Contribution {
     const made = this.#made;
@@ -115,8 +120,7 @@ export class Receipts {
 
   /** Its work waits, by itself or in an update that was made since, or is in. */
   #isAnswered(payload: Hash | null): boolean {
-    const made = this.#made ? [...this.#unfinal, this.#made] : this.#unfinal;
-    const isCarried = made.some(({ carries }) => carries.some((each) => each.payload === payload));
+    const isCarried = this.#open.some(({ carries }) => carries.some((each) => each.payload === payload));
     return this.#isAccepted(payload) || this.#isOwed(payload) || (payload !== null && isCarried);
   }
 

@@ -28,7 +28,7 @@ export class Unfinal {
   /** the tip that the rest belongs to; another tip, another attempt */
   #tip: Hash | undefined;
   #waitingSinceMs = 0;
-  #attempt: { proposal: Proposal; block: Block; hash: Hash; sinceMs: number } | undefined;
+  #attempt: { proposal: Proposal; hash: Hash; sinceMs: number } | undefined;
   /** the tip for which a leader that has not been given up has proposed */
   #proposedOn: Hash | undefined;
   /** what is to be endorsed */
@@ -57,7 +57,7 @@ export class Unfinal {
   repeat(): Message[] {
     const { branch, self } = this.#core;
     const { tip } = branch.head;
-    const mine = this.#attempt?.block.previous === tip ? [this.#attempt.proposal] : [];
+    const mine = this.#attempt?.proposal.block.previous === tip ? [this.#attempt.proposal] : [];
     const asked = this.#proposal?.block.previous === tip ? [blockHash(this.#proposal.block)] : [];
     return [...mine, ...asked.flatMap((block) => this.#endorsementOf(block, self) ?? [])];
   }
@@ -171,14 +171,14 @@ export class Unfinal {
       justification: [],
       signature,
     };
-    this.#attempt = { proposal, block, hash, sinceMs: nowMs };
+    this.#attempt = { proposal, hash, sinceMs: nowMs };
     this.#proposal = proposal;
     if (members.length > 1) this.#say(proposal);
   }
 
-  #giveUpOnSilent({ block, hash }: { block: Block; hash: Hash }): void {
+  #giveUpOnSilent({ proposal, hash }: { proposal: Proposal; hash: Hash }): void {
     const isSilent = (member: PeerId) => this.#endorsementOf(hash, member) === undefined;
-    for (const member of (block.members ?? []).filter(isSilent)) this.#membership.absent.add(member);
+    for (const member of (proposal.block.members ?? []).filter(isSilent)) this.#membership.absent.add(member);
     this.#attempt = undefined;
   }
 
@@ -213,9 +213,10 @@ export class Unfinal {
 
   #complete(): Entry | undefined {
     const attempt = this.#attempt;
-    const members = attempt?.block.members;
+    const members = attempt?.proposal.block.members;
     if (!attempt || !members) return undefined;
-    const { block, hash } = attempt;
+    const { hash, proposal } = attempt;
+    const { block } = proposal;
     const votes = members.flatMap((member) => this.#endorsementOf(hash, member) ?? []);
     if (votes.length < members.length) return undefined;
     const signatures = votes.map(({ signature }, i): [number, Uint8Array] => [i, signature]);

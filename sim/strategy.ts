@@ -149,7 +149,7 @@ export function strategyGenesis(base: Genesis, strategy: Strategy, steps: number
   }
 }
 
-const FIELDS: Record<keyof Strategy, true> = {
+export const STRATEGY_FIELDS: Record<keyof Strategy, true> = {
   name: true,
   about: true,
   exchange: true,
@@ -171,8 +171,10 @@ export function checkStrategies(value: unknown, where: string): Strategy[] {
         `${where}: a strategy has a name of letters, digits and hyphens, and a line "about"; see docs`,
       );
     }
-    const unknown = Object.keys(each ?? {}).find((field) => !Object.hasOwn(FIELDS, field));
+    const unknown = Object.keys(each ?? {}).find((field) => !Object.hasOwn(STRATEGY_FIELDS, field));
     if (unknown === undefined) return each as Strategy;
-    throw strategyError(`${where}: ${name} has a field "${unknown}"; a strategy has ${Object.keys(FIELDS).join(', ')}`);
+    throw strategyError(
+      `${where}: ${name} has a field "${unknown}"; a strategy has ${Object.keys(STRATEGY_FIELDS).join(', ')}`,
+    );
   });
 }

@@ -19,6 +19,7 @@ import { ProxyLinks } from '../chaos/proxy-links.ts';
 import { DEFAULT_SEED } from '../defaults.ts';
 import { checkEmpty } from '../store/directory.ts';
 import { formatCount, formatDuration, printable, shellWord, shortPeer } from './format.ts';
+import { printJson } from './json-lines.ts';
 import {
   addDebugOption,
   addMachineOptions,
@@ -232,12 +233,11 @@ interface View extends CampaignView {
 }
 
 function jsonView(): View {
-  const print = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
   return {
     phase: () => undefined,
-    fault: (report) => print({ event: 'fault', ...report }),
-    done: (result, folder) => print({ event: 'chaos', passed: result.failures.length === 0, ...result, folder }),
-    stopped: (folder) => print({ event: 'stopped', folder }),
+    fault: (report) => printJson({ event: 'fault', ...report }),
+    done: (result, folder) => printJson({ event: 'chaos', passed: result.failures.length === 0, ...result, folder }),
+    stopped: (folder) => printJson({ event: 'stopped', folder }),
     close: () => undefined,
   };
 }

@@ -5,6 +5,7 @@ import type { Report } from '../../sim/report/report.ts';
 import { columnsOf, remarksOf } from '../../sim/report/words.ts';
 import { worldOf } from '../../sim/report/world.ts';
 import { formatBar, formatBytes, formatCount, formatDuration, formatLoss } from './format.ts';
+import { printJson } from './json-lines.ts';
 import { leftWords, modelWords, STATUS_INTERVAL_MS } from './sim-words.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -29,17 +30,14 @@ export interface CompareView {
 }
 
 export function jsonCompareView(): CompareView {
-  const print = (event: object): void => {
-    process.stdout.write(`${JSON.stringify(event)}\n`);
-  };
   return {
-    begin: (plan) => print({ event: 'config', ...plan }),
-    goOn: ({ runs }) => print({ event: 'resumed', runs: runs.length }),
+    begin: (plan) => printJson({ event: 'config', ...plan }),
+    goOn: ({ runs }) => printJson({ event: 'resumed', runs: runs.length }),
     progress: () => undefined,
     begun: () => undefined,
     tick: () => undefined,
-    run: ({ points: _, ...run }) => print({ event: 'run', ...run }),
-    done: ({ complete, wallSeconds, summary }) => print({ event: 'done', complete, wallSeconds, summary }),
+    run: ({ points: _, ...run }) => printJson({ event: 'run', ...run }),
+    done: ({ complete, wallSeconds, summary }) => printJson({ event: 'done', complete, wallSeconds, summary }),
     wrote: () => undefined,
     close: () => undefined,
   };

@@ -8,6 +8,7 @@ import { journalFiles } from '../journal/journal.ts';
 import { type Replay, replay } from '../journal/replay.ts';
 import { type Answer, whyNot } from '../journal/why.ts';
 import { formatBytes, formatLoss, printable, shortPeer } from './format.ts';
+import { printJson } from './json-lines.ts';
 import { addDebugOption, integer } from './options.ts';
 import { Terminal } from './terminal.ts';
 
@@ -106,14 +107,13 @@ function newRounds({ rounds }: Facts, shown: Set<number>) {
 }
 
 function jsonView(): View {
-  const print = (value: object): void => void process.stdout.write(`${JSON.stringify(value)}\n`);
   return {
     rounds(facts, _self, shown) {
-      for (const { kind, ...report } of newRounds(facts, shown)) print({ event: kind, ...report });
+      for (const { kind, ...report } of newRounds(facts, shown)) printJson({ event: kind, ...report });
     },
     file: (path, { self, run, ...result }) =>
-      print({ event: 'replayed', file: path, peer: self, runId: run, ...result }),
-    answer: (answer) => print({ event: 'why', ...answer }),
+      printJson({ event: 'replayed', file: path, peer: self, runId: run, ...result }),
+    answer: (answer) => printJson({ event: 'why', ...answer }),
   };
 }
 

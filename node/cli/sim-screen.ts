@@ -3,6 +3,7 @@ import { worldOf } from '../../sim/report/world.ts';
 import type { Results } from '../../sim/results.ts';
 import type { RoundRow } from '../../sim/simulation.ts';
 import { formatBar, formatBytes, formatCount, formatDuration, formatLoss } from './format.ts';
+import { printJson } from './json-lines.ts';
 import type { OpenedSimulation } from './sim-run.ts';
 import { leftWords, modelWords, STATUS_INTERVAL_MS } from './sim-words.ts';
 import type { Terminal } from './terminal.ts';
@@ -19,15 +20,12 @@ export interface SimView {
 }
 
 export function jsonSimView(): SimView {
-  const print = (event: object): void => {
-    process.stdout.write(`${JSON.stringify(event)}\n`);
-  };
   return {
-    begin: ({ seed, configuration }, commit) => print({ event: 'config', seed, commit, ...configuration }),
+    begin: ({ seed, configuration }, commit) => printJson({ event: 'config', seed, commit, ...configuration }),
     tick: () => undefined,
-    round: (row) => print({ event: 'round', ...row }),
+    round: (row) => printJson({ event: 'round', ...row }),
     done: ({ reason, traceHash, virtualSeconds, wallSeconds, events, bytes, warnings, diverged }) =>
-      print({ event: 'done', reason, traceHash, virtualSeconds, wallSeconds, events, bytes, warnings, diverged }),
+      printJson({ event: 'done', reason, traceHash, virtualSeconds, wallSeconds, events, bytes, warnings, diverged }),
     wrote: () => undefined,
     close: () => undefined,
   };

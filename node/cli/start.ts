@@ -4,6 +4,7 @@ import { CodedError } from '../../protocol/errors.ts';
 import type { PeerEvent } from '../peer-events.ts';
 import type { RunningPeer, StartOptions } from '../run.ts';
 import { checkRunFolder } from '../store/directory.ts';
+import { printJson } from './json-lines.ts';
 import {
   ANY,
   addDebugOption,
@@ -169,7 +170,7 @@ function screenView(): View {
 function jsonView({ progress = false }: Pick<StartFlags, 'progress'>): View {
   return {
     show(event) {
-      if (progress || event.event !== 'progress') process.stdout.write(`${JSON.stringify(event)}\n`);
+      if (progress || event.event !== 'progress') printJson(event);
     },
     note: (text) => process.stderr.write(`outerloop: ${text}\n`),
     close: () => undefined,

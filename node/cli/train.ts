@@ -4,6 +4,7 @@ import type { RunChoices } from '../defaults.ts';
 import type { StepReport } from '../train/index.ts';
 import { type Baseline, type Evaluation, openBaseline, trainBaseline } from './baseline.ts';
 import { formatBar, formatCount, formatDuration, formatLoss } from './format.ts';
+import { printJson } from './json-lines.ts';
 import {
   addDebugOption,
   addMachineOptions,
@@ -85,16 +86,13 @@ interface TrainView {
 }
 
 function jsonView(): TrainView {
-  const print = (event: object): void => {
-    process.stdout.write(`${JSON.stringify(event)}\n`);
-  };
   return {
     begin: () => undefined,
     step: () => undefined,
     evaluating: () => undefined,
     evaluation: ({ step, trainLoss, valLoss, tokensPerSecond }) =>
-      print({ event: 'eval', step, trainLoss, valLoss, tokensPerSecond }),
-    done: (reason) => print({ event: 'done', reason }),
+      printJson({ event: 'eval', step, trainLoss, valLoss, tokensPerSecond }),
+    done: (reason) => printJson({ event: 'done', reason }),
     close: () => undefined,
   };
 }

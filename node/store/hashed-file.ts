@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { equalBytes } from '../../protocol/encoding.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import { HASH_BYTES } from '../../protocol/hash.ts';
 import { diskError, writeFileAtomic } from './atomic.ts';
+import { nativeSha256 } from './blobs.ts';
 
 /** What is said of a file that does not have its hash. */
 export interface Damage<Code extends string = string> {
@@ -46,7 +46,7 @@ export class HashedFile {
       this.#queued = undefined;
       const bytes = this.#newest;
       this.#newest = new Uint8Array(0); // they may be large, and the next come long after
-      return writeFileAtomic(this.#path, [sha256(bytes), bytes]);
+      return writeFileAtomic(this.#path, [nativeSha256(bytes), bytes]);
     });
     // bytes that could not be written do not keep the next ones from trying
     this.#tail = written.catch(() => undefined);
@@ -66,11 +66,7 @@ export class HashedFile {
       throw diskError(cause, this.#path, 'read');
     }
     const bytes = new Uint8Array(file.subarray(HASH_BYTES));
-    if (equalBytes(sha256(bytes), file.subarray(0, HASH_BYTES))) return bytes;
+    if (equalBytes(nativeSha256(bytes), file.subarray(0, HASH_BYTES))) return bytes;
     throw new CodedError(this.#damage.code, this.#damage.message(this.#path));
   }
-}
-
-function sha256(bytes: Uint8Array): Uint8Array {
-  return createHash('sha256').update(bytes).digest();
 }

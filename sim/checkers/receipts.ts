@@ -21,8 +21,8 @@ interface Told {
 
 /**
  * Every update is answered: when a round has ended for good, every update that was made for it or an earlier one has
- * had a receipt; what was accepted is in that round for good, or its work in an update there; and nothing is accepted or given up twice. What a
- * peer made before it was killed is not known to it any more.
+ * had a receipt; what was accepted is in that round for good, or its work in an update there; and nothing is accepted or
+ * given up twice. What a peer made before it was killed is not known to it any more.
  */
 export class ReceiptsChecker implements Checker {
   readonly #chronicle: Chronicle;

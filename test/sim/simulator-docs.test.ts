@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { makeScenario, readScenario, type ScenarioText } from '../../sim/scenario.ts';
-import type { Strategy } from '../../sim/strategy.ts';
+import { STRATEGY_FIELDS } from '../../sim/strategy.ts';
 
 /** What docs/simulator.md tells of files that people write; the compiler finds a field that is missing here. */
 
@@ -28,17 +28,6 @@ const SCENARIO: Record<keyof ScenarioText, true> = {
   events: true,
 };
 
-const STRATEGY: Record<keyof Strategy, true> = {
-  name: true,
-  about: true,
-  exchange: true,
-  innerSteps: true,
-  codec: true,
-  averaging: true,
-  outer: true,
-  inner: true,
-};
-
 const EVENTS: Record<NonNullable<ScenarioText['events']>[number]['do'], true> = {
   join: true,
   leave: true,
@@ -49,7 +38,7 @@ const EVENTS: Record<NonNullable<ScenarioText['events']>[number]['do'], true> = 
   heal: true,
 };
 
-it.each([SCENARIO, STRATEGY, EVENTS].flatMap((fields) => Object.keys(fields)))('has a row for %s', (name) => {
+it.each([SCENARIO, STRATEGY_FIELDS, EVENTS].flatMap((fields) => Object.keys(fields)))('has a row for %s', (name) => {
   expect(DOCS).toContain(`\n| \`${name}\` | `);
 });
 
