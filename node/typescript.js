@@ -1,12 +1,120 @@
 /**
- * Teaches this thread to import TypeScript (tsx).
- *
- * From then on every module that is loaded, of whatever package, costs a question to another thread and its answer:
- * hundreds of them for libp2p. Libraries that were imported before cost none, and 20 MB less memory.
- * @param {string[]} libraries that the modules to come will import
+ * How this program runs without a step to build it: its TypeScript, and the libraries that it imports, are made into a few
+ * files of JavaScript when they are first needed, and again when a file has changed. Loading a thousand small modules, and
+ * asking a loader about each, takes a peer longer than all else that it does before it trains.
  */
-export async function learnTypeScript(libraries) {
-  await Promise.all(libraries.map((name) => import(name)));
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import module from 'node:module';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+/** Beside the code: in a folder that all users of a machine share, others could put something else there. */
+const CACHE = join(ROOT, 'node_modules', '.cache', 'outerloop');
+/** They look for files of theirs beside their own modules, or may not be installed. */
+const NOT_BUNDLED = ['@tensorflow/*', '@stdlib/*', 'webgpu', 'tsx', 'esbuild'];
+/** Of CommonJS libraries. */
+const REQUIRE =
+  "import { createRequire as requireFrom } from 'node:module'; const require = requireFrom(import.meta.url);";
+/** What was made of older sources stays so long: a process that began with it may not have loaded all of it. */
+const KEPT_MS = 7 * 24 * 3600 * 1000;
+
+/**
+ * Imports a TypeScript module of this program.
+ * @param {string} url of the source
+ * @returns {Promise<any>} what it exports
+ */
+export async function importTypeScript(url) {
+  const built = await upToDate(fileURLToPath(url)).catch(() => undefined);
+  if (built) {
+    module.enableCompileCache?.(join(CACHE, 'compiled'));
+    return import(pathToFileURL(built).href);
+  }
+  // a folder that cannot be written, as of another user's installation
   const { register } = await import('tsx/esm/api');
   register();
+  return import(url);
+}
+
+/** @returns the module as JavaScript, made anew unless there is one of these very files */
+async function upToDate(source) {
+  const key = createHash('sha256').update(`${source} ${process.versions.node}`).digest('hex').slice(0, 16);
+  const list = join(CACHE, `${key}.json`);
+  const known = existsSync(list) ? JSON.parse(readFileSync(list, 'utf8')) : undefined;
+  if (known?.files.every(([path, stamp]) => stampOf(path) === stamp)) return join(CACHE, known.entry);
+  return build(source, list);
+}
+
+async function build(source, list) {
+  const { build: bundle } = await import('esbuild');
+  const { metafile, outputFiles } = await bundle({
+    absWorkingDir: ROOT,
+    entryPoints: [source],
+    outdir: CACHE,
+    entryNames: '[name]-[hash]',
+    chunkNames: '[name]-[hash]',
+    bundle: true,
+    // what is imported when it is needed is loaded then
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: `node${process.versions.node}`,
+    external: NOT_BUNDLED,
+    banner: { js: REQUIRE },
+    plugins: [OWN_ADDRESS],
+    sourcemap: 'linked',
+    metafile: true,
+    write: false,
+    logLevel: 'silent',
+  });
+  const inputs = Object.keys(metafile.inputs).map((path) => resolve(ROOT, path));
+  const sources = inputs.filter((path) => !path.includes('node_modules'));
+  // npm writes it whenever it changes a package
+  const packages = join(ROOT, 'node_modules', '.package-lock.json');
+  const files = [...sources, fileURLToPath(import.meta.url), packages].map((path) => [path, stampOf(path)]);
+  mkdirSync(CACHE, { recursive: true });
+  // their names are made of what is in them, so that nobody's files are ever replaced by others
+  for (const { path, contents } of outputFiles) if (!existsSync(path)) place(path, contents);
+  // modules that are imported when they are needed have files of their own
+  const isEntry = ([, { entryPoint }]) => entryPoint !== undefined && resolve(ROOT, entryPoint) === source;
+  const entry = resolve(ROOT, Object.entries(metafile.outputs).find(isEntry)[0]);
+  place(list, JSON.stringify({ entry: relative(CACHE, entry), files }));
+  dropOld(new Set([list, ...outputFiles.map(({ path }) => path)]));
+  return entry;
+}
+
+/** A module that asks for its own address, to find files beside it, is told where its source is. */
+const OWN_ADDRESS = {
+  name: 'own-address',
+  setup(builder) {
+    builder.onLoad({ filter: /[.]ts$/ }, ({ path }) => {
+      if (path.includes('node_modules')) return undefined;
+      const address = JSON.stringify(pathToFileURL(path).href);
+      const contents = readFileSync(path, 'utf8').replaceAll('import.meta.url', address);
+      return { contents, loader: 'ts', resolveDir: dirname(path) };
+    });
+  },
+};
+
+/** Changes when a file does. */
+function stampOf(path) {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat ? `${stat.mtimeMs} ${stat.size}` : null;
+}
+
+/** Whole or not at all: another process may be at the same. */
+function place(path, contents) {
+  const temporary = `${path}.${process.pid}.tmp`;
+  writeFileSync(temporary, contents);
+  renameSync(temporary, path);
+}
+
+function dropOld(needed) {
+  for (const name of readdirSync(CACHE)) {
+    const path = join(CACHE, name);
+    const stat = statSync(path, { throwIfNoEntry: false });
+    const isOld = stat?.isFile() && stat.mtimeMs < Date.now() - KEPT_MS;
+    if (isOld && !needed.has(path)) rmSync(path, { force: true });
+  }
 }

@@ -1,5 +1,6 @@
 /** One contender of the benchmark: for every number it is sent it runs so many steps and answers their milliseconds. */
 import { parentPort, workerData } from 'node:worker_threads';
+import { register } from 'tsx/esm/api';
 import { createEngine } from '../node/train/engine.ts';
 import { initialParameters, type ModelShape } from '../protocol/model.ts';
 import { randomStream } from '../protocol/random.ts';
@@ -34,6 +35,7 @@ async function ourStep(): Promise<Step> {
 }
 
 async function prototypeStep(url: string): Promise<Step> {
+  register(); // it is TypeScript, and none of this program
   const { makeTrainer } = await import(url);
   const trainer = await makeTrainer({
     ...{ L: shape.layers, H: shape.heads, C: shape.width, T: shape.context, B: shape.batch, V: shape.vocabulary },

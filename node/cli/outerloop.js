@@ -1,21 +1,10 @@
 #!/usr/bin/env node
 /**
- * The `outerloop` program: checks the platform, teaches Node to read TypeScript (tsx) and hands over to main.ts.
+ * The `outerloop` program: checks the platform and hands over to main.ts.
  *
  * Written so that an old Node can parse it, and without static imports, which would fail before the check could speak.
  */
 const NODE_NEEDED = [20, 19];
-/** The large ones, which are quicker to load before Node is taught TypeScript. */
-const LIBRARIES = ['commander', 'zod', 'cborg'];
-const NETWORK_LIBRARIES = [
-  'libp2p',
-  '@chainsafe/libp2p-gossipsub',
-  '@libp2p/identify',
-  '@libp2p/noise',
-  '@libp2p/ping',
-  '@libp2p/tcp',
-  '@libp2p/yamux',
-];
 /** How long a handle that was left open may keep the process alive after the command is done. */
 const LINGER_MS = 2000;
 
@@ -49,10 +38,10 @@ function explain(error) {
 
 async function launch() {
   const argv = process.argv.slice(2);
-  const { learnTypeScript } = await import('../typescript.js');
-  const isPeer = argv[0] === 'start' && !argv.includes('--help') && !argv.includes('-h');
-  await learnTypeScript(isPeer ? [...LIBRARIES, ...NETWORK_LIBRARIES] : LIBRARIES);
-  const { main } = await import('./main.ts');
+  // so that the stack of an unexpected error names lines of the sources
+  process.setSourceMapsEnabled(argv.includes('--debug') || Boolean(process.env.OUTERLOOP_DEBUG));
+  const { importTypeScript } = await import('../typescript.js');
+  const { main } = await importTypeScript(new URL('./main.ts', import.meta.url).href);
   finish(await main(argv));
 }
 

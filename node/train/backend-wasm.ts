@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-wasm';
 import { type Backend, useBackend } from './backend.ts';
 import { createWasmOps } from './ops-wasm.ts';

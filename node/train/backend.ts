@@ -8,7 +8,7 @@ export type BackendName = (typeof BACKEND_NAMES)[number];
 /** Same bits on every run and thread, and with `wasm` on every CPU; best first. */
 export const DETERMINISTIC_BACKENDS = ['wasm', 'cpu'] as const satisfies BackendName[];
 
-export type TensorFlow = typeof import('@tensorflow/tfjs');
+export type TensorFlow = typeof import('@tensorflow/tfjs-core');
 
 /** What computes: TF.js with one of its backends, and the operations and parameter memory that suit it. */
 export interface Backend {

@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
 
 /**
  * An operation with a gradient of its own.
@@ -8,11 +8,11 @@ import * as tf from '@tensorflow/tfjs';
  *   over would be gone by then: TF.js frees everything but the saved ones when the forward pass is over.
  * @param gradient from the gradient of the value and the saved tensors, one gradient per input, in order
  */
-export function differentiable(
+export function differentiable<Value extends tf.Tensor>(
   inputs: tf.Tensor[],
-  forward: (save: (tensors: tf.Tensor[]) => void) => tf.Tensor,
-  gradient: (dy: tf.Tensor, saved: tf.Tensor[]) => tf.Tensor[],
-): tf.Tensor {
+  forward: (save: (tensors: tf.Tensor[]) => void) => Value,
+  gradient: (dy: Value, saved: tf.Tensor[]) => tf.Tensor[],
+): Value {
   return tf.customGrad((...args) => {
     const save = args.at(-1) as (tensors: tf.Tensor[]) => void;
     return { value: forward(save), gradFunc: gradient };

@@ -1,4 +1,4 @@
-import type { Scalar, Tensor } from '@tensorflow/tfjs';
+import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Genesis } from '../../protocol/genesis.ts';
 import { type Layout, type ModelShape, modelLayout } from '../../protocol/model.ts';
@@ -220,7 +220,7 @@ class TrainingEngine implements Engine {
     const { tf } = this.#device;
     const rows = { sequences, context: inputs.length / sequences };
     const [ids, next] = [tf.tensor1d(inputs, 'int32'), tf.tensor1d(targets, 'int32')];
-    return meanLoss(this.#ops, this.#weights(tensors), this.#model, ids, next, rows).asScalar();
+    return meanLoss(this.#ops, this.#weights(tensors), this.#model, ids, next, rows);
   }
 
   #weights(tensors: readonly Tensor[]): Weights {

@@ -1,4 +1,4 @@
-import type { Tensor } from '@tensorflow/tfjs';
+import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
 import type { ModelShape } from '../../protocol/model.ts';
 import type { Ops, Rows } from './ops.ts';
 
@@ -40,7 +40,7 @@ export function meanLoss(
   ids: Tensor,
   targets: Tensor,
   rows: Rows,
-): Tensor {
+): Scalar {
   const x = hidden(ops, weights, model, ids, rows); // [N, C]
   return ops.crossEntropy(ops.matmulTransposed(x, weight(weights, 'embedding')), targets); // from logits [N, V]
 }

@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
 import { differentiable } from './differentiable.ts';
 import type { Ops, Rows } from './ops.ts';
 
@@ -99,7 +99,7 @@ function attention(qkv: tf.Tensor, heads: number, { sequences, context }: Rows, 
   return tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [sequences * context, width]);
 }
 
-function crossEntropy(logits: tf.Tensor, targets: tf.Tensor): tf.Tensor {
+function crossEntropy(logits: tf.Tensor, targets: tf.Tensor): tf.Scalar {
   const [tokens, vocabulary] = logits.shape as [number, number];
   return differentiable(
     [logits],
@@ -108,7 +108,8 @@ function crossEntropy(logits: tf.Tensor, targets: tf.Tensor): tf.Tensor {
       const chosen = tf.cast(tf.oneHot(tf.cast(targets, 'int32'), vocabulary, 1, 0, 'int32'), 'float32');
       const logProbabilities = tf.logSoftmax(logits);
       save([logProbabilities, chosen]);
-      return tf.neg(tf.div(tf.sum(tf.mul(logProbabilities, chosen)), tokens));
+      const total: tf.Scalar = tf.sum(tf.mul(logProbabilities, chosen));
+      return tf.neg(tf.div(total, tokens));
     },
     (dy, saved) => {
       const [logProbabilities, chosen] = saved as [tf.Tensor, tf.Tensor];

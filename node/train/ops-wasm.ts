@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
 import { differentiable } from './differentiable.ts';
 import type { Ops, Rows } from './ops.ts';
 import type { WasmHeap } from './wasm-heap.ts';
@@ -170,13 +170,13 @@ function add(heap: WasmHeap, a: tf.Tensor, b: tf.Tensor): tf.Tensor {
   );
 }
 
-function crossEntropy(heap: WasmHeap, logits: tf.Tensor, targets: tf.Tensor): tf.Tensor {
+function crossEntropy(heap: WasmHeap, logits: tf.Tensor, targets: tf.Tensor): tf.Scalar {
   const { kernels, pointer } = heap;
   const [tokens, vocabulary] = logits.shape as [number, number];
   return differentiable(
     [logits],
     (save) => {
-      const [loss, dlogits] = [heap.output([]), heap.output([tokens, vocabulary])];
+      const [loss, dlogits] = [heap.output([]) as tf.Scalar, heap.output([tokens, vocabulary])];
       const value = kernels.crossEntropy(pointer(dlogits), pointer(logits), pointer(targets), tokens, vocabulary);
       heap.view(pointer(loss), 1)[0] = value;
       save([dlogits]);

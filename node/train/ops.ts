@@ -1,4 +1,4 @@
-import type { Tensor } from '@tensorflow/tfjs';
+import type { Scalar, Tensor } from '@tensorflow/tfjs-core';
 
 /** How the rows of an activation [sequences x context, width] are made up. */
 export interface Rows {
@@ -27,7 +27,7 @@ export interface Ops {
   /** two tensors of one shape */
   add(a: Tensor, b: Tensor): Tensor;
   /** [N, V] logits, [N] target ids → scalar, mean over N in nats */
-  crossEntropy(logits: Tensor, targets: Tensor): Tensor;
+  crossEntropy(logits: Tensor, targets: Tensor): Scalar;
   /** [N, C] → [1, C] */
   lastRow(x: Tensor): Tensor;
   /** Runs a part of the model and frees its intermediate tensors, but for those the way back needs. */

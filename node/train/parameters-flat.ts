@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
 import { type AdamStep, decayOf, type ParameterSettings, type ParameterStore } from './parameters.ts';
 
 /**

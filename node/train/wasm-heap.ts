@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import v8 from 'node:v8';
-import * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
 import { CodedError } from '../../protocol/errors.ts';
 import type { TrainErrorCode } from './errors.ts';
 

@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs';
+import * as tf from '@tensorflow/tfjs-core';
 import type { WasmBackend, WasmHeap } from './wasm-heap.ts';
 
 interface MatMulAttributes {

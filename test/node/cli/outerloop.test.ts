@@ -1,6 +1,8 @@
-import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFile, spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
@@ -11,7 +13,12 @@ function clone(main: string, { installed = true } = {}): string {
   const files = ['start.js', 'node/cli/outerloop.js', 'node/typescript.js', 'package.json'];
   for (const file of files) cpSync(file, join(root, file));
   writeFileSync(join(root, 'node/cli/main.ts'), main);
-  if (installed) symlinkSync(resolve('node_modules'), join(root, 'node_modules'));
+  if (!installed) return root;
+  mkdirSync(join(root, 'node_modules'));
+  for (const name of readdirSync('node_modules')) {
+    // a clone keeps what it makes of its sources in a folder of its own
+    if (name !== '.cache') symlinkSync(resolve('node_modules', name), join(root, 'node_modules', name));
+  }
   return root;
 }
 
@@ -70,5 +77,50 @@ describe('outerloop', () => {
     expect(run(failing, 'start')).toMatchObject({ status: 1, stderr: expect.stringContaining('a mistake of ours') });
     const open = clone('export async function main() { setInterval(() => {}, 1000); return 4; }\n');
     expect(run(open, 'start').status).toBe(4);
+  });
+});
+
+describe('its TypeScript', () => {
+  const says = (text: string): string =>
+    `export async function main(): Promise<number> { console.log(${text}); return 0; }\n`;
+  const stateOf = (root: string): string[] => {
+    const cache = join(root, 'node_modules/.cache/outerloop');
+    const files = readdirSync(cache).filter((name) => statSync(join(cache, name)).isFile());
+    return files.map((name) => `${name} ${statSync(join(cache, name)).mtimeMs}`).sort();
+  };
+
+  it('is made into JavaScript once, and again when a file has changed', () => {
+    const root = clone(says('"before"'));
+    expect(run(root, 'start').stdout).toBe('before');
+    const first = stateOf(root);
+    expect(run(root, 'start').stdout).toBe('before');
+    expect(stateOf(root)).toEqual(first);
+    writeFileSync(join(root, 'node/cli/main.ts'), says('"after"'));
+    expect(run(root, 'start').stdout).toBe('after');
+    expect(stateOf(root)).not.toEqual(first);
+  });
+
+  it('is told where its sources are when it asks', () => {
+    const root = clone(says('import.meta.url'));
+    expect(run(root, 'start').stdout).toBe(pathToFileURL(join(root, 'node/cli/main.ts')).href);
+  });
+
+  it('is read as it is where nothing can be written', () => {
+    const root = clone(says('import.meta.url'));
+    writeFileSync(join(root, 'node_modules/.cache'), 'a file where the folder would be');
+    expect(run(root, 'start')).toMatchObject({ status: 0, stderr: '' });
+  });
+
+  it('is made by several processes at once, each of which runs', async () => {
+    const root = clone(says('"here"'));
+    const one = () => promisify(execFile)(process.execPath, ['start'], { cwd: root });
+    const all = await Promise.all(Array.from({ length: 4 }, one));
+    expect(all.map(({ stdout }) => stdout)).toEqual(Array(4).fill('here\n'));
+  });
+
+  it('names the mistake, and where it is, when it cannot be read', () => {
+    const { status, stderr } = run(clone('export const = 3;\n'), 'start');
+    expect(status).toBe(1);
+    expect(stderr).toContain('main.ts:1');
   });
 });
