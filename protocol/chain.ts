@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { encodeCanonical } from './encoding.ts';
 import { CodedError } from './errors.ts';
 import { evidenceHolds } from './evidence.ts';

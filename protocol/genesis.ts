@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { AVERAGING_NAMES } from './averaging/averaging.ts';
 import { CODEC_NAMES } from './codecs/codec.ts';
 import { decodeCanonical, encodeCanonical } from './encoding.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { decodeCanonical, encodeCanonical } from './encoding.ts';
 import { CodedError } from './errors.ts';
 import type { Hash } from './hash.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { encodeCanonical } from './encoding.ts';
 import { type Hash, hashOf } from './hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from './identity.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { bytesToHex, type Hash, hexToBytes } from './hash.ts';
 import { interned } from './interned.ts';
 import { LIMITS } from './limits.ts';

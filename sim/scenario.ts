@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { ComputeConfig } from './compute.ts';
 import { constant, type Distribution, parseDuration, parseDurations } from './distribution.ts';
 import { scenarioError } from './errors.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { networkError, printable } from './errors.ts';
