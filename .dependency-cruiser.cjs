@@ -24,6 +24,27 @@ module.exports = {
       to: { path: ['^node/net/', NETWORK_LIBRARIES] },
     },
     {
+      name: 'network-on-its-own',
+      comment: 'node/net/ imports protocol/ and how keys are kept, nothing else of node/',
+      severity: 'error',
+      from: { path: '^node/net/' },
+      to: { path: '^node/(?!net/|store/identity[.]ts)' },
+    },
+    {
+      name: 'journal-reads-disk-and-identities',
+      comment: 'node/journal/ imports protocol/, node/store/ and node/net/, nothing else of node/',
+      severity: 'error',
+      from: { path: '^node/journal/' },
+      to: { path: '^node/(?!(journal|store|net)/)' },
+    },
+    {
+      name: 'chaos-from-outside',
+      comment: 'node/chaos/ starts peers as processes: it imports protocol/ and what they print, nothing else of node/',
+      severity: 'error',
+      from: { path: '^node/chaos/' },
+      to: { path: '^node/(?!chaos/|peer-events)' },
+    },
+    {
       name: 'sim-without-sockets',
       comment: 'sim/ imports protocol/, node/train/ and node/data/, nothing else of node/',
       severity: 'error',

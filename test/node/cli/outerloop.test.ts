@@ -1,5 +1,5 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
@@ -98,6 +98,19 @@ describe('its TypeScript', () => {
     writeFileSync(join(root, 'node/cli/main.ts'), says('"after"'));
     expect(run(root, 'start').stdout).toBe('after');
     expect(stateOf(root)).not.toEqual(first);
+  });
+
+  it('is made again when what was made of it is damaged', () => {
+    const root = clone(says('"here"'));
+    run(root, 'start');
+    const cache = join(root, 'node_modules/.cache/outerloop');
+    const made = readdirSync(cache).filter((name) => /[.](js|json)$/.test(name));
+    for (const name of made) {
+      truncateSync(join(cache, name));
+      expect(run(root, 'start')).toEqual({ status: 0, stdout: 'here', stderr: '' });
+      expect(statSync(join(cache, name)).size).toBeGreaterThan(0);
+    }
+    expect(made.length).toBeGreaterThan(1);
   });
 
   it('is told where its sources are when it asks', () => {
