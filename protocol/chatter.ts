@@ -61,7 +61,12 @@ export class Chatter {
   readonly #sync: Sync;
   readonly #unfinal: Unfinal;
   readonly #words: Repetition;
-  /** apart from the words: views may go by for ever among peers that do not know that they are on different branches */
+  /**
+   * apart from the words: unfinal rounds may go by faster than anything is repeated, and what is new in them must not keep a
+   * vote back that others lack
+   */
+  readonly #votes: Repetition;
+  /** apart from both: views may go by for ever among peers that do not know that they are on different branches */
   readonly #standing: Repetition;
   #toldTip: Hash | undefined;
 
@@ -71,26 +76,40 @@ export class Chatter {
     this.#sync = sync;
     this.#unfinal = unfinal;
     this.#words = new Repetition(core);
+    this.#votes = new Repetition(core);
     this.#standing = new Repetition(core);
   }
 
   /** The next repetition is due now. */
   hurry(): void {
     this.#words.hurry();
+    this.#votes.hurry();
     this.#standing.hurry();
     this.#toldTip = this.#core.branch.head.tip;
   }
 
-  /** Something new was said just now, so that there is nothing to repeat for a while. */
+  /** Something new was said just now, so that there is nothing to repeat for a while: but for votes, which it is not about. */
   said(): void {
     this.#words.restart();
   }
 
+  /** A vote, or another word of the agreement's. */
+  voted(): void {
+    this.#votes.restart();
+  }
+
   /** What a peer that just came, or has not heard, should know of us. */
   standing(agreement: Agreement, round: Round | undefined): Message[] {
-    const messages = [...agreement.repeat(), ...this.#unfinal.repeat()];
-    if (round?.own) messages.push(round.own);
-    return messages;
+    return [...agreement.repeat(), ...this.#standingWords(round)];
+  }
+
+  #standingWords(round: Round | undefined): Message[] {
+    const messages = this.#unfinal.repeat();
+    return round?.own ? [...messages, round.own] : messages;
+  }
+
+  #broadcast(messages: readonly Message[]): void {
+    for (const message of messages) this.#core.emit({ type: 'broadcast', message });
   }
 
   /** @param waiting there is something that others must hear before this peer can go on */
@@ -107,11 +126,11 @@ export class Chatter {
     }
     // who is behind goes on asking; the others may just have to wait for a slow round
     if (this.#standing.isDue(behind)) this.#tellSome();
+    if (this.#votes.isDue(behind)) this.#broadcast(agreement.repeat());
     if (!this.#words.isDue(behind)) return;
-    const messages = this.standing(agreement, round);
-    if (outside && this.#mayJoin(applied)) messages.push(this.#membership.joinMessage());
-    if (leaving) messages.push(this.#membership.leaveMessage());
-    for (const message of messages) this.#core.emit({ type: 'broadcast', message });
+    this.#broadcast(this.#standingWords(round));
+    if (outside && this.#mayJoin(applied)) this.#broadcast([this.#membership.joinMessage()]);
+    if (leaving) this.#broadcast([this.#membership.leaveMessage()]);
     if (behind) this.#sync.askInTurn(false);
   }
 
@@ -130,5 +149,6 @@ export class Chatter {
   sayWhereWeEnd(): void {
     this.#core.emit({ type: 'broadcast', message: this.#core.status() });
     this.said();
+    this.voted();
   }
 }

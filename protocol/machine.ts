@@ -369,7 +369,7 @@ export class Machine {
     const messages = agreement.takeOutbox();
     if (messages.length === 0) return;
     this.#persist();
-    this.#chatter.said();
+    this.#chatter.voted();
     for (const message of messages) this.#core.emit({ type: 'broadcast', message });
   }
 

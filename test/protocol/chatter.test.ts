@@ -45,19 +45,25 @@ function chattering(connections: number, founder = 'peer 0') {
 
 test('a peer that just waits says itself again more and more rarely, until there is something new', () => {
   const { chatter, wait } = chattering(2);
-  chatter.said();
+  chatter.voted();
   const { told, repeated } = wait(24_000);
   expect(repeated).toEqual([1000, 3000, 7000, 15_000, 23_000]);
   expect(told.map(({ atMs }) => atMs)).toEqual(repeated);
-  chatter.said();
+  chatter.voted();
   expect(wait(26_000).repeated).toEqual([25_100]);
 });
 
 test('where it stands it tells also while it has much to say: others may be on another branch, and not know', () => {
   const { chatter, wait } = chattering(2);
-  const { told, repeated } = wait(24_000, () => chatter.said());
+  const { told, repeated } = wait(24_000, () => chatter.voted());
   expect(repeated).toEqual([0]);
   expect(told.map(({ atMs }) => atMs)).toEqual([1000, 3000, 7000, 15_000, 23_000]);
+});
+
+test('a vote is repeated however much else there is to say: unfinal rounds must not keep a quorum from coming back', () => {
+  const { chatter, wait } = chattering(2);
+  chatter.voted();
+  expect(wait(24_000, () => chatter.said()).repeated).toEqual([1000, 3000, 7000, 15_000, 23_000]);
 });
 
 test('in a large swarm a repetition tells sixteen peers its status, others each time', () => {
