@@ -69,6 +69,8 @@ export class Chatter {
   /** apart from both: views may go by for ever among peers that do not know that they are on different branches */
   readonly #standing: Repetition;
   #toldTip: Hash | undefined;
+  /** to be let in */
+  #asks = false;
 
   constructor(core: Core, membership: Membership, sync: Sync, unfinal: Unfinal) {
     this.#core = core;
@@ -117,7 +119,7 @@ export class Chatter {
     const { applied, atTip, branch } = this.#core;
     const { leaving } = this.#membership;
     // also who may not ask to be let in yet: others must hear of it to say how far they are
-    const outside = applied && !leaving && !isMember(applied.head, this.#core.self);
+    const outside = applied !== undefined && !leaving && !isMember(applied.head, this.#core.self);
     const behind = !applied || !atTip;
     if (!behind && !outside && !waiting && !leaving) return;
     if (this.#toldTip !== branch.head.tip) {
@@ -126,10 +128,14 @@ export class Chatter {
     }
     // who is behind goes on asking; the others may just have to wait for a slow round
     if (this.#standing.isDue(behind)) this.#tellSome();
+    const asks = outside && this.#mayJoin(applied);
+    // it has just caught up: who asks later may have to wait a round longer
+    if (asks && !this.#asks) this.#words.hurry();
+    this.#asks = asks;
     if (this.#votes.isDue(behind)) this.#broadcast(agreement.repeat());
     if (!this.#words.isDue(behind)) return;
     this.#broadcast(this.#standingWords(round));
-    if (outside && this.#mayJoin(applied)) this.#broadcast([this.#membership.joinMessage()]);
+    if (asks) this.#broadcast([this.#membership.joinMessage()]);
     if (leaving) this.#broadcast([this.#membership.leaveMessage()]);
     if (behind) this.#sync.askInTurn(false);
   }

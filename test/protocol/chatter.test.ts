@@ -21,7 +21,8 @@ function chattering(connections: number, founder = 'peer 0') {
   for (let i = 1; i <= connections; i++) membership.onPeer(testSigner(`peer ${i}`).self, true);
   core.setApplied(0, stateAt(firstHead(genesis, run), { id: run, bytes: 1 }), true);
   const unfinal = new Unfinal(core, membership, new Payloads(core));
-  const chatter = new Chatter(core, membership, new Sync(core, membership), unfinal);
+  const sync = new Sync(core, membership);
+  const chatter = new Chatter(core, membership, sync, unfinal);
   const agreement = new Agreement({ run, seed: 1, height: 1, committee: [signer.self], signer });
   agreement.nullify();
   /** times at which a status was sent, and to whom, and at which votes were repeated, while the peer waits until then */
@@ -40,7 +41,7 @@ function chattering(connections: number, founder = 'peer 0') {
     }
     return { told, repeated, joined };
   };
-  return { chatter, wait, membership };
+  return { chatter, wait, membership, sync };
 }
 
 test('a peer that just waits says itself again more and more rarely, until there is something new', () => {
@@ -79,6 +80,13 @@ test('who is no member and does not know how far others are says where it stands
   const { told, joined } = wait(8000);
   expect(told.map(({ atMs }) => atMs)).toEqual([1000, 3000, 7000]);
   expect(joined).toBe(false);
+});
+
+test('who has caught up asks to be let in at once, though all has been repeated rarely for a while', () => {
+  const { wait, sync } = chattering(2, 'somebody else');
+  expect(wait(8000).joined).toBe(false);
+  sync.caughtUp = true;
+  expect(wait(8100)).toMatchObject({ joined: true });
 });
 
 test('a request to join is another message each time, so that gossip carries it again', () => {
