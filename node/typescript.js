@@ -46,7 +46,7 @@ async function upToDate(source) {
   const key = createHash('sha256').update(`${source} ${process.versions.node}`).digest('hex').slice(0, 16);
   const list = join(CACHE, `${key}.json`);
   const known = read(list);
-  if (known?.files.every(([path, stamp]) => stampOf(path) === stamp)) return join(CACHE, known.entry);
+  if (known?.files?.every(([path, stamp]) => stampOf(path) === stamp)) return join(CACHE, known.entry);
   return build(source, list);
 }
 
