@@ -120,6 +120,10 @@ export class Chatter {
     const { leaving } = this.#membership;
     // also who may not ask to be let in yet: others must hear of it to say how far they are
     const outside = applied !== undefined && !leaving && !isMember(applied.head, this.#core.self);
+    const asks = outside && this.#mayJoin(applied);
+    // it has just caught up, or was put out: who asks later may have to wait a round longer
+    if (asks && !this.#asks) this.#words.hurry();
+    this.#asks = asks;
     const behind = !applied || !atTip;
     if (!behind && !outside && !waiting && !leaving) return;
     if (this.#toldTip !== branch.head.tip) {
@@ -128,10 +132,6 @@ export class Chatter {
     }
     // who is behind goes on asking; the others may just have to wait for a slow round
     if (this.#standing.isDue(behind)) this.#tellSome();
-    const asks = outside && this.#mayJoin(applied);
-    // it has just caught up: who asks later may have to wait a round longer
-    if (asks && !this.#asks) this.#words.hurry();
-    this.#asks = asks;
     if (this.#votes.isDue(behind)) this.#broadcast(agreement.repeat());
     if (!this.#words.isDue(behind)) return;
     this.#broadcast(this.#standingWords(round));
