@@ -9,9 +9,11 @@ const PROGRAM = join(ROOT, 'node/cli/outerloop.js');
 /** Starts `outerloop …` as a process of its own; it is gone when the running test is over. */
 export function begin(argv: string[]) {
   const child = spawn(process.execPath, [PROGRAM, ...argv], { cwd: ROOT, env: { ...process.env, NO_COLOR: '1' } });
-  // a test that runs out of time must not leave its processes behind
-  onTestFinished(() => {
+  const exited = once(child, 'exit');
+  // a test that runs out of time must not leave its processes behind, nor remove the folders that they write into
+  onTestFinished(async () => {
     child.kill('SIGKILL');
+    await exited;
   });
   const said = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr'] as const) {
