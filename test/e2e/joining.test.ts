@@ -1,11 +1,10 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { PeerProcess } from '../../node/chaos/peer-process.ts';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { openRun, type RunningPeer } from '../../node/run.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 /** A joiner among donors that it cannot rely on: real peers, two of them in this process, where they can be made to lie. */
 
@@ -14,14 +13,13 @@ let processes: PeerProcess[];
 let here: RunningPeer[];
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'outerloop-joining-'));
+  folder = temporaryFolder();
   [processes, here] = [[], []];
 });
 
 afterEach(async () => {
   await Promise.all([...processes.map((peer) => peer.kill('SIGKILL')), ...here.map((peer) => peer.close())]);
   vi.restoreAllMocks();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 const listen = ['--listen', '/ip4/127.0.0.1/tcp/0'];

@@ -1,5 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { finalRoots, PeerProcess } from '../../node/chaos/peer-process.ts';
@@ -9,6 +7,7 @@ import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
 import { branchFromLog } from '../../protocol/history.ts';
 import { leaderOf } from '../../protocol/roster.ts';
 import { testSigner } from '../helpers/signers.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 /** Real processes, real sockets on loopback, real training of the smallest model. */
 
@@ -16,13 +15,12 @@ let folder: string;
 let peers: PeerProcess[];
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'outerloop-e2e-'));
+  folder = temporaryFolder();
   peers = [];
 });
 
 afterEach(async () => {
   await Promise.all(peers.map((peer) => peer.kill('SIGKILL')));
-  rmSync(folder, { recursive: true, force: true });
 });
 
 function start(name: string, options: string[]): PeerProcess {

@@ -1,8 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 /** What a planted module holds when only its place matters. */
 const EMPTY = 'export type B = string;\n';
@@ -12,13 +12,11 @@ const SCRIPT = resolve('scripts/check-imports.js');
 let root: string;
 
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'outerloop-imports-'));
+  root = temporaryFolder();
   symlinkSync(resolve('node_modules'), join(root, 'node_modules'));
   cpSync('package.json', join(root, 'package.json'));
   plant('protocol/clean.ts', "import { encode } from 'cborg';\nexport const clean = encode(1);\n");
 });
-
-afterEach(() => rmSync(root, { recursive: true, force: true }));
 
 function plant(path: string, text: string): void {
   mkdirSync(dirname(join(root, path)), { recursive: true });

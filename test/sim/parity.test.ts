@@ -1,5 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { PeerProcess, type RoundLine } from '../../node/chaos/peer-process.ts';
@@ -18,6 +16,7 @@ import { RealHost } from '../../sim/real-host.ts';
 import { makeScenario, type ScenarioText } from '../../sim/scenario.ts';
 import { type RoundRow, Simulation } from '../../sim/simulation.ts';
 import { WHOLE } from '../helpers/history.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 /** The simulator against real processes: same identities, genesis and data, so the same root at every round. */
 
@@ -25,13 +24,12 @@ let folder: string;
 let peers: PeerProcess[];
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'outerloop-parity-'));
+  folder = temporaryFolder();
   peers = [];
 });
 
 afterEach(async () => {
   await Promise.all(peers.map((peer) => peer.kill('SIGKILL')));
-  rmSync(folder, { recursive: true, force: true });
 });
 
 const [INNER_STEPS, BATCH] = [4, 4];

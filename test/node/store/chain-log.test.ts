@@ -1,23 +1,21 @@
-import { appendFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { appendFileSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { ChainLog, chainSegments, readChainLog } from '../../../node/store/chain-log.ts';
 import { hashOf } from '../../../protocol/hash.ts';
 import type { Append } from '../../../protocol/history.ts';
 import type { Beginning } from '../../../protocol/messages.ts';
 import type { Anchor, Entry } from '../../../protocol/wire.ts';
 import { factsOf } from '../../helpers/history.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 let folder: string;
 let path: string;
 
 beforeEach(() => {
-  folder = mkdtempSync(join(tmpdir(), 'outerloop-chain-'));
+  folder = temporaryFolder();
   path = join(folder, 'chain');
 });
-
-afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
 function entry(height: number): Entry {
   const hash = hashOf(Uint8Array.of(height));

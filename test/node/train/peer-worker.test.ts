@@ -1,5 +1,4 @@
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { charTokenizer } from '../../../node/data/tokenizer.ts';
@@ -20,6 +19,7 @@ import { LIMITS } from '../../../protocol/limits.ts';
 import { NO_HISTORY } from '../../../protocol/own-updates.ts';
 import type { AgreedState } from '../../../protocol/wire.ts';
 import { testSigner } from '../../helpers/signers.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 /** The training thread's object, called directly: what it computes, keeps and writes. */
 
@@ -29,7 +29,7 @@ let directory: RunDirectory;
 let genesis: Genesis;
 
 beforeEach(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'outerloop-worker-'));
+  folder = temporaryFolder();
   const tokenizer = charTokenizer(text);
   const choices = { model: 'micro', codec: 'int8', innerSteps: 1, batch: 2 } as const;
   genesis = buildGenesis(choices, testSigner('founder').self, { name: 'test', bytes: text }, tokenizer);
@@ -41,7 +41,6 @@ beforeEach(async () => {
 
 afterEach(() => {
   directory.release();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 interface Opening extends Pick<Opened, 'states' | 'warnings'> {
