@@ -38,8 +38,8 @@ function explain(error) {
 
 async function launch() {
   const argv = process.argv.slice(2);
-  // so that the stack of an unexpected error names lines of the sources
-  process.setSourceMapsEnabled(argv.includes('--debug') || Boolean(process.env.OUTERLOOP_DEBUG));
+  // worker threads, and the processes that a command starts, are to hear of it too
+  if (argv.includes('--debug')) process.env.OUTERLOOP_DEBUG = '1';
   const { importTypeScript } = await import('../typescript.js');
   const { main } = await importTypeScript(new URL('./main.ts', import.meta.url).href);
   finish(await main(argv));

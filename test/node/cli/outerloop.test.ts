@@ -1,5 +1,15 @@
 import { execFile, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, statSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
@@ -10,7 +20,13 @@ import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 function clone(main: string, { installed = true } = {}): string {
   const root = temporaryFolder();
   mkdirSync(join(root, 'node/cli'), { recursive: true });
-  const files = ['start.js', 'node/cli/outerloop.js', 'node/typescript.js', 'package.json'];
+  const files = [
+    'start.js',
+    'node/cli/outerloop.js',
+    'node/typescript.js',
+    'node/train/worker-boot.js',
+    'package.json',
+  ];
   for (const file of files) cpSync(file, join(root, file));
   writeFileSync(join(root, 'node/cli/main.ts'), main);
   if (!installed) return root;
@@ -83,6 +99,12 @@ describe('outerloop', () => {
 describe('its TypeScript', () => {
   const says = (text: string): string =>
     `export async function main(): Promise<number> { console.log(${text}); return 0; }\n`;
+  const library = (folder: string, text: string): string => {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'package.json'), '{ "main": "index.js", "type": "module" }');
+    writeFileSync(join(folder, 'index.js'), `export const text = '${text}';\n`);
+    return folder;
+  };
   const stateOf = (root: string): string[] => {
     const cache = join(root, 'node_modules/.cache/outerloop');
     const files = readdirSync(cache).filter((name) => statSync(join(cache, name)).isFile());
@@ -111,6 +133,84 @@ describe('its TypeScript', () => {
       expect(statSync(join(cache, name)).size).toBeGreaterThan(0);
     }
     expect(made.length).toBeGreaterThan(1);
+  });
+
+  it('is made again when a library has changed', () => {
+    const root = clone(
+      'import { text } from "library"; export async function main() { console.log(text); return 0; }\n',
+    );
+    const [first, second] = ['first', 'second'].map((name) => library(join(root, name), name));
+    const link = join(root, 'node_modules/library');
+    symlinkSync(first!, link);
+    expect(run(root, 'start').stdout).toBe('first');
+    library(first!, 'first, but edited');
+    expect(run(root, 'start').stdout).toBe('first, but edited');
+    // pnpm leaves the old files, leads elsewhere and notes it
+    rmSync(link);
+    symlinkSync(second!, link);
+    writeFileSync(join(root, 'node_modules/.modules.yaml'), '');
+    expect(run(root, 'start').stdout).toBe('second');
+  });
+
+  it('is made again when a file has changed while it was made', () => {
+    const root = clone(says('"before"'));
+    const [source, changed] = [join(root, 'node/cli/main.ts'), says('"after"')].map((text) => JSON.stringify(text));
+    const preload = `
+      const fs = require('node:fs');
+      const read = fs.readFileSync;
+      fs.readFileSync = (path, ...options) => {
+        const text = read(path, ...options);
+        if (path === ${source}) fs.writeFileSync(${source}, ${changed});
+        return text;
+      };
+      require('node:module').syncBuiltinESMExports();`;
+    writeFileSync(join(root, 'preload.cjs'), preload);
+    expect(run(root, '--require', './preload.cjs', 'start').stdout).toBe('before');
+    expect(run(root, 'start').stdout).toBe('after');
+  });
+
+  it('is kept for those who run it, however old it is', () => {
+    const root = clone(says('"before"'));
+    run(root, 'start');
+    const cache = join(root, 'node_modules/.cache/outerloop');
+    const made = readdirSync(cache).filter((name) => /[.](js|json)$/.test(name));
+    const other = ['of-another-node.json', 'of-another-node.js'];
+    writeFileSync(join(cache, other[0]!), JSON.stringify({ entry: other[1], inputs: [], outputs: [[other[1], 0]] }));
+    for (const name of [other[1]!, 'left-over.js', 'left-over.js.7.0.tmp']) writeFileSync(join(cache, name), '');
+    const monthAgo = Date.now() / 1000 - 30 * 24 * 3600;
+    for (const name of readdirSync(cache)) utimesSync(join(cache, name), monthAgo, monthAgo);
+
+    writeFileSync(join(root, 'node/cli/main.ts'), says('"after"'));
+    expect(run(root, 'start').stdout).toBe('after');
+    const kept = readdirSync(cache);
+    expect(kept).toEqual(expect.arrayContaining([...made, ...other]));
+    expect(kept.filter((name) => name.startsWith('left-over'))).toEqual([]);
+  });
+
+  it.skipIf(process.platform !== 'linux')('leaves nothing running that it was made with', () => {
+    const root = clone(`
+      import { readFileSync } from 'node:fs';
+      const children = (): string => readFileSync('/proc/thread-self/children', 'utf8');
+      export async function main(): Promise<number> {
+        // who is told to end takes a moment
+        const until = performance.now() + 20_000;
+        while (children() && performance.now() < until) await new Promise(setImmediate);
+        console.log(children() || 'alone');
+        return 0;
+      }`);
+    expect(run(root, 'start').stdout).toBe('alone');
+  });
+
+  it('names lines of the sources with --debug, in worker threads too', () => {
+    const root = clone(`
+      import { Worker } from 'node:worker_threads';
+      export async function main(): Promise<number> {
+        const argv = [new URL('../train/failing.ts', import.meta.url).href];
+        const worker = new Worker(new URL('../train/worker-boot.js', import.meta.url), { argv });
+        return new Promise((resolve) => worker.on('error', ({ stack }) => resolve((console.log(stack), 5))));
+      }`);
+    writeFileSync(join(root, 'node/train/failing.ts'), 'interface Nothing {}\n\nthrow new Error("a mistake");\n');
+    expect(run(root, 'start', '--debug').stdout).toContain('failing.ts:3:');
   });
 
   it('is told where its sources are when it asks', () => {
