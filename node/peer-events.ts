@@ -1,8 +1,8 @@
 import type { Receipt } from '../protocol/receipts.ts';
 
 /**
- * What a running peer tells whoever started it. Printed one object a line with `--json`, all but `progress`, which is for
- * the screen alone.
+ * What a running peer tells whoever started it. Printed one object a line with `--json`; `progress` only
+ * with `--progress` too.
  */
 export type PeerEvent =
   | {

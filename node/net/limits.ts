@@ -69,7 +69,7 @@ export const NET_LIMITS = {
   /** A provider that drips is dropped when one chunk takes so long (256 KiB at 17 kbit/s). */
   blobChunkMs: 120_000,
 
-  syncRequestBytesMax: 4 * 1024,
+  syncRequestBytesMax: 256,
   syncMs: 30_000,
   /** Requests of one peer that are worked on at the same time. */
   syncRequestsPerPeerMax: 4,

@@ -7,9 +7,10 @@ const pathOf = (path: string): string => fileURLToPath(new URL(`../../${path}`, 
 
 /** Fields of each event, as the page lists them. */
 function listed(): Map<string, Set<string>> {
+  const [ofPeers] = readFileSync(pathOf('docs/events.md'), 'utf8').split('\n## ') as [string];
   const events = new Map<string, Set<string>>();
   let fields = new Set<string>();
-  for (const line of readFileSync(pathOf('docs/events.md'), 'utf8').split('\n')) {
+  for (const line of ofPeers.split('\n')) {
     const [, event, field] = /^\| (?:`([a-z]\w*)`)? ?\| (?:`(\w+)`)?/.exec(line) ?? [];
     if (event) {
       fields = new Set(['event']);

@@ -2,12 +2,13 @@ import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { NET_LIMITS } from '../../node/net/limits.ts';
 import { blobIdOf } from '../../protocol/blob.ts';
-import { firstHead, headHash, rootOf } from '../../protocol/chain.ts';
+import { firstHead, headAfter, headFacts, headHash, rootOf } from '../../protocol/chain.ts';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { dataOrder } from '../../protocol/data-order.ts';
-import { checkGenesis, encodeGenesis, runIdOf } from '../../protocol/genesis.ts';
-import { bytesToHex } from '../../protocol/hash.ts';
+import { checkGenesis, encodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts';
+import { bytesToHex, type Hash } from '../../protocol/hash.ts';
+import type { Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { initialParameters, MODEL_PRESETS } from '../../protocol/model.ts';
 import { randomStream } from '../../protocol/random.ts';
@@ -132,7 +133,38 @@ function vectors(): Record<string, string> {
     'random 1337/leader/1': [stream.uint32(), stream.uint32(), stream.uint32()].join(' '),
     'leader places, height 1, views 0 to 4, of 4': [0, 1, 2, 3, 4].map((view) => leader(view)).join(' '),
     'data offsets of positions 0 to 3': [0, 1, 2, 3].map((position) => order.tokenOffset(position)).join(' '),
+    ...ofTwo({ ...genesis, waitFor: 2 }, a, b, base),
     ...payloads(),
+  };
+}
+
+/** A run that waits for a second peer: where it stands before and after that one is let in. */
+function ofTwo(genesis: Genesis, a: Signer, b: Signer, base: Hash): Record<string, string> {
+  const run = runIdOf(genesis);
+  const before = firstHead(genesis, run);
+  const request = { author: b.self, height: 1, attempt: 0 };
+  const block: Block = {
+    height: 1,
+    previous: run,
+    kind: 'membership',
+    round: 0,
+    base,
+    head: headHash(before),
+    members: null,
+    updates: [],
+    joins: [{ ...request, signature: b.sign(joinBytes(run, request)) }],
+    leaves: [],
+    evictions: [],
+  };
+  const after = headAfter(genesis, before, block);
+  expect(headFacts(before).places).toEqual([]);
+  expect(headFacts(after)).toMatchObject({ places: null, changes: [[b.self, 1]] });
+  expect(after.places).toEqual([a.self, b.self]);
+  return {
+    'run of two': run,
+    'first head of two': block.head,
+    'first block of two': blockHash(block),
+    'head of two after it': headHash(after),
   };
 }
 
