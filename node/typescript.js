@@ -61,6 +61,8 @@ async function upToDate(source) {
 function read(list) {
   try {
     const { entry, inputs, outputs } = JSON.parse(fs.readFileSync(list, 'utf8'));
+    // an older version of this file may have written something else
+    if (inputs.length === 0 || outputs.length === 0) return undefined;
     return { entry, inputs: new Map(inputs), outputs: new Map(outputs) };
   } catch {
     return undefined;

@@ -133,6 +133,11 @@ describe('its TypeScript', () => {
       expect(statSync(join(cache, name)).size).toBeGreaterThan(0);
     }
     expect(made.length).toBeGreaterThan(1);
+    const [list] = made.filter((name) => name.endsWith('.json'));
+    for (const strange of [{}, { entry: 'main.js', files: [] }, { entry: 'main.js', inputs: [], outputs: [] }]) {
+      writeFileSync(join(cache, list!), JSON.stringify(strange));
+      expect(run(root, 'start')).toEqual({ status: 0, stdout: 'here', stderr: '' });
+    }
   });
 
   it('is made again when a library has changed', () => {
@@ -175,7 +180,10 @@ describe('its TypeScript', () => {
     const cache = join(root, 'node_modules/.cache/outerloop');
     const made = readdirSync(cache).filter((name) => /[.](js|json)$/.test(name));
     const other = ['of-another-node.json', 'of-another-node.js'];
-    writeFileSync(join(cache, other[0]!), JSON.stringify({ entry: other[1], inputs: [], outputs: [[other[1], 0]] }));
+    writeFileSync(
+      join(cache, other[0]!),
+      JSON.stringify({ entry: other[1], inputs: [['x', null]], outputs: [[other[1], 0]] }),
+    );
     for (const name of [other[1]!, 'left-over.js', 'left-over.js.7.0.tmp']) writeFileSync(join(cache, name), '');
     const monthAgo = Date.now() / 1000 - 30 * 24 * 3600;
     for (const name of readdirSync(cache)) utimesSync(join(cache, name), monthAgo, monthAgo);
