@@ -105,8 +105,10 @@ describe('its TypeScript', () => {
     writeFileSync(join(folder, 'index.js'), `export const text = '${text}';\n`);
     return folder;
   };
+  const cacheOf = (root: string): string => join(root, 'node_modules/.cache/outerloop');
+  const madeIn = (cache: string): string[] => readdirSync(cache).filter((name) => /[.](js|json)$/.test(name));
   const stateOf = (root: string): string[] => {
-    const cache = join(root, 'node_modules/.cache/outerloop');
+    const cache = cacheOf(root);
     const files = readdirSync(cache).filter((name) => statSync(join(cache, name)).isFile());
     return files.map((name) => `${name} ${statSync(join(cache, name)).mtimeMs}`).sort();
   };
@@ -125,8 +127,8 @@ describe('its TypeScript', () => {
   it('is made again when what was made of it is damaged', () => {
     const root = clone(says('"here"'));
     run(root, 'start');
-    const cache = join(root, 'node_modules/.cache/outerloop');
-    const made = readdirSync(cache).filter((name) => /[.](js|json)$/.test(name));
+    const cache = cacheOf(root);
+    const made = madeIn(cache);
     for (const name of made) {
       truncateSync(join(cache, name));
       expect(run(root, 'start')).toEqual({ status: 0, stdout: 'here', stderr: '' });
@@ -177,8 +179,8 @@ describe('its TypeScript', () => {
   it('is kept for those who run it, however old it is', () => {
     const root = clone(says('"before"'));
     run(root, 'start');
-    const cache = join(root, 'node_modules/.cache/outerloop');
-    const made = readdirSync(cache).filter((name) => /[.](js|json)$/.test(name));
+    const cache = cacheOf(root);
+    const made = madeIn(cache);
     const other = ['of-another-node.json', 'of-another-node.js'];
     writeFileSync(
       join(cache, other[0]!),

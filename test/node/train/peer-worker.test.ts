@@ -39,9 +39,7 @@ beforeEach(async () => {
   if (tokenizer.blob) await writeBlob(store, tokenizer.blob);
 });
 
-afterEach(() => {
-  directory.release();
-});
+afterEach(() => directory.release());
 
 interface Opening extends Pick<Opened, 'states' | 'warnings'> {
   worker: PeerWorker;
