@@ -17,6 +17,8 @@ const CACHE = join(LIBRARIES, '.cache', 'outerloop');
 const COMPILED = join(CACHE, 'compiled');
 /** They look for files of theirs beside their own modules, or may not be installed. */
 const NOT_BUNDLED = ['@tensorflow/*', 'webgpu', 'tsx'];
+/** CommonJS in files so large that Node takes a tenth of a second to find out what they export, where they are imported. */
+const REQUIRED = /^@tensorflow\/tfjs-(core|backend-wasm)$/;
 /** In `node_modules`: npm, pnpm and Yarn write theirs anew whenever they change a package. */
 const PACKAGE_RECORDS = ['.package-lock.json', '.modules.yaml', '.yarn-integrity', '.yarn-state.yml'];
 /** Of CommonJS libraries. */
@@ -111,6 +113,17 @@ async function bundle(source, inputs) {
       });
     },
   };
+  const requiring = {
+    name: 'requiring',
+    setup(builder) {
+      builder.onResolve({ filter: REQUIRED }, ({ path, kind, namespace }) => {
+        return kind === 'import-statement' && namespace === 'file' ? { path, namespace: 'required' } : undefined;
+      });
+      builder.onLoad({ filter: REQUIRED, namespace: 'required' }, ({ path }) => ({
+        contents: `module.exports = require(${JSON.stringify(path)});`,
+      }));
+    },
+  };
   try {
     return await build({
       absWorkingDir: ROOT,
@@ -126,7 +139,7 @@ async function bundle(source, inputs) {
       target: `node${process.versions.node}`,
       external: NOT_BUNDLED,
       banner: { js: REQUIRE },
-      plugins: [noting],
+      plugins: [noting, requiring],
       sourcemap: 'linked',
       metafile: true,
       write: false,
