@@ -2,9 +2,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { isCoded } from '../../protocol/errors.ts';
 import { randomStream } from '../../protocol/random.ts';
-import { drawFault, type Fault, type FaultKind } from './faults.ts';
+import { drawFault, type Fault, type FaultKind, type FaultReport } from './faults.ts';
+import { MachineSpeed, type Span } from './machine-speed.ts';
 import type { Divergence, Observed, Work } from './observed.ts';
 import { Swarm, type SwarmInit } from './swarm.ts';
+import { failuresOf, shareOf, tooFew } from './verdict.ts';
 
 export interface CampaignInit extends SwarmInit {
   seed: number;
@@ -16,36 +18,23 @@ export interface CampaignInit extends SwarmInit {
   faultsMax?: number;
   /** tokens a second without faults: a number known from before, null for not comparing, undefined to measure */
   baselineRate?: number | null;
-  /** part of the tokens without faults that must have been trained @default 0 */
+  /** `share` that is asked for @default 0 */
   least?: number;
-}
-
-/** A fault and how the peer got over it. Times in milliseconds. */
-export interface FaultReport extends Fault {
-  id: string;
-  /** since the first round */
-  atMs: number;
-  /** from when its process was started again until it was ready; null where the process was not ended */
-  readyMs: number | null;
-  /** from when it was ready until a round with its update was over; null if that did not happen in time */
-  recoveredMs: number | null;
-  /** that round, counted from the last one that was over when it was ready */
-  rounds: number | null;
-  /** the same from the last one that was over when its process was started again, though it takes a while to be ready */
-  roundsFromStart: number | null;
-  /** what failed, if something did */
-  error?: string;
 }
 
 export interface CampaignResult {
   peers: number;
   rounds: number;
-  /** trained on in whole rounds, and how long these took: from the end of the first to that of the last */
+  /** trained on in whole rounds, and how long these took: from the end of the first until all peers had got over the faults */
   tokens: number;
   ms: number;
   /** tokens a second, and as many without faults; null where that was not wanted */
   rate: number;
   baselineRate: number | null;
+  /** how fast the machine was meanwhile, against what it was without faults; null where that was not measured */
+  machineSpeed: number | null;
+  /** tokens trained, of those without faults at that speed; null where there is nothing to compare with */
+  share: number | null;
   compared: number;
   diverged: Divergence[];
   faults: FaultReport[];
@@ -59,10 +48,6 @@ export interface CampaignView {
   fault(report: FaultReport): void;
 }
 
-/** A killed peer's update must be in one of so many rounds after it is ready. */
-const ROUNDS_MAX = 2;
-/** Or be there so soon: rounds of small models may be shorter than it takes to connect and to hear what is new. */
-const RECOVERED_MS_MAX = 2000;
 /** How long a peer may take to contribute again. */
 const RECOVERY_MS = 120_000;
 
@@ -76,29 +61,47 @@ export async function runCampaign(
   view: CampaignView,
   signal: AbortSignal,
 ): Promise<CampaignResult> {
-  const { peers, dir, durationMs, baselineRate } = init;
-  // half before and half after: what else the machine has to do changes in the meantime
-  const halfMs = baselineRate === undefined && Number.isFinite(durationMs) ? durationMs / 2 : 0;
-  const first = halfMs > 0 ? await faultless(init, 'before', halfMs, view, signal) : NOTHING;
-  view.phase(`starting ${peers} peers, and then the faults`);
-  const chaos = await withSwarm({ ...init, dir: join(dir, 'chaos') }, signal, (swarm) =>
-    cause(init, swarm, view, signal),
-  );
-  if (baselineRate !== undefined) return judged({ peers, baselineRate, ...chaos }, init);
-  const restMs = Math.max(halfMs, Math.min(chaos.ms, durationMs) - halfMs);
-  const second = await faultless(init, 'after', restMs, view, signal);
-  const measuredRate = rateOf(first.tokens + second.tokens, first.ms + second.ms);
-  return judged({ peers, baselineRate: measuredRate, ...chaos }, init);
+  const speed = new MachineSpeed();
+  try {
+    if (init.baselineRate === undefined) speed.start();
+    return await compare(init, speed, view, signal);
+  } finally {
+    speed.stop();
+  }
 }
 
-/** Whether enough was trained. */
-function judged(result: CampaignResult, { least = 0 }: CampaignInit): CampaignResult {
-  const { rate, baselineRate, failures } = result;
-  if (baselineRate === null || rate >= least * baselineRate) return result;
-  const [part, asked] = [rate / baselineRate, least].map((share) => (100 * share).toFixed(1));
+async function compare(
+  init: CampaignInit,
+  speed: MachineSpeed,
+  view: CampaignView,
+  signal: AbortSignal,
+): Promise<CampaignResult> {
+  const { peers, dir, durationMs, baselineRate: knownRate, least = 0 } = init;
+  const measures = knownRate === undefined;
+  const faultFree: Trained[] = [];
+  // half before and half after: what else the machine has to do changes in the meantime
+  const halfMs = measures && Number.isFinite(durationMs) ? durationMs / 2 : 0;
+  if (halfMs > 0) faultFree.push(await faultless(init, 'before', halfMs, view, signal));
+  view.phase(`starting ${peers} peers, and then the faults`);
+  const { trained, failures, ...outcome } = await withSwarm({ ...init, dir: join(dir, 'chaos') }, signal, (swarm) =>
+    cause(init, swarm, view, signal),
+  );
+  const restMs = Math.max(halfMs, Math.min(msOf([trained]), durationMs) - halfMs);
+  if (measures) faultFree.push(await faultless(init, 'after', restMs, view, signal));
+  const [rate, baselineRate] = [rateOf([trained]), measures ? rateOf(faultFree) : knownRate];
+  const [fast, usual] = [speed.in([trained]), speed.in(faultFree)];
+  const machineSpeed = fast === null || usual === null ? null : fast / usual;
+  const share = shareOf({ rate, baselineRate, machineSpeed });
   return {
-    ...result,
-    failures: [...failures, `${part} % of the tokens without faults were trained, ${asked} % are asked`],
+    ...outcome,
+    peers,
+    tokens: trained.tokens,
+    ms: msOf([trained]),
+    rate,
+    baselineRate,
+    machineSpeed,
+    share,
+    failures: [...failures, ...tooFew(share, least)],
   };
 }
 
@@ -112,33 +115,31 @@ async function faultless(
 ): Promise<Trained> {
   view.phase(`${init.peers} peers without faults, for ${Math.round(ms / 1000)} s`);
   return withSwarm({ ...init, dir: join(init.dir, `without-faults-${when}`) }, signal, async ({ observed }) => {
-    const before = standingOf(observed);
+    const trained = trainingOf(observed);
     await delay(ms, undefined, { signal });
-    return since(before, observed);
+    return trained();
   });
 }
 
-type Trained = Pick<CampaignResult, 'tokens' | 'ms'>;
-const NOTHING: Trained = { tokens: 0, ms: 0 };
-
-interface Standing {
-  tokens: number;
-  atMs: number;
-}
-
-function standingOf({ tokens, lastRoundAtMs }: Observed): Standing {
-  return { tokens, atMs: lastRoundAtMs };
-}
-
 /** From the end of one round to that of another: what is trained in the round under way is not known, and nor is its time counted. */
-function since(before: Standing, observed: Observed): Trained {
-  const now = standingOf(observed);
-  return { tokens: now.tokens - before.tokens, ms: Math.round(now.atMs - before.atMs) };
+interface Trained extends Span {
+  tokens: number;
 }
 
-/** A second. */
-function rateOf(tokens: number, ms: number): number {
-  return ms > 0 ? (1000 * tokens) / ms : 0;
+/** @returns what is called later, for what was trained since */
+function trainingOf(observed: Observed): () => Trained {
+  const [before, fromMs] = [observed.tokens, Math.round(observed.lastRoundAtMs)];
+  return () => ({ tokens: observed.tokens - before, fromMs, toMs: Math.round(observed.lastRoundAtMs) });
+}
+
+function msOf(spans: readonly Span[]): number {
+  return spans.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0);
+}
+
+/** Tokens a second. */
+function rateOf(trained: readonly Trained[]): number {
+  const tokens = trained.reduce((sum, each) => sum + each.tokens, 0);
+  return tokens > 0 ? (1000 * tokens) / msOf(trained) : 0;
 }
 
 async function withSwarm<T>(init: SwarmInit, signal: AbortSignal, use: (swarm: Swarm) => Promise<T>): Promise<T> {
@@ -154,19 +155,19 @@ async function withSwarm<T>(init: SwarmInit, signal: AbortSignal, use: (swarm: S
 async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signal: AbortSignal) {
   const { observed } = swarm;
   const startMs = performance.now();
-  const before = standingOf(observed);
+  const training = trainingOf(observed);
   const faults = await causeFaults(init, swarm, view, signal, startMs);
-  const trained = since(before, observed);
   view.phase('waiting until all peers have got over it');
   const reports = await Promise.all(faults);
+  // work that was late is in a round only now
+  const trained = training();
   const last = observed.lastRound + 1;
   const together = await swarm.until(() => swarm.reached(last), RECOVERY_MS);
   const { rounds, compared, diverged } = observed.compareRoots();
   const failures = failuresOf(reports, diverged, swarm.fallen);
   if (!together && failures.length === 0) failures.push(`not all peers got to round ${last}`);
   return {
-    ...trained,
-    rate: rateOf(trained.tokens, trained.ms),
+    trained,
     rounds,
     compared,
     diverged,
@@ -254,21 +255,4 @@ async function inflict(
     default:
       return kind satisfies never;
   }
-}
-
-function failuresOf(
-  faults: readonly FaultReport[],
-  diverged: readonly Divergence[],
-  fallen: readonly string[],
-): string[] {
-  const roots = diverged.map(({ round }) => `round ${round} has more than one root`);
-  const slow = faults.flatMap(({ kind, peer, rounds, recoveredMs, error }) => {
-    if (error !== undefined) return [error];
-    if (rounds === null || recoveredMs === null) return [`peer ${peer} did not contribute again after ${kind}`];
-    const late = kind === 'kill' && rounds > ROUNDS_MAX && recoveredMs > RECOVERED_MS_MAX;
-    return late
-      ? [`killed peer ${peer} contributed ${rounds} rounds after it was ready, ${ROUNDS_MAX} are allowed`]
-      : [];
-  });
-  return [...roots, ...fallen, ...slow];
 }

@@ -15,6 +15,23 @@ export interface Fault {
   forMs: number;
 }
 
+/** A fault and how the peer got over it. Times in milliseconds. */
+export interface FaultReport extends Fault {
+  id: string;
+  /** since the first round */
+  atMs: number;
+  /** from when its process was started again until it was ready; null where the process was not ended */
+  readyMs: number | null;
+  /** from when it was ready until a round with its update was over; null if that did not happen in time */
+  recoveredMs: number | null;
+  /** that round, counted from the last one that was over when it was ready */
+  rounds: number | null;
+  /** the same from the last one that was over when its process was started again, though it takes a while to be ready */
+  roundsFromStart: number | null;
+  /** what failed, if something did */
+  error?: string;
+}
+
 /** A fault lasts at most this part of the time between two. */
 const LONGEST = 0.5;
 const SHORTEST_MS = 500;

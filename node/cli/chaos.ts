@@ -5,14 +5,8 @@ import type { Command } from 'commander';
 import { CodedError } from '../../protocol/errors.ts';
 import { parseDuration } from '../../sim/distribution.ts';
 import { parseBandwidth } from '../../sim/scenario.ts';
-import {
-  type CampaignInit,
-  type CampaignResult,
-  type CampaignView,
-  type FaultReport,
-  runCampaign,
-} from '../chaos/campaign.ts';
-import { FAULTS, type FaultKind } from '../chaos/faults.ts';
+import { type CampaignInit, type CampaignResult, type CampaignView, runCampaign } from '../chaos/campaign.ts';
+import { FAULTS, type FaultKind, type FaultReport } from '../chaos/faults.ts';
 import type { LinkShape } from '../chaos/links.ts';
 import { againInNamespaces, inNamespaces, NamespaceLinks } from '../chaos/namespace-links.ts';
 import { ProxyLinks } from '../chaos/proxy-links.ts';
@@ -61,7 +55,8 @@ Starts real peers on this machine, each in a process of its own, and does someth
   stop     frozen for a while (SIGSTOP)
   restart  asked to leave (Ctrl+C), and started again
   cut      all its connections broken for a while (on Linux)
-Before and after that it lets as many train without faults, half of the time each, to compare with.
+Before and after that it lets as many train without faults, half of the time each, to compare with. How fast the machine is
+is measured all along and taken into account.
 
 Examples:
   $ outerloop chaos --peers 8 --minutes 10 --every 30s
@@ -279,10 +274,16 @@ function faultLine(
   return `${what}: ${ready}contributes again in ${seconds(recoveredMs)}, round ${rounds} from there${fromStart}`;
 }
 
-function tokensText({ tokens, ms, rate, baselineRate }: CampaignResult): string {
+function tokensText({ tokens, ms, rate, baselineRate, machineSpeed, share }: CampaignResult): string {
   const trained = `${formatCount(tokens)} in ${formatDuration(ms)}, ${rate.toFixed(0)} a second`;
-  if (!baselineRate) return trained;
-  return `${trained}, ${((100 * rate) / baselineRate).toFixed(1)} % of the ${baselineRate.toFixed(0)} without faults`;
+  if (!baselineRate || share === null) return trained;
+  const compared = `${percent(rate / baselineRate)} of the ${baselineRate.toFixed(0)} without faults`;
+  if (machineSpeed === null) return `${trained}, ${compared}`;
+  return `${trained}, ${compared}; ${percent(share)} at this machine's speed meanwhile, which was ${percent(machineSpeed)} of that`;
+}
+
+function percent(part: number): string {
+  return `${(100 * part).toFixed(1)} %`;
 }
 
 function workText({ work, faults }: CampaignResult): string {

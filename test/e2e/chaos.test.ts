@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { expect, test } from 'vitest';
-import { type FaultReport, runCampaign } from '../../node/chaos/campaign.ts';
-import type { FaultKind } from '../../node/chaos/faults.ts';
+import { type CampaignInit, type CampaignView, runCampaign } from '../../node/chaos/campaign.ts';
+import type { FaultKind, FaultReport } from '../../node/chaos/faults.ts';
 import { namespacesMissing } from '../../node/chaos/namespace-links.ts';
 import { ProxyLinks } from '../../node/chaos/proxy-links.ts';
 import { noFacts } from '../../node/journal/facts.ts';
@@ -19,23 +19,22 @@ import { temporaryFolder } from '../helpers/temporary-folder.ts';
 const linux = process.platform === 'linux';
 const MINUTES = 60_000;
 
-function campaign(dir: string, peers: number, kinds: readonly FaultKind[], onFault: (report: FaultReport) => void) {
-  const view = { phase: () => undefined, fault: onFault };
+function campaign(
+  asked: Pick<CampaignInit, 'dir' | 'peers' | 'kinds'> & Partial<CampaignInit>,
+  view: Partial<CampaignView> = {},
+) {
   return runCampaign(
     {
-      peers,
-      dir,
-      kinds,
       seed: 5,
       everyMs: 2000,
       durationMs: Number.POSITIVE_INFINITY,
       faultsMax: 3,
-      baselineRate: null,
       links: linux ? () => new ProxyLinks() : null,
       runOptions: ['--model', 'micro', '--inner-steps', '20'],
       machineOptions: [],
+      ...asked,
     },
-    view,
+    { phase: () => undefined, fault: () => undefined, ...view },
     new AbortController().signal,
   );
 }
@@ -48,7 +47,10 @@ test.each<[number, FaultKind[]]>([
   async (peers, kinds) => {
     const dir = temporaryFolder();
     const reports: FaultReport[] = [];
-    const result = await campaign(dir, peers, kinds, (report) => reports.push(report));
+    const result = await campaign(
+      { dir, peers, kinds, baselineRate: null },
+      { fault: (report) => reports.push(report) },
+    );
     expect(result.failures).toEqual([]);
     expect(result.diverged).toEqual([]);
     expect(result.faults).toHaveLength(3);
@@ -60,6 +62,7 @@ test.each<[number, FaultKind[]]>([
     }
     expect(result.tokens).toBeGreaterThan(0);
     expect(result.rate).toBeCloseTo((1000 * result.tokens) / result.ms);
+    expect([result.baselineRate, result.machineSpeed, result.share]).toEqual([null, null, null]);
     expect(result.compared).toBeGreaterThan(result.rounds);
     expect(result.work.accepted).toBeGreaterThan(0);
     const folders = Array.from({ length: peers }, (_, peer) => join(dir, 'chaos', `peer-${peer}`));
@@ -79,6 +82,27 @@ test.each<[number, FaultKind[]]>([
     }
   },
   5 * MINUTES,
+);
+
+test(
+  'what is trained without faults is measured before and after, and how fast the machine is all along',
+  async () => {
+    const phases: string[] = [];
+    const asked = { peers: 2, kinds: ['stop'], durationMs: 4000, least: 1e6 } as const;
+    const result = await campaign({ ...asked, dir: temporaryFolder() }, { phase: (text) => phases.push(text) });
+    expect(phases).toEqual([
+      '2 peers without faults, for 2 s',
+      'starting 2 peers, and then the faults',
+      'waiting until all peers have got over it',
+      expect.stringMatching(/^2 peers without faults, for \d+ s$/),
+    ]);
+    const { rate, baselineRate, machineSpeed, share, failures } = result;
+    expect(baselineRate).toBeGreaterThan(0);
+    expect(machineSpeed).toBeGreaterThan(0);
+    expect(share).toBeCloseTo(rate / (Number(baselineRate) * Number(machineSpeed)));
+    expect(failures).toEqual([expect.stringMatching(/ % of the tokens without faults were trained, /)]);
+  },
+  MINUTES,
 );
 
 const missing = linux ? namespacesMissing() : 'not Linux';

@@ -1,0 +1,45 @@
+import type { FaultReport } from './faults.ts';
+import type { Divergence } from './observed.ts';
+
+/** A killed peer's update must be in one of so many rounds after it is ready. */
+const ROUNDS_MAX = 2;
+/** Or be there so soon: rounds of small models may be shorter than it takes to connect and to hear what is new. */
+const RECOVERED_MS_MAX = 2000;
+
+/** Tokens trained, of those that there would have been without faults; null where that is not known. */
+export function shareOf({
+  rate,
+  baselineRate,
+  machineSpeed,
+}: {
+  rate: number;
+  baselineRate: number | null;
+  machineSpeed: number | null;
+}): number | null {
+  return baselineRate ? rate / (baselineRate * (machineSpeed ?? 1)) : null;
+}
+
+/** @param least share that is asked for. @returns why the campaign is not passed, if not enough was trained */
+export function tooFew(share: number | null, least: number): string[] {
+  if (share === null || share >= least) return [];
+  const [part, asked] = [share, least].map((each) => (100 * each).toFixed(1));
+  return [`${part} % of the tokens without faults were trained, ${asked} % are asked`];
+}
+
+/** Why a campaign is not passed, whatever was trained. @param fallen peers that ended by themselves, with their last words */
+export function failuresOf(
+  faults: readonly FaultReport[],
+  diverged: readonly Divergence[],
+  fallen: readonly string[],
+): string[] {
+  const roots = diverged.map(({ round }) => `round ${round} has more than one root`);
+  const slow = faults.flatMap(({ kind, peer, rounds, recoveredMs, error }) => {
+    if (error !== undefined) return [error];
+    if (rounds === null || recoveredMs === null) return [`peer ${peer} did not contribute again after ${kind}`];
+    const late = kind === 'kill' && rounds > ROUNDS_MAX && recoveredMs > RECOVERED_MS_MAX;
+    return late
+      ? [`killed peer ${peer} contributed ${rounds} rounds after it was ready, ${ROUNDS_MAX} are allowed`]
+      : [];
+  });
+  return [...roots, ...fallen, ...slow];
+}
