@@ -48,7 +48,8 @@ export function normal(random: RandomStream): number {
   return radius * Math.cos(2 * Math.PI * random.unit());
 }
 
-const UNITS_MS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000 };
+const UNITS_MS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000, m: 60_000, min: 60_000, h: 3_600_000 };
+const DURATIONS = 'like 80ms, 30s or 20min';
 
 /**
  * Reads a duration or a distribution of durations: `80ms`, `1.5s`, `uniform(20ms,90ms)`, `lognormal(80ms,0.3)`.
@@ -57,7 +58,7 @@ const UNITS_MS: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000, 
  */
 export function parseDurations(option: string, text: string): Distribution {
   const call = /^(uniform|lognormal)\(([^,()]+),([^,()]+)\)$/.exec(text.replaceAll(' ', ''));
-  if (!call) return constant(parseDuration(option, text));
+  if (!call) return constant(parseOne(option, text, `${DURATIONS}, uniform(20ms,90ms) or lognormal(80ms,0.3)`));
   const [, kind, first, second] = call as unknown as [string, string, string, string];
   if (kind === 'lognormal') {
     const sigma = /^\d+(\.\d+)?$/.test(second) ? Number(second) : Number.NaN;
@@ -74,17 +75,18 @@ export function parseDurations(option: string, text: string): Distribution {
  * @throws CodedError `E_SCENARIO` naming `option`
  */
 export function parseDuration(option: string, text: string): number {
+  return parseOne(option, text, DURATIONS);
+}
+
+function parseOne(option: string, text: string, examples: string): number {
   const value = durationMs(text);
-  if (value === undefined) {
-    throw scenarioError(`${option} takes a duration like 80ms, uniform(20ms,90ms) or lognormal(80ms,0.3): "${text}"`);
-  }
-  if (value < 0)
-    throw scenarioError(`${option}: ${text} is negative; nothing arrives before it is sent: give 0 or more`);
+  if (value === undefined) throw scenarioError(`${option} takes a duration ${examples}: "${text}"`);
+  if (value < 0) throw scenarioError(`${option}: ${text} is negative: give 0 or more`);
   return value;
 }
 
 /** @returns undefined for what is not a number with a unit from us to h */
 export function durationMs(text: string): number | undefined {
-  const [, digits, unit] = /^(-?\d+(?:\.\d+)?|-?\.\d+)(us|ms|s|min|h)$/.exec(text.trim()) ?? [];
+  const [, digits, unit] = /^(-?\d+(?:\.\d+)?|-?\.\d+)(us|ms|s|m|min|h)$/.exec(text.trim()) ?? [];
   return unit === undefined ? undefined : Number(digits) * UNITS_MS[unit]!;
 }

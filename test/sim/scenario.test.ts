@@ -68,8 +68,8 @@ test('churn needs a swarm that tolerates one who is down', () => {
 });
 
 test('times are read with units from us to h', () => {
-  const texts = ['500us', '80ms', '1.5s', '2min', '.5h'];
-  expect(texts.map((text) => parseDuration('at', text))).toEqual([0.5, 80, 1500, 120_000, 1_800_000]);
+  const texts = ['500us', '80ms', '1.5s', '2min', '3m', '.5h'];
+  expect(texts.map((text) => parseDuration('at', text))).toEqual([0.5, 80, 1500, 120_000, 180_000, 1_800_000]);
 });
 
 test('a field that is not known, and text that is not JSON, are refused by name', () => {
