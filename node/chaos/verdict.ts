@@ -21,7 +21,9 @@ export function shareOf({
 
 /** @param least share that is asked for. @returns why the campaign is not passed, if not enough was trained */
 export function tooFew(share: number | null, least: number): string[] {
-  if (share === null || share >= least) return [];
+  if (least === 0 || (share !== null && share >= least)) return [];
+  if (share === null)
+    return ['nothing to compare with: without faults no round ended in that time, give more --minutes'];
   const [part, asked] = [share, least].map((each) => (100 * each).toFixed(1));
   return [`${part} % of the tokens without faults were trained, ${asked} % are asked`];
 }

@@ -13,7 +13,11 @@ test('too few tokens fail it, where they are compared and something is asked', (
   expect(tooFew(0.969, 0.977)).toEqual(['96.9 % of the tokens without faults were trained, 97.7 % are asked']);
   expect(tooFew(0.977, 0.977)).toEqual([]);
   expect(tooFew(0.1, 0)).toEqual([]);
-  expect(tooFew(null, 0.977)).toEqual([]);
+  expect(tooFew(null, 0)).toEqual([]);
+  expect(tooFew(null, 0.977)).toEqual([
+    'nothing to compare with: without faults no round ended in that time, give more --minutes',
+  ]);
+  expect(shareOf({ rate: 90, baselineRate: 0, machineSpeed: 1 })).toBeNull();
 });
 
 function report(more: Partial<FaultReport>): FaultReport {
