@@ -116,8 +116,8 @@ async function bundle(source, inputs) {
   const requiring = {
     name: 'requiring',
     setup(builder) {
-      builder.onResolve({ filter: REQUIRED }, ({ path, kind, namespace }) => {
-        return kind === 'import-statement' && namespace === 'file' ? { path, namespace: 'required' } : undefined;
+      builder.onResolve({ filter: REQUIRED }, ({ path, kind }) => {
+        return kind === 'import-statement' ? { path, namespace: 'required' } : undefined;
       });
       builder.onLoad({ filter: REQUIRED, namespace: 'required' }, ({ path }) => ({
         contents: `module.exports = require(${JSON.stringify(path)});`,

@@ -24,8 +24,12 @@ export function tooFew(share: number | null, least: number): string[] {
   if (least === 0 || (share !== null && share >= least)) return [];
   if (share === null)
     return ['nothing to compare with: without faults no round ended in that time, give more --minutes'];
-  const [part, asked] = [share, least].map((each) => (100 * each).toFixed(1));
-  return [`${part} % of the tokens without faults were trained, ${asked} % are asked`];
+  return [`${percent(share)} of the tokens without faults were trained, ${percent(least)} are asked`];
+}
+
+/** 97.7 % of 0.977, as it is read here and on the screen. */
+export function percent(part: number): string {
+  return `${(100 * part).toFixed(1)} %`;
 }
 
 /** Why a campaign is not passed, whatever was trained. @param fallen peers that ended by themselves, with their last words */

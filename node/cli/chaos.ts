@@ -10,6 +10,7 @@ import { FAULTS, type FaultKind, type FaultReport } from '../chaos/faults.ts';
 import type { LinkShape } from '../chaos/links.ts';
 import { againInNamespaces, inNamespaces, NamespaceLinks } from '../chaos/namespace-links.ts';
 import { ProxyLinks } from '../chaos/proxy-links.ts';
+import { percent } from '../chaos/verdict.ts';
 import { DEFAULT_SEED } from '../defaults.ts';
 import { checkEmpty } from '../store/directory.ts';
 import { formatCount, formatDuration, printable, shellWord, shortPeer } from './format.ts';
@@ -280,10 +281,6 @@ function tokensText({ tokens, ms, rate, baselineRate, machineSpeed, share }: Cam
   const compared = `${percent(rate / baselineRate)} of the ${baselineRate.toFixed(0)} without faults`;
   if (machineSpeed === null) return `${trained}, ${compared}`;
   return `${trained}, ${compared}; ${percent(share)} at this machine's speed meanwhile, which was ${percent(machineSpeed)} of that`;
-}
-
-function percent(part: number): string {
-  return `${(100 * part).toFixed(1)} %`;
 }
 
 function workText({ work, faults }: CampaignResult): string {
