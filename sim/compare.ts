@@ -102,17 +102,30 @@ function isWhole({ reason }: RunRecord): boolean {
   return reason !== 'stopped';
 }
 
-function triedBefore({ before, seeds, strategies }: ComparisonInit): Trial[] {
-  const runs = before?.runs.filter((run) => isPooled(run, strategies) && run.seed === seeds[0] && isWhole(run)) ?? [];
+/**
+ * The baseline's runs with this seed, and what strategies that exchange every step are charged over the same training.
+ * None where one of them is missing, since a strategy was added: they are made together.
+ */
+function pooledBefore({ before, strategies }: ComparisonInit, seed: number): RunRecord[] {
+  const runs = before?.runs.filter((run) => isPooled(run, strategies) && run.seed === seed && isWhole(run)) ?? [];
+  return runs.length === 1 + strategies.filter(({ exchange }) => exchange === 'steps').length ? runs : [];
+}
+
+function triedBefore(init: ComparisonInit): Trial[] {
+  const { before, seeds } = init;
   const trials = before?.rates.map((trial): Trial => ({ ...trial, runs: [] })) ?? [];
   const best = bestOf(trials);
-  if (best) best.runs = runs;
-  return trials;
+  if (!best) return [];
+  best.runs = pooledBefore(init, seeds[0]!);
+  return best.runs.length > 0 ? trials : trials.filter((trial) => trial !== best);
 }
 
 /** All but those of the baseline's first seed, which belong to the rates that were tried. */
-function runsBefore({ before, seeds, strategies }: ComparisonInit): RunRecord[] {
-  return before?.runs.filter((run) => isWhole(run) && !(isPooled(run, strategies) && run.seed === seeds[0])) ?? [];
+function runsBefore(init: ComparisonInit): RunRecord[] {
+  const { before, seeds, strategies } = init;
+  const simulated = before?.runs.filter((run) => isWhole(run) && !isPooled(run, strategies)) ?? [];
+  const others = new Set(before?.runs.map(({ seed }) => seed).filter((seed) => seed !== seeds[0]));
+  return [...[...others].flatMap((seed) => pooledBefore(init, seed)), ...simulated];
 }
 
 /** So many jobs at once, begun in order; after the signal none is begun. */

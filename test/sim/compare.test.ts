@@ -110,6 +110,13 @@ describe('compare', () => {
     }
   });
 
+  it('makes the baseline again for a strategy that is charged over it and was added', async () => {
+    const seeds = [1, 2];
+    const before = await compare(comparisonInit({ seeds, strategies: parseStrategies('diloco') }));
+    const init = comparisonInit({ seeds, strategies: parseStrategies('ddp,diloco') });
+    expect(await compare({ ...init, before })).toEqual(await compare(init));
+  });
+
   it('ends a run under way when it is stopped', async () => {
     const abort = new AbortController();
     const strategies = parseStrategies('diloco:H=1');
