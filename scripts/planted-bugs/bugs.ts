@@ -166,5 +166,10 @@ export const BUGS: readonly Bug[] = [
     '    if (!final) return;\n',
     '',
   ]),
+  bug('a receipt says of late work that it is in before it is', [
+    'protocol/receipts.ts',
+    '    const news = [...carries, { round, payload }].filter(',
+    '    const news = [...carries, ...this.#owed, { round, payload }].filter(',
+  ]),
   bug('work that is given back weighs nothing', ['protocol/replica.ts', '  target.tokens += work.tokens;\n', '']),
 ];

@@ -11,6 +11,8 @@ interface Told {
   receipts: Receipts;
   /** made and not answered yet: their rounds, by payload */
   unanswered: Map<Hash, number>;
+  /** late or returned, and not closed: the updates made since, any of which may carry its work */
+  carriers: Map<Hash, Hash[]>;
   /** accepted or given up: nothing more is to be said of them */
   closed: Set<Hash>;
   /** of the training under way */
@@ -44,8 +46,11 @@ export class ReceiptsChecker implements Checker {
     if (event.type === 'start') this.#told.set(peer.index, this.#fresh());
     const told = this.#told.get(peer.index)!;
     if (event.type === 'trained') {
-      told.unanswered.set(event.update.payload, told.round);
-      told.receipts.made(told.round, event.update.payload);
+      const { payload } = event.update;
+      told.unanswered.set(payload, told.round);
+      told.receipts.made(told.round, payload);
+      this.#hear(peer, told);
+      for (const carriers of told.carriers.values()) carriers.push(payload);
     }
     if (event.type === 'restored' && event.error === null && told.restoring) {
       told.receipts.restored(told.restoring, told.forgot);
@@ -66,23 +71,25 @@ export class ReceiptsChecker implements Checker {
 
   #fresh(): Told {
     const receipts = new Receipts((receipt) => this.#news.push(receipt));
-    return { receipts, unanswered: new Map(), closed: new Set(), round: 0, restoring: undefined, forgot: false };
+    const [unanswered, carriers, closed] = [new Map(), new Map(), new Set<Hash>()];
+    return { receipts, unanswered, carriers, closed, round: 0, restoring: undefined, forgot: false };
   }
 
-  #hear(peer: VirtualPeer, { unanswered, closed }: Told): void {
-    const news = this.#news.splice(0);
-    for (const { payload, status, round, acceptedIn } of news) {
+  #hear(peer: VirtualPeer, { unanswered, carriers, closed }: Told): void {
+    for (const { payload, status, round, acceptedIn } of this.#news.splice(0)) {
       if (payload === null) continue;
       const what = `the update of peer ${peer.index} for round ${round} is ${status}`;
       if (closed.has(payload)) throw new Violation('receipts', `${what}, after its last receipt`);
       unanswered.delete(payload);
-      if (status !== 'accepted' && status !== 'unknown') continue;
-      closed.add(payload);
-      if (status === 'unknown') continue;
-      // that update itself, and those whose work came into it
-      const together = news.filter((each) => each.acceptedIn === acceptedIn);
-      if (together.some((each) => each.payload !== null && this.#chronicle.roundOf(each.payload) === acceptedIn))
+      if (status !== 'accepted' && status !== 'unknown') {
+        if (!carriers.has(payload)) carriers.set(payload, []);
         continue;
+      }
+      // that update itself, or one that its work came into
+      const counted = [payload, ...(carriers.get(payload) ?? [])];
+      carriers.delete(payload);
+      closed.add(payload);
+      if (status === 'unknown' || counted.some((each) => this.#chronicle.roundOf(each) === acceptedIn)) continue;
       throw new Violation('receipts', `${what} in ${acceptedIn}, and no such round has it for good`);
     }
   }
