@@ -159,7 +159,7 @@ export class VirtualPeer implements Endpoint {
   }
 
   hasPart(blob: Hash, part: number): boolean {
-    return this.#world.library.hasPart(this.index, blob, part);
+    return !this.isPaused && this.#world.library.hasPart(this.index, blob, part);
   }
 
   // --- events in, effects out -----------------------------------------------------------------------------------------
@@ -182,9 +182,9 @@ export class VirtualPeer implements Endpoint {
   }
 
   #give(event: Untimed): void {
-    const { nowMs } = this.#world.kernel;
     if (!this.#running) return;
-    if (nowMs < this.#pausedUntilMs) return this.#later(this.#pausedUntilMs - nowMs, () => this.#give(event));
+    if (this.isPaused) return this.#whenItGoesOn(() => this.#give(event));
+    const { nowMs } = this.#world.kernel;
     const stamped = event as Event;
     stamped.nowMs = this.#world.clocks?.[this.index]?.localMs(nowMs) ?? nowMs;
     const effects = this.#running.machine.step(stamped);
@@ -208,7 +208,7 @@ export class VirtualPeer implements Endpoint {
           return this.#later(diskMs, () => {
             this.#writing.delete(write);
             write();
-            this.#drain();
+            this.#whenItGoesOn(() => this.#drain());
           });
         }
         this.#keep(effect);
@@ -265,6 +265,12 @@ export class VirtualPeer implements Endpoint {
     this.#world.kernel.after(delayMs, () => {
       if (this.#life === life) run();
     });
+  }
+
+  /** At once, but for a process that stands still. */
+  #whenItGoesOn(run: () => void): void {
+    if (!this.isPaused) return run();
+    this.#later(this.#pausedUntilMs - this.#world.kernel.nowMs, () => this.#whenItGoesOn(run));
   }
 
   #initialize({ keep }: Effect & { type: 'initialize' }): void {
