@@ -1,6 +1,10 @@
 import type { Kernel } from './kernel.ts';
 
-/** What waits at one end of each peer's line, in milliseconds of the line: it shrinks as time passes. */
+/**
+ * What waits at one end of each peer's line, in milliseconds of the line: it shrinks as time passes. What is queued for a
+ * later time does not hold up what comes before it, nor another that comes at the same time: only relays are, and they come
+ * by many ways.
+ */
 export class Backlog {
   readonly #kernel: Kernel;
   /** as of `#asOfMs` */

@@ -49,7 +49,7 @@ interface Fetch {
 /** The stream of one asker to one provider: answers come in the order of the questions, one at a time. */
 interface Channel {
   fetches: Set<Fetch>;
-  queue: { bytes: number; start: () => void }[];
+  queue: (() => void)[];
   busy: Transfer | undefined;
 }
 
@@ -169,15 +169,15 @@ export class BlobFetches {
       });
       channel.busy = transfer;
     };
-    channel.queue.push({ bytes, start });
+    channel.queue.push(start);
     if (channel.queue.length === 1) this.#serve(channel);
   }
 
   /** One answer after the other: the next begins when the last byte of this one has left. */
   #serve(channel: Channel): void {
-    const first = channel.queue[0];
-    if (!first) return;
-    first.start();
+    const start = channel.queue[0];
+    if (!start) return;
+    start();
     const transfer = channel.busy!;
     transfer.onSent = () => {
       channel.busy = undefined;

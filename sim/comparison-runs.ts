@@ -7,7 +7,7 @@ import { trainCentralized } from './centralized.ts';
 import { ALONE, CENTRALIZED, type RunPoint, type RunRecord } from './comparison.ts';
 import { ComputeModel } from './compute.ts';
 import { Identities } from './identity.ts';
-import type { Activity, Carried, Ledger } from './ledger.ts';
+import type { Activity, Carried } from './ledger.ts';
 import type { ReplicaHost } from './replica-host.ts';
 import type { Scenario } from './scenario.ts';
 import { Simulation, type SimulationResult } from './simulation.ts';
@@ -190,13 +190,8 @@ export async function runStrategy(work: Work, strategy: Strategy, seed: number):
   const genesis = strategyGenesis(base({ seed, founder: signers[0]!.self, steps, batches: 1 }), strategy, steps);
   const evaluateEvery = Math.ceil(genesis.rounds! / evaluations);
   const host = await open(genesis, { replicas: peers, pooled: null });
-  // the last evaluation is over the whole split: the curves need it over the sample, too
-  let lastSample: number | null = null;
-  const sampling = withSample(host, (loss) => {
-    lastSample = loss;
-  });
   try {
-    const simulation = new Simulation({ genesis, signers, scenario, seed, host: sampling, evaluateEvery });
+    const simulation = new Simulation({ genesis, signers, scenario, seed, host, evaluateEvery });
     const told = new Set<number>();
     const onRound = ({ round, tokens }: { round: number; tokens: number }): void => {
       if (!told.has(round)) advance(tokens);
@@ -205,55 +200,28 @@ export async function runStrategy(work: Work, strategy: Strategy, seed: number):
     const { signal, turn } = options;
     const result = await simulation.run({ onRound, ...(signal ? { signal } : {}), ...(turn ? { turn } : {}) });
     if (isTimelineOf(init, strategy, seed)) work.keepTimeline(timelineOf(result, strategy.name, seed, peers));
-    return recordOf(result, { series: strategy.name, seed, peers, rounds: genesis.rounds!, lastSample });
+    return recordOf(result, { series: strategy.name, seed, peers, rounds: genesis.rounds! });
   } finally {
     await host.close();
   }
 }
 
-/** Tells the loss over the sample, where the one over the whole split is asked for. */
-export function withSample(host: ReplicaHost, onSample: (loss: number | null) => void): ReplicaHost {
-  return {
-    parameters: host.parameters,
-    initialize: (peer) => host.initialize(peer),
-    restore: (peer, snapshot, own) => host.restore(peer, snapshot, own),
-    train: (peer, plan) => host.train(peer, plan),
-    contribute: (peer, steps) => host.contribute(peer, steps),
-    abandon: (peer, steps) => host.abandon(peer, steps),
-    apply: (peer, request) => host.apply(peer, request),
-    restart: (peer, version) => host.restart(peer, version),
-    close: () => host.close(),
-    async evaluate(peer, all) {
-      if (!all) return host.evaluate(peer, false);
-      // asked for in one go, so that both are of the same model
-      const both = [host.evaluate(peer, false), host.evaluate(peer, true)] as const;
-      const [sample, whole] = await Promise.all(both);
-      onSample(sample);
-      return whole;
-    },
-  };
-}
-
 export function recordOf(
-  { reason, rows, ledger, virtualMs, traceHash, warnings, diverged }: SimulationResult,
-  run: { series: string; seed: number; peers: number; rounds: number; lastSample: number | null },
+  { reason, rows, ledger, virtualMs, computeFraction, traceHash, warnings, diverged }: SimulationResult,
+  run: { series: string; seed: number; peers: number; rounds: number },
 ): RunRecord {
-  const { series, seed, peers, rounds, lastSample } = run;
+  const { series, seed, peers, rounds } = run;
   const points: RunPoint[] = [];
   let tokens = 0;
   let loss: number | null = null;
   for (const row of rows) {
     tokens += row.tokens;
-    const last = row.round === rounds;
-    if (last) loss = row.valLoss;
-    const sample = last ? lastSample : row.valLoss;
+    if (row.round === rounds) loss = row.valLoss;
+    const { virtualMs, sampleLoss } = row;
     // what one peer sends, another receives
-    if (sample !== null) {
-      points.push({ tokens, virtualMs: row.virtualMs, bytes: (2 * row.bytes) / peers, loss: sample });
-    }
+    if (sampleLoss !== null) points.push({ tokens, virtualMs, bytes: (2 * row.bytes) / peers, loss: sampleLoss });
   }
   const bytes = (2 * ledger.bytes()) / peers;
-  const computeFraction = trainedShare(ledger);
   const bytesByKind = ledger.bytesByKind();
   return {
     series,
@@ -271,13 +239,6 @@ export function recordOf(
     warnings,
     diverged,
   };
-}
-
-function trainedShare({ spentMs }: Ledger): number {
-  const sumOf = (activity: Activity) => spentMs[activity].reduce((sum, ms) => sum + ms, 0);
-  const { down: _, ...up } = spentMs;
-  const present = (Object.keys(up) as Activity[]).reduce((sum, activity) => sum + sumOf(activity), 0);
-  return present > 0 ? sumOf('training') / present : 0;
 }
 
 function isTimelineOf({ timeline, strategies, seeds }: ComparisonInit, { name }: Strategy, seed: number): boolean {

@@ -109,7 +109,7 @@ export function summarize(runs: readonly RunRecord[], target: number | null): Su
   for (const { series, seed, loss } of runs) if (series === CENTRALIZED) central.set(seed, loss);
   return [...bySeries(runs)].map(([series, group]) => {
     const complete = group.filter(({ loss }) => loss !== null);
-    const of = complete.length > 0 ? complete : group;
+    const of = completeOrAll(group);
     const mean = (value: (run: RunRecord) => number) => statisticOf(of.map(value))?.mean ?? Number.NaN;
     const gaps = complete.flatMap(({ seed, loss }) => {
       const reference = central.get(seed);
@@ -133,13 +133,20 @@ export function summarize(runs: readonly RunRecord[], target: number | null): Su
   });
 }
 
+/** Runs that came to a loss; where none did, all, as far as they came. */
+export function completeOrAll(runs: readonly RunRecord[]): readonly RunRecord[] {
+  const complete = runs.filter(({ loss }) => loss !== null);
+  return complete.length > 0 ? complete : runs;
+}
+
 /** Bytes sent by all peers. */
 function sentBy({ bytesByKind }: RunRecord): number {
   return Object.values(bytesByKind).reduce((sum, bytes) => sum + bytes, 0);
 }
 
-/** Of several runs of one series: the mean curve, as far as all go, with the spread of the loss. */
-export function meanCurve(runs: readonly RunRecord[]): (RunPoint & { low: number; high: number })[] {
+/** Of several runs of one series: the mean curve, as far as all that came to a loss go, with the spread of the loss. */
+export function meanCurve(all: readonly RunRecord[]): (RunPoint & { low: number; high: number })[] {
+  const runs = completeOrAll(all);
   const length = Math.min(...runs.map(({ points }) => points.length));
   return Array.from({ length: Number.isFinite(length) ? length : 0 }, (_, i) => {
     const points = runs.map((run) => run.points[i]!);

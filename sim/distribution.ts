@@ -40,8 +40,8 @@ export function typical(distribution: Distribution): number {
 }
 
 /**
- * Standard normal by Box and Muller (1958). V8 computes log and cos in software (fdlibm), the same on every platform;
- * draws never enter an agreed state, only what is simulated around it.
+ * Standard normal by Box and Muller (1958). V8 computes log and cos in software (fdlibm), the same on every platform: a real
+ * run draws none, but what is simulated must be the same there, too.
  */
 export function normal(random: RandomStream): number {
   const radius = Math.sqrt(-2 * Math.log(1 - random.unit()));

@@ -81,6 +81,16 @@ export class Ledger {
     }
   }
 
+  /** Share of the time in which peers were up that they trained, until now; 0 when none was. */
+  trainedShare(nowMs: number): number {
+    const sums = Object.fromEntries(
+      Object.entries(this.spentMs).map(([activity, ms]) => [activity, ms.reduce((sum, value) => sum + value, 0)]),
+    ) as Record<Activity, number>;
+    for (const { activity, sinceMs } of this.#current) sums[activity] += Math.max(0, nowMs - sinceMs);
+    const upMs = Object.values(sums).reduce((sum, ms) => sum + ms, 0) - sums.down;
+    return upMs > 0 ? sums.training / upMs : 0;
+  }
+
   /** All bytes that were sent, which are all that were received but for what was under way to a peer that went down. */
   bytes(): number {
     let sum = 0;

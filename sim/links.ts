@@ -1,5 +1,5 @@
 import { randomStream } from '../protocol/random.ts';
-import { type Distribution, draw, normal, typical } from './distribution.ts';
+import { type Distribution, draw, normal } from './distribution.ts';
 import { NETWORK_PARAMETERS } from './gossip-parameters.ts';
 
 /** How peers are connected. Rates in bits a second; absent is without limit. */
@@ -110,11 +110,6 @@ export class Links {
   /** Chance that a message of so many bytes meets a stall: that one of its packets is lost. */
   stallChance(bytes: number): number {
     return this.loss === 0 ? 0 : 1 - (1 - this.loss) ** Math.ceil(bytes / NETWORK_PARAMETERS.segmentBytes);
-  }
-
-  /** For a reader: what a link usually has. */
-  get typicalMs(): number {
-    return typical(this.#config.latency);
   }
 
   #region(peer: number): Region | undefined {

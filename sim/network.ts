@@ -86,11 +86,6 @@ export class SimulatedNetwork {
     this.#lives = new Uint32Array(peers);
   }
 
-  /** Messages published or sent so far. */
-  get messages(): number {
-    return this.#messages;
-  }
-
   /** Messages read so far: one that reaches n peers counts n times. */
   get deliveries(): number {
     return this.#inboxes.read;

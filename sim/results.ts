@@ -43,8 +43,6 @@ export interface SimulationFacts
   extends Pick<Results, 'command' | 'seed' | 'commit' | 'configuration' | 'wallSeconds'> {
   genesis: Genesis;
   ids: readonly PeerId[];
-  /** over the sample, of the last evaluation; null where it did not come to one */
-  lastSample: number | null;
 }
 
 export function resultsOf(result: SimulationResult, facts: SimulationFacts): Results {
@@ -73,9 +71,9 @@ export function resultsOf(result: SimulationResult, facts: SimulationFacts): Res
 /** The only run of a simulation, in its table. */
 const SERIES = 'swarm';
 
-function runOf(result: SimulationResult, { genesis, seed, ids, lastSample }: SimulationFacts) {
+function runOf(result: SimulationResult, { genesis, seed, ids }: SimulationFacts) {
   const rounds = genesis.rounds ?? result.rows.length;
-  return recordOf(result, { series: SERIES, seed, peers: ids.length, rounds, lastSample });
+  return recordOf(result, { series: SERIES, seed, peers: ids.length, rounds });
 }
 
 /** The same report as that of a comparison, with a single run in it. */

@@ -27,8 +27,6 @@ export interface SimulationInit {
   host: ReplicaHost;
   /** rounds between two evaluations of the agreed model; the last round always has one. 0 for none */
   evaluateEvery: number;
-  /** virtual time at which the run ends whatever happens @default no end */
-  virtualMsMax?: number;
   /** hears every step of every machine, for measurements */
   onStep?: World['onStep'];
 }
@@ -51,8 +49,10 @@ export interface RoundRow {
   contributors: number;
   /** nats */
   trainLoss: number;
-  /** nats; null when not evaluated */
+  /** nats, over a sample of the validation split, and after the last round over all of it; null when not evaluated */
   valLoss: number | null;
+  /** nats, over the same sample in every round; null when not evaluated */
+  sampleLoss: number | null;
   /** trained on in this round, by all contributors */
   tokens: number;
   /** sent by all peers since the beginning */
@@ -60,15 +60,21 @@ export interface RoundRow {
 }
 
 export interface SimulationResult {
-  /** `rounds`: to the end; `stopped` by the caller; `stuck`: no round in a long time; `time`: `virtualMsMax` */
-  reason: 'rounds' | 'stopped' | 'stuck' | 'time';
+  /**
+   * `rounds`: to the end; `unfinal`: likewise, but no quorum has certified the last round; `stopped` by the caller;
+   * `stuck`: no round in a long time
+   */
+  reason: 'rounds' | 'unfinal' | 'stopped' | 'stuck';
   traceHash: string;
+  /** when the last round was over */
   virtualMs: number;
   events: number;
   /** messages that peers have read */
   deliveries: number;
   rows: RoundRow[];
   ledger: Ledger;
+  /** share of the time in which a peer was up that it trained, until the last round was over */
+  computeFraction: number;
   /** rounds of which two certified roots were seen: a bug in the protocol */
   diverged: number[];
   warnings: Record<string, number>;
@@ -95,7 +101,9 @@ export class Simulation {
   readonly #diverged = new Set<number>();
   readonly #warnings: Record<string, number> = {};
   readonly #evaluations: Promise<void>[] = [];
+  /** when a round was last over, or certified, or replaced by a certified one */
   #newestMs = 0;
+  #computeFraction = 0;
   #onRound: (row: RoundRow) => void = () => undefined;
 
   constructor(init: SimulationInit) {
@@ -137,32 +145,38 @@ export class Simulation {
   /** @throws CodedError of the replica host, when a worker dies */
   async run({ signal, turn, onRound }: SimulationOptions = {}): Promise<SimulationResult> {
     if (onRound) this.#onRound = onRound;
-    const { genesis, scenario, virtualMsMax = Number.POSITIVE_INFINITY } = this.#init;
+    const { genesis, scenario } = this.#init;
     const { step, peers, stragglers } = scenario.compute;
     const slowestMs = Math.max(...[step, ...Object.values(peers)].map(typical));
     const roundMs = genesis.innerSteps * slowestMs * (stragglers?.factor ?? 1);
     const stuckMs = STUCK_MS + STUCK_ROUNDS * roundMs + genesis.timing.graceMs;
     const over = (): SimulationResult['reason'] | undefined => {
       if (signal?.aborted) return 'stopped';
-      if (this.kernel.nowMs >= virtualMsMax) return 'time';
+      const last = genesis.rounds === null ? undefined : this.#rows.get(genesis.rounds);
       const silentMs = this.kernel.nowMs - this.#newestMs;
-      if (genesis.rounds !== null && this.#rows.has(genesis.rounds) && silentMs > LEFT_BEHIND_MS) return 'rounds';
-      if (this.kernel.nowMs - Math.max(this.#newestMs, this.#faults.lastMs) > stuckMs) return 'stuck';
-      return this.#faults.toCome === 0 && !this.peers.some(({ isUp }) => isUp) ? 'rounds' : undefined;
+      // those who came to it without a quorum do not end the run of the others
+      if (last?.final && silentMs > LEFT_BEHIND_MS) return 'rounds';
+      if (this.kernel.nowMs - Math.max(this.#newestMs, this.#faults.lastMs) > stuckMs) {
+        return last ? 'unfinal' : 'stuck';
+      }
+      if (this.#faults.toCome > 0 || this.peers.some(({ isUp }) => isUp)) return undefined;
+      return last && !last.final ? 'unfinal' : 'rounds';
     };
     await this.kernel.run({ until: () => over() !== undefined, signal, ...(turn ? { turn } : {}) });
     const reason = over() ?? 'stuck';
     this.ledger.close(this.kernel.nowMs);
     const evaluated = await beforeAbort(Promise.all(this.#evaluations), signal);
     this.#onRound = () => undefined; // an evaluation that comes, or fails, later finds nobody listening
+    const rows = [...this.#rows.values()].sort((a, b) => a.round - b.round);
     return {
       reason: evaluated ? reason : 'stopped',
       traceHash: this.#trace.digest(),
-      virtualMs: this.#newestMs,
+      virtualMs: rows.at(-1)?.virtualMs ?? 0,
       events: this.kernel.events,
       deliveries: this.#network.deliveries,
-      rows: [...this.#rows.values()].sort((a, b) => a.round - b.round),
+      rows,
       ledger: this.ledger,
+      computeFraction: this.#computeFraction,
       diverged: [...this.#diverged],
       warnings: this.#warnings,
     };
@@ -194,24 +208,28 @@ export class Simulation {
       contributors: contributors.length,
       trainLoss,
       valLoss: null,
+      sampleLoss: null,
       tokens,
       bytes,
     };
     this.#rows.set(round, row);
-    if (isNew) {
-      this.#faults.onRound(nowMs - this.#newestMs, peer.machine?.standing.roster ?? []);
-      this.#newestMs = nowMs;
-    }
+    if (isNew) this.#faults.onRound(nowMs - this.#newestMs, peer.machine?.standing.roster ?? []);
+    this.#newestMs = nowMs;
+    // of the last round alone in the end: what peers do after it is no part of the run
+    if (!this.#rows.has(round + 1)) this.#computeFraction = this.ledger.trainedShare(nowMs);
     const last = round === genesis.rounds;
     const due = evaluateEvery > 0 && (last || round % evaluateEvery === 0);
-    if (due) this.#evaluations.push(this.#evaluate(host.evaluate(peer.index, last), row));
-    else this.#onRound(row);
+    if (!due) return this.#onRound(row);
+    // asked for in one go, so that both are of the same model
+    const sample = host.evaluate(peer.index, false);
+    const whole = last ? host.evaluate(peer.index, true) : sample;
+    this.#evaluations.push(this.#evaluate([sample, whole], row));
   }
 
   /** Real time passes, virtual time does not: looking at a model costs the swarm nothing. */
-  async #evaluate(loss: Promise<number | null>, row: RoundRow): Promise<void> {
+  async #evaluate(losses: [sample: Promise<number | null>, all: Promise<number | null>], row: RoundRow): Promise<void> {
     try {
-      row.valLoss = await loss;
+      [row.sampleLoss, row.valLoss] = await Promise.all(losses);
     } catch (error) {
       // the worker is gone, and the run with it: said where its work is waited for
       if (!isCoded(error)) throw error;

@@ -4,7 +4,6 @@ import { fileURLToPath } from 'node:url';
 import { assert } from '../../protocol/errors.ts';
 import { encodeGenesis, type Genesis } from '../../protocol/genesis.ts';
 import type { Signer } from '../../protocol/identity.ts';
-import { withSample } from '../../sim/comparison-runs.ts';
 import { Identities } from '../../sim/identity.ts';
 import { RealHost } from '../../sim/real-host.ts';
 import type { ReplicaHost } from '../../sim/replica-host.ts';
@@ -43,8 +42,6 @@ export interface OpenedSimulation {
   seed: number;
   /** everything that decides what happens, defaults filled in */
   configuration: Record<string, unknown>;
-  /** loss of the last evaluation over the sample, which was asked for over the whole split; null before it */
-  lastSample: () => number | null;
 }
 
 /**
@@ -57,16 +54,12 @@ export async function openSimulation(choices: SimChoices): Promise<OpenedSimulat
   const scenario = makeScenario(choices.scenario, peers);
   const signers = new Identities().swarm(seed, peers);
   const { genesis, host, backend } = await openHost(choices, signers, scenario, seed);
-  let lastSample: number | null = null;
-  const sampling = withSample(host, (loss) => {
-    lastSample = loss;
-  });
   const simulation = new Simulation({
     genesis,
     signers,
     scenario,
     seed,
-    host: sampling,
+    host,
     evaluateEvery,
     ...(onStep ? { onStep } : {}),
   });
@@ -74,7 +67,7 @@ export async function openSimulation(choices: SimChoices): Promise<OpenedSimulat
   const { microBatch = 'auto' } = choices;
   const configuration = { peers, trainer, backend, microBatch, evaluateEvery, scenario: written, genesis };
   const isReal = trainer === 'real';
-  return { simulation, genesis, signers, host, backend, isReal, seed, configuration, lastSample: () => lastSample };
+  return { simulation, genesis, signers, host, backend, isReal, seed, configuration };
 }
 
 async function openHost(

@@ -112,7 +112,7 @@ export class SimScreen implements SimView {
 
 const ENDINGS = {
   rounds: 'done',
-  time: 'done',
+  unfinal: 'done, but no quorum has certified the last round: other peers may have another one',
   stopped: 'stopped, with the results so far',
   stuck: 'stuck: no new round in a long time; look at the scenario',
 } as const satisfies Record<Results['reason'], string>;

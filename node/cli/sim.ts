@@ -151,7 +151,7 @@ async function runSimulation(
   opened: OpenedSimulation,
   { view, signal, startedMs, out }: { view: SimView; signal: AbortSignal; startedMs: number; out?: ResultsFolder },
 ): Promise<number> {
-  const { simulation, genesis, signers, seed, configuration, lastSample } = opened;
+  const { simulation, genesis, signers, seed, configuration } = opened;
   const commit = commitOf();
   view.begin(opened, commit);
   const tick = (): void => view.tick(simulation.kernel.nowMs);
@@ -166,7 +166,7 @@ async function runSimulation(
   const wallSeconds = (performance.now() - startedMs) / 1000;
   const command = ['outerloop', ...process.argv.slice(2)].map(shellWord).join(' ');
   const ids = signers.map(({ self }) => self);
-  const facts = { command, seed, commit, configuration, wallSeconds, genesis, ids, lastSample: lastSample() };
+  const facts = { command, seed, commit, configuration, wallSeconds, genesis, ids };
   const results = resultsOf(result, facts);
   // shown first: a disk that fails now takes away nothing that could be shown
   view.done(results);

@@ -1,4 +1,12 @@
-import { ALONE, bySeries, CENTRALIZED, type ChargedKind, meanCurve, type RunRecord } from '../comparison.ts';
+import {
+  ALONE,
+  bySeries,
+  CENTRALIZED,
+  type ChargedKind,
+  completeOrAll,
+  meanCurve,
+  type RunRecord,
+} from '../comparison.ts';
 import { type ChartSeries, chartSvg } from './chart.ts';
 import { bytesText, countText, escapeHtml, lossText, timeText } from './format.ts';
 import type { Report } from './report.ts';
@@ -188,12 +196,13 @@ function figures(curves: readonly Curve[]): string {
 }
 
 function kinds(report: Report): string {
-  const sums = seriesOf(report).flatMap(({ name, runs }) => {
+  const sums = seriesOf(report).flatMap(({ name, runs: all }) => {
+    const runs = completeOrAll(all);
     const of = (kind: ChargedKind) => runs.reduce((sum, run) => sum + (run.bytesByKind[kind] ?? 0), 0) / runs.length;
     const parts = KINDS.map((kind) => ({ kind, bytes: of(kind) })).filter(({ bytes }) => bytes > 0);
-    return parts.length > 0 ? [{ name, parts, all: parts.reduce((sum, { bytes }) => sum + bytes, 0) }] : [];
+    return parts.length > 0 ? [{ name, parts, bytes: parts.reduce((sum, { bytes }) => sum + bytes, 0) }] : [];
   });
-  const bars = sums.map(({ name, parts, all }) => {
+  const bars = sums.map(({ name, parts, bytes: all }) => {
     const pieces = parts.map(({ kind, bytes }) => {
       const said = `${kind}: ${bytesText(Math.round(bytes))}, ${((100 * bytes) / all).toFixed(1)} %`;
       return `<i class="kind-${kind}" style="flex-grow:${(bytes / all).toFixed(5)}" title="${said}"></i>`;

@@ -51,7 +51,7 @@ export interface Remark {
 /** What one must know before reading a row: why it has no loss, and what its peers warned of. */
 export function remarksOf({ runs }: Pick<Report, 'runs'>): Remark[] {
   const ends = runs.flatMap(({ series, seed, reason, loss, diverged }): Remark[] => {
-    const ending = loss === null ? ENDINGS[reason] : undefined;
+    const ending = loss === null || reason === 'unfinal' ? ENDINGS[reason] : undefined;
     const fault = `two certified states in round ${diverged.join(', ')}: a bug in the protocol, please tell us`;
     return [...(ending ? [ending] : []), ...(diverged.length > 0 ? [fault] : [])].map((says) => {
       return { series, says: `${says} (seed ${seed})` };
@@ -64,7 +64,7 @@ const ENDINGS: Readonly<Record<RunRecord['reason'], string>> = {
   rounds: 'ended without a loss: it was not asked for, or nobody was left who could measure it',
   stopped: 'stopped before its end',
   stuck: 'stuck: no new round in a long time, look at the scenario; there is no loss',
-  time: 'not at its end when its time was over; there is no loss',
+  unfinal: 'no quorum has certified its last round: other peers may have another one',
 };
 
 function warningsOf(series: string, runs: readonly RunRecord[]): Remark[] {

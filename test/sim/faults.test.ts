@@ -1,5 +1,6 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { Span } from '../../sim/ledger.ts';
+import { SimulatedNetwork } from '../../sim/network.ts';
 import type { ScenarioText } from '../../sim/scenario.ts';
 import type { SimulationResult } from '../../sim/simulation.ts';
 import { type SyntheticWorld, syntheticWorld } from './world.ts';
@@ -54,6 +55,66 @@ describe('churn', () => {
     expect(simulation.peers[0]!.machine).toBeUndefined();
     expect(down.length).toBeGreaterThan(5);
   });
+});
+
+test('a peer that was cut off and came to the end alone does not end the run of the others', async () => {
+  const scenario = { latency: '150ms', partition: '25%@5s+60s' };
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 30, scenario });
+  const told: { round: number; final: boolean }[] = [];
+  const result = await simulation.run({ onRound: (row) => told.push(row) });
+  expect(told).toContainEqual(expect.objectContaining({ round: 30, final: false }));
+  expect(result).toMatchObject({ reason: 'rounds', virtualMs: result.rows.at(-1)!.virtualMs });
+  expect(allFinal(result)).toBe(true);
+  const times = result.rows.map(({ virtualMs }) => virtualMs);
+  expect(times).toEqual([...times].sort((a, b) => a - b));
+});
+
+describe('a process that stands still', () => {
+  test('gives nothing away, but for what it had been asked for before', async () => {
+    // six chunks to three others at 2 Mbit/s: twenty seconds
+    const model = { layers: 2, heads: 2, width: 128, context: 16, vocabulary: 64 };
+    const events = [{ at: '10s', do: 'pause' as const, peers: [1], for: '60s' }];
+    const scenario = { latency: '40ms', bandwidth: '50mbit/2mbit', step: '100ms', events };
+    const timing = { graceMs: 60_000, viewMs: 4000, quorumWaitMs: null };
+    const { simulation } = syntheticWorld({ peers: 4, rounds: 2, model, timing, scenario });
+    const given: number[][] = [];
+    for (const ms of [10_000, 20_000, 70_000]) {
+      simulation.kernel.at(ms, () => given.push([...simulation.ledger.sent.payload]));
+    }
+    await simulation.run();
+    const [before, then, after] = given as [number[], number[], number[]];
+    expect(before[1]).toBeGreaterThan(500_000);
+    expect(after[2]! - then[2]!).toBeGreaterThan(500_000);
+    expect(after[1]! - then[1]!).toBeLessThan(5000);
+  });
+
+  test('says nothing when a write of it ends', async () => {
+    const events = Array.from({ length: 50 }, (_, i) => {
+      return { at: `${3000 + 701 * i}ms`, do: 'pause' as const, peers: [1 + (i % 3)], for: '500ms' };
+    });
+    const scenario = { latency: '40ms', step: '100ms', disk: '20ms', events };
+    const { simulation } = syntheticWorld({ peers: 4, rounds: 30, seed: 3, innerSteps: 10, scenario });
+    const { broadcast } = SimulatedNetwork.prototype;
+    const paused: boolean[] = [];
+    const heard = vi.spyOn(SimulatedNetwork.prototype, 'broadcast').mockImplementation(function (
+      this: SimulatedNetwork,
+      from,
+      message,
+    ) {
+      paused.push(simulation.peers[from]!.isPaused);
+      broadcast.call(this, from, message);
+    });
+    await simulation.run();
+    heard.mockRestore();
+    expect(paused.length).toBeGreaterThan(100);
+    expect(paused).not.toContain(true);
+  });
+});
+
+test('a run that no quorum ended says so', async () => {
+  const events = [{ at: '5s', do: 'crash' as const, peers: [1] }];
+  const { simulation } = syntheticWorld({ peers: 2, rounds: 10, scenario: { events } });
+  expect(await simulation.run()).toMatchObject({ reason: 'unfinal' });
 });
 
 describe('joins and leaves at a rate', () => {
