@@ -38,7 +38,7 @@ const LOG_FROM = 6;
 /** The curves' steep beginning, as a share of their points, is cut off, so that their ends can be told apart. */
 const CUT_PART = 0.1;
 
-/** A curve that is so many times as far from the best as the middle one is cut off above. */
+/** A curve that comes so many times as far from the best as all others do is cut off above. */
 const ASTRAY = 3;
 
 interface Scale {
@@ -115,17 +115,34 @@ function xScale(series: readonly ChartSeries[], ticksMax: number, isTime: boolea
   return { isLog, ticks: (isTime ? logTimeTicks : logTicks)(from, to, ticksMax), at };
 }
 
+/** Names of curves that are cut off above, beyond their steep beginning. */
+export function cutOff(series: readonly ChartSeries[]): string[] {
+  const range = yRange(series);
+  return series.filter((one) => range && Math.max(...late(one)) > range.most).map(({ name }) => name);
+}
+
 function yScale(series: readonly ChartSeries[]): Scale {
-  const late = series.map(({ points }) => {
-    const kept = points.slice(Math.min(points.length - 1, Math.floor(CUT_PART * points.length)));
-    return kept.flatMap(({ low, high }) => [low, high]).filter((value) => Number.isFinite(value));
-  });
-  const least = Math.min(...late.flat());
-  if (!Number.isFinite(least)) return { isLog: false, ticks: [0, 1], at: (value) => value };
-  const tops = late.map((values) => Math.max(least, ...values)).sort((a, b) => a - b);
-  // a curve that went astray must not flatten all others
-  const most = Math.min(tops.at(-1)!, least + ASTRAY * (tops[(tops.length - 1) >> 1]! - least) || tops.at(-1)!);
+  const range = yRange(series);
+  if (!range) return { isLog: false, ticks: [0, 1], at: (value) => value };
+  const { least, most } = range;
   const room = 0.05 * (most - least) || 0.1;
   const [from, to] = [least - room, most + room];
   return { isLog: false, ticks: niceTicks(from, to, 6), at: (value) => (value - from) / (to - from) };
+}
+
+/** Values of a curve without its beginning. */
+function late({ points }: ChartSeries): number[] {
+  const kept = points.slice(Math.min(points.length - 1, Math.floor(CUT_PART * points.length)));
+  return kept.flatMap(({ low, high }) => [low, high]).filter((value) => Number.isFinite(value));
+}
+
+function yRange(series: readonly ChartSeries[]): { least: number; most: number } | undefined {
+  const values = series.map(late).filter(({ length }) => length > 0);
+  if (values.length === 0) return undefined;
+  const least = Math.min(...values.flat());
+  // those that are the same (what is charged over the baseline) are one
+  const tops = [...new Set(values.map((each) => Math.max(...each)))].sort((a, b) => a - b);
+  const [next = least, last] = [tops.at(-2), tops.at(-1)!];
+  // a curve that went astray must not flatten all others
+  return { least, most: next > least ? Math.min(last, least + ASTRAY * (next - least)) : last };
 }

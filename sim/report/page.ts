@@ -7,7 +7,7 @@ import {
   meanCurve,
   type RunRecord,
 } from '../comparison.ts';
-import { type ChartSeries, chartSvg } from './chart.ts';
+import { type ChartSeries, chartSvg, cutOff } from './chart.ts';
 import { bytesText, countText, escapeHtml, lossText, timeText } from './format.ts';
 import type { Report } from './report.ts';
 import { PAGE_STYLE } from './style.ts';
@@ -88,11 +88,11 @@ function colour(i: number): string {
   return `c${i % COLOURS}${i >= COLOURS ? ' dashed' : ''}`;
 }
 
-/** While a name in the legend is pointed at, all other curves fade. */
+/** While a name in the legend is pointed at, or has the focus, all other curves fade. */
 function alone(count: number): string {
   const rules = Array.from(
     { length: count },
-    (_, i) => `.charts:has(.legend .n${i}:hover) .curve:not(.n${i}){opacity:.12}`,
+    (_, i) => `.charts:has(.legend .n${i}:is(:hover,:focus)) .curve:not(.n${i}){opacity:.12}`,
   );
   return rules.join('');
 }
@@ -106,14 +106,16 @@ function table(report: Report): string {
   const columns = columnsOf(report);
   const rows = report.summary.map((row) => {
     const cells = columns.map(
-      ({ title, text }) => `<td data-label="${escapeHtml(title)}">${escapeHtml(text(row))}</td>`,
+      ({ title, text }) => `<td role="cell" data-label="${escapeHtml(title)}">${escapeHtml(text(row))}</td>`,
     );
     const name = `${swatch(styles.get(row.series) ?? '')}<span>${escapeHtml(row.series)}</span>`;
     const about = `<small>${escapeHtml(aboutOf(report, row.series))}</small>`;
-    return `<tr><th scope="row"><div class="name">${name}</div>${about}</th>${cells.join('')}</tr>`;
+    return `<tr role="row"><th scope="row" role="rowheader"><div class="name">${name}</div>${about}</th>${cells.join('')}</tr>`;
   });
   const titles = columns.map(({ title }) => `<th scope="col">${escapeHtml(title)}</th>`);
-  return `<div class="card flush"><table><thead><tr><th scope="col">${rowsAre(report)}</th>${titles.join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
+  const head = `<thead role="rowgroup"><tr role="row"><th scope="col">${rowsAre(report)}</th>${titles.join('')}</tr></thead>`;
+  // narrow pages lay it out as blocks, which would take its roles away
+  return `<div class="card flush"><table role="table">${head}<tbody role="rowgroup">${rows.join('')}</tbody></table></div>`;
 }
 
 function remarks(report: Report): string {
@@ -146,7 +148,7 @@ function charts(report: Report): string {
     report.kind === 'sim'
       ? 'over a sample of the validation split, and over the batches of each round'
       : 'over a sample of the validation split';
-  const lead = `In nats, ${over}. Point at a name to see its curve alone.`;
+  const lead = `In nats, ${over}. Point at a name, or tap it, to see its curve alone.`;
   return section(report.kind === 'sim' ? 'Loss' : 'Validation loss', lead, figures(curves));
 }
 
@@ -190,9 +192,11 @@ function figures(curves: readonly Curve[]): string {
       `<figure class="card ${className}"><figcaption>${chart.label}</figcaption>${chartSvg(chart)}</figure>`,
   );
   const legend = curves.map(
-    ({ name, className }) => `<li class="${className}">${swatch(className)}${escapeHtml(name)}</li>`,
+    ({ name, className }) => `<li class="${className}" tabindex="0">${swatch(className)}${escapeHtml(name)}</li>`,
   );
-  return `<div class="charts"><ul class="legend">${legend.join('')}</ul>${drawn.join('')}</div>`;
+  const cut = cutOff(series('tokens'));
+  const note = cut.length > 0 ? `<p class="cut">${escapeHtml(`Cut off above: ${cut.join(', ')}.`)}</p>` : '';
+  return `<div class="charts"><ul class="legend">${legend.join('')}</ul>${note}${drawn.join('')}</div>`;
 }
 
 function kinds(report: Report): string {

@@ -1,9 +1,9 @@
 /** The page's style sheet: one column, cards, both colour schemes, from 320 pixels up. */
 export const PAGE_STYLE = `
-:root{--paper:#f7f7f5;--card:#fff;--ink:#1b1d21;--soft:#5c6068;--line:#e3e3df;--faint:#efefec;--warn:#b45309;
+:root{--paper:#f7f7f5;--card:#fff;--ink:#1b1d21;--soft:#5c6068;--line:#e3e3df;--faint:#efefec;--idle:#a9adb4;--warn:#b45309;
 --k0:#2563eb;--k1:#e05d10;--k2:#0f9960;--k3:#b5179e;--k4:#7c4dff;--k5:#0891b2;--k6:#a16207;--k7:#dc2626;--gray:#8a8f98}
 @media (prefers-color-scheme:dark){:root{--paper:#131519;--card:#1b1e24;--ink:#e9eaec;--soft:#a3a8b1;--line:#30343c;
---faint:#262a31;--warn:#f0b35a;--k0:#6ea8fe;--k1:#ff9e64;--k2:#4fd69c;--k3:#f472d0;--k4:#b197fc;--k5:#3bc9db;--k6:#e0b040;
+--faint:#262a31;--idle:#666b74;--warn:#f0b35a;--k0:#6ea8fe;--k1:#ff9e64;--k2:#4fd69c;--k3:#f472d0;--k4:#b197fc;--k5:#3bc9db;--k6:#e0b040;
 --k7:#ff7b7b;--gray:#858b95}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;
@@ -53,12 +53,12 @@ svg .end{text-anchor:end}svg .middle-text{text-anchor:middle}
 .grid{stroke:var(--line);stroke-width:1}.axis,.tick{stroke:var(--gray);stroke-width:1;fill:none}
 .charts{display:grid;grid-template-columns:1fr 1fr;gap:14px}
 .charts .card{margin:0;min-width:0}
-.charts .full,.charts .legend{grid-column:1/-1}
+.charts .full,.charts .legend,.charts .cut{grid-column:1/-1}.charts .cut{margin:0;color:var(--soft)}
 .full .wide,.half .middle,svg.timeline.wide{display:block}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 6px;margin:0;padding:0;font-size:13.5px}
 .legend li{display:flex;align-items:center;gap:7px;padding:2px 10px 2px 7px;border-radius:99px}
 .charts .legend li{border:1px solid var(--line);background:var(--card);cursor:default}
-.charts .legend li:hover{border-color:var(--c)}
+.charts .legend li:is(:hover,:focus-visible){border-color:var(--c);outline:none}
 .plain{margin-bottom:12px}
 .box{width:11px;height:11px;border-radius:3px;flex:none}
 .bars{list-style:none;margin:0;padding:0;display:grid;gap:14px}
@@ -71,7 +71,7 @@ svg .end{text-anchor:end}svg .middle-text{text-anchor:middle}
 .kind-payload{background:var(--k0)}.kind-all-reduce{background:var(--k7)}.kind-gossip{background:var(--k1)}
 .kind-direct{background:var(--k4)}.kind-snapshot{background:var(--k2)}.kind-history{background:var(--k6)}
 .lane-training{fill:var(--k2);background:var(--k2)}.lane-applying{fill:var(--k4);background:var(--k4)}
-.lane-waiting{fill:var(--line);background:var(--line)}.lane-paused{fill:var(--k6);background:var(--k6)}
+.lane-waiting{fill:var(--idle);background:var(--idle)}.lane-paused{fill:var(--k6);background:var(--k6)}
 .lane-down{fill:var(--k7);background:var(--k7)}.lane-sending{fill:var(--k1);background:var(--k1)}
 .lane-receiving{fill:var(--k0);background:var(--k0)}
 .notes{margin:12px 0 0;padding-left:20px;color:var(--soft);max-width:90ch}
@@ -80,13 +80,14 @@ pre{white-space:pre-wrap;overflow-wrap:anywhere;font:13px/1.5 ui-monospace,"SF M
 pre.card{margin-bottom:14px}
 summary{cursor:pointer;font-weight:600}
 details pre{margin-top:12px}
-@media (max-width:1000px){.charts{grid-template-columns:1fr}.full .wide{display:none}.full .middle{display:block}
+@media (max-width:1000px){.charts{grid-template-columns:1fr}.full .wide,svg.timeline.wide{display:none}.full .middle,svg.timeline.middle{display:block}
+.charts svg.middle{max-width:640px;margin:auto}
 thead{display:none}table,tbody{display:block}tr{display:grid;grid-template-columns:repeat(3,1fr);gap:8px 14px;padding:14px 16px;border-top:1px solid var(--line)}
 tbody tr:first-child{border-top:0}
 th:first-child{grid-column:1/-1;padding:0;min-width:0}td,td:last-child{padding:0;text-align:left;white-space:normal}td,th{border:0}
 th small{max-width:none}td::before{content:attr(data-label);display:block;color:var(--soft);font-size:12px}}
 @media (max-width:520px){main{padding:24px 14px 48px}section{margin-top:38px}.card{padding:14px}.flush{padding:0}
-.full .middle,.half .middle,svg.timeline.wide{display:none}.full .narrow,.half .narrow,svg.timeline.narrow{display:block}
+.full .middle,.half .middle,svg.timeline.middle{display:none}.full .narrow,.half .narrow,svg.timeline.narrow{display:block}
 tr{grid-template-columns:1fr 1fr}.tiles{grid-template-columns:1fr 1fr;gap:10px}.tile{padding:12px 14px}.tile b{font-size:24px}}
 @media print{body{background:#fff}.card,.tile{break-inside:avoid}}
 `;

@@ -20,9 +20,14 @@ export const PEERS_MAX = 32;
 const ROW = 30;
 const MARGIN = { left: 56, right: 12, bottom: 26 };
 const SIZES = [
-  { className: 'wide middle', width: 1080, ticks: 8 },
+  { className: 'wide', width: 1080, ticks: 8 },
+  { className: 'middle', width: 640, ticks: 5 },
   { className: 'narrow', width: 330, ticks: 3 },
 ] as const;
+/** Of what a peer is at by turns, the longest in a column is drawn: in a long run all of it comes in each. */
+const BY_TURNS: ReadonlySet<Lane> = new Set<Lane>(['training', 'applying', 'waiting']);
+/** In pixels. */
+const COLUMN = 0.5;
 /** Bars nearer to each other than this are drawn as one, in pixels: nobody can tell. */
 const MERGE_BELOW = 0.4;
 
@@ -58,11 +63,12 @@ function draw(
   const plotWidth = width - MARGIN.left - MARGIN.right;
   const x = (ms: number) => MARGIN.left + (plotWidth * (ms - fromMs)) / (toMs - fromMs);
   const height = lanes.length * ROW + MARGIN.bottom;
-  const rows = lanes.map((lane, peer) => {
+  const rows = lanes.map((bars, peer) => {
     const top = peer * ROW;
+    const lane = inPixels(bars, x);
     const paths = LANES.map((name) => {
       const [y, tall] = name === 'sending' ? [top + 19, 3] : name === 'receiving' ? [top + 23, 3] : [top + 3, 15];
-      const d = merged(lane.get(name) ?? [], x).map(({ from, to }) => {
+      const d = merged(lane.get(name) ?? []).map(({ from, to }) => {
         const w = (to - from).toFixed(1);
         return `M${from.toFixed(1)} ${y}h${w}v${tall}h-${w}z`;
       });
@@ -83,10 +89,36 @@ function draw(
   );
 }
 
-/** As pixels, in order, with what touches made one. Nothing is too short to be seen. */
-function merged(bars: readonly Bar[], x: (ms: number) => number): Bar[] {
+function inPixels(lane: ReadonlyMap<Lane, Bar[]>, x: (ms: number) => number): Map<Lane, Bar[]> {
+  const drawn = new Map<Lane, Bar[]>();
+  const columns = new Map<number, Map<Lane, number>>();
+  for (const [name, bars] of lane) {
+    const pixels = bars.map(({ from, to }) => ({ from: x(from), to: x(to) }));
+    if (!BY_TURNS.has(name)) drawn.set(name, pixels);
+    else for (const bar of pixels) share(columns, name, bar);
+  }
+  for (const [column, shares] of columns) {
+    const [longest] = [...shares].sort(([, a], [, b]) => b - a);
+    const [name] = longest!;
+    if (!drawn.has(name)) drawn.set(name, []);
+    drawn.get(name)!.push({ from: column * COLUMN, to: (column + 1) * COLUMN });
+  }
+  return drawn;
+}
+
+/** Adds a bar to the columns that it touches. */
+function share(columns: Map<number, Map<Lane, number>>, name: Lane, { from, to }: Bar): void {
+  for (let column = Math.floor(from / COLUMN); column * COLUMN < to; column++) {
+    const shares = columns.get(column) ?? new Map<Lane, number>();
+    const pixels = Math.min(to, (column + 1) * COLUMN) - Math.max(from, column * COLUMN);
+    columns.set(column, shares.set(name, (shares.get(name) ?? 0) + pixels));
+  }
+}
+
+/** In order, with what touches made one. Nothing is too short to be seen. */
+function merged(bars: readonly Bar[]): Bar[] {
   const drawn: Bar[] = [];
-  const pixels = bars.map(({ from, to }) => ({ from: x(from), to: Math.max(x(to), x(from) + 0.2) }));
+  const pixels = bars.map(({ from, to }) => ({ from, to: Math.max(to, from + 0.2) }));
   for (const bar of pixels.sort((a, b) => a.from - b.from)) {
     const last = drawn.at(-1);
     if (last && bar.from - last.to < MERGE_BELOW) last.to = Math.max(last.to, bar.to);
