@@ -2,7 +2,6 @@ import type { Agreement } from './agreement.ts';
 import { checkBlock, type Head, headHash } from './chain.ts';
 import type { Applied, Core } from './core.ts';
 import { isCoded } from './errors.ts';
-import type { PeerId } from './identity.ts';
 import { isMember, type Membership } from './membership.ts';
 import { Patience } from './patience.ts';
 import type { Payloads } from './payloads.ts';
@@ -142,10 +141,7 @@ export class Closing {
       if (!isCoded(error)) throw error;
       return; // not ours to judge if we are behind, and the view's time runs out if it is plain wrong
     }
-    const holders = (): PeerId[] => [proposal.author];
-    const state = this.#payloads.require(proposal.block, holders);
-    if (state === 'held') agreement.notarize();
-    else if (state === 'unavailable') this.#payloads.retry(proposal.block, holders);
+    if (this.#payloads.require(proposal.block, () => [proposal.author]) === 'held') agreement.notarize();
   }
 
   /** No quorum for the stated time, or none since the last unfinal round. */

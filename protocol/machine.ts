@@ -109,9 +109,9 @@ export class Machine {
 
   /** Entries in every queue and map that others' messages fill, for a watcher; each is bounded by `LIMITS`. */
   get load() {
-    const [futureMessages, payloads] = [this.#post.load, this.#payloads.load];
+    const payloads = this.#payloads.load;
     const { agreement } = this.#present;
-    return { futureMessages, payloads, ...this.#membership.load, ...agreement.load, ...this.#unfinal.load };
+    return { payloads, ...this.#post.load, ...this.#membership.load, ...agreement.load, ...this.#unfinal.load };
   }
 
   #handle(event: Event): void {
@@ -301,12 +301,8 @@ export class Machine {
       this.#core.warn('W_DIVERGED', `round ${block.round} builds on another root than ours: fetching the agreed state`);
       return this.#sync.askInTurn(true);
     }
-    const holders = (): PeerId[] => this.#membership.reachable();
-    const payloads = this.#payloads.require(block, holders);
-    if (payloads === 'unavailable' || payloads === 'refused') {
-      this.#payloads.retry(block, holders);
-      return this.#sync.askInTurn(true);
-    }
+    const payloads = this.#payloads.require(block, () => this.#membership.reachable());
+    if (payloads === 'unavailable' || payloads === 'refused') return this.#sync.askInTurn(true);
     if (payloads !== 'held') return;
     this.#applying = blockHash(block);
     const state = factsAt(this.#core.branch.heads[applied.position + 1]!);

@@ -1,5 +1,4 @@
 import type { Core } from './core.ts';
-import type { Hash } from './hash.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { MessageOf } from './messages.ts';
@@ -20,8 +19,6 @@ export interface PayloadTable {
   settle(update: Update, state: PayloadState): void;
   /** What became of the payloads inside these headers. */
   onTaken(headers: readonly MessageOf<'header'>[], refused: ReadonlyMap<MessageOf<'header'>, string>): void;
-  /** Asks again for what nobody had. */
-  retry(update: Update, holders: readonly PeerId[]): void;
 }
 
 /** Who may have a payload: listed only where one is missing. */
@@ -39,8 +36,8 @@ export function stateAfter(error: string | null): PayloadState {
 export class Payloads {
   readonly #core: Core;
   #round: PayloadTable | undefined;
-  readonly #others = new Map<Hash, { state: PayloadState; round: number }>();
-  readonly #askedMs = new Map<Hash, number>();
+  readonly #others = new Map<string, { state: PayloadState; round: number }>();
+  readonly #askedMs = new Map<string, number>();
 
   constructor(core: Core) {
     this.#core = core;
@@ -55,29 +52,30 @@ export class Payloads {
   beginRound(round: PayloadTable): void {
     this.#round = round;
     this.#askedMs.clear();
-    for (const [payload, known] of this.#others) {
-      if (known.round + LIMITS.payloadRoundsKept < round.round) this.#others.delete(payload);
+    for (const [name, known] of this.#others) {
+      if (known.round + LIMITS.payloadRoundsKept < round.round) this.#others.delete(name);
     }
   }
 
   /** Of a payload that is not in the round's own table. */
-  otherState(payload: Hash): PayloadState | undefined {
-    return this.#others.size === 0 ? undefined : this.#others.get(payload)?.state;
+  otherState(update: Update): PayloadState | undefined {
+    return this.#others.size === 0 ? undefined : this.#others.get(nameOf(update))?.state;
   }
 
   state(update: Update): PayloadState | undefined {
-    return this.#round?.stateOf(update) ?? this.otherState(update.payload);
+    return this.#round?.stateOf(update) ?? this.otherState(update);
   }
 
   /** Asks for a payload. @returns false while it is too early to ask again */
   ask(update: Update, holders: readonly PeerId[]): boolean {
     const { nowMs, self } = this.#core;
-    const atMs = (this.#askedMs.get(update.payload) ?? Number.NEGATIVE_INFINITY) + RETRY_MS;
+    const name = nameOf(update);
+    const atMs = (this.#askedMs.get(name) ?? Number.NEGATIVE_INFINITY) + RETRY_MS;
     if (nowMs < atMs) {
       this.#core.wakeAt(atMs);
       return false;
     }
-    this.#askedMs.set(update.payload, nowMs);
+    this.#askedMs.set(name, nowMs);
     const others = [...new Set(holders)].filter((peer) => peer !== self);
     this.#core.emit({ type: 'fetch', update, holders: others });
     return true;
@@ -92,37 +90,36 @@ export class Payloads {
     const state = stateAfter(error);
     if (error !== null) this.#core.warn(error, `payload ${update.payload.slice(0, 12)} refused`);
     this.#round?.settle(update, state);
-    const other = this.#others.get(update.payload);
+    const other = this.#others.get(nameOf(update));
     if (other) other.state = state;
   }
 
-  /** The worst state among a block's updates, wanting those not asked for yet. */
+  /**
+   * The worst state among a block's updates. Those not asked for yet are wanted, and what nobody had is asked for again.
+   * @param holders who may have one, beside its author
+   */
   require(block: Block, holders: Holders): PayloadState {
     let worst: PayloadState = 'held';
     for (const update of block.updates) {
-      let state = this.state(update);
-      if (state === undefined) {
-        this.#wantOther(update, block.round, holders);
-        state = 'wanted';
-      }
-      if (state === 'refused' || (state !== 'held' && worst !== 'refused')) {
-        if (worst !== 'unavailable' || state === 'refused') worst = state;
-      }
+      const known = this.state(update);
+      const state = known ?? 'wanted';
+      if (RANKS[state] > RANKS[worst]) worst = state;
+      if (known === undefined || known === 'unavailable') this.#want(update, block.round, holders);
     }
     return worst;
   }
 
-  /** Asks again for what nobody had. */
-  retry(block: Block, holders: Holders): void {
-    for (const update of block.updates) {
-      if (this.state(update) !== 'unavailable') continue;
-      if (this.#round?.stateOf(update)) this.#round.retry(update, holders());
-      else this.#wantOther(update, block.round, holders);
-    }
-  }
-
-  #wantOther(update: Update, round: number, holders: Holders): void {
+  #want(update: Update, round: number, holders: Holders): void {
     const state = this.ask(update, [update.author, ...holders()]) ? 'wanted' : 'unavailable';
-    this.#others.set(update.payload, { state, round });
+    if (this.#round?.stateOf(update)) this.#round.settle(update, state);
+    else this.#others.set(nameOf(update), { state, round });
   }
+}
+
+/** From the best to the worst. */
+const RANKS = { held: 0, wanted: 1, unavailable: 2, refused: 3 } as const satisfies Record<PayloadState, number>;
+
+/** Who says another size speaks of something else, which may be neither fetched nor voted for in its place. */
+function nameOf({ payload, size }: Update): string {
+  return `${payload}/${size}`;
 }

@@ -38,7 +38,7 @@ export class Round implements PayloadTable {
   readonly #payloads: Payloads;
   readonly #patience: Patience;
   readonly #placeOf: ReadonlyMap<PeerId, number>;
-  /** when each peer last contributed, for those who have to wait their turn */
+  /** the state that it begins with */
   readonly #applied: Applied;
   /** by place, as `#states` */
   readonly #updates: (Update | undefined)[];
@@ -89,13 +89,13 @@ export class Round implements PayloadTable {
     const known = this.#updates[place];
     if (known) {
       // said again, it is a chance to get what could not be had
-      const isChance = known.payload === update.payload && this.#states[place] === CODES.unavailable;
+      const isChance = isSame(known, update) && this.#states[place] === CODES.unavailable;
       if (isChance) this.#wantAnnounced(place, header, from);
       return;
     }
     if (!isPossible(this.#core.context.genesis, update)) return;
     this.#note(place, update);
-    const state = this.#payloads.otherState(update.payload);
+    const state = this.#payloads.otherState(update);
     if (state && state !== 'unavailable') this.#set(place, state);
     else this.#wantAnnounced(place, header, from);
   }
@@ -137,9 +137,10 @@ export class Round implements PayloadTable {
     if (place !== undefined) this.#set(place, state);
   }
 
-  #placeOfKnown({ author, payload }: Update): number | undefined {
-    const place = this.#placeOf.get(author);
-    return place !== undefined && this.#updates[place]?.payload === payload ? place : undefined;
+  #placeOfKnown(update: Update): number | undefined {
+    const place = this.#placeOf.get(update.author);
+    const known = place === undefined ? undefined : this.#updates[place];
+    return known && isSame(known, update) ? place : undefined;
   }
 
   /** The payloads inside these headers are here, all but those refused. Headers of another round are none of ours. */
@@ -154,12 +155,6 @@ export class Round implements PayloadTable {
       if (error !== null) this.#core.warn(error, `payload ${headers[i]!.update.payload.slice(0, 12)} refused`);
       this.#set(place, stateAfter(error));
     }
-  }
-
-  /** Asks again for what nobody had. */
-  retry(update: Update, holders: readonly PeerId[]): void {
-    const place = this.#placeOf.get(update.author)!;
-    this.#want(place, update, [update.author, ...holders]);
   }
 
   /**
@@ -275,6 +270,11 @@ export class Round implements PayloadTable {
     if (this.#held >= this.#quorum) this.#quorumMs ??= this.#core.nowMs;
     this.#open += Number(isSettled(before)) - Number(isSettled(after));
   }
+}
+
+/** The same payload, of the same size: an author may have signed another, and what was checked is this one. */
+function isSame(a: Update, b: Update): boolean {
+  return a.payload === b.payload && a.size === b.size;
 }
 
 /** At least this share of the places. */

@@ -27,7 +27,7 @@ export const wireUpdate = z.strictObject({
   payload: wireHash,
   /** bytes of the payload */
   size: wireCount(LIMITS.blobBytesMax).min(1),
-  /** tokens trained on for all that is in it, the weight of the update; bounded so that sums over a roster stay exact */
+  /** tokens trained on for all that is in it: it weighs by them, up to a round's; bounded so that sums stay exact */
   tokens: wireCount(2 ** 40).min(1),
   /** inner steps taken in this round */
   steps: wireCount(1_000_000).min(1),

@@ -166,6 +166,11 @@ export const BUGS: readonly Bug[] = [
     '    if (!final) return;\n',
     '',
   ]),
+  bug('a payload is taken for the one that was announced, whatever its size', [
+    'protocol/round.ts',
+    '  return a.payload === b.payload && a.size === b.size;\n',
+    '  return a.payload === b.payload;\n',
+  ]),
   bug('a receipt says of late work that it is in before it is', [
     'protocol/receipts.ts',
     '    const news = [...carries, { round, payload }].filter(',

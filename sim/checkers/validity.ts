@@ -8,6 +8,7 @@ import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.t
 import type { Beginning, Message } from '../../protocol/messages.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import type { Anchor, Block } from '../../protocol/wire.ts';
+import type { BlobLibrary } from '../blob-library.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
 import type { Chronicle, Recorded } from './chronicle.ts';
@@ -15,19 +16,26 @@ import type { Chronicle, Recorded } from './chronicle.ts';
 /**
  * What is certified may be: a quorum of the committee signed it, each once; it builds on the state that its round began
  * with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
- * that round and state; no request to come or go takes effect twice; and who is evicted did contradict itself.
+ * that round and state, and as large as it says; no request to come or go takes effect twice; and who is evicted did contradict itself.
  */
 export class ValidityChecker implements Checker {
   readonly #chronicle: Chronicle;
   readonly #signer: Signer;
+  readonly #library: BlobLibrary;
   readonly #correct: ReadonlySet<PeerId>;
   /** by author, round, base and payload: what correct peers announced */
   readonly #announced = new Set<string>();
   /** the root after a round block, as peers computed it */
   readonly #roots = new Map<Hash, Hash>();
 
-  constructor(components: { chronicle: Chronicle; signer: Signer; correct: ReadonlySet<PeerId> }) {
+  constructor(components: {
+    chronicle: Chronicle;
+    signer: Signer;
+    correct: ReadonlySet<PeerId>;
+    library: BlobLibrary;
+  }) {
     this.#chronicle = components.chronicle;
+    this.#library = components.library;
     this.#signer = components.signer;
     this.#correct = components.correct;
   }
@@ -96,13 +104,15 @@ export class ValidityChecker implements Checker {
     this.#checkBase(recorded);
     if (!ascending(block.updates.map(({ author }) => author))) throw fault(block, 'lists updates out of order');
     for (const update of block.updates) {
-      const { author, payload, signature } = update;
+      const { author, payload, size, signature } = update;
       const { round, base } = block;
       if (!before.places.includes(author)) throw fault(block, `has an update of ${author}, who has no place`);
       const bytes = updateBytes(this.#chronicle.run, round, base, update);
       const signed = this.#signer.verify(publicKeyOf(author), bytes, signature);
       const announced = !this.#correct.has(author) || this.#announced.has(`${author}/${round}/${base}/${payload}`);
       if (!signed || !announced) throw fault(block, `has an update that ${author} did not make`);
+      const { length = size } = this.#library.bytes(payload) ?? {};
+      if (length !== size) throw fault(block, `says ${size} bytes of a payload of ${length}`);
     }
     this.#checkRequests(recorded);
     for (const evidence of block.evictions) this.#checkEviction(block, evidence);

@@ -238,7 +238,7 @@ export class Liar {
     this.#count('looks back');
     const { base, updates, previous } = past.block;
     const { round, updates: present } = message.block;
-    switch (this.#c.random.below(3)) {
+    switch (this.#c.random.below(4)) {
       case 0: {
         const { payload, size } = updates[0]!;
         const block = { ...message.block, base, updates: [this.#update(round, base, payload, size)] };
@@ -246,6 +246,10 @@ export class Liar {
       }
       case 1:
         return this.#proposal({ ...message, block: { ...message.block, previous } });
+      case 2: {
+        const resized = present.map((update) => (this.#isOwn(update) ? this.#resized(round, base, update) : update));
+        return this.#proposal({ ...message, block: { ...message.block, updates: resized } });
+      }
       default: {
         // what others said, but for a word
         const changed = present.map((update) => ({ ...update, loss: update.loss / 2 }));
@@ -309,6 +313,7 @@ export class Liar {
     const { random, library } = this.#c;
     this.#count('poisons');
     const { round, base } = message;
+    if (random.below(3) === 0) return { ...message, update: this.#resized(round, base, message.update) };
     const junk = Uint8Array.from({ length: 8 + random.below(200) }, () => random.below(256));
     const payload = createHash('sha256').update(junk).digest('hex');
     const known = random.below(2) === 0;
@@ -329,6 +334,15 @@ export class Liar {
     const length = random.below(2) === 0 ? header.update.size : 1 + random.below(99);
     const inline = Uint8Array.from({ length: Math.min(length, 4096) }, () => random.below(256));
     return [{ ...header, inline }];
+  }
+
+  #isOwn({ author }: Update): boolean {
+    return author === this.#c.signer.self;
+  }
+
+  /** The same payload, and said to be larger. */
+  #resized(round: number, base: Hash, { payload, size }: Update): Update {
+    return this.#update(round, base, payload, size + 1);
   }
 
   #update(round: number, base: Hash, payload: Hash, size = 944): Update {

@@ -16,9 +16,9 @@ export const HABITS = [
   'boasts',
   /** tells histories that are cut, changed or made up, and offers states that no history names */
   'falsifies',
-  /** announces updates that nobody can fetch or decode, two in a round, or others' with another payload inside */
+  /** announces updates that nobody can fetch or decode, of sizes they have not, two in a round, or others' with another payload inside */
   'poisons',
-  /** proposes blocks on a state or a block of the past, or with updates that their authors did not sign so */
+  /** proposes blocks on a state or a block of the past, or with updates that their authors did not sign so, or of a size not announced */
   'looks back',
   /** goes on alone in unfinal rounds */
   'secedes',

@@ -145,7 +145,7 @@ export class Swarm {
     const onForgotten = (peer: number, forgot: boolean) => receipts.onForgotten(peer, forgot);
     const work = new WorkChecker({ chronicle, correct, onForgotten }, { peers, parameters: layout.length, exact });
     this.#checkers = [
-      new ValidityChecker({ chronicle, signer, correct: ids }),
+      new ValidityChecker({ chronicle, signer, correct: ids, library }),
       new AgreementChecker(),
       new VotesChecker(),
       new SnapshotsChecker({ library, run }),

@@ -18,6 +18,8 @@ import { testSigner } from './signers.ts';
 export class Cluster {
   readonly genesis: Genesis;
   readonly peers: TestPeer[] = [];
+  /** of every payload that was made */
+  readonly sizes = new Map<Hash, number>();
   nowMs = 0;
   lossRate = 0;
   trainMs = 1000;
@@ -254,18 +256,20 @@ export class TestPeer {
     this.#cluster.at(this.#cluster.nowMs + trainMs + this.#cluster.random.below(200), () => {
       if (life !== this.#life || training !== this.#training) return;
       this.payloads.add(payload);
+      this.#cluster.sizes.set(payload, bytes.length);
       const inline = this.#cluster.inline ? bytes : null;
       this.give({ nowMs: this.#cluster.nowMs, type: 'trained', base, update, inline });
     });
   }
 
   #fetch(update: Update): void {
-    const { payload } = update;
+    const { payload, size } = update;
     const has = this.#cluster.peers.some(
       (peer, i) => peer.payloads.has(payload) && (i === this.#index || this.#cluster.connected(this.#index, i)),
     );
     if (has) this.payloads.add(payload);
-    const error = has ? null : 'E_BLOB_UNAVAILABLE';
+    const isRight = this.#cluster.sizes.get(payload) === size;
+    const error = !has ? 'E_BLOB_UNAVAILABLE' : isRight ? null : 'E_BLOB_SIZE';
     this.#later(2 * this.#cluster.delayMs(), { type: 'payload', update, error });
   }
 
