@@ -1,5 +1,5 @@
 import { assert } from '../errors.ts';
-import type { OuterOptimizer } from './outer.ts';
+import { type OuterOptimizer, saturated } from './outer.ts';
 
 /**
  * DiLoCo's outer optimizer (Douillard et al. 2023, arXiv 2311.08105), SGD with Nesterov momentum as PyTorch defines it,
@@ -8,7 +8,7 @@ import type { OuterOptimizer } from './outer.ts';
  *   u     <- mu u + g
  *   theta <- theta - eta (g + mu u)
  *
- * The paper uses eta = 0.7, mu = 0.9. State: u, begins at zero.
+ * A sum beyond the largest float32 becomes that one (see sgd.ts). The paper uses eta = 0.7, mu = 0.9. State: u, begins at zero.
  */
 export const nesterov: OuterOptimizer = {
   name: 'nesterov',
@@ -23,10 +23,10 @@ export const nesterov: OuterOptimizer = {
     const mu = Math.fround(momentum);
     for (let i = 0; i < parameters.length; i++) {
       const gradient = average[i]!;
-      const velocity = Math.fround(Math.fround(mu * state[i]!) + gradient);
-      const direction = Math.fround(gradient + Math.fround(mu * velocity));
+      const velocity = saturated(Math.fround(mu * state[i]!) + gradient);
+      const direction = saturated(gradient + Math.fround(mu * velocity));
       state[i] = velocity;
-      parameters[i] = Math.fround(parameters[i]! - Math.fround(eta * direction));
+      parameters[i] = saturated(parameters[i]! - Math.fround(eta * direction));
     }
   },
 };

@@ -25,3 +25,10 @@ export interface OuterOptimizer {
    */
   update(config: OuterConfig, parameters: Float32Array, state: Float32Array, average: Float32Array): void;
 }
+
+const LARGEST = Math.fround(3.4028235e38);
+
+/** As a float32; beyond the largest, the largest. */
+export function saturated(value: number): number {
+  return Math.max(-LARGEST, Math.min(LARGEST, Math.fround(value)));
+}

@@ -17,6 +17,14 @@ describe('outer optimizers', () => {
     expect([...parameters]).toEqual([f(1 - f(eta * 0.5)), -2, f(f(0.1) - f(eta * f(1e-9)))]);
   });
 
+  it.each(OUTER_NAMES)('%s stays finite, whatever it is given', (name) => {
+    const outer = outerOf(name);
+    const config = { name, learningRate: 2, momentum: name === 'sgd' ? 0 : 0.9 };
+    const [parameters, state] = [Float32Array.of(3e38, -3e38), new Float32Array(2 * outer.slots)];
+    for (const sign of [-1, -1, 1]) outer.update(config, parameters, state, Float32Array.of(sign * 3e38, sign * -3e38));
+    for (const value of [...parameters, ...state]) expect(Number.isFinite(value)).toBe(true);
+  });
+
   it('nesterov follows the float64 reference of a different formulation over 50 rounds', () => {
     const length = 64;
     const [eta, mu] = [0.7, 0.9];
