@@ -80,6 +80,10 @@ export class Membership {
     return [...this.#reachable];
   }
 
+  connected(): PeerId[] {
+    return [...this.#connected];
+  }
+
   /** So many of the peers with a connection, others each time. */
   someConnected(count: number): PeerId[] {
     const all = [...this.#connected];
@@ -143,7 +147,7 @@ export class Membership {
       if (isMember(head, each.author) && isTimely(head, each)) going.add(each.author);
     }
     // somebody has to stay
-    if (going.size > 0 && Math.min(going.size, LIMITS.blockLeavesMax) < head.roster.length) return true;
+    if (going.size > 0 && head.roster.length > 1) return true;
     if (!joins || roomIn(head) === 0) return false;
     for (const join of this.#joins.values()) {
       if (!isMember(head, join.author) && isTimely(head, join)) return true;
@@ -162,12 +166,12 @@ export class Membership {
       [...all]
         .filter((each) => roster.has(each.author) && isTimely(head, each))
         .sort((a, b) => comparePeers(a.author, b.author));
-    const evictions = going(this.#evidence.values()).slice(0, LIMITS.blockEvictionsMax);
+    const mayGo = roster.size - 1; // somebody has to stay
+    const evictions = going(this.#evidence.values()).slice(0, Math.min(mayGo, LIMITS.blockEvictionsMax));
     const put = new Set(evictions.map(({ author }) => author));
     const leaves = going(this.#leaves.values())
       .filter(({ author }) => !put.has(author))
-      .slice(0, LIMITS.blockLeavesMax);
-    if (leaves.length + put.size >= roster.size + joins.length) leaves.length = 0; // somebody has to stay
+      .slice(0, Math.min(mayGo - put.size, LIMITS.blockLeavesMax));
     return { joins, leaves, evictions };
   }
 

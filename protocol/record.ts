@@ -2,7 +2,6 @@ import type { AgreementRecord } from './agreement.ts';
 import { decodeCanonical, encodeCanonical } from './encoding.ts';
 import type { Hash } from './hash.ts';
 import type { Signer } from './identity.ts';
-import { LIMITS } from './limits.ts';
 import { decodeMessage, encodeMessage, type Message, type MessageOf } from './messages.ts';
 
 /** What a peer must remember across a crash: what it signed at this height, and the updates that it announced. */
@@ -19,7 +18,8 @@ export function encodeRecord({ height, votes, certificates, proposal, headers }:
 
 /** @throws CodedError when it is not a record of this run */
 export function decodeRecord(bytes: Uint8Array, run: Hash, signer: Signer): PeerRecord {
-  const { height, messages } = decodeCanonical(bytes, RECORD_BYTES_MAX) as { height: number; messages: Uint8Array[] };
+  // written by this peer: however many views a height took, it must be read again
+  const { height, messages } = decodeCanonical(bytes, bytes.length) as { height: number; messages: Uint8Array[] };
   const record: PeerRecord = { height, votes: [], certificates: [], proposal: null, headers: [] };
   for (const each of messages) {
     const message = decodeMessage(each, run, signer);
@@ -30,6 +30,3 @@ export function decodeRecord(bytes: Uint8Array, run: Hash, signer: Signer): Peer
   }
   return record;
 }
-
-/** Votes and certificates of one height, each with its block: far more than ever occurs. */
-const RECORD_BYTES_MAX = 64 * LIMITS.gossipBytesMax;

@@ -65,8 +65,11 @@ export class Unfinal {
   onProposal(proposal: Proposal): void {
     const { block, author } = proposal;
     const members = block.members ?? [];
-    if (block.previous !== this.#core.branch.head.tip) return;
-    if (!members.includes(author)) return;
+    const { head } = this.#core.branch;
+    if (block.previous !== head.tip || !isMember(head, author) || !members.includes(author)) return;
+    const pending = this.#proposal?.block.previous === head.tip ? this.#proposal : undefined;
+    // one that nobody could sign takes the place of none that they could
+    if (pending && !this.#isSound(block) && this.#isSound(pending.block)) return;
     // the first one for a tip gives its leader time to bring it home, the next ones are part of that
     if (this.#proposedOn !== block.previous) this.#waitingSinceMs = this.#core.nowMs;
     this.#proposedOn = block.previous;
