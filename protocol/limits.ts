@@ -1,9 +1,9 @@
 /**
  * Every bound on what a peer may send us, hold in our queues or make us keep, with its reason. Bytes unless said
- * otherwise. A bound that is met is an error with a code, never a silent drop.
+ * otherwise. What is too large is refused with a code; of what waits in a queue, the oldest is dropped.
  */
 export const LIMITS = {
-  /** Peers in a roster. The certificate names places as 16-bit numbers; in larger ones a committee votes. */
+  /** Peers in a roster. Above 64 a committee votes. */
   rosterMax: 4096,
   /** A gossiped message. js-libp2p drops frames over 4 MiB silently; small messages keep votes ahead of bulk. */
   gossipBytesMax: 256 * 1024,
@@ -20,6 +20,8 @@ export const LIMITS = {
    * fits: a full roster, most of it just come and gone, and a block of `gossipBytesMax` with its certificate.
    */
   historyBytesMax: 3 * 1024 * 1024,
+  /** A question for a history: a run, three numbers. */
+  historyRequestBytesMax: 256,
   /** Entries of a history in one answer. */
   historyEntriesMax: 512,
   /**
@@ -45,6 +47,8 @@ export const LIMITS = {
   pendingJoinsMax: 1024,
   /** Messages for the next heights that are kept until this peer gets there. */
   futureMessagesMax: 1024,
+  /** Proposals and certificates among them: decoded, one may take 2 MB, and anybody can make one up. */
+  futureBlocksMax: 32,
   /** Views of one height for which votes are kept: beyond it the sender is far ahead and will send certificates. */
   viewsAheadMax: 16,
   /** Rounds after which a member whose updates never arrived is evicted. */

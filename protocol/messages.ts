@@ -200,7 +200,7 @@ export function encodeHistoryRequest(run: Hash, request: PageRequest): Uint8Arra
 
 /** @throws CodedError `E_TOO_LARGE`, `E_MALFORMED`, `E_OTHER_RUN`, `E_SIGNATURE` */
 export function decodeHistoryRequest(bytes: Uint8Array, run: Hash): PageRequest {
-  const request = parse(historyRequestSchema, decodeCanonical(bytes, 256));
+  const request = parse(historyRequestSchema, decodeCanonical(bytes, LIMITS.historyRequestBytesMax));
   if (request.run !== run) throw new CodedError('E_OTHER_RUN', 'request for another run');
   return request;
 }

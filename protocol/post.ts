@@ -35,8 +35,9 @@ export class Post {
   }
 
   /** Messages that are kept for later, for a watcher. */
-  get load(): number {
-    return this.#future.length;
+  get load(): { futureMessages: number; futureBlocks: number } {
+    const large = this.#future.filter(({ message }) => isLarge(message));
+    return { futureMessages: this.#future.length, futureBlocks: large.length };
   }
 
   deliver(from: PeerId, message: Message): void {
@@ -105,8 +106,18 @@ export class Post {
     return false;
   }
 
+  /** Where there are too many, the oldest goes. */
   #keep(from: PeerId, message: Message): void {
+    if (isLarge(message)) {
+      const large = this.#future.filter((kept) => isLarge(kept.message));
+      if (large.length >= LIMITS.futureBlocksMax) this.#future.splice(this.#future.indexOf(large[0]!), 1);
+    }
     if (this.#future.length >= LIMITS.futureMessagesMax) this.#future.shift();
     this.#future.push({ from, message });
   }
+}
+
+/** A whole block may be in it, and hundreds of signatures. */
+function isLarge({ type }: Message): boolean {
+  return type === 'certificate' || type === 'proposal';
 }

@@ -23,6 +23,8 @@ const UNPROVEN_ENTRIES_MAX = 4096;
 /** Entries in a row of which one peer may tell that no quorum has seen; and where none is in sight, a month's rounds. */
 const UNSEEN_ENTRIES_MAX = 4096;
 const UNFINAL_ENTRIES_MAX = 65_536;
+/** Places in the rosters of those in a row, summed up, since each takes time and memory: a month's rounds of four peers. */
+const UNDECIDED_PLACES_MAX = 262_144;
 /** Who tells of more, or takes longer, is not asked again for so long. */
 const ENDLESS_MS = 60_000;
 /** Unfinal entries of ours that are asked for again, since others may have others in their place. */
@@ -61,7 +63,7 @@ export class Sync {
   #askedInTurnMs = Number.NEGATIVE_INFINITY;
   /** who has told a history without the pinned block */
   readonly #distrusted = new Set<PeerId>();
-  /** who told more than anybody listens to, or too slowly, and when it may be asked again */
+  /** who told more than anybody listens to, or too slowly, or nothing of use, and when it may be asked again */
   readonly #wearisome = new Map<PeerId, number>();
   readonly #statusSent = new Map<PeerId, number>();
   readonly #core: Core;
@@ -106,6 +108,8 @@ export class Sync {
     const { nowMs, branch } = this.#core;
     if (peer === this.#core.self || this.restoring) return;
     if (this.#asked && nowMs < this.#asked.atMs + ANSWER_MS) return;
+    if (this.#asked) this.#restFrom(this.#asked);
+    this.#asked = undefined;
     if (nowMs < (this.#wearisome.get(peer) ?? 0)) return;
     const { context } = this.#core;
     const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
@@ -119,10 +123,10 @@ export class Sync {
     this.#core.emit({ type: 'request-history', peer: asked.peer, request: asked.request });
   }
 
-  /** Asks the reachable peers in turn, not more than one in `ASK_EVERY_MS`: for what somebody must have. */
+  /** Asks those with a connection in turn, not more than one in `ASK_EVERY_MS`: for what somebody must have. */
   askInTurn(restore: boolean): void {
     const { nowMs } = this.#core;
-    const peers = this.#membership.reachable();
+    const peers = this.#membership.connected();
     if (peers.length === 0) return;
     const atMs = this.#askedInTurnMs + ASK_EVERY_MS;
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
@@ -162,7 +166,9 @@ export class Sync {
    * @returns whether the branch is another now
    */
   follow(peer: PeerId, history: History | null, busy: boolean): boolean {
+    const asked = this.#asked;
     const followed = this.#onHistory(peer, history);
+    if (asked?.peer === peer && !this.#asked && !followed) this.#restFrom(asked);
     if (!followed || busy || this.restoring) return false;
     const { fork, states, restore } = followed;
     if (this.#moveTo(fork, states, restore, [peer])) return true;
@@ -240,7 +246,8 @@ export class Sync {
       fork = this.#take(asked, history);
     } catch (error) {
       if (!isCoded(error)) throw error;
-      this.#core.warn(error.code, `peer ${peer}: ${error.message}`);
+      if (error.code === 'E_ENDLESS') this.#tireOf(peer, error.message);
+      else this.#core.warn(error.code, `peer ${peer}: ${error.message}`);
       return undefined;
     }
     // nobody is listened to for long who cannot prove where the history begins
@@ -273,7 +280,7 @@ export class Sync {
   /**
    * A page of what a peer tells.
    * @returns the branch so far; undefined as long as only the anchors to its beginning are there
-   * @throws CodedError `E_HISTORY`
+   * @throws CodedError `E_HISTORY`, `E_ENDLESS`
    */
   #take({ chain, request, fork: before }: Asked, { anchors, entries, more }: History): Branch | undefined {
     const strict = !this.#core.pinIsMissing;
@@ -281,7 +288,7 @@ export class Sync {
     if (strict && !chain.isProven) return undefined;
     if (!before && more && entries.length === 0) return undefined;
     const fork = before ?? (chain.anchors.length > 0 ? this.#begin(chain.worth, request) : this.#attach(entries));
-    fork.extend(entries);
+    fork.extend(entries, UNDECIDED_PLACES_MAX);
     return fork;
   }
 
@@ -317,9 +324,19 @@ export class Sync {
 
   #tireOf(peer: PeerId, why: string): true {
     this.#core.warn('W_ENDLESS', `peer ${peer} ${why}: asking others`);
-    if (this.#wearisome.size >= LIMITS.rosterMax) this.#wearisome.clear();
-    this.#wearisome.set(peer, this.#core.nowMs + ENDLESS_MS);
+    this.#leaveAlone(peer, this.#core.nowMs + ENDLESS_MS);
     return true;
+  }
+
+  /** A question that led to nothing: for as long as it took, others are asked. Else the first to offer itself would always be. */
+  #restFrom({ peer, sinceMs }: Asked): void {
+    const { nowMs } = this.#core;
+    this.#leaveAlone(peer, nowMs + Math.min(nowMs - sinceMs, ENDLESS_MS));
+  }
+
+  #leaveAlone(peer: PeerId, untilMs: number): void {
+    if (this.#wearisome.size >= LIMITS.rosterMax) this.#wearisome.clear();
+    this.#wearisome.set(peer, Math.max(untilMs, this.#wearisome.get(peer) ?? 0));
   }
 
   /**

@@ -24,6 +24,7 @@ export class MemoryChecker implements Checker {
     const bounds: Record<keyof typeof load, number> = {
       view: Number.POSITIVE_INFINITY,
       futureMessages: LIMITS.futureMessagesMax,
+      futureBlocks: LIMITS.futureBlocksMax,
       payloads: 4 * ROUNDS_IN_MEMORY * this.#peers,
       joins: LIMITS.pendingJoinsMax,
       leaves: this.#peers,

@@ -214,3 +214,23 @@ describe('anchors of a small run', () => {
     expect(Math.max(...counts)).toBe(2);
   });
 });
+
+test('of undecided rounds only so many are taken in, by the places in their rosters', () => {
+  const founder = testSigner('founder');
+  const genesis = testGenesis(founder.self);
+  const run = runIdOf(genesis);
+  const context = { genesis, run, signer: founder };
+  const all = new Branch(context);
+  const next = (members: PeerId[] | null) => {
+    const entry = signedEntry(run, all.head, [founder], { members });
+    all.append(entry);
+    return entry;
+  };
+  const entries = [null, [founder.self], [founder.self], null, [founder.self], [founder.self]].map(next);
+  const branch = new Branch(context);
+  branch.extend(entries, 2);
+  expect(branch.entries).toHaveLength(6);
+  expect(() => branch.extend([next([founder.self]), next([founder.self])], 2)).toThrow(
+    expect.objectContaining({ code: 'E_ENDLESS' }),
+  );
+});
