@@ -14,7 +14,7 @@ import type { PeerEvent } from './peer-events.ts';
 import { type FolderOptions, type OpenedFolder, openFolder } from './run-folder.ts';
 import { type NetworkOptions, openNetwork } from './run-network.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import { blobParts } from './store/blobs.ts';
+import { namedParts } from './store/blobs.ts';
 import { ChainLog } from './store/chain-log.ts';
 import type { RunDirectory } from './store/directory.ts';
 import { RecordFile } from './store/record.ts';
@@ -77,6 +77,7 @@ async function startPeer(
   });
   let thread: Worker | undefined;
   let chain: ChainLog | undefined;
+  let record: RecordFile | undefined;
   let journal: Journal | undefined;
   const close = async (): Promise<void> => {
     peer?.stop();
@@ -84,6 +85,8 @@ async function startPeer(
     await thread?.terminate();
     await journal?.close();
     chain?.close();
+    // who takes the folder next reads what was voted: nothing may be replaced under them
+    await record?.settled();
     directory.release();
   };
   try {
@@ -100,7 +103,7 @@ async function startPeer(
     const micro = microBatch === undefined ? {} : { microBatch };
     const opened = await worker.open({ genesisBytes, directory: directory.path, backend, deterministic, ...micro });
     chain = new ChainLog(directory.paths.chain);
-    const record = new RecordFile(directory.paths.record);
+    record = new RecordFile(directory.paths.record);
     if (options.journal !== false) {
       const onWarning = (code: string, message: string) => onEvent({ event: 'warning', code, message });
       journal = new Journal({ folder: directory.paths.journal, genesisBytes, chain, signer: identity, onWarning });
@@ -201,9 +204,9 @@ export async function begin(kept: Kept): Promise<void> {
   const blobs = [genesis.data.blob, ...opened.open, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
   if (genesis.tokenizer.kind === 'char') blobs.push(genesis.tokenizer.blob);
   const retained = new Set<string>(states.map(({ state }) => state.snapshot));
-  for (const blob of blobs) for (const part of (await blobParts(store, blob)) ?? []) retained.add(part);
+  for (const blob of blobs) for (const part of (await namedParts(store, blob)) ?? []) retained.add(part);
   store.retain(retained);
-  for (const { file } of states) store.register(file.path, file.ranges);
+  for (const { file } of states) await peer.serve(file);
   const known = states.length > 0 || entries.length > 0 || saved !== null;
   const onDisk = states.map(({ block, state }) => ({ block, state }));
   peer.start(known ? { segments, record: saved, states: onDisk } : null, trustBlock);

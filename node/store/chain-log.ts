@@ -95,7 +95,10 @@ interface SegmentFile {
 }
 
 function serialsIn(folder: string): number[] {
-  const serials = namesIn(folder).flatMap((name) => Number(/^(\d{1,15})[.]log$/.exec(name)?.[1] ?? []));
+  const serials = namesIn(folder).flatMap((name) => {
+    const digits = /^(\d{1,15})[.]log$/.exec(name)?.[1];
+    return digits === undefined ? [] : [Number(digits)];
+  });
   return serials.sort((a, b) => a - b);
 }
 

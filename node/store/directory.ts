@@ -126,7 +126,7 @@ export function openDirectory(path: string, genesis: Uint8Array): RunDirectory {
     checkRun(path, runId);
     const paths = runPaths(path);
     if (readGenesisFile(path) === undefined) writeFileAtomicSync(paths.genesis, genesis);
-    for (const folder of [path, paths.checkpoints]) removeTemporary(folder);
+    for (const folder of [path, paths.chain, paths.checkpoints]) removeTemporary(folder);
     return { path, runId, paths, release: lock.release };
   } catch (cause) {
     lock?.release();

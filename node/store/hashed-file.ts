@@ -41,6 +41,11 @@ export class HashedFile {
     return this.#queued;
   }
 
+  /** Resolves when no write is under way any more, also of one that nobody waits for: until then the file may change. */
+  settled(): Promise<void> {
+    return this.#tail;
+  }
+
   #enqueue(): Promise<void> {
     const written = this.#tail.then(() => {
       this.#queued = undefined;

@@ -5,6 +5,8 @@ import { createIdentity } from '../../node/net/index.ts';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { openRun, type RunningPeer, type StartOptions } from '../../node/run.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
+import { isLocked } from '../../node/store/lock.ts';
+import { RecordFile } from '../../node/store/record.ts';
 import { PROTOCOL_VERSION } from '../../protocol/genesis.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 import { codeOf, eventually, Swarm } from './net/swarm.ts';
@@ -74,6 +76,21 @@ it('tells once that it cannot write down where others are, and who is refused', 
   const same = await swarm.peer({ run });
   expect(await same.network.dial(address)).toBe(ready?.peerId);
   expect(warnings()).toEqual(['E_DIR_UNWRITABLE', 'W_REFUSED']);
+});
+
+it('holds its folder until its record is on the disk', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const { peer } = await started({ dir, listen: ['/ip4/127.0.0.1/tcp/0'] });
+  const held: boolean[] = [];
+  const settled = RecordFile.prototype.settled;
+  vi.spyOn(RecordFile.prototype, 'settled').mockImplementation(async function (this: RecordFile) {
+    await settled.call(this);
+    await new Promise(setImmediate);
+    held.push(isLocked(dir));
+  });
+  await peer.close();
+  expect(held).toEqual([true]);
+  expect(isLocked(dir)).toBe(false);
 });
 
 describe('without --dir', () => {

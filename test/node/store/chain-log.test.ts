@@ -1,4 +1,4 @@
-import { appendFileSync, readdirSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import { ChainLog, chainSegments, readChainLog } from '../../../node/store/chain-log.ts';
@@ -126,4 +126,16 @@ test('a segment that the disk lost is left out, and its file goes when those bef
   log.append(append(5, { ...beginning(5), keep: 2 }));
   log.close();
   expect(heights()).toEqual([3, 5]);
+});
+
+test('what is no segment is passed over: a file that a kill left half written, and what a system puts into folders', () => {
+  write(2);
+  for (const name of ['000002.log.77-0-1.tmp', '.DS_Store', 'x000003.log']) writeFileSync(join(path, name), 'half');
+  expect(heights()).toEqual([1, 2]);
+  expect(readChainLog(path)).toHaveLength(1);
+  const log = new ChainLog(path);
+  log.append(append(3, { ...beginning(3), keep: 2 }));
+  log.close();
+  expect(heights()).toEqual([1, 2, 3]);
+  expect(readdirSync(path)).toContain('000002.log');
 });

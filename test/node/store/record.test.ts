@@ -33,6 +33,25 @@ describe('RecordFile', () => {
     expect(readdirSync(folder)).toEqual(['record.bin']);
   });
 
+  it('is settled when nothing is written any more, though nobody waited for it', async () => {
+    const folder = temporaryFolder();
+    const record = new RecordFile(join(folder, 'record.bin'));
+    await record.settled();
+    for (const byte of [1, 2]) {
+      void record.save(Uint8Array.of(byte));
+      await new Promise(setImmediate);
+    }
+    await record.settled();
+    expect(record.load()).toEqual(Uint8Array.of(2));
+    expect(readdirSync(folder)).toEqual(['record.bin']);
+    // one that failed too
+    rmSync(join(folder, 'record.bin'));
+    mkdirSync(join(folder, 'record.bin'));
+    const failed = expect(record.save(Uint8Array.of(3))).rejects.toMatchObject({ code: 'E_DIR_UNWRITABLE' });
+    await record.settled();
+    await failed;
+  });
+
   it('refuses a damaged file instead of forgetting votes', async () => {
     const path = join(temporaryFolder(), 'record.bin');
     const record = new RecordFile(path);
