@@ -5,7 +5,7 @@ import * as z from 'zod';
 import { decodeCanonical, encodeCanonical, equalBytes } from '../../protocol/encoding.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import { HASH_BYTES } from '../../protocol/hash.ts';
-import { namesIn, writeFileAtomic, writeFileAtomicSync } from './atomic.ts';
+import { type DiskErrorCode, diskError, namesIn, writeFileAtomic, writeFileAtomicSync } from './atomic.ts';
 
 /** What a peer needs to go on after a round. */
 export interface Checkpoint {
@@ -131,21 +131,36 @@ export function describeCheckpoints(folder: string, before: number): DescribedCh
     try {
       return [describeCheckpoint(path)];
     } catch (error) {
-      if (!(error instanceof CodedError)) throw error;
+      if (!isDamage(error)) throw error;
       return [];
     }
   });
 }
 
-/** Does not read the vectors. @throws CodedError `E_CHECKPOINT_DAMAGED` */
+/** Does not read the vectors. @throws CodedError `E_CHECKPOINT_DAMAGED`, `E_DIR_UNREADABLE` */
 export function describeCheckpoint(path: string): DescribedCheckpoint {
-  const file = openSync(path, 'r');
-  try {
+  return withFile(path, (file) => {
     const { content, length } = readHeader(file, fstatSync(file).size, undefined, path);
     return { path, meta: content.meta, segments: segmentsOf(length, content.vectors) };
-  } finally {
-    closeSync(file);
+  });
+}
+
+function withFile<T>(path: string, read: (file: number) => T): T {
+  try {
+    const file = openSync(path, 'r');
+    try {
+      return read(file);
+    } finally {
+      closeSync(file);
+    }
+  } catch (cause) {
+    throw diskError(cause, path, 'read');
   }
+}
+
+/** A file that may not be read is not one to pass over: its peer would go on from an older state than it has. */
+function isDamage(error: unknown): error is CodedError {
+  return error instanceof CodedError && error.code !== ('E_DIR_UNREADABLE' satisfies DiskErrorCode);
 }
 
 export interface LoadedCheckpoint extends SavedCheckpoint {
@@ -156,6 +171,7 @@ export interface LoadedCheckpoint extends SavedCheckpoint {
  * Loads the newest checkpoint that is whole: the last that was saved, of whatever round. Blocks the thread.
  * @param allocate makes the vectors, so that they can be shared with other threads
  * @returns no `loaded` when there is none; `skipped` are newer files that were damaged, for a warning
+ * @throws CodedError `E_DIR_UNREADABLE` for one that may not be read
  */
 export function loadNewestCheckpoint(
   folder: string,
@@ -167,7 +183,7 @@ export function loadNewestCheckpoint(
     try {
       return { loaded: { serial, ...readCheckpoint(path, allocate) }, skipped };
     } catch (error) {
-      if (!(error instanceof CodedError)) throw error;
+      if (!isDamage(error)) throw error;
       skipped.push({ path, code: 'E_CHECKPOINT_DAMAGED', reason: error.message });
     }
   }
@@ -177,14 +193,13 @@ export function loadNewestCheckpoint(
 /**
  * Blocks the thread.
  * @param allocate as for `loadNewestCheckpoint` @default plain vectors
- * @throws CodedError `E_CHECKPOINT_DAMAGED`
+ * @throws CodedError `E_CHECKPOINT_DAMAGED`, `E_DIR_UNREADABLE`
  */
 export function readCheckpoint(
   path: string,
   allocate: (length: number) => Float32Array = (length) => new Float32Array(length),
 ): LoadedCheckpoint {
-  const file = openSync(path, 'r');
-  try {
+  return withFile(path, (file) => {
     const size = fstatSync(file).size;
     const digest = createHash('sha256');
     const header = readHeader(file, size, digest, path);
@@ -199,9 +214,7 @@ export function readCheckpoint(
     if (!equalBytes(digest.digest(), trailer)) throw damaged(path, 'its content does not have its hash');
     const checkpoint = { round: header.content.round, meta: header.content.meta, vectors };
     return { path, checkpoint, segments: segmentsOf(header.length, header.content.vectors) };
-  } finally {
-    closeSync(file);
-  }
+  });
 }
 
 function encodeHeader(content: Header): Uint8Array {

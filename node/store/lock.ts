@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { chmodSync, linkSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { threadId } from 'node:worker_threads';
@@ -5,7 +6,8 @@ import { CodedError, isCoded } from '../../protocol/errors.ts';
 import { removeQuietly, TEMPORARY_ENDING } from './atomic.ts';
 
 /**
- * One process at a time in a folder, also after `kill -9`, a reboot and the reuse of a process id.
+ * One process at a time in a folder, also after `kill -9`, a reboot and the reuse of a process id (but on Windows, where
+ * any process of the holder's id is taken for it).
  *
  * The lock is the file `lock.<n>` with the highest n; it names its holder, and an empty one has been released. A process
  * that finds the highest released or its holder dead makes `lock.<n+1>`, which only one can (link, like O_EXCL, fails
@@ -19,7 +21,7 @@ export interface Lock {
 
 interface Holder {
   pid: number;
-  /** when the process started, in clock ticks since boot (/proc); empty where that is not known */
+  /** when the process started, in clock ticks since boot (/proc) or as a date (ps); empty where that is not known */
   started: string;
   /** which boot of the machine; empty where that is not known */
   boot: string;
@@ -27,6 +29,9 @@ interface Holder {
 
 /** Attempts lost to others before giving up: each means that another process made progress. */
 const ATTEMPTS_MAX = 100;
+
+/** How long ps may take. */
+const PS_MS = 5000;
 
 const WAYS = 'stop it, or give this one another --dir (and --bootstrap, to join the same run)';
 
@@ -146,18 +151,39 @@ function isAlive(holder: Holder): boolean {
     if ((cause as NodeJS.ErrnoException).code === 'ESRCH') return false;
   }
   const now = processStart(holder.pid);
+  // where it cannot be told it lives: of two in one folder both would vote
   if (!now) return true;
-  return now.started === holder.started && !now.dead;
+  return !now.dead && (holder.started === '' || now.started === holder.started);
 }
 
-/** Start time and state of a process, from Linux's /proc (proc_pid_stat(5): fields 3 and 22). */
+/** Start time and state of a process; undefined where they are not known. */
 function processStart(pid: number): { started: string; dead: boolean } | undefined {
+  // never one for the other: the two write it differently
+  const [state, started] = (bootId() === '' ? fromPs(pid) : inProc(pid)) ?? ['', ''];
+  return started === '' ? undefined : { started, dead: /^[ZX]/.test(state) };
+}
+
+/** Linux: proc_pid_stat(5), fields 3 and 22. */
+function inProc(pid: number): [state: string, started: string] | undefined {
   const text = readLine(`/proc/${pid}/stat`);
   if (text === '') return undefined;
   // the command, field 2, is in parentheses and may itself hold blanks and parentheses
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const state = fields[0] ?? '';
-  return { started: fields[19] ?? '', dead: state === 'Z' || state === 'X' };
+  return [fields[0] ?? '', fields[19] ?? ''];
+}
+
+/**
+ * macOS and the BSDs: the date that the system noted when the process began, which stays when the clock is set. The
+ * machine's boot time does not: by that, setting the clock would make a live holder look dead.
+ */
+function fromPs(pid: number): [state: string, started: string] | undefined {
+  if (process.platform === 'win32') return undefined;
+  const env = { ...process.env, LC_ALL: 'C', TZ: 'UTC0' };
+  const argv = ['-o', 'stat=', '-o', 'lstart=', '-p', String(pid)];
+  const { status, stdout } = spawnSync('ps', argv, { env, encoding: 'utf8', timeout: PS_MS });
+  if (status !== 0) return undefined;
+  const [state = '', ...date] = stdout.trim().split(/\s+/);
+  return [state, date.join(' ')];
 }
 
 function bootId(): string {

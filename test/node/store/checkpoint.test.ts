@@ -1,10 +1,11 @@
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   type Checkpoint,
   checkpointPath,
   checkpointSerials,
+  describeCheckpoints,
   keepCheckpoints,
   loadNewestCheckpoint,
   saveCheckpoint,
@@ -71,6 +72,16 @@ describe('checkpoint', () => {
       expect(loaded?.checkpoint.round).toBe(1);
       expect(skipped).toEqual([{ path, code: 'E_CHECKPOINT_DAMAGED', reason: expect.any(String) }]);
     }
+  });
+
+  it('does not pass over one that it may not read', async () => {
+    const folder = temporaryFolder();
+    await saveCheckpoint(folder, checkpoint(1));
+    // a folder cannot be read as a file by anybody, root included
+    mkdirSync(checkpointPath(folder, 1));
+    const refusal = expect.objectContaining({ code: 'E_DIR_UNREADABLE', message: expect.stringContaining('another') });
+    expect(() => loadNewestCheckpoint(folder)).toThrow(refusal);
+    expect(() => describeCheckpoints(folder, 2)).toThrow(refusal);
   });
 
   it('passes over one with any bit changed, or with bytes too many', async () => {

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -19,8 +19,9 @@ const bytes = (text: string) => new TextEncoder().encode(text);
 const GENESIS = bytes('a genesis');
 
 /** Another process that tries to take the folder; `answer` is `held` or the code of the refusal. */
-async function otherProcess(path: string, genesis = 'a genesis'): Promise<{ child: ChildProcess; answer: string }> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'test/helpers/hold-directory.ts', path, genesis], {
+async function otherProcess(path: string, ...node: string[]): Promise<{ child: ChildProcess; answer: string }> {
+  const argv = [...node, '--import', 'tsx', 'test/helpers/hold-directory.ts', path, 'a genesis'];
+  const child = spawn(process.execPath, argv, {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   onTestFinished(() => {
@@ -28,6 +29,21 @@ async function otherProcess(path: string, genesis = 'a genesis'): Promise<{ chil
   });
   const [answer] = (await once(createInterface(child.stdout!), 'line')) as [string];
   return { child, answer };
+}
+
+/** To be loaded before a program, for which there is no /proc then. */
+const NO_PROC = `
+  const fs = require('node:fs');
+  const read = fs.readFileSync;
+  fs.readFileSync = (path, ...options) => {
+    if (String(path).startsWith('/proc/')) throw Object.assign(new Error('hidden'), { code: 'ENOENT' });
+    return read(path, ...options);
+  };
+  require('node:module').syncBuiltinESMExports();`;
+
+/** Not that of BusyBox. */
+function psTellsDates(): boolean {
+  return spawnSync('ps', ['-o', 'lstart=', '-p', String(process.pid)]).status === 0;
 }
 
 /** `kill -9`, and wait until the system has collected it. */
@@ -67,13 +83,15 @@ describe('openDirectory', () => {
   it('clears away what a killed process had half written', () => {
     const path = temporaryFolder();
     openDirectory(path, GENESIS).release();
-    mkdirSync(join(path, 'checkpoints'));
+    for (const folder of ['checkpoints', 'chain']) mkdirSync(join(path, folder));
     writeFileSync(join(path, 'record.bin.77-0-1.tmp'), 'half');
     writeFileSync(join(path, 'checkpoints', 'checkpoint-3.bin.77-0-2.tmp'), 'half');
     writeFileSync(join(path, 'checkpoints', 'checkpoint-2.bin'), 'whole');
+    for (const name of ['000001.log.77-0-1.tmp', '.DS_Store']) writeFileSync(join(path, 'chain', name), 'half');
     openDirectory(path, GENESIS).release();
     expect(readdirSync(path).filter((name) => name.endsWith('.tmp'))).toEqual([]);
     expect(readdirSync(join(path, 'checkpoints'))).toEqual(['checkpoint-2.bin']);
+    expect(readdirSync(join(path, 'chain'))).toEqual(['.DS_Store']);
   });
 
   it.each(['notes.txt', '.git', 'lock.txt', 'draft.tmp'])(
@@ -174,6 +192,27 @@ describe('lock', () => {
     rewrite({ boot: 'an earlier one' });
     rewrite({ pid: 2 ** 30 });
     openDirectory(path, GENESIS).release();
+  });
+
+  it.skipIf(!psTellsDates())('knows a process id that was reused where there is no /proc, as on macOS', async () => {
+    const preload = join(temporaryFolder(), 'no-proc.cjs');
+    writeFileSync(preload, NO_PROC);
+    const path = temporaryFolder();
+    const other = () => otherProcess(path, '--require', preload);
+    const { child, answer } = await other();
+    expect(answer).toBe('held');
+    const lock = join(path, 'lock.1');
+    expect(JSON.parse(readFileSync(lock, 'utf8'))).toMatchObject({ pid: child.pid, boot: '' });
+    expect((await other()).answer).toBe('E_DIR_LOCKED');
+    await kill(child);
+    // the holder's id went to another process, which lives
+    const holder = JSON.parse(readFileSync(lock, 'utf8')) as object;
+    const write = (change: object) => writeFileSync(lock, JSON.stringify({ ...holder, pid: process.ppid, ...change }));
+    // where it was not known when the holder began, nobody can tell
+    write({ started: '' });
+    expect((await other()).answer).toBe('E_DIR_LOCKED');
+    write({});
+    expect((await other()).answer).toBe('held');
   });
 
   it('is free again when a power failure cut it short', () => {
