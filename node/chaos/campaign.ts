@@ -83,11 +83,14 @@ async function compare(
   const halfMs = measures && Number.isFinite(durationMs) ? durationMs / 2 : 0;
   if (halfMs > 0) faultFree.push(await faultless(init, 'before', halfMs, view, signal));
   view.phase(`starting ${peers} peers, and then the faults`);
-  const { trained, failures, ...outcome } = await withSwarm({ ...init, dir: join(dir, 'chaos') }, signal, (swarm) =>
-    cause(init, swarm, view, signal),
+  const { trained, failures, hasFallen, ...outcome } = await withSwarm(
+    { ...init, dir: join(dir, 'chaos') },
+    signal,
+    (swarm) => cause(init, swarm, view, signal),
   );
   const restMs = Math.max(halfMs, Math.min(msOf([trained]), durationMs) - halfMs);
-  if (measures) faultFree.push(await faultless(init, 'after', restMs, view, signal));
+  // it has failed already where a peer fell, and too little was trained to compare
+  if (measures && !hasFallen) faultFree.push(await faultless(init, 'after', restMs, view, signal));
   const [rate, baselineRate] = [rateOf([trained]), measures ? rateOf(faultFree) : knownRate];
   const [fast, usual] = [speed.in([trained]), speed.in(faultFree)];
   const machineSpeed = fast === null || usual === null ? null : fast / usual;
@@ -101,7 +104,7 @@ async function compare(
     baselineRate,
     machineSpeed,
     share,
-    failures: [...failures, ...tooFew(share, least)],
+    failures: hasFallen ? failures : [...failures, ...tooFew(share, least)],
   };
 }
 
@@ -174,10 +177,11 @@ async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signa
     faults: reports,
     work: observed.work(),
     failures,
+    hasFallen: swarm.fallen.length > 0,
   };
 }
 
-/** @returns reports to come, one for each fault made */
+/** Ends early when a peer ends by itself. @returns reports to come, one for each fault made */
 async function causeFaults(
   { seed, kinds, peers, everyMs, durationMs, faultsMax = Number.POSITIVE_INFINITY }: CampaignInit,
   swarm: Swarm,
@@ -188,8 +192,10 @@ async function causeFaults(
   const random = randomStream(seed, 'chaos');
   const busy = new Set<number>();
   const reports: Promise<FaultReport>[] = [];
-  for (let n = 1; n * everyMs <= durationMs && reports.length < faultsMax && swarm.fallen.length === 0; n++) {
-    await delay(Math.max(0, startMs + n * everyMs - performance.now()), undefined, { signal });
+  const waitUntil = (ms: number) => swarm.until(() => false, Math.max(0, startMs + ms - performance.now()));
+  for (let n = 1; n * everyMs <= durationMs && reports.length < faultsMax; n++) {
+    await waitUntil(n * everyMs);
+    if (swarm.fallen.length > 0) return reports;
     const free = Array.from({ length: peers }, (_, peer) => peer).filter((peer) => !busy.has(peer));
     if (free.length === 0) continue;
     const fault = drawFault(random, kinds, free, everyMs);
@@ -199,7 +205,7 @@ async function causeFaults(
     reports.push(report);
   }
   if (reports.length >= faultsMax) await Promise.allSettled(reports);
-  else await delay(Math.max(0, startMs + durationMs - performance.now()), undefined, { signal });
+  else await waitUntil(durationMs);
   return reports;
 }
 

@@ -35,15 +35,20 @@ export class PeerProcess {
     // a group of its own: Ctrl+C in the terminal is for who started it to deal with
     this.#child = spawn(file, argv, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
     const { stdout, stderr } = this.#child;
-    if (stdout) createInterface({ input: stdout }).on('line', (line) => this.#take(JSON.parse(line)));
-    stderr?.on('data', (chunk) => {
-      this.stderr = (this.stderr + chunk).slice(-STDERR_MAX);
-    });
+    if (stdout) createInterface({ input: stdout }).on('line', (line) => this.#read(line));
+    stderr?.on('data', (chunk) => this.#hear(chunk));
     this.exited = new Promise((resolve) => {
-      this.#child.on('close', (code) => {
+      const end = (code: number | null): void => {
+        if (this.ended) return;
         this.ended = true;
         this.#notify(undefined);
         resolve(code);
+      };
+      this.#child.on('close', end);
+      this.#child.on('error', (error) => {
+        this.#hear(error.message);
+        // one that could not be begun; a signal that could not be sent is told here too, and ends nothing
+        if (this.#child.pid === undefined) end(null);
       });
     });
   }
@@ -112,6 +117,22 @@ export class PeerProcess {
   kill(signal: NodeJS.Signals): Promise<number | null> {
     this.signal(signal);
     return this.exited;
+  }
+
+  /** A line that is no event, such as one that a kill cut short, is kept with what else it said. */
+  #read(text: string): void {
+    let line: Line | null;
+    try {
+      line = JSON.parse(text);
+    } catch {
+      line = null;
+    }
+    if (typeof line?.event === 'string') this.#take(line);
+    else this.#hear(`${text}\n`);
+  }
+
+  #hear(text: unknown): void {
+    this.stderr = `${this.stderr}${text}`.slice(-STDERR_MAX);
   }
 
   #take(line: Line): void {
