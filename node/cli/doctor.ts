@@ -26,7 +26,7 @@ export async function doctor(terminal: Terminal, trials: Trials = { measure, rep
   field('node', `${process.versions.node} on ${platform()} ${arch()}`);
   field('cores', `${availableParallelism()} (${cpu?.model.trim() || 'unknown'})`);
   field('memory', `${formatBytes(freemem())} free of ${formatBytes(totalmem())}`);
-  field('disk', `${await freeDisk()} free for ${defaultBase()}`);
+  field('disk', `${await freeDisk()} for ${defaultBase()}`);
   terminal.line();
   // before the backends are tried: those that come later could change what TF.js computes with
   terminal.status('measuring…');
@@ -57,8 +57,13 @@ export interface Trials {
 
 async function freeDisk(): Promise<string> {
   // the folder of the runs may not be there yet; it will be on the disk of the home
-  const { bavail, bsize } = await statfs(homedir());
-  return formatBytes(bavail * bsize);
+  try {
+    const { bavail, bsize } = await statfs(homedir());
+    return `${formatBytes(bavail * bsize)} free`;
+  } catch {
+    // no home either, as of a service's user
+    return 'unknown';
+  }
 }
 
 function backendLine({ name, available, detail }: BackendReport, terminal: Terminal): string {

@@ -24,11 +24,12 @@ function finish(code) {
   setTimeout(() => process.exit(code), LINGER_MS).unref();
 }
 
-function explain(error) {
+async function explain(error) {
   const { code, message } = Object(error);
   if (code === 'ERR_MODULE_NOT_FOUND' && /Cannot find package/.test(message)) {
     const [, name] = /package '([^']+)'/.exec(message) || [];
-    const home = decodeURIComponent(new URL('../..', import.meta.url).pathname);
+    const { fileURLToPath } = await import('node:url');
+    const home = fileURLToPath(new URL('../..', import.meta.url));
     fail(`the package ${name} is not installed; run \`npm install\` in ${home}`);
     return;
   }

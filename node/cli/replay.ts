@@ -49,7 +49,10 @@ function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
   let self: PeerId | undefined;
   let code = 0;
   for (const file of filesOf(path)) {
-    const result = replay(readFile(file), facts);
+    const result = replay(
+      reading(file, () => readFileSync(file)),
+      facts,
+    );
     if (self !== undefined && self !== result.self) {
       throw new CodedError('E_JOURNAL_FORMAT', `${file} is of another peer than the files before it: replay it alone`);
     }
@@ -64,18 +67,22 @@ function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
 
 /** @throws CodedError `E_JOURNAL_NOT_FOUND` */
 function filesOf(path: string): string[] {
-  const known = statSync(path, { throwIfNoEntry: false });
-  if (known?.isFile()) return [path];
-  const inside = join(path, 'journal');
-  const files = known ? journalFiles(existsSync(inside) ? inside : path) : [];
+  const files = reading(path, () => filesThere(path));
   if (files.length > 0) return files;
   const message = `no journal in ${path}: give the folder of a peer that was started without --no-journal`;
   throw new CodedError('E_JOURNAL_NOT_FOUND', message);
 }
 
-function readFile(path: string): Uint8Array {
+function filesThere(path: string): string[] {
+  if (!existsSync(path)) return [];
+  if (statSync(path).isFile()) return [path];
+  const inside = join(path, 'journal');
+  return journalFiles(existsSync(inside) ? inside : path);
+}
+
+function reading<T>(path: string, read: () => T): T {
   try {
-    return readFileSync(path);
+    return read();
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code ?? String(cause);
     throw new CodedError('E_JOURNAL_NOT_FOUND', `cannot read the journal ${path} (${reason})`, { cause });

@@ -28,6 +28,7 @@ const TEXT_ENDINGS = ['.txt', '.text', '.md'];
 const BUILT_IN: Readonly<Record<string, () => Uint8Array[]>> = { 'moby-dick': mobyDick, sotu: stateOfTheUnion };
 
 export const BUILT_IN_SOURCES: readonly string[] = Object.keys(BUILT_IN);
+const KNOWN = BUILT_IN_SOURCES.join(', ');
 
 /**
  * Reads a text to train on.
@@ -37,6 +38,11 @@ export const BUILT_IN_SOURCES: readonly string[] = Object.keys(BUILT_IN);
  * @throws CodedError<DataErrorCode>
  */
 export function loadText(source: string = DEFAULT_SOURCE): TextSource {
+  if (source === '') {
+    // `--data "$TEXT"` of a variable that is not set: as a path it would be the working folder, with all that lies there
+    const message = `no text is named (""); give a file, a folder (. for this one) or a built-in text (${KNOWN})`;
+    throw new CodedError('E_DATA_NOT_FOUND', message);
+  }
   const builtIn = Object.hasOwn(BUILT_IN, source) ? BUILT_IN[source] : undefined;
   if (builtIn) return { name: source, bytes: joined(builtIn()) };
   const path = resolve(source);
@@ -93,9 +99,8 @@ function statOf(path: string, source: string): Stats {
   try {
     return statSync(path);
   } catch (cause) {
-    const known = BUILT_IN_SOURCES.join(', ');
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') {
-      const message = `no file, folder or built-in text is called "${source}" (built in: ${known}); looked for ${path}`;
+      const message = `no file, folder or built-in text is called "${source}" (built in: ${KNOWN}); looked for ${path}`;
       throw new CodedError('E_DATA_NOT_FOUND', message, { cause });
     }
     throw unreadable(path, cause);

@@ -44,7 +44,7 @@ export function notify(port: MessagePort, notice: unknown): void {
 
 /**
  * The other side of `serve`. When the thread dies, all calls under way and to come fail with `E_WORKER`.
- * @param onDeath told once, unless `worker.terminate` was asked for by closing
+ * @param onDeath told once, however the thread ends: also by `worker.terminate`, of a caller that closes
  */
 export function connect<T>(
   worker: Worker,

@@ -73,6 +73,8 @@ describe('a bad command line', () => {
     [['--dir', new URL('.', import.meta.url).pathname], 1, /is not empty: .*\[E_DIR_NOT_EMPTY\]$/],
     [['replay'], 2, "missing required argument 'journal'; see outerloop replay --help [E_USAGE]"],
     [['replay', '/nowhere'], 1, /^no journal in \/nowhere: .*\[E_JOURNAL_NOT_FOUND\]$/],
+    [['replay', `${START}/x`], 1, /^no journal in .*\[E_JOURNAL_NOT_FOUND\]$/],
+    [['train', '--data', ''], 1, /^no text is named .*\[E_DATA_NOT_FOUND\]$/],
     [['replay', START], 1, /^not a journal .*\[E_JOURNAL_FORMAT\]$/],
     [['generate', '--dir', '/nowhere'], 1, /^\/nowhere holds no run; .*\[E_NO_RUN\]$/],
   ] as const)('%j ends in one line', async (argv, code, line) => {

@@ -3,6 +3,7 @@ import {
   cpSync,
   mkdirSync,
   readdirSync,
+  realpathSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -83,9 +84,12 @@ describe('outerloop', () => {
   });
 
   it('says in one line that nothing is installed', () => {
-    const { status, stderr } = run(clone(ECHO, { installed: false }), 'start');
+    const root = clone(ECHO, { installed: false });
+    const { status, stderr } = run(root, 'start');
     expect(status).toBe(1);
     expect(stderr).toMatch(/^outerloop: the package \S+ is not installed; run `npm install` in .*$/);
+    const [, home = ''] = stderr.split('npm install` in ');
+    expect(realpathSync(home)).toBe(realpathSync(root));
   });
 
   it('fails when main throws, and does not wait for what main left open', () => {

@@ -60,6 +60,7 @@ describe('files', () => {
     code(join(folder, 'latin.txt')).toThrow(expect.objectContaining({ code: 'E_DATA_NOT_TEXT' }));
     code(join(folder, 'cut.txt')).toThrow(expect.objectContaining({ code: 'E_DATA_NOT_TEXT' }));
     code(join(folder, 'missing.txt')).toThrow(expect.objectContaining({ code: 'E_DATA_NOT_FOUND' }));
+    code('').toThrow(expect.objectContaining({ code: 'E_DATA_NOT_FOUND', message: expect.stringContaining('give a') }));
     code('moby-dik').toThrow(/moby-dick/);
     code('constructor').toThrow(expect.objectContaining({ code: 'E_DATA_NOT_FOUND' }));
     code(join(folder, 'zero.txt', 'below')).toThrow(expect.objectContaining({ code: 'E_DATA_UNREADABLE' }));
