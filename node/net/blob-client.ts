@@ -42,6 +42,7 @@ export class BlobClient {
   async fetchChunk(peer: PeerId, id: Hash, signal?: AbortSignal): Promise<Uint8Array> {
     if (signal?.aborted) throw abortedBy(signal);
     const channel = await this.#channelTo(peer);
+    if (signal?.aborted) throw abortedBy(signal); // meanwhile: a listener would never hear of it
     return new Promise((resolve, reject) => {
       const onAbort = (): void => reject(abortedBy(signal)); // the answer is then read and thrown away
       signal?.addEventListener('abort', onAbort, { once: true });

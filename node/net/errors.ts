@@ -60,11 +60,11 @@ export function reasonOf(error: unknown): string {
   }
   if (/timed? ?out|ETIMEDOUT|aborted/i.test(text)) return 'no answer in time';
   // of a handshake libp2p says which byte was wrong, and not that the bytes are another program's
-  if (/EncryptionFailedError|MuxerUnavailableError/.test(text)) {
-    return /ECONNRESET|EPIPE|reading 0\//.test(text)
-      ? 'it closes the connection at once, as no outerloop peer does unless it has too many connections'
-      : 'another program listens there, not an outerloop peer';
+  const handshake = /EncryptionFailedError|MuxerUnavailableError/.test(text);
+  if (/ECONNRESET|EPIPE/.test(text) || (handshake && text.includes('reading 0/'))) {
+    return 'it closes the connection at once, as no outerloop peer does unless it has too many connections';
   }
+  if (handshake) return 'another program listens there, not an outerloop peer';
   return printable(text.split('\n')[0] ?? '', 200) || 'unknown reason';
 }
 

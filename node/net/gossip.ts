@@ -15,6 +15,7 @@ import { plain } from './frames.ts';
 import { gossipOptions } from './gossip-options.ts';
 import { NET_LIMITS } from './limits.ts';
 import type { Members } from './members.ts';
+import { untilAdmitted } from './streams.ts';
 
 /**
  * `reject` is for what no honest peer sends or forwards, and costs the sender its standing; `ignore` for what is late,
@@ -81,6 +82,7 @@ export class Gossip {
   };
   readonly topic: string;
   readonly #components: GossipComponents;
+  readonly #views = new WeakMap<Message, Uint8Array>();
   #router: Router | undefined;
   #self: PeerId | undefined;
 
@@ -102,7 +104,7 @@ export class Gossip {
     const router = this.#started();
     router.topicValidators.set(this.topic, (peer, message) => this.#judge(peer, message));
     router.addEventListener('gossipsub:message', ({ detail: { msg, propagationSource } }) => {
-      this.#components.onMessage(plain(msg.data), propagationSource.toString());
+      this.#components.onMessage(this.#bytesOf(msg), propagationSource.toString());
     });
     router.subscribe(this.topic);
   }
@@ -158,10 +160,17 @@ export class Gossip {
   /** Called once for every message that is not a repetition. */
   #judge(peer: Libp2pPeerId, message: Message): TopicValidatorResult {
     this.counters.duplicates--;
-    const verdict = this.#verdict(plain(message.data), peer.toString());
+    const verdict = this.#verdict(this.#bytesOf(message), peer.toString());
     if (verdict === 'ignore') this.counters.ignored++;
     if (verdict === 'reject') this.counters.rejected++;
     return RESULTS[verdict];
+  }
+
+  /** Always the same view of a message: by it the validator's work is found again when the message is delivered. */
+  #bytesOf(message: Message): Uint8Array {
+    const bytes = this.#views.get(message) ?? plain(message.data);
+    this.#views.set(message, bytes);
+    return bytes;
   }
 
   #verdict(bytes: Uint8Array, from: PeerId): Verdict {
@@ -185,7 +194,7 @@ function membersOnly(registrar: Registrar, members: Members): Registrar {
   return {
     handle: (protocol, handler, options) => {
       const held: typeof handler = async (stream, connection) => {
-        await members.admitted(connection.remotePeer.toString());
+        await untilAdmitted(stream, connection, members);
         await handler(stream, connection);
       };
       return registrar.handle(protocol, held, options);

@@ -78,6 +78,11 @@ export class Hello {
       this.greet(connection).catch(() => undefined); // reported to onRefused
       return;
     }
+    const open = this.#components.host.node.getConnections(connection.remotePeer);
+    if (open.filter(({ id }) => id !== connection.id).length >= NET_LIMITS.connectionsPerPeerMax) {
+      connection.abort(networkError('E_BUSY', `${connection.remotePeer} has ${open.length} connections already`));
+      return;
+    }
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       const peer = connection.remotePeer.toString();

@@ -1,3 +1,5 @@
+import { LIMITS } from '../../protocol/limits.ts';
+
 /**
  * Bounds of the network that do not change what peers agree on, each with its reason; those that do are in
  * `protocol/limits.ts`. Bytes and milliseconds unless said otherwise.
@@ -23,6 +25,8 @@ export const NET_LIMITS = {
   connectionsWanted: 64,
   /** Connections in all: the others may dial us too. */
   connectionsMax: 192,
+  /** Two peers that dial each other at once have two, and two more where neither hello was through in time. */
+  connectionsPerPeerMax: 4,
   /** Per address and second. The default of 5 refuses honest peers behind one NAT or on one machine. */
   inboundPerSecondMax: 128,
   /** Connections in the middle of their handshake; the default of 10 refuses a swarm that starts at once. */
@@ -71,8 +75,10 @@ export const NET_LIMITS = {
 
   syncRequestBytesMax: 256,
   syncMs: 30_000,
-  /** Requests of one peer that are worked on at the same time. */
+  /** Requests of one peer that are worked on, or whose answers wait to be read, at the same time. */
   syncRequestsPerPeerMax: 4,
+  /** What a stream may bring before its sender has said hello: two of the largest messages with their prefixes. */
+  unheardBytesMax: 2 * (LIMITS.gossipBytesMax + 4),
   /** Direct messages to one peer that wait to be sent. */
   messagesQueuedMax: 64,
 

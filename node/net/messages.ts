@@ -7,7 +7,7 @@ import { networkError } from './errors.ts';
 import { Frames } from './frames.ts';
 import type { Verdict } from './gossip.ts';
 import { NET_LIMITS } from './limits.ts';
-import { type ByteCounters, openFrames, type StreamComponents } from './streams.ts';
+import { type ByteCounters, openFrames, type StreamComponents, untilAdmitted } from './streams.ts';
 
 export const MESSAGE_PROTOCOL = '/outerloop/message/1.0.0';
 
@@ -72,7 +72,7 @@ export class Messages {
     });
     const peer = connection.remotePeer.toString();
     try {
-      await this.#components.members.admitted(peer);
+      await untilAdmitted(stream, connection, this.#components.members);
       for (;;) {
         const bytes = await frames.read();
         if (!bytes) break;

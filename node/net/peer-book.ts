@@ -79,9 +79,8 @@ export class PeerBook {
       if (!peer || peer === this.#components.self || this.#components.members.has(peer)) continue;
       const entry = this.#find(peer, text) ?? this.#add(peer);
       if (!entry) continue;
-      // the newest are kept: none of them is proven, and old ones have had their turn
       if (!entry.addresses.includes(text)) entry.addresses.push(text);
-      if (entry.addresses.length > NET_LIMITS.addressesPerPeerMax) entry.addresses.splice(entry.pinned ? 1 : 0, 1);
+      if (entry.addresses.length > NET_LIMITS.addressesPerPeerMax) entry.addresses.splice(replaceable(entry), 1);
       known.add(entry);
     }
     for (const entry of known) if (entry.failures === 0) void this.#dial(entry);
@@ -210,4 +209,14 @@ export class PeerBook {
   #dialing(): number {
     return this.#entries.filter((entry) => entry.dialing).length;
   }
+}
+
+/**
+ * Which address gives way to one that others tell. Of those that nobody has proven the newest are kept: old ones have
+ * had their turn. The user's own comes first, and stays; of a peer that was here all stay but the last, so that one
+ * liar cannot make us forget where it is, and an honest one can tell where it has gone.
+ */
+function replaceable({ pinned, reached }: Entry): number {
+  if (reached) return NET_LIMITS.addressesPerPeerMax - 1;
+  return pinned ? 1 : 0;
 }

@@ -76,32 +76,42 @@ export class Sync {
       const request = await within(frames.read(), { ms: NET_LIMITS.syncMs, what: 'request' });
       if (!request) throw networkError('E_STREAM_CLOSED', 'the stream ended without a request');
       this.counters.bytesReceived += request.length;
-      const answer = await this.#answer(request, peer);
-      await within(frames.write(answer), { ms: NET_LIMITS.syncMs, what: 'reader for our answer' });
-      this.counters.bytesSent += answer.length;
+      await this.#reply(frames, request, peer);
       frames.close();
     } catch (error) {
       frames.abort(error as Error);
     }
   }
 
-  async #answer(request: Uint8Array, peer: PeerId): Promise<Uint8Array> {
+  /** A request counts until its answer is read: answers that nobody reads are what fills our memory. */
+  async #reply(frames: Frames, request: Uint8Array, peer: PeerId): Promise<void> {
     const serving = this.#serving.get(peer) ?? 0;
     if (serving >= NET_LIMITS.syncRequestsPerPeerMax) {
-      return failed(`${serving} requests of yours are being worked on`);
+      return this.#write(frames, failed(`${serving} requests of yours are being worked on`));
     }
     this.#serving.set(peer, serving + 1);
+    try {
+      await this.#write(frames, await this.#answer(request, peer));
+    } finally {
+      const left = (this.#serving.get(peer) ?? 1) - 1;
+      if (left > 0) this.#serving.set(peer, left);
+      else this.#serving.delete(peer);
+    }
+  }
+
+  async #answer(request: Uint8Array, peer: PeerId): Promise<Uint8Array> {
     try {
       const answer = await this.#components.onRequest(request, peer);
       assert(answer.length <= LIMITS.historyBytesMax, `sync answer of ${answer.length} bytes`);
       return framed(STATUS.answer, answer);
     } catch (error) {
       return failed(error instanceof Error ? error.message : 'unknown error');
-    } finally {
-      const left = (this.#serving.get(peer) ?? 1) - 1;
-      if (left > 0) this.#serving.set(peer, left);
-      else this.#serving.delete(peer);
     }
+  }
+
+  async #write(frames: Frames, answer: Uint8Array): Promise<void> {
+    await within(frames.write(answer), { ms: NET_LIMITS.syncMs, what: 'reader for our answer' });
+    this.counters.bytesSent += answer.length;
   }
 }
 

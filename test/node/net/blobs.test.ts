@@ -1,4 +1,6 @@
+import { multiaddr } from '@multiformats/multiaddr';
 import { afterEach, describe, expect, it } from 'vitest';
+import { BlobClient } from '../../../node/net/blob-client.ts';
 import { BLOB_PROTOCOL } from '../../../node/net/blob-server.ts';
 import { Frames } from '../../../node/net/frames.ts';
 import { createHost } from '../../../node/net/host.ts';
@@ -136,6 +138,19 @@ describe('a blob over real streams', () => {
   });
 });
 
+describe('a chunk', () => {
+  it('is waited for no longer when the caller stops while its stream is being opened', async () => {
+    const provider = await swarm.peer({ blobSource: { read: () => new Promise(() => {}) } });
+    const { host, members } = await swarm.raw();
+    await host.node.dial(multiaddr(addressOf(provider)));
+    await eventually(() => members.has(provider.id), 'the provider a member');
+    const controller = new AbortController();
+    const fetched = new BlobClient({ host, members }).fetchChunk(provider.id, BLOB.id, controller.signal);
+    controller.abort();
+    expect(await codeOf(fetched)).toBe('E_ABORTED');
+  });
+});
+
 describe('the blob server', () => {
   async function stranger(provider: TestPeer): Promise<Awaited<ReturnType<typeof open>>> {
     const host = await createHost({ identity: createIdentity() }, { listen: [] });
@@ -143,7 +158,6 @@ describe('the blob server', () => {
   }
 
   async function open(host: Awaited<ReturnType<typeof createHost>>, provider: TestPeer) {
-    const { multiaddr } = await import('@multiformats/multiaddr');
     const stream = await host.node.dialProtocol(multiaddr(addressOf(provider)), BLOB_PROTOCOL);
     return { host, frames: new Frames(stream, { frameBytesMax: 1 + LIMITS.chunkBytes }) };
   }

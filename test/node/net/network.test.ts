@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { reasonOf } from '../../../node/net/errors.ts';
 import { createIdentity, fetchGenesis, type TransportWrapper } from '../../../node/net/index.ts';
 import { PROTOCOL_VERSION } from '../../../protocol/genesis.ts';
 import { addressOf, codeOf, eventually, GENESIS, RUN, Swarm, sha256Hex, type TestPeer, textBytes } from './swarm.ts';
@@ -172,6 +173,11 @@ describe('hello', () => {
       expect((error as Error).message).not.toMatch(/EncryptionFailed|\n/);
     }
     server.close();
+  });
+
+  it('says of one that resets the connection at once that it may have too many', () => {
+    const error = new Error('connection error 127.0.0.1:4001: connect ECONNRESET 127.0.0.1:4001');
+    expect(reasonOf(error)).toContain('unless it has too many connections');
   });
 
   it('names the address of one that takes the connection and says nothing', async () => {

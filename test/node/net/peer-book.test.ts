@@ -89,6 +89,19 @@ describe('PeerBook', () => {
     expect(members.list().toSorted()).toEqual([PEER, OTHER].toSorted());
   });
 
+  it('keeps where a peer was reached, whatever others say, and the newest of their words', async () => {
+    let up = true;
+    const { book, members } = bookOf(() => (up ? PEER : 'E_STREAM_CLOSED'));
+    const [mine, second, ...told] = [7, 8, 21, 22, 23, 24].map((i) => `/ip4/192.0.2.${i}/tcp/4001/p2p/${PEER}`);
+    await book.dialPinned(mine!, PEER);
+    members.remove(PEER);
+    up = false;
+    book.learn([second!]);
+    book.learn(told);
+    await settled();
+    expect(book.addresses()).toEqual([mine, second, told[0], told.at(-1)]);
+  });
+
   it('does not forget who was here before a restart', async () => {
     const { book, pass, waits } = bookOf(() => 'E_STREAM_CLOSED');
     book.remember([ADDRESS]);

@@ -1,4 +1,9 @@
 import { createHash } from 'node:crypto';
+import type { GossipSub } from '@chainsafe/libp2p-gossipsub';
+import type { Connection } from '@libp2p/interface';
+import { Gossip } from '../../../node/net/gossip.ts';
+import { Hello } from '../../../node/net/hello.ts';
+import { createHost, type Host } from '../../../node/net/host.ts';
 import {
   createIdentity,
   Network,
@@ -7,6 +12,8 @@ import {
   type RunReference,
   type Verdict,
 } from '../../../node/net/index.ts';
+import { Members } from '../../../node/net/members.ts';
+import { PROTOCOL_VERSION } from '../../../protocol/genesis.ts';
 import type { Hash } from '../../../protocol/hash.ts';
 import type { PeerId } from '../../../protocol/identity.ts';
 
@@ -34,6 +41,7 @@ export function textBytes(text: string): Uint8Array {
 /** Starts peers and stops them all. Messages that begin with "bad" are rejected, with "late" ignored. */
 export class Swarm {
   readonly #peers: TestPeer[] = [];
+  readonly #hosts: Host[] = [];
 
   async peer(init: NetworkInit & Partial<NetworkComponents> & { run?: RunReference } = {}): Promise<TestPeer> {
     const { run = RUN, identity = createIdentity(), ...rest } = init;
@@ -61,6 +69,29 @@ export class Swarm {
     return started;
   }
 
+  /** A peer without the manners of `Network`: its parts, to be misused. */
+  async raw({ hello = true } = {}) {
+    const members = new Members();
+    const heard: number[] = [];
+    const components = {
+      members,
+      validate: () => 'accept' as const,
+      onMessage: (bytes: Uint8Array) => heard.push(bytes.length),
+    };
+    const gossip = new Gossip(components, { version: PROTOCOL_VERSION, runId: RUN.runId });
+    const host = await createHost(
+      { identity: createIdentity(), gossip: gossip.service },
+      { listen: ['/ip4/127.0.0.1/tcp/0'] },
+    );
+    this.#hosts.push(host);
+    gossip.start();
+    const init = { version: PROTOCOL_VERSION, software: 'raw', ...RUN };
+    const greeter = new Hello({ host, members, onAddresses: () => {}, onRefused: () => {} }, init);
+    if (hello) await greeter.start();
+    const greet = (connection: Connection): Promise<PeerId> => greeter.greet(connection);
+    return { host, members, gossip, heard, greet, router: host.node.services.gossip as GossipSub };
+  }
+
   /** Peers that all know the first one's address only. */
   async joined(count: number): Promise<TestPeer[]> {
     const first = await this.peer();
@@ -75,7 +106,8 @@ export class Swarm {
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.#peers.splice(0).map(({ network }) => network.stop()));
+    const all = [...this.#peers.splice(0).map(({ network }) => network), ...this.#hosts.splice(0)];
+    await Promise.all(all.map((each) => each.stop()));
   }
 }
 

@@ -3,13 +3,12 @@ import type { GossipSub } from '@chainsafe/libp2p-gossipsub';
 import { multiaddr } from '@multiformats/multiaddr';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Frames } from '../../../node/net/frames.ts';
-import { controlTopic, Gossip } from '../../../node/net/gossip.ts';
+import { controlTopic } from '../../../node/net/gossip.ts';
 import { gossipOptions } from '../../../node/net/gossip-options.ts';
 import { encodeGreeting } from '../../../node/net/greeting.ts';
-import { HELLO_PROTOCOL, Hello } from '../../../node/net/hello.ts';
-import { createHost, type Host, hostOptions } from '../../../node/net/host.ts';
+import { HELLO_PROTOCOL } from '../../../node/net/hello.ts';
+import { hostOptions } from '../../../node/net/host.ts';
 import { createIdentity, NET_LIMITS } from '../../../node/net/index.ts';
-import { Members } from '../../../node/net/members.ts';
 import { MESSAGE_PROTOCOL } from '../../../node/net/messages.ts';
 import { SYNC_PROTOCOL } from '../../../node/net/sync.ts';
 import { PROTOCOL_VERSION } from '../../../protocol/genesis.ts';
@@ -17,31 +16,7 @@ import { LIMITS } from '../../../protocol/limits.ts';
 import { addressOf, eventually, RUN, Swarm, textBytes } from './swarm.ts';
 
 const swarm = new Swarm();
-const hosts: Host[] = [];
-afterEach(async () => {
-  await Promise.all([swarm.stop(), ...hosts.splice(0).map((host) => host.stop())]);
-});
-
-/** A peer without the manners of `Network`: its parts, to be misused. */
-async function rawPeer({ hello = true } = {}) {
-  const members = new Members();
-  const heard: number[] = [];
-  const components = {
-    members,
-    validate: () => 'accept' as const,
-    onMessage: (bytes: Uint8Array) => heard.push(bytes.length),
-  };
-  const gossip = new Gossip(components, { version: PROTOCOL_VERSION, runId: RUN.runId });
-  const host = await createHost(
-    { identity: createIdentity(), gossip: gossip.service },
-    { listen: ['/ip4/127.0.0.1/tcp/0'] },
-  );
-  hosts.push(host);
-  gossip.start();
-  const init = { version: PROTOCOL_VERSION, software: 'raw', ...RUN };
-  if (hello) await new Hello({ host, members, onAddresses: () => {}, onRefused: () => {} }, init).start();
-  return { host, members, gossip, heard, router: host.node.services.gossip as GossipSub };
-}
+afterEach(() => swarm.stop());
 
 async function heartbeats({ router }: { router: GossipSub }, count: number): Promise<void> {
   let seen = 0;
@@ -97,7 +72,7 @@ describe('configuration', () => {
 
 describe('gossip among real peers', () => {
   it('keeps its mesh with twelve peers at one address', async () => {
-    const peers = await Promise.all(Array.from({ length: 12 }, () => rawPeer()));
+    const peers = await Promise.all(Array.from({ length: 12 }, () => swarm.raw()));
     for (const [i, { host }] of peers.entries()) {
       for (const other of peers.slice(0, i)) await host.node.dial(multiaddr(other.host.addresses()[0] ?? ''));
     }
@@ -112,7 +87,7 @@ describe('gossip among real peers', () => {
 
   it('refuses a message over the limit, and after a few the sender', async () => {
     const victim = await swarm.peer();
-    const raw = await rawPeer();
+    const raw = await swarm.raw();
     await raw.host.node.dial(multiaddr(addressOf(victim)));
     await eventually(() => raw.gossip.subscribers().includes(victim.id), 'the victim listens');
     await raw.router.publish(TOPIC, new Uint8Array(LIMITS.gossipBytesMax + 1));
@@ -127,9 +102,28 @@ describe('gossip among real peers', () => {
     expect(victim.network.counters().gossip.received).toBe(3);
   });
 
+  it('delivers the very bytes that were validated, so that nothing is decoded twice', async () => {
+    const validated: Uint8Array[] = [];
+    const delivered: Uint8Array[] = [];
+    const hearer = await swarm.peer({
+      validate: (bytes) => {
+        validated.push(bytes);
+        return 'accept';
+      },
+      onMessage: (bytes) => delivered.push(bytes),
+    });
+    const raw = await swarm.raw();
+    await raw.host.node.dial(multiaddr(addressOf(hearer)));
+    await eventually(() => raw.gossip.subscribers().includes(hearer.id), 'the other listens');
+    await raw.gossip.publish(textBytes('vote'));
+    await eventually(() => delivered.length === 1, 'the message delivered');
+    expect(validated).toHaveLength(1);
+    expect(delivered[0]).toBe(validated[0]);
+  });
+
   it('neither hears nor tells who has not said hello', async () => {
     const victim = await swarm.peer();
-    const raw = await rawPeer({ hello: false });
+    const raw = await swarm.raw({ hello: false });
     const connection = await raw.host.node.dial(multiaddr(addressOf(victim)));
     raw.members.admit(victim.id, { addresses: [], software: '', connection: connection.id });
     await raw.host.node.services.ping.ping(connection.remotePeer);
@@ -141,7 +135,7 @@ describe('gossip among real peers', () => {
 
 describe('two connections between two peers', () => {
   it('go together, so that gossip never lives on in one direction only', async () => {
-    const [x, y] = [await rawPeer(), await rawPeer()];
+    const [x, y] = [await swarm.raw(), await swarm.raw()];
     const first = await x.host.node.dial(multiaddr(y.host.addresses()[0] ?? ''));
     await eventually(() => x.members.has(y.host.self) && y.members.has(x.host.self), 'members of each other');
     const second = await y.host.node.dial(multiaddr(x.host.addresses()[0] ?? ''), { force: true });
@@ -155,7 +149,7 @@ describe('two connections between two peers', () => {
 describe('a stranger', () => {
   it('that says nothing is cut off, and so is one that does not speak hello', async () => {
     const victim = await swarm.peer({ helloMs: 50 });
-    const raw = await rawPeer({ hello: false });
+    const raw = await swarm.raw({ hello: false });
     const connection = await raw.host.node.dial(multiaddr(addressOf(victim)));
     await eventually(() => connection.status !== 'open', 'the silent connection closed');
     expect(victim.refusals[0]).toMatchObject({ peer: raw.host.self, error: { code: 'E_NO_HELLO' } });
@@ -192,7 +186,7 @@ describe('a stranger', () => {
     ['a frame over the limit', new Uint8Array(NET_LIMITS.helloBytesMax + 1)],
   ])('that greets with %s is not admitted', async (_, bytes) => {
     const victim = await swarm.peer();
-    const raw = await rawPeer({ hello: false });
+    const raw = await swarm.raw({ hello: false });
     const connection = await raw.host.node.dial(multiaddr(addressOf(victim)));
     const frames = new Frames(await connection.newStream(HELLO_PROTOCOL), { frameBytesMax: NET_LIMITS.helloBytesMax });
     await frames.write(bytes).catch(() => undefined);
@@ -214,7 +208,7 @@ describe('a stranger', () => {
         return request;
       },
     });
-    const raw = await rawPeer();
+    const raw = await swarm.raw();
     const connection = await raw.host.node.dial(multiaddr(addressOf(victim)));
     await eventually(() => victim.network.peers().length === 1, 'the peer a member');
     const frames = new Frames(await connection.newStream(protocol), { frameBytesMax: 1 });
@@ -226,7 +220,7 @@ describe('a stranger', () => {
 
   it('cannot make us dial addresses that are none, nor ourselves', async () => {
     const victim = await swarm.peer();
-    const raw = await rawPeer({ hello: false });
+    const raw = await swarm.raw({ hello: false });
     const connection = await raw.host.node.dial(multiaddr(addressOf(victim)));
     const frames = new Frames(await connection.newStream(HELLO_PROTOCOL), { frameBytesMax: NET_LIMITS.helloBytesMax });
     const peers = ['/ip4/1.2.3.4', '\u0000', 'x'.repeat(256), '/ip4/127.0.0.1/tcp/9', addressOf(victim)];
