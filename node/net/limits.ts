@@ -73,7 +73,6 @@ export const NET_LIMITS = {
   /** A provider that drips is dropped when one chunk takes so long (256 KiB at 17 kbit/s). */
   blobChunkMs: 120_000,
 
-  syncRequestBytesMax: 256,
   syncMs: 30_000,
   /** Requests of one peer that are worked on, or whose answers wait to be read, at the same time. */
   syncRequestsPerPeerMax: 4,

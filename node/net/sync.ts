@@ -42,13 +42,13 @@ export class Sync {
   }
 
   /**
-   * @param bytes at least one, at most `syncRequestBytesMax`
+   * @param bytes at least one, at most `historyRequestBytesMax`
    * @returns at most `LIMITS.historyBytesMax` bytes, as the peer sent them
    * @throws CodedError `E_REFUSED` with the peer's words, `E_NOT_CONNECTED`, `E_STREAM_CLOSED`, `E_TIMEOUT`,
    *   `E_TOO_LARGE`, `E_ABORTED`
    */
   async request(peer: PeerId, bytes: Uint8Array, { signal }: { signal?: AbortSignal } = {}): Promise<Uint8Array> {
-    assert(bytes.length > 0 && bytes.length <= NET_LIMITS.syncRequestBytesMax, `sync request of ${bytes.length} bytes`);
+    assert(bytes.length > 0 && bytes.length <= LIMITS.historyRequestBytesMax, `sync request of ${bytes.length} bytes`);
     const init = { frameBytesMax: 1 + LIMITS.historyBytesMax };
     const frames = await openFrames(this.#components, peer, SYNC_PROTOCOL, init, signal);
     try {
@@ -69,7 +69,7 @@ export class Sync {
   }
 
   async #serve(stream: Stream, connection: Connection): Promise<void> {
-    const frames = new Frames(stream, { frameBytesMax: NET_LIMITS.syncRequestBytesMax });
+    const frames = new Frames(stream, { frameBytesMax: LIMITS.historyRequestBytesMax });
     const peer = connection.remotePeer.toString();
     try {
       await this.#components.members.admitted(peer);

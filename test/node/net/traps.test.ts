@@ -198,7 +198,7 @@ describe('a stranger', () => {
   });
 
   it.each([
-    ['request', SYNC_PROTOCOL, NET_LIMITS.syncRequestBytesMax],
+    ['request', SYNC_PROTOCOL, LIMITS.historyRequestBytesMax],
     ['message', MESSAGE_PROTOCOL, LIMITS.gossipBytesMax],
   ])('that is a member has its stream reset for a %s over the limit', async (_, protocol, max) => {
     const requests: number[] = [];
