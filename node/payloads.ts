@@ -1,6 +1,6 @@
 import { blobIdOf } from '../protocol/blob.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
-import { CodedError, isCoded } from '../protocol/errors.ts';
+import { isCoded } from '../protocol/errors.ts';
 import type { Keep } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
@@ -9,10 +9,10 @@ import { LIMITS } from '../protocol/limits.ts';
 import type { MessageOf } from '../protocol/messages.ts';
 import { type Layout, modelLayout } from '../protocol/model.ts';
 import type { Update } from '../protocol/wire.ts';
-import type { Network } from './net/index.ts';
+import type { BlobSink, Network } from './net/index.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import { type BlobReference, blobParts, nativeSha256, readBlob, writeBlob } from './store/blobs.ts';
-import type { PeerWorker, Remote } from './train/index.ts';
+import { type BlobReference, blobParts, namedParts, nativeSha256, readBlob, writeBlob } from './store/blobs.ts';
+import type { PeerWorker, Remote, SnapshotFile } from './train/index.ts';
 
 /** A payload up to this size is checked on this thread, in a few milliseconds; a larger one where the training runs. */
 const CHECK_HERE_BYTES = 1024 * 1024;
@@ -23,23 +23,44 @@ export interface PayloadsComponents {
   worker: Pick<Remote<PeerWorker>, 'check'>;
 }
 
-/** The payloads on this peer's disk: brought here, checked, and dropped when no round needs them any more. */
+interface Known {
+  blob: BlobReference;
+  /** in which it was needed last */
+  round: number;
+  /** of what there is on the disk; of one that is on its way, those asked for so far */
+  parts: Set<Hash>;
+  /** no more parts are to be found */
+  isListed: boolean;
+}
+
+/**
+ * The payloads on this peer's disk: brought here, checked, and dropped when no round needs them any more.
+ *
+ * They lie in one store with the run's text and with the states that are served, and a member may name any chunk there is as
+ * its payload, under any size. So a part is removed only when nothing else has it.
+ */
 export class Payloads {
   readonly #c: PayloadsComponents;
   readonly #genesis: Genesis;
   readonly #layout: Layout;
-  /** by the round in which they were last needed */
-  readonly #known = new Map<Hash, { size: number; round: number }>();
+  readonly #bytesMax: number;
+  /** by id and size: who says another size speaks of something else */
+  readonly #known = new Map<string, Known>();
+  /** ids of the states that are served, by the checkpoint that they are in */
+  readonly #snapshots = new Map<string, Hash>();
+  /** parts of the text and of its vocabulary */
+  #data: readonly Hash[] = [];
 
   constructor(components: PayloadsComponents, genesis: Genesis) {
     this.#c = components;
     this.#genesis = genesis;
     this.#layout = modelLayout(genesis.model);
+    this.#bytesMax = codecOf(genesis.codec).bytesMax(this.#layout);
   }
 
   /** It is needed in this round, and stays as long as the round can be asked for: a later one, if it was needed there. */
   need(payload: Hash, size: number, round: number): void {
-    this.#known.set(payload, { size, round: Math.max(round, this.#known.get(payload)?.round ?? 0) });
+    this.#note({ id: payload, size }, round);
   }
 
   needAll(payloads: Keep['payloads'], round: number): void {
@@ -48,7 +69,8 @@ export class Payloads {
 
   /** Fetches an update's payload and checks it. @returns the code of what is wrong with it */
   fetch(update: Update, holders: readonly PeerId[], round: number): Promise<string | null> {
-    return this.#obtain(update, round, () => this.fetchBlob({ id: update.payload, size: update.size }, holders));
+    const blob = { id: update.payload, size: update.size };
+    return this.#obtain(update, round, () => this.fetchBlob(blob, holders, this.#sinkOf(blob, round)));
   }
 
   /** Keeps the payloads inside these headers, which are what they are said to be (`isNamed`), and checks them. */
@@ -62,26 +84,97 @@ export class Payloads {
   }
 
   /** Fetches a blob from those said to have it, else from anybody. @throws CodedError as `Network.fetchBlob` */
-  fetchBlob(blob: BlobReference, holders: readonly PeerId[]): Promise<void> {
-    const { network, store } = this.#c;
+  fetchBlob(blob: BlobReference, holders: readonly PeerId[], sink: BlobSink = this.#c.store): Promise<void> {
+    const { network } = this.#c;
     const providers = () => {
       const members = network.peers();
       return [...new Set([...holders.filter((peer) => members.includes(peer)), ...members])];
     };
-    return network.fetchBlob(blob, store, { providers });
+    return network.fetchBlob(blob, sink, { providers });
+  }
+
+  /** Lets others fetch an agreed state out of its checkpoint, and forgets those whose checkpoints are gone. */
+  async serve({ path, snapshot, ranges, removed }: SnapshotFile): Promise<void> {
+    const { store } = this.#c;
+    store.register(path, ranges);
+    this.#snapshots.set(path, snapshot);
+    const gone = removed.flatMap((file) => this.#snapshots.get(file) ?? []);
+    for (const file of removed) {
+      store.unregister(file);
+      this.#snapshots.delete(file);
+    }
+    await this.#list();
+    this.#remove(gone);
+  }
+
+  /** Removes the chunks of a snapshot that was fetched: they are in the checkpoint now. */
+  async dropChunks(snapshot: BlobReference): Promise<void> {
+    const parts = (await blobParts(this.#c.store, snapshot)) ?? [];
+    await this.#list();
+    this.#remove(parts.slice(1));
   }
 
   /** Forgets those of rounds long before this one. */
   async dropOld(round: number): Promise<void> {
-    for (const [id, payload] of this.#known) {
-      if (payload.round + LIMITS.payloadRoundsKept >= round) continue;
-      this.#known.delete(id);
-      const parts = await blobParts(this.#c.store, { id, size: payload.size });
-      for (const part of parts ?? []) this.#c.store.remove(part);
+    await this.#list();
+    const old = [...this.#known].filter(([, known]) => known.round + LIMITS.payloadRoundsKept < round);
+    for (const [name] of old) this.#known.delete(name);
+    this.#remove(old.flatMap(([, { parts }]) => [...parts]));
+  }
+
+  /** Looks up what parts there are, so that `#remove` can do without waiting: what it spares may change meanwhile. */
+  async #list(): Promise<void> {
+    const { store } = this.#c;
+    if (this.#data.length === 0) {
+      const { data, tokenizer } = this.#genesis;
+      const blobs = tokenizer.kind === 'char' ? [data.blob, tokenizer.blob] : [data.blob];
+      const parts = blobs.map(async (blob) => (await namedParts(store, blob)) ?? [blob.id]);
+      this.#data = (await Promise.all(parts)).flat();
+    }
+    for (const known of this.#known.values()) {
+      if (known.isListed) continue;
+      const parts = await namedParts(store, known.blob);
+      for (const part of parts ?? []) known.parts.add(part);
+      known.isListed = parts !== undefined;
     }
   }
 
+  /** Those of these parts that nothing else has. `#list` comes first. */
+  #remove(parts: readonly Hash[]): void {
+    if (parts.length === 0) return;
+    const others = [...this.#known.values()].flatMap((known) => [...known.parts]);
+    const needed = new Set([...this.#data, ...this.#snapshots.values(), ...others]);
+    for (const part of parts) if (!needed.has(part)) this.#c.store.remove(part);
+  }
+
+  #note(blob: BlobReference, round: number): Known {
+    const name = `${blob.id}/${blob.size}`;
+    const known = this.#known.get(name) ?? { blob, round, parts: new Set([blob.id]), isListed: false };
+    known.round = Math.max(known.round, round);
+    this.#known.set(name, known);
+    return known;
+  }
+
+  /** What is asked for is noted first: it may be here as a part of another payload, which is dropped meanwhile. */
+  #sinkOf(blob: BlobReference, round: number): BlobSink {
+    const { store } = this.#c;
+    const note = (part: Hash) => this.#note(blob, round).parts.add(part);
+    return {
+      has: (part) => {
+        note(part);
+        // what only a checkpoint has goes with the checkpoint
+        return store.hasOwn(part);
+      },
+      write: (part, bytes) => {
+        note(part);
+        return store.write(part, bytes);
+      },
+      read: (part) => store.read(part),
+    };
+  }
+
   async #obtain({ payload, size }: Update, round: number, bring: () => Promise<unknown>): Promise<string | null> {
+    if (size > this.#bytesMax) return 'E_PAYLOAD_SIZE'; // its codec makes none so large: not worth fetching
     this.need(payload, size, round);
     try {
       await bring();
@@ -94,9 +187,6 @@ export class Payloads {
   }
 
   async #check(payload: BlobReference): Promise<void> {
-    if (payload.size > codecOf(this.#genesis.codec).bytesMax(this.#layout)) {
-      throw new CodedError('E_PAYLOAD_SIZE', 'the payload is larger than its codec makes any');
-    }
     if (payload.size > CHECK_HERE_BYTES) return this.#c.worker.check(payload);
     codecOf(this.#genesis.codec).check(await readBlob(this.#c.store, payload), this.#layout);
   }

@@ -24,7 +24,6 @@ import type { Network, Verdict } from './net/index.ts';
 import { FATAL, isNamed, type NamedHeader, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import { blobParts } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
 import { Telling } from './telling.ts';
@@ -120,8 +119,11 @@ export class Peer {
     this.#telling.step(notice, this.#training, this.machine.standing.round);
   }
 
+  /** Nothing leaves from here on: it may rest on what did not get to the disk. */
   fail(error: unknown): void {
-    if (!this.#stopped) this.#settle.reject(error);
+    if (this.#stopped) return;
+    this.stop();
+    this.#settle.reject(error);
   }
 
   validate(bytes: Uint8Array): Verdict {
@@ -325,8 +327,7 @@ export class Peer {
     try {
       await this.#payloads.fetchBlob(snapshot, holders);
       const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
-      // its chunks are in the checkpoint now
-      for (const part of ((await blobParts(this.#c.store, snapshot)) ?? []).slice(1)) this.#c.store.remove(part);
+      await this.#payloads.dropChunks(snapshot);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);
       this.#receipts.restored(own, applied.forgot);
       await this.#restored(applied);
@@ -338,7 +339,7 @@ export class Peer {
   }
 
   async #restored({ snapshot, snapshotBytes }: AppliedState): Promise<void> {
-    this.#serve(await this.#c.worker.saved());
+    await this.serve(await this.#c.worker.saved());
     this.#give({ type: 'restored', snapshot, snapshotBytes, error: null });
   }
 
@@ -346,15 +347,13 @@ export class Peer {
   async #saved(block: Hash): Promise<void> {
     const file = await this.#c.worker.saved();
     if (!file) return;
-    this.#serve(file);
+    await this.serve(file);
     this.#give({ type: 'saved', block });
   }
 
   /** Lets others fetch the snapshot out of the checkpoint file. */
-  #serve(file: SnapshotFile | null): void {
-    if (!file) return;
-    for (const path of file.removed) this.#c.store.unregister(path);
-    this.#c.store.register(file.path, file.ranges);
+  async serve(file: SnapshotFile | null): Promise<void> {
+    if (file) await this.#payloads.serve(file);
   }
 
   async #ask({ peer, request }: Effect & { type: 'request-history' }): Promise<void> {

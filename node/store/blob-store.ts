@@ -55,7 +55,8 @@ export class BlobStore {
         `${bytes.length} bytes do not have the hash ${id}; ask another source`,
       );
     }
-    if (this.has(id)) return;
+    // one inside a registered file goes with that file
+    if (this.hasOwn(id)) return;
     await writeFileAtomic(this.#path(id), bytes, { durable });
   }
 
@@ -86,14 +87,17 @@ export class BlobStore {
 
   /** Whether it is here, without reading it; `read` may still find it damaged. */
   has(id: Hash): boolean {
-    if (!isHash(id)) return false;
-    return this.#ranges.has(id) || statSync(this.#path(id), { throwIfNoEntry: false }) !== undefined;
+    return this.#ranges.has(id) || this.hasOwn(id);
   }
 
-  /** Forgets it; a registered file stays as it is. */
+  /** Whether it is in a file of its own, and so stays when a registered file goes. */
+  hasOwn(id: Hash): boolean {
+    return isHash(id) && statSync(this.#path(id), { throwIfNoEntry: false }) !== undefined;
+  }
+
+  /** Removes its own file. What a registered file has is served on, for that goes with the file. */
   remove(id: Hash): void {
     if (!isHash(id)) return;
-    this.#ranges.delete(id);
     rmSync(this.#path(id), { force: true });
   }
 

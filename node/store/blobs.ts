@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { blobManifest, hasManifest, parseManifest } from '../../protocol/blob.ts';
-import { CodedError } from '../../protocol/errors.ts';
+import { CodedError, isCoded } from '../../protocol/errors.ts';
 import type { Hash, Sha256 } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { AtomicOptions } from './atomic.ts';
@@ -31,11 +31,26 @@ export async function writeBlob(
   return { id, size };
 }
 
-/** Everything that a blob is made of, manifest included; undefined when the manifest is not here. */
+/**
+ * Everything that a blob is made of, manifest included; undefined when the manifest is not here.
+ * @throws CodedError `E_BLOB_SIZE` when it has another size
+ */
 export async function blobParts(store: BlobStore, { id, size }: BlobReference): Promise<Hash[] | undefined> {
   if (!hasManifest(size)) return [id];
   const manifest = await store.read(id);
   return manifest && [id, ...parseManifest(manifest, id, size, nativeSha256)];
+}
+
+/**
+ * `blobParts` of a blob that a peer has named: where it has another size than was said, no more than its id belongs to it.
+ */
+export async function namedParts(store: BlobStore, blob: BlobReference): Promise<Hash[] | undefined> {
+  try {
+    return await blobParts(store, blob);
+  } catch (error) {
+    if (isCoded(error) && error.code === 'E_BLOB_SIZE') return [blob.id];
+    throw error;
+  }
 }
 
 /** Whether all of it is here, by reading all of it: what a power cut spoiled is removed by that. */

@@ -1,16 +1,17 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import * as z from 'zod';
 import { type BlobManifest, blobManifest, hasManifest } from '../../protocol/blob.ts';
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
-import { assert } from '../../protocol/errors.ts';
+import { assert, isCoded } from '../../protocol/errors.ts';
 import type { StateOnDisk } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { statesKept } from '../../protocol/kept-states.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { OwnUpdates, SavedOwnUpdates } from '../../protocol/own-updates.ts';
 import type { Replica } from '../../protocol/replica.ts';
-import type { AgreedState } from '../../protocol/wire.ts';
+import { type AgreedState, wireState } from '../../protocol/wire.ts';
 import { type BlobStore, type FileRange, rangesOf } from '../store/blob-store.ts';
-import { blobParts, nativeSha256 } from '../store/blobs.ts';
+import { namedParts, nativeSha256 } from '../store/blobs.ts';
 import {
   type Checkpoint,
   describeCheckpoints,
@@ -25,6 +26,7 @@ import type { Moments } from './parameters.ts';
 /** A snapshot as chunks of a checkpoint file, for the blob store that serves it. */
 export interface SnapshotFile {
   path: string;
+  snapshot: Hash;
   ranges: FileRange[];
   /** files that are gone since */
   removed: string[];
@@ -200,7 +202,7 @@ export class Checkpoints {
       unfinalOwn: unfinalTokens === null ? null : { values: vectors.get('unfinalOwn')!, tokens: unfinalTokens },
     });
     const manifest = blobManifest(replica.snapshotBytes(), nativeSha256);
-    const earlier = await this.#earlier(loaded.serial);
+    const earlier = await this.#earlier(loaded.serial, manifest.size);
     this.#files.push({ path: loaded.path, block, snapshot: state.snapshot });
     const file = await this.#serve(loaded, manifest, []);
     this.#c.updates.import(saved);
@@ -209,32 +211,41 @@ export class Checkpoints {
     return { states: [...earlier, { block, state, file }], taken, warnings };
   }
 
-  /** States that others may still be fetching, or that a peer may have to come back to. */
-  async #earlier(before: number): Promise<SavedState[]> {
+  /**
+   * States that others may still be fetching, or that a peer may have to come back to. Left out are those of whose file it
+   * shows that it is damaged.
+   * @param size of every snapshot of this run, in bytes
+   */
+  async #earlier(before: number, size: number): Promise<SavedState[]> {
     const states: SavedState[] = [];
     for (const { path, meta, segments } of describeCheckpoints(this.#c.folder, before)) {
-      const { block, state } = decodeMeta(meta);
-      const { snapshot: id, snapshotBytes: size } = state;
-      const parts = await blobParts(this.#c.store, { id, size });
-      if (!parts) continue;
-      const chunks = hasManifest(size) ? parts.slice(1) : parts;
-      const ranges = rangesOf({ chunks, size }, segments.get('parameters')!.offset);
-      this.#files.push({ path, block, snapshot: id });
+      const described = describedState(meta);
+      const vectors = segments.get('parameters');
+      if (!vectors || described?.state.snapshotBytes !== size) continue;
+      const { block, state } = described;
+      const chunks = await this.#chunksOf(state.snapshot, size);
+      if (!chunks) continue;
+      const ranges = rangesOf({ chunks, size }, vectors.offset);
+      this.#files.push({ path, block, snapshot: state.snapshot });
       this.#c.store.register(path, ranges);
-      states.push({ block, state, file: { path, ranges, removed: [] } });
+      states.push({ block, state, file: { path, snapshot: state.snapshot, ranges, removed: [] } });
     }
     return states;
+  }
+
+  /** @returns undefined where the manifest is not here, or is that of another size */
+  async #chunksOf(id: Hash, size: number): Promise<Hash[] | undefined> {
+    if (!hasManifest(size)) return [id];
+    const parts = await namedParts(this.#c.store, { id, size });
+    return parts && parts.length > 1 ? parts.slice(1) : undefined;
   }
 
   async #save(checkpoint: Checkpoint, begun: Pick<Begun, 'block' | 'manifest' | 'keep'>): Promise<SnapshotFile> {
     const { block, manifest, keep } = begun;
     const { folder } = this.#c;
     const saved = await saveCheckpoint(folder, checkpoint);
-    const before = this.#files;
     const file = { path: saved.path, block, snapshot: manifest.id };
-    this.#files = statesKept(before, file, ({ snapshot }) => keep.includes(snapshot));
-    const kept = new Set(this.#files.map(({ snapshot }) => snapshot));
-    for (const { snapshot } of before) if (!kept.has(snapshot)) this.#c.store.remove(snapshot);
+    this.#files = statesKept(this.#files, file, ({ snapshot }) => keep.includes(snapshot));
     const paths = this.#files.map(({ path }) => path);
     return this.#serve(saved, manifest, keepCheckpoints(folder, paths));
   }
@@ -246,7 +257,20 @@ export class Checkpoints {
     for (const path of removed) store.unregister(path);
     const ranges = rangesOf(manifest, saved.segments.get('parameters')!.offset);
     store.register(saved.path, ranges);
-    return { path: saved.path, ranges, removed };
+    return { path: saved.path, snapshot: manifest.id, ranges, removed };
+  }
+}
+
+const hash = z.string().regex(/^[0-9a-f]{64}$/);
+const describedSchema = z.object({ block: hash, state: wireState.extend({ snapshot: hash }) });
+
+/** Of a file whose hash nobody has looked at. @returns undefined where a changed bit shows */
+function describedState(meta: Uint8Array): z.infer<typeof describedSchema> | undefined {
+  try {
+    return describedSchema.safeParse(decodeCanonical(meta, META_BYTES_MAX)).data;
+  } catch (error) {
+    if (!isCoded(error)) throw error;
+    return undefined;
   }
 }
 

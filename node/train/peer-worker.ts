@@ -13,11 +13,12 @@ import { type EncodedUpdate, Replica, replicaInit } from '../../protocol/replica
 import type { AgreedState } from '../../protocol/wire.ts';
 import { loadDataset } from '../data/run-data.ts';
 import { BlobStore } from '../store/blob-store.ts';
-import { type BlobReference, nativeSha256, readBlob, writeBlob } from '../store/blobs.ts';
+import { type BlobReference, nativeSha256, readBlob } from '../store/blobs.ts';
 import { runPaths } from '../store/directory.ts';
 import { Checkpoints, type SnapshotFile } from './checkpoints.ts';
 import { createEngine } from './engine.ts';
 import { EVALUATION_SEQUENCES, evaluationEvery } from './evaluation.ts';
+import { type Included, readOwnPayloads, writeOwnPayload } from './own-payloads.ts';
 import { decodeOwn, encodeOwn, OwnFile, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
 import { type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
@@ -35,6 +36,9 @@ import type {
 
 /** Of a step's time, what a checkpoint that is being written may have after it. */
 const ADVANCE_SHARE = 0.05;
+
+const OWN_LOST =
+  'an update of this peer is not whole on its disk any more: what it had learned beside the model is given up';
 
 /**
  * The thread that computes: inner steps, codec, outer step, hashing, checkpoints. It holds the parameters, in memory that
@@ -135,12 +139,11 @@ export class PeerWorker {
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
     const before = this.#updates.export();
     const included = this.#updates.restored(own);
+    let known: Included<EncodedUpdate> | null;
     try {
-      const encoded = (updates: OwnPayload[]) => Promise.all(updates.map((each) => this.#encoded(each)));
-      const known = included && {
-        final: await encoded(included.final),
-        unfinal: await encoded(included.unfinal),
-      };
+      known = included && (await readOwnPayloads(this.#store, included));
+      // nothing could be taken off for what is lost, and its work would count twice
+      if (!known) this.#updates.import({ pending: null, open: [] });
       this.#replica.adopt(parameters, outerState, known);
     } catch (error) {
       this.#updates.import(before);
@@ -149,7 +152,8 @@ export class PeerWorker {
     this.#pending = null;
     const settled = await this.#settle(state, block, { due: true, keep });
     await this.#checkpoints.saved;
-    return { ...settled, forgot: included === null };
+    if (included && !known) tell({ code: 'W_OWN_LOST', message: OWN_LOST });
+    return { ...settled, forgot: !known };
   }
 
   /** A fetched payload is what the codec can decode. @throws CodedError<PayloadErrorCode> */
@@ -289,7 +293,7 @@ export class PeerWorker {
     }
     this.#underWay.taken++;
     const { payload, tokens } = update;
-    const { id, size } = await writeBlob(this.#store, payload);
+    const { id, size } = await writeOwnPayload(this.#store, payload);
     this.#updates.made({ id, size, round: this.#round, tokens });
     this.#pending = update;
     await this.#saveOwn(base);
@@ -349,10 +353,6 @@ export class PeerWorker {
     await this.#own.save(encodeOwn({ base, taken, updates, pending }, this.#replica));
   }
 
-  async #encoded({ id, size, tokens }: OwnPayload): Promise<EncodedUpdate> {
-    return { payload: await readBlob(this.#store, { id, size }), tokens };
-  }
-
   /**
    * Own work that was saved after the checkpoint that was loaded, or after one that is lost.
    * @returns own updates whose payloads must stay
@@ -376,7 +376,7 @@ export class PeerWorker {
     this.#underWay.taken = own.taken;
     this.#ownLater = undefined;
     this.#pending = own.pending;
-    if (own.pending) await writeBlob(this.#store, own.pending.payload);
+    if (own.pending) await writeOwnPayload(this.#store, own.pending.payload);
   }
 
   async #evaluate(round: number, all: boolean): Promise<number | null> {

@@ -197,7 +197,7 @@ class NamedWorker implements Remote<PeerWorker> {
 
   #fileOf({ snapshot, snapshotBytes }: AgreedState): SnapshotFile {
     const path = join(this.#folder, `${snapshot}.snapshot`);
-    return { path, ranges: rangesOf({ chunks: [snapshot], size: snapshotBytes }, 0), removed: [] };
+    return { path, snapshot, ranges: rangesOf({ chunks: [snapshot], size: snapshotBytes }, 0), removed: [] };
   }
 }
 

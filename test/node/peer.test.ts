@@ -1,5 +1,6 @@
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
 import { Peer, type PeerComponents } from '../../node/peer.ts';
@@ -8,12 +9,15 @@ import { BlobStore } from '../../node/store/blob-store.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { runPaths } from '../../node/store/directory.ts';
 import { RecordFile } from '../../node/store/record.ts';
+import type { PeerId } from '../../protocol/identity.ts';
+import { idOf, validPayload } from '../contracts/driver-under-test.ts';
 import { testSigner } from '../helpers/signers.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const TEXT = new TextEncoder().encode('It was the best of times, it was the worst of times. '.repeat(200));
 
-it('names the round that breaks down as the screen and the receipts count it', async () => {
+/** A founder on a real disk, whose training thread and network are given. */
+function founder(worker: Record<string, unknown>, network: Record<string, unknown> = {}) {
   const folder = join(temporaryFolder(), 'run');
   mkdirSync(folder);
   const paths = runPaths(folder);
@@ -24,14 +28,19 @@ it('names the round that breaks down as the screen and the receipts count it', a
   const initial = { snapshot: 'ab'.repeat(32), snapshotBytes: 1, valLoss: null, open: [] };
   const components = {
     signer,
-    network: { peers: () => [], broadcast: async () => 0 },
-    worker: { initialize: async () => initial, saved: async () => null, train: async () => 'broken' },
+    network: { peers: () => [], broadcast: async () => 0, ...network },
+    worker: { initialize: async () => initial, saved: async () => null, ...worker },
     store: new BlobStore(paths.blobs),
     chain: new ChainLog(paths.chain),
     record: new RecordFile(paths.record),
     onEvent: (event: PeerEvent) => events.push(event),
   };
   const peer = new Peer(components as unknown as PeerComponents, genesis);
+  return { peer, paths, events, genesis, components };
+}
+
+it('names the round that breaks down as the screen and the receipts count it', async () => {
+  const { peer, events, components } = founder({ train: async () => 'broken' });
   peer.start(null);
   await expect(peer.run()).rejects.toMatchObject({ code: 'E_TRAINING', message: expect.stringContaining('round 1 ') });
   peer.stop();
@@ -40,4 +49,29 @@ it('names the round that breaks down as the screen and the receipts count it', a
   expect(told).toHaveLength(3);
   for (const message of told) expect(message).toContain('in round 1:');
   expect(events).toContainEqual(expect.objectContaining({ event: 'receipt', round: 1, status: 'refused' }));
+});
+
+it('says nothing more when what it was to remember did not get to the disk', async () => {
+  const left: Uint8Array[] = [];
+  const leave = async (bytes: Uint8Array): Promise<number> => left.push(bytes);
+  const { peer, paths, genesis, components } = founder(
+    {
+      train: async () => {
+        const bytes = validPayload(genesis);
+        const done = { steps: 1, tokens: 8, loss: 1, skipped: 0, trainMs: 1 };
+        return { payload: idOf(bytes), size: bytes.length, inline: null, ...done };
+      },
+    },
+    { broadcast: leave, sendTo: async (_: PeerId, bytes: Uint8Array) => leave(bytes) },
+  );
+  mkdirSync(paths.record); // where a file is to be
+  peer.start(null);
+  await expect(peer.run()).rejects.toMatchObject({ code: expect.stringMatching(/^E_DI/) });
+  rmdirSync(paths.record);
+  // it is given more before anybody stops it, and the disk works again
+  peer.onPeer(testSigner('neighbour').self, true);
+  peer.onPeer(testSigner('another').self, true);
+  await setImmediate();
+  components.chain.close();
+  expect(left).toEqual([]);
 });

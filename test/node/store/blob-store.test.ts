@@ -103,6 +103,23 @@ describe('BlobStore', () => {
     }
   });
 
+  it('keeps what is written beside a registered file that has it, and what that file has when its own is removed', async () => {
+    const bytes = chunk(3);
+    const { store } = await storeWith();
+    const [id] = blobManifest(bytes).chunks;
+    const file = join(temporaryFolder(), 'checkpoint');
+    writeFileSync(file, bytes);
+    store.register(file, rangesOf(blobManifest(bytes), 0));
+    expect([store.has(id!), store.hasOwn(id!)]).toEqual([true, false]);
+    await store.write(id!, bytes);
+    store.unregister(file);
+    expect([store.has(id!), store.hasOwn(id!)]).toEqual([true, true]);
+    store.register(file, rangesOf(blobManifest(bytes), 0));
+    store.remove(id!);
+    expect([store.has(id!), store.hasOwn(id!)]).toEqual([true, false]);
+    expect(await store.read(id!)).toEqual(bytes);
+  });
+
   it('reads its own copy when the registered one is gone', async () => {
     const bytes = chunk(3);
     const { store } = await storeWith(bytes);

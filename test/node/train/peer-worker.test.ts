@@ -5,13 +5,27 @@ import { charTokenizer } from '../../../node/data/tokenizer.ts';
 import { buildGenesis } from '../../../node/defaults.ts';
 import { BlobStore } from '../../../node/store/blob-store.ts';
 import { blobParts, readBlob, writeBlob } from '../../../node/store/blobs.ts';
-import { checkpointPath, loadNewestCheckpoint, readCheckpoint } from '../../../node/store/checkpoint.ts';
+import {
+  type Checkpoint,
+  checkpointPath,
+  loadNewestCheckpoint,
+  readCheckpoint,
+  writeCheckpointSync,
+} from '../../../node/store/checkpoint.ts';
 import { openDirectory, type RunDirectory, runPaths } from '../../../node/store/directory.ts';
 import { PeerWorker } from '../../../node/train/peer-worker.ts';
-import { connect } from '../../../node/train/rpc.ts';
+import { connect, type Remote } from '../../../node/train/rpc.ts';
 import { spawnWorker } from '../../../node/train/spawn-worker.ts';
-import type { AppliedState, Contribution, Opened, StepNotice, WorkerInit } from '../../../node/train/worker-calls.ts';
+import type {
+  AppliedState,
+  Contribution,
+  Opened,
+  StepNotice,
+  WorkerInit,
+  WorkerNotice,
+} from '../../../node/train/worker-calls.ts';
 import { firstHead, rootOf, stateAt } from '../../../protocol/chain.ts';
+import { decodeCanonical, encodeCanonical } from '../../../protocol/encoding.ts';
 import type { StateOnDisk } from '../../../protocol/events.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../../../protocol/genesis.ts';
 import { hashOf } from '../../../protocol/hash.ts';
@@ -68,7 +82,7 @@ async function round(worker: PeerWorker, state: AgreedState): Promise<AgreedStat
   return apply(worker, state, contribution, true);
 }
 
-async function train(worker: PeerWorker, state: AgreedState): Promise<Contribution> {
+async function train(worker: PeerWorker | Remote<PeerWorker>, state: AgreedState): Promise<Contribution> {
   const plan = { firstStep: state.round, steps: 1, firstPosition: 2 * state.round };
   const contribution = await worker.train(rootOf(state), plan);
   if (typeof contribution === 'string') throw new Error(contribution);
@@ -76,7 +90,7 @@ async function train(worker: PeerWorker, state: AgreedState): Promise<Contributi
 }
 
 async function apply(
-  worker: PeerWorker,
+  worker: PeerWorker | Remote<PeerWorker>,
   state: AgreedState,
   { payload, size, tokens }: Contribution,
   final: boolean,
@@ -152,6 +166,35 @@ test('a restart can serve the states before the newest as well', async () => {
     expect(await readBlob(store, { id: state.snapshot, size: state.snapshotBytes })).toHaveLength(state.snapshotBytes);
   }
 });
+
+test.each<[string, (checkpoint: Checkpoint) => Partial<Checkpoint>]>([
+  ['cannot be decoded', ({ meta }) => ({ meta: meta.map((byte, i) => (i === 0 ? byte ^ 1 : byte)) })],
+  ['has other fields', ({ meta }) => ({ meta: encodeCanonical({ ...metaOf(meta), block: null }) })],
+  ['has a state with other fields', ({ meta }) => ({ meta: encodeCanonical({ ...metaOf(meta), state: {} }) })],
+  ['says another size', ({ meta }) => ({ meta: withState(meta, { snapshotBytes: 300_000 }) })],
+  ['says a size of one chunk', ({ meta }) => ({ meta: withState(meta, { snapshotBytes: 5 }) })],
+  ['names no snapshot', ({ meta }) => ({ meta: withState(meta, { snapshot: '../../identity.key' }) })],
+  ['has other vectors', ({ vectors }) => ({ vectors: new Map([['qarameters', vectors.get('parameters')!]]) })],
+])('an earlier checkpoint that %s is left out', async (_, change) => {
+  const { worker } = await open();
+  const made = [initialState(await worker.initialize())];
+  for (let i = 0; i < 2; i++) made.push(await round(worker, made[i]!));
+  await worker.close();
+  const path = checkpointPath(directory.paths.checkpoints, 0);
+  const { checkpoint } = readCheckpoint(path);
+  writeCheckpointSync(path, { ...checkpoint, ...change(checkpoint) });
+  const { states } = await open();
+  expect(states.map(({ state }) => state)).toEqual(made.slice(1));
+});
+
+function metaOf(meta: Uint8Array): { state: AgreedState } {
+  return decodeCanonical(meta, meta.length) as { state: AgreedState };
+}
+
+function withState(meta: Uint8Array, changed: Partial<AgreedState>): Uint8Array {
+  const { state, ...rest } = metaOf(meta);
+  return encodeCanonical({ ...rest, state: { ...state, ...changed } });
+}
 
 test('the newest states stay on disk, and those that are named, of whatever round and history', async () => {
   const { worker } = await open();
@@ -298,11 +341,15 @@ test('closing in mid-round keeps what was learned: the next life goes on from th
 const LONG = { firstStep: 0, steps: 300, firstPosition: 0 };
 
 /** A training thread of its own on a folder, which can be killed. */
-async function thread(onStep: (notice: StepNotice) => void = () => undefined) {
+async function thread(onStep: (notice: StepNotice) => void = () => undefined, onWarning = (_: string) => {}) {
   const worker = spawnWorker(new URL('../../../node/train/peer-worker.ts', import.meta.url));
   const remote = connect<PeerWorker>(
     worker,
-    (notice) => onStep(notice as StepNotice),
+    (notice) => {
+      const told = notice as WorkerNotice;
+      if ('code' in told) onWarning(told.code);
+      else onStep(told);
+    },
     () => undefined,
   );
   const genesisBytes = encodeGenesis(genesis);
@@ -386,6 +433,27 @@ test('own work saved in the round before does not take the place of newer, when 
   const { tokens } = await train(again.worker, begun);
   expect(tokens).toBe(3 * 2 * genesis.model.context);
 });
+
+test.each(['final', 'unfinal'])(
+  'a state with an own update in it, %s, is taken up without own work where its payload is lost',
+  async (kind) => {
+    const warnings: string[] = [];
+    const { remote, kill } = await thread(undefined, (code) => warnings.push(code));
+    const begun = initialState(await remote.initialize());
+    const { payload, ...rest } = await train(remote, begun);
+    const state = await apply(remote, begun, { payload, ...rest }, false);
+    new BlobStore(directory.paths.blobs).remove(payload);
+    const own = { included: [{ payload, final: kind === 'final' }], begins: 0 };
+    const block = hashOf(new TextEncoder().encode('block of another history'));
+    const restored = await remote.restore(state, block, { own, keep: [] });
+    expect(restored).toMatchObject({ forgot: true, open: [], snapshot: state.snapshot });
+    expect(savedResidual().every((value) => value === 0)).toBe(true);
+    // and trains on from there
+    expect((await apply(remote, state, await train(remote, state), true)).round).toBe(2);
+    expect(warnings).toEqual(['W_OWN_LOST']);
+    await kill();
+  },
+);
 
 test('training under way that is damaged on disk is named, and the round is trained from its beginning', async () => {
   const begun = await killedInMidRound();
