@@ -13,6 +13,8 @@ import type { AgreedState, Anchor, Entry } from './wire.ts';
 
 /** How long a peer may take to answer before another is asked. */
 const ANSWER_MS = 15_000;
+/** And before it is asked once more, where there is no other: a large answer may be on its way over a slow link. */
+const LATE_ANSWER_MS = 4 * ANSWER_MS;
 /** And for all pages of a history: two segments, or a month's unfinal rounds of three peers, come with two megabits a second. */
 const HISTORY_MS = 10 * 60_000;
 const ASK_EVERY_MS = 500;
@@ -107,10 +109,9 @@ export class Sync {
   ask(peer: PeerId, restore: boolean): void {
     const { nowMs, branch } = this.#core;
     if (peer === this.#core.self || this.restoring) return;
-    if (this.#asked && nowMs < this.#asked.atMs + ANSWER_MS) return;
-    if (this.#asked) this.#restFrom(this.#asked);
-    this.#asked = undefined;
+    if (this.#asked && nowMs < this.#asked.atMs + (this.#asked.peer === peer ? LATE_ANSWER_MS : ANSWER_MS)) return;
     if (nowMs < (this.#wearisome.get(peer) ?? 0)) return;
+    if (this.#asked) this.#restFrom(this.#asked);
     const { context } = this.#core;
     const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
     const { skip, ...page } = pageAfter(branch);
