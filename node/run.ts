@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
+import { isCoded } from '../protocol/errors.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { Signer } from '../protocol/identity.ts';
@@ -53,10 +54,14 @@ export async function openRun(options: StartOptions, onEvent: (event: PeerEvent)
   try {
     return await startPeer(options, opened, onEvent);
   } catch (error) {
-    opened.directory.release();
+    // the same command with another --listen is to begin, not to find a run
+    if (isCoded(error) && NOT_LISTENING.has(error.code)) opened.directory.discard();
+    else opened.directory.release();
     throw error;
   }
 }
+
+const NOT_LISTENING: ReadonlySet<string> = new Set(['E_PORT_TAKEN', 'E_LISTEN', 'E_MULTIADDR']);
 
 async function startPeer(
   options: StartOptions,
@@ -110,6 +115,7 @@ async function startPeer(
     }
     peer = new Peer({ signer: identity, network, worker, store, chain, record, journal, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
+    warnOfLoss(directory, opened, chain, onEvent);
     await begin({ peer, opened, chain, record, store, genesis, identity, trustBlock: options.trustBlock });
     return running(peer, worker, close);
   } catch (error) {
@@ -221,6 +227,25 @@ interface Kept {
   genesis: Genesis;
   identity: Signer;
   trustBlock?: Hash | undefined;
+}
+
+/** Without one of the two a peer waits for others who have it, which may be for ever. */
+function warnOfLoss(
+  { paths }: RunDirectory,
+  { states }: Opened,
+  chain: ChainLog,
+  onEvent: (event: PeerEvent) => void,
+): void {
+  const newest = chain.segments.at(-1)?.entries.at(-1)?.block.round ?? 0;
+  const lost = {
+    // a few rounds can be made again from the beginning
+    model: states.length === 0 && newest > LIMITS.payloadRoundsKept,
+    history: newest === 0 && states.some(({ state }) => state.round > 0),
+  };
+  if (!lost.model && !lost.history) return;
+  const [folder, what] = lost.model ? [paths.checkpoints, 'model'] : [paths.chain, 'history'];
+  const message = `${folder} has no ${what} that can be read: waiting for a peer of the run that has it (--bootstrap); if there is none, begin anew with another --dir`;
+  onEvent({ event: 'warning', code: 'W_FOLDER_LOSS', message });
 }
 
 function warnOfConflicts(genesis: Genesis, choices: RunChoices, onEvent: (event: PeerEvent) => void): void {

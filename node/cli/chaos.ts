@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
@@ -12,6 +12,7 @@ import { againInNamespaces, inNamespaces, NamespaceLinks } from '../chaos/namesp
 import { ProxyLinks } from '../chaos/proxy-links.ts';
 import { percent } from '../chaos/verdict.ts';
 import { DEFAULT_SEED } from '../defaults.ts';
+import { makeFolder } from '../store/atomic.ts';
 import { checkEmpty } from '../store/directory.ts';
 import { formatCount, formatDuration, printable, shellWord, shortPeer } from './format.ts';
 import { printJson } from './json-lines.ts';
@@ -143,7 +144,7 @@ function folderOf(dir: string | undefined): { path: string; remove: () => void }
   if (dir !== undefined) {
     const path = resolve(dir);
     checkEmpty(path, 'give a new folder, every run of chaos begins afresh');
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path);
     return { path, remove: () => undefined };
   }
   const path = mkdtempSync(join(tmpdir(), 'outerloop-chaos-'));

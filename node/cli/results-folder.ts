@@ -1,8 +1,8 @@
-import { mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { CodedError, isCoded } from '../../protocol/errors.ts';
 import type { ResultsErrorCode } from '../../sim/report/read.ts';
-import { type DiskErrorCode, diskError, removeQuietly, writeFileAtomicSync } from '../store/atomic.ts';
+import { type DiskErrorCode, diskError, makeFolder, removeQuietly, writeFileAtomicSync } from '../store/atomic.ts';
 import { type Lock, takeLock } from '../store/lock.ts';
 
 const OPTION = '--out';
@@ -24,7 +24,7 @@ export class ResultsFolder {
     this.path = path;
     this.#lock = coded(path, () => {
       const inside = join(path, LOCK_FOLDER);
-      mkdirSync(inside, { recursive: true });
+      makeFolder(inside, 0o777);
       const lock = takeLock(inside, `wait for it or stop it, or give another ${OPTION}`);
       const probe = join(path, '.probe');
       writeFileAtomicSync(probe, new Uint8Array(1), { durable: false, option: OPTION });

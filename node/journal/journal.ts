@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { readdirSync, rmSync, statSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Effect, Event } from '../../protocol/events.ts';
@@ -8,6 +8,7 @@ import { encodeMessage, type Message } from '../../protocol/messages.ts';
 import { encodeRecord, type PeerRecord } from '../../protocol/record.ts';
 import { blockHash } from '../../protocol/signing.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
+import { makeFolder } from '../store/atomic.ts';
 import type { ChainLog } from '../store/chain-log.ts';
 import { framed } from '../store/framed.ts';
 import { describeEffect } from './describe.ts';
@@ -169,7 +170,7 @@ export class Journal {
   /** The next free name, once there is room for it. */
   #nextPath(): string {
     const { folder } = this.#c;
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder);
     const paths = journalFiles(folder);
     const sizes = paths.map((path) => statSync(path).size);
     let bytes = sizes.reduce((sum, size) => sum + size, 0);

@@ -1,5 +1,6 @@
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
@@ -9,8 +10,8 @@ import {
   statSync,
   writeSync,
 } from 'node:fs';
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { threadId } from 'node:worker_threads';
 import { CodedError } from '../../protocol/errors.ts';
 
@@ -61,7 +62,7 @@ export function writeFileAtomicSync(path: string, content: Content, options: Ato
   const { mode = 0o600, durable = true, option } = options;
   const temporary = temporaryName(path);
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(path));
     const file = openSync(temporary, 'w', mode);
     try {
       for (const part of partsOf(content)) writeAllSync(file, part);
@@ -82,7 +83,7 @@ export async function writeFileAtomic(path: string, content: Content, options: A
   const { mode = 0o600, durable = true, option } = options;
   const temporary = temporaryName(path);
   try {
-    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(path));
     const file = await open(temporary, 'w', mode);
     try {
       for (const part of partsOf(content)) await writeAll(file, part);
@@ -153,11 +154,33 @@ export function namesIn(folder: string): string[] {
 }
 
 /**
+ * Makes a folder and those above it that are missing. Node's own way never ends below /proc, and says of a read-only file
+ * system that something is not there.
+ */
+export function makeFolder(path: string, mode = 0o700): void {
+  const missing: string[] = [];
+  for (let at = resolve(path); !existsSync(at); at = dirname(at)) missing.unshift(at);
+  for (const folder of missing) makeOne(folder, mode);
+  if (!statSync(path).isDirectory()) makeOne(path, mode);
+}
+
+function makeOne(path: string, mode: number): void {
+  try {
+    mkdirSync(path, { mode });
+  } catch (cause) {
+    // another process may have been first
+    if ((cause as NodeJS.ErrnoException).code !== 'EEXIST' || !statSync(path).isDirectory()) throw cause;
+  }
+}
+
+/**
  * Says in the user's words why the disk refused; anything else is passed on as it is.
  * @param option that named the place
  */
 export function diskError(cause: unknown, path: string, wanted: 'read' | 'write' = 'write', option = '--dir'): unknown {
-  switch ((cause as NodeJS.ErrnoException).code) {
+  const { code } = cause as NodeJS.ErrnoException;
+  // where nothing can be made, as below /proc
+  switch (code === 'ENOENT' && wanted === 'write' ? 'EACCES' : code) {
     case 'ENOSPC':
     case 'EDQUOT':
       return new CodedError<DiskErrorCode>('E_DISK_FULL', `no space left for ${path}; free some`, { cause });
@@ -167,9 +190,9 @@ export function diskError(cause: unknown, path: string, wanted: 'read' | 'write'
     case 'ENOTDIR':
     case 'EEXIST':
     case 'EISDIR': {
-      const code = wanted === 'read' ? 'E_DIR_UNREADABLE' : 'E_DIR_UNWRITABLE';
+      const named = wanted === 'read' ? 'E_DIR_UNREADABLE' : 'E_DIR_UNWRITABLE';
       const fix = `${ownerOf(path)}check its permissions, or use another ${option}`;
-      return new CodedError<DiskErrorCode>(code, `cannot ${wanted} ${path} (${(cause as Error).message}); ${fix}`, {
+      return new CodedError<DiskErrorCode>(named, `cannot ${wanted} ${path} (${(cause as Error).message}); ${fix}`, {
         cause,
       });
     }

@@ -1,9 +1,9 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Append, GENESIS, type Segment } from '../../protocol/history.ts';
 import { decodeBeginning, decodeEntry, encodeBeginning, encodeEntry } from '../../protocol/messages.ts';
 import type { Entry } from '../../protocol/wire.ts';
-import { diskError, namesIn, writeAllSync, writeFileAtomicSync } from './atomic.ts';
+import { diskError, makeFolder, namesIn, writeAllSync, writeFileAtomicSync } from './atomic.ts';
 import { framed, readFramed } from './framed.ts';
 
 /**
@@ -24,7 +24,7 @@ export class ChainLog {
   constructor(path: string) {
     this.path = path;
     try {
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      makeFolder(path);
       const files = readFiles(path);
       this.#serials = files.map(({ serial }) => serial);
       this.segments = files.map(({ segment }) => segment);

@@ -1,9 +1,9 @@
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { CodedError } from '../../protocol/errors.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
-import { type DiskErrorCode, diskError, namesIn, TEMPORARY_ENDING, writeFileAtomicSync } from './atomic.ts';
+import { type DiskErrorCode, diskError, makeFolder, namesIn, TEMPORARY_ENDING, writeFileAtomicSync } from './atomic.ts';
 import { isLock, type Lock, takeLock } from './lock.ts';
 
 export type DirectoryErrorCode =
@@ -42,6 +42,8 @@ export interface RunDirectory {
   runId: Hash;
   paths: RunPaths;
   release(): void;
+  /** For a run that was not begun after all: takes away what this process made of it but for the lock, and releases. */
+  discard(): void;
 }
 
 /** Folders of one run on one machine; more than a machine can run peers. */
@@ -119,15 +121,21 @@ export function openDirectory(path: string, genesis: Uint8Array): RunDirectory {
   const runId = hashOf(genesis);
   let lock: Lock | undefined;
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeFolder(path);
     checkRun(path, runId);
     lock = takeLock(path);
     // again: another process may have made it its own in between
     checkRun(path, runId);
     const paths = runPaths(path);
-    if (readGenesisFile(path) === undefined) writeFileAtomicSync(paths.genesis, genesis);
+    const isNew = readGenesisFile(path) === undefined;
+    if (isNew) writeFileAtomicSync(paths.genesis, genesis);
     for (const folder of [path, paths.chain, paths.checkpoints]) removeTemporary(folder);
-    return { path, runId, paths, release: lock.release };
+    const { release } = lock;
+    const discard = (): void => {
+      if (isNew) for (const each of Object.values(paths)) rmSync(each, { recursive: true, force: true });
+      release();
+    };
+    return { path, runId, paths, release, discard };
   } catch (cause) {
     lock?.release();
     throw cause instanceof CodedError ? cause : diskError(cause, path);

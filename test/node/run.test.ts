@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createIdentity } from '../../node/net/index.ts';
@@ -42,6 +42,36 @@ it('finds a run that was cut off before its text was on disk never begun', async
     code: 'E_DIR_INCOMPLETE',
     message: expect.stringContaining('remove the folder and start again'),
   });
+});
+
+it('begins nothing where it cannot listen', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const { ready } = await started({ dir: join(temporaryFolder(), 'other'), listen: ['/ip4/127.0.0.1/tcp/0'] });
+  const [port] = /\/tcp\/\d+/.exec(ready?.addresses[0] ?? '') ?? [];
+  const options: StartOptions = { bootstrap: [], choices: { model: 'micro' }, dir, ...MACHINE };
+  const taken = openRun({ ...options, listen: [`/ip4/127.0.0.1${port}`] }, () => undefined);
+  await expect(taken).rejects.toMatchObject({ code: 'E_PORT_TAKEN' });
+  // with other settings, too
+  await started({ dir, choices: { model: 'micro', rounds: 3 } });
+});
+
+it('says that it waits for others where its checkpoints are gone, or its history', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const choices = { model: 'micro', innerSteps: 1, batch: 1, rounds: 10 } as const;
+  const first = await started({ dir, choices });
+  await eventually(() => first.events.some(({ event }) => event === 'done'), 'the end');
+  await first.peer.close();
+  const warningsWithout = async (name: string) => {
+    const copy = join(temporaryFolder(), 'copy');
+    cpSync(dir, copy, { recursive: true });
+    rmSync(join(copy, name), { recursive: true });
+    const { events, peer } = await started({ dir: copy });
+    await peer.close();
+    return events.filter((event) => event.event === 'warning').map(({ code }) => code);
+  };
+  expect(await warningsWithout('checkpoints')).toContain('W_FOLDER_LOSS');
+  expect(await warningsWithout('chain')).toContain('W_FOLDER_LOSS');
+  expect(await warningsWithout('journal')).not.toContain('W_FOLDER_LOSS');
 });
 
 it('listens and tells where it was told to before, after a restart that says nothing of it', async () => {

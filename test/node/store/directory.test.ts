@@ -17,6 +17,7 @@ import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const GENESIS = bytes('a genesis');
+const OTHER_GENESIS = bytes('another genesis');
 
 /** Another process that tries to take the folder; `answer` is `held` or the code of the refusal. */
 async function otherProcess(path: string, ...node: string[]): Promise<{ child: ChildProcess; answer: string }> {
@@ -125,6 +126,23 @@ describe('openDirectory', () => {
     const refusal = expect.objectContaining({ code: 'E_DIR_UNWRITABLE' });
     expect(() => openDirectory(join(folder, 'file', 'peer'), GENESIS)).toThrow(refusal);
     expect(() => openDirectory(join(folder, 'file'), GENESIS)).toThrow(refusal);
+  });
+});
+
+it.skipIf(process.platform !== 'linux')('says at once that no folder can be made below /proc', () => {
+  for (const path of ['/proc/run', '/proc/self/run/deeper']) {
+    expect(() => openDirectory(path, GENESIS)).toThrow(expect.objectContaining({ code: 'E_DIR_UNWRITABLE' }));
+  }
+});
+
+describe('a run that is not begun after all', () => {
+  it('leaves no run, and one that was there before as it was', () => {
+    const path = join(temporaryFolder(), 'run');
+    openDirectory(path, GENESIS).discard();
+    expect(readGenesisFile(path)).toBeUndefined();
+    openDirectory(path, OTHER_GENESIS).release();
+    openDirectory(path, OTHER_GENESIS).discard();
+    expect(readGenesisFile(path)).toEqual(OTHER_GENESIS);
   });
 });
 
