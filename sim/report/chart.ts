@@ -38,7 +38,7 @@ const LOG_FROM = 6;
 /** The curves' steep beginning, as a share of their points, is cut off, so that their ends can be told apart. */
 const CUT_PART = 0.1;
 
-/** A curve that comes so many times as far from the best as all others do is cut off above. */
+/** Of three curves or more, one that comes so many times as far from the best as all others do is cut off above. */
 const ASTRAY = 3;
 
 interface Scale {
@@ -142,7 +142,7 @@ function yRange(series: readonly ChartSeries[]): { least: number; most: number }
   const least = Math.min(...values.flat());
   // those that are the same (what is charged over the baseline) are one
   const tops = [...new Set(values.map((each) => Math.max(...each)))].sort((a, b) => a - b);
-  const [next = least, last] = [tops.at(-2), tops.at(-1)!];
+  const [next, last] = [tops.at(-2)!, tops.at(-1)!];
   // a curve that went astray must not flatten all others
-  return { least, most: next > least ? Math.min(last, least + ASTRAY * (next - least)) : last };
+  return { least, most: tops.length > 2 && next > least ? Math.min(last, least + ASTRAY * (next - least)) : last };
 }

@@ -74,4 +74,11 @@ describe('meanCurve', () => {
     expect(curve[0]).toMatchObject({ loss: 3, low: 2, high: 4, tokens: 100 });
     expect(meanCurve([])).toEqual([]);
   });
+
+  it('leaves out a run that came to no loss, but where none did', () => {
+    const stuck = run('a', 3, [9], { reason: 'stuck', loss: null });
+    const curve = meanCurve([run('a', 1, [4, 2]), stuck, run('a', 2, [2, 2])]);
+    expect(curve.map(({ loss }) => loss)).toEqual([3, 2]);
+    expect(meanCurve([stuck]).map(({ loss }) => loss)).toEqual([9]);
+  });
 });

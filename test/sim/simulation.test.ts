@@ -109,7 +109,9 @@ test('of 100 steps with a barrier of 1024 peers about 20 % is waiting that a bar
 
 test('with steps of one length and links that cost nothing a round is its steps, to the millisecond', async () => {
   const { simulation } = syntheticWorld({ peers: 4, rounds: 4, innerSteps: 3, idealStep: ONE_SECOND });
-  const { rows, ledger } = await simulation.run();
+  const { rows, ledger, computeFraction } = await simulation.run();
+  // the end that peers stay for is no part of it
+  expect(computeFraction).toBeCloseTo(12_000 / rows.at(-1)!.virtualMs, 3);
   for (const [i, row] of rows.entries()) {
     if (i > 0) expect(row.virtualMs - rows[i - 1]!.virtualMs).toBeCloseTo(3000, 9);
     expect(row.contributors).toBe(4);
