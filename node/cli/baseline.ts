@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Genesis } from '../../protocol/genesis.ts';
 import { peerIdOf } from '../../protocol/identity.ts';
@@ -77,6 +78,7 @@ export async function* trainBaseline(
     const startedMs = performance.now();
     const result = await trainer.trainRound(plan, {
       signal,
+      afterPiece: turns(),
       onStep: (report) => onStep({ ...report, step: firstStep + report.step }),
     });
     const seconds = (performance.now() - startedMs) / 1000;
@@ -89,6 +91,18 @@ export async function* trainBaseline(
     const { meanLoss: trainLoss, skipped } = result;
     yield { step: done, trainLoss, valLoss, tokensPerSecond: result.tokens / seconds, skipped };
   }
+}
+
+/** A step of many sequences takes minutes, in which a second Ctrl+C must be heard; small ones should not pay for it. */
+const TURN_EVERY_MS = 50;
+
+function turns(): () => Promise<void> {
+  let lastMs = performance.now();
+  return async () => {
+    if (performance.now() - lastMs < TURN_EVERY_MS) return;
+    await nextTurn();
+    lastMs = performance.now();
+  };
 }
 
 function diverged(step: number): CodedError<BaselineErrorCode> {

@@ -13,7 +13,8 @@ import type { Terminal } from './terminal.ts';
 export type Plan = Pick<Report, 'title' | 'peers' | 'seeds' | 'tokens' | 'strategies' | 'configuration' | 'commit'>;
 
 export interface CompareView {
-  begin(plan: Plan): void;
+  /** @param inner with the schedule of this plan: the configuration's is of a single step, as it is the same for all plans */
+  begin(plan: Plan, inner: Genesis['inner']): void;
   /** some of it is in the folder already */
   goOn(before: Report, folder: string): void;
   /** tokens, of all runs; before `begun` those that were done earlier */
@@ -59,11 +60,13 @@ export class CompareScreen implements CompareView {
     this.#startedMs = nowMs();
   }
 
-  begin({ title, peers, tokens, seeds, strategies, configuration, commit }: Plan): void {
+  begin({ title, peers, tokens, seeds, strategies, configuration, commit }: Plan, inner: Genesis['inner']): void {
     const { trainer, genesis, backend } = configuration;
     const what = `${title}, ${peers} peers, ${formatCount(tokens)} tokens a run`;
     this.#terminal.line(`${this.#terminal.paint('bold', 'outerloop compare')}  ${what}`);
-    if (trainer === 'real') this.#terminal.line(`  ${modelWords(genesis as Genesis)}; backend ${backend}`);
+    if (trainer === 'real') {
+      this.#terminal.line(`  ${modelWords({ ...(genesis as Genesis), inner })}; backend ${backend}`);
+    }
     this.#terminal.line(`  ${worldOf({ configuration }).join(', ')}`);
     this.#terminal.line(`  seeds ${seeds.join(', ')}, commit ${commit ?? 'unknown'}`);
     for (const { name, about, settings } of strategies) {

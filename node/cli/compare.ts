@@ -3,6 +3,8 @@ import { pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
 import { tsImport } from 'tsx/esm/api';
 import { CodedError } from '../../protocol/errors.ts';
+import type { Genesis } from '../../protocol/genesis.ts';
+import { peerIdOf } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { compare, planSteps } from '../../sim/compare.ts';
 import type { Compared, ComparisonInit } from '../../sim/comparison-runs.ts';
@@ -55,6 +57,8 @@ interface CompareFlags
 const STRATEGIES_DEFAULT = 'ddp,diloco,diloco-int8,sparseloco';
 const PEERS = 4;
 const POINTS = 20;
+/** Of a genesis that is only looked at. */
+const NO_FOUNDER = peerIdOf(new Uint8Array(32));
 
 const EXAMPLES = `
 Strategies: ${STRATEGIES.map(({ name }) => name).join(', ')}.
@@ -71,7 +75,11 @@ Examples:
 export function addCompare(program: Command, finish: (code: number) => void): void {
   const command = program.command('compare').description('strategies against centralized training, with a report');
   command
-    .requiredOption('--out <folder>', 'for results.json, results.csv, report.md and report.html', folder('--out'))
+    .requiredOption(
+      '--out <folder>',
+      '(required) for results.json, results.csv, report.md and report.html',
+      folder('--out'),
+    )
     .option(
       '--strategies <names>',
       `by commas; see below (default: ${STRATEGIES_DEFAULT}, and those of --strategy-file)`,
@@ -162,6 +170,8 @@ async function runCompare(flags: CompareFlags): Promise<number> {
 interface Asked {
   comparison: ComparisonInit;
   facts: Omit<ReportFacts, 'commit' | 'complete' | 'wallSeconds'> & { tokens: number };
+  /** with the schedule of the planned steps */
+  inner: Genesis['inner'];
 }
 
 /** @throws CodedError of what the flags cannot be */
@@ -183,18 +193,20 @@ async function askedOf(flags: CompareFlags): Promise<Asked> {
     strategies: describeStrategies(comparison, steps),
     ...(target === undefined ? {} : { target }),
   };
-  return { comparison, facts };
+  const [seed = 0] = init.seeds;
+  const { inner } = init.base({ seed, founder: NO_FOUNDER, steps, batches: 1 });
+  return { comparison, facts, inner };
 }
 
 async function runAsked(
-  { comparison, facts }: Asked,
+  { comparison, facts, inner }: Asked,
   { view, abort, out, startedMs }: { view: CompareView; abort: AbortController; out: ResultsFolder; startedMs: number },
 ): Promise<number> {
   const { title, peers, seeds, tokens, strategies, configuration } = facts;
   const identity = { title, peers, seeds, tokens, strategies, configuration };
   const before = comparisonBefore(out.read(), out.path, identity);
   const commit = [...new Set([before?.commit, commitOf()].flatMap((each) => each ?? []))].join(', ') || null;
-  view.begin({ ...identity, commit });
+  view.begin({ ...identity, commit }, inner);
   if (before) view.goOn(before, out.path);
   const reportOf = (compared: Compared, complete: boolean): Report => {
     const wallSeconds = (before?.wallSeconds ?? 0) + (performance.now() - startedMs) / 1000;

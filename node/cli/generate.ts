@@ -12,7 +12,15 @@ import { checkpointPath, checkpointSerials, loadNewestCheckpoint } from '../stor
 import { defaultBase, readGenesisFile, runPaths } from '../store/directory.ts';
 import { createEngine, generate } from '../train/index.ts';
 import { shellWord } from './format.ts';
-import { addDebugOption, addMachineOptions, decimal, integer, type MachineFlags, machineOf } from './options.ts';
+import {
+  addDebugOption,
+  addMachineOptions,
+  decimal,
+  folder,
+  integer,
+  type MachineFlags,
+  machineOf,
+} from './options.ts';
 import { KILLED_EXIT_CODE, onStopRequest } from './signals.ts';
 
 export type GenerateErrorCode =
@@ -40,7 +48,7 @@ Examples:
 export function addGenerate(program: Command, finish: (code: number) => void): void {
   const command = program.command('generate').description('sample text from the model of a run');
   command
-    .option('--dir <path>', "a run's folder (default: the newest in ~/.outerloop/runs)")
+    .option('--dir <path>', "a run's folder (default: the newest in ~/.outerloop/runs)", folder('--dir'))
     .option('--prompt <text>', 'text to go on from (default: a new line)')
     .option('--tokens <n>', 'how many to add', integer('--tokens', 1, 1_000_000), TOKENS)
     .option('--temperature <t>', '0 takes the likeliest', decimal('--temperature', 0, 100), TEMPERATURE)
@@ -51,11 +59,11 @@ export function addGenerate(program: Command, finish: (code: number) => void): v
 }
 
 async function sample(flags: GenerateFlags): Promise<number> {
-  const folder = flags.dir === undefined ? newestRun() : resolve(flags.dir);
-  const { genesis, parameters, round } = loadModel(folder);
-  const tokenizer = await loadTokenizer(genesis, new BlobStore(runPaths(folder).blobs));
+  const path = flags.dir === undefined ? newestRun() : resolve(flags.dir);
+  const { genesis, parameters, round } = loadModel(path);
+  const tokenizer = await loadTokenizer(genesis, new BlobStore(runPaths(path).blobs));
   const prompt = encodePrompt(tokenizer, flags.prompt);
-  console.error(`outerloop: round ${round} of the run in ${folder}`);
+  console.error(`outerloop: round ${round} of the run in ${path}`);
   const { model, inner } = genesis;
   const engine = await createEngine({ ...machineOf(flags), model, inner });
   await engine.writeParameters(parameters);

@@ -1,3 +1,7 @@
+import { CodedError } from '../../protocol/errors.ts';
+
+export type OutputErrorCode = 'E_OUTPUT'; // standard output cannot be written: a full disk
+
 /** Asked for by Ctrl+C, `kill`, a closed terminal, or output that nobody takes: `| head`, or a file on a full disk. */
 export interface StopHandlers {
   /** the first time: end in good order */
@@ -29,9 +33,12 @@ export function onStopRequest({ stop, kill }: StopHandlers): () => void {
     else stopOnce();
   };
   // every line that is still written earns another error: that must not count as a second request
-  const onOutputError = ({ code }: NodeJS.ErrnoException): void => {
-    if (!GONE.includes(code ?? '') && !stopping)
-      console.error(`outerloop: cannot write its output (${code}): stopping`);
+  let lost = false;
+  const onOutputError = (error: NodeJS.ErrnoException): void => {
+    if (!isGone(error) && !lost) {
+      lost = true;
+      tellOutputLost(error);
+    }
     stopOnce();
   };
   for (const signal of SIGNALS) process.on(signal, onSignal);
@@ -48,12 +55,29 @@ const ECHO_MS = 300;
 /** A pipe that nobody reads any more, and a terminal that was closed. */
 const GONE = ['EPIPE', 'EIO'];
 
-/** Writing where nobody reads any more is not an error worth a stack trace; other errors are left to stop requests. */
+function isGone({ code }: NodeJS.ErrnoException): boolean {
+  return GONE.includes(code ?? '');
+}
+
+function outputError(cause: NodeJS.ErrnoException): CodedError<OutputErrorCode> {
+  return new CodedError('E_OUTPUT', `cannot write its output (${cause.code}): stopping`, { cause });
+}
+
+function tellOutputLost(cause: NodeJS.ErrnoException): void {
+  const { message, code } = outputError(cause);
+  console.error(`outerloop: ${message} [${code}]`);
+  // however the command ends now, and in whatever good order: a part of what it had to say is missing
+  process.once('exit', () => {
+    process.exitCode ||= 1;
+  });
+}
+
+/** Writing where nobody reads any more is not an error; other errors are left to stop requests, where one can be made. */
 export function ignoreBrokenPipes(): void {
   let told = false;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     told ||= process.stdout.listenerCount('error') > 1;
-    if (!GONE.includes(error.code ?? '') && !told) throw error;
+    if (!isGone(error) && !told) throw outputError(error);
   });
   // there is nothing left to say it on
   process.stderr.on('error', () => undefined);

@@ -10,7 +10,7 @@ const require = createRequire(import.meta.url);
 export type DataErrorCode =
   | 'E_DATA_NOT_FOUND' // no such built-in text, file, or text file in the folder
   | 'E_DATA_UNREADABLE' // there, but not ours to read, or not a file
-  | 'E_DATA_NOT_TEXT' // NUL bytes or invalid UTF-8
+  | 'E_DATA_NOT_TEXT' // NUL bytes, invalid UTF-8, or UTF-16
   | 'E_DATA_TOO_LARGE' // more than a blob may have
   | 'E_DATA_TOO_SMALL'; // too few tokens for the model's context
 
@@ -133,11 +133,20 @@ function readText(path: string): Uint8Array {
   } catch (cause) {
     throw cause instanceof CodedError ? cause : unreadable(path, cause);
   }
+  if (isUtf16(bytes)) {
+    const message = `${path} is UTF-16, not UTF-8; convert it, with iconv -f UTF-16 -t UTF-8`;
+    throw new CodedError<DataErrorCode>('E_DATA_NOT_TEXT', message);
+  }
   const zero = bytes.indexOf(0);
   if (zero >= 0) throw notText(path, `a NUL byte at ${zero}`);
   if (!isUtf8(bytes)) throw notText(path, 'bytes that are not UTF-8; convert it, for example with iconv');
   const marked = bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf;
   return new Uint8Array(bytes.buffer, bytes.byteOffset + (marked ? 3 : 0), bytes.length - (marked ? 3 : 0));
+}
+
+/** By its byte order mark, with which nothing in UTF-8 can begin. */
+function isUtf16([first, second]: Uint8Array): boolean {
+  return (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
 }
 
 function joined(parts: Uint8Array[]): Uint8Array {

@@ -25,6 +25,12 @@ export interface StepResult {
   skipped: boolean;
 }
 
+export interface StepOptions {
+  learningRate: number;
+  /** waited for after each piece of the batch; nothing else may use the backend of this thread meanwhile */
+  afterPiece?: () => Promise<void>;
+}
+
 /** Trains and runs one model in this thread. Calls must not overlap: await each before the next. */
 export interface Engine {
   readonly backend: BackendName;
@@ -42,7 +48,7 @@ export interface Engine {
   readOptimizer(to: Moments): Promise<number>;
   writeOptimizer(state: Moments & { t: number }): Promise<void>;
   /** One AdamW step on the mean loss of the batch. @throws CodedError `E_BATCH` */
-  step(batch: Batch, options: { learningRate: number }): Promise<StepResult>;
+  step(batch: Batch, options: StepOptions): Promise<StepResult>;
   /** Mean loss in nats, nothing changes. @throws CodedError `E_BATCH` */
   loss(batch: Batch): Promise<number>;
   /** Logits of the token after `tokens`, of which the last `context` count. @throws CodedError `E_BATCH` */
@@ -130,7 +136,7 @@ class TrainingEngine implements Engine {
     this.#updates = state.t;
   }
 
-  async step(batch: Batch, { learningRate }: { learningRate: number }): Promise<StepResult> {
+  async step(batch: Batch, { learningRate, afterPiece }: StepOptions): Promise<StepResult> {
     await this.#device.activate();
     checkBatch(batch, this.#model);
     this.#store.clearGradient();
@@ -138,6 +144,7 @@ class TrainingEngine implements Engine {
     for (const part of microBatches(batch, this.microBatch)) {
       const weight = part.sequences / batch.sequences;
       loss += weight * (await this.#addGradients(part, weight));
+      await afterPiece?.();
     }
     const gradientNorm = Math.sqrt(this.#store.gradientSquares());
     const skipped = !Number.isFinite(loss) || !Number.isFinite(gradientNorm) || this.#isSpike(loss);

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type RandomStream, randomStream } from '../../protocol/random.ts';
 import type { Engine } from './engine.ts';
 
@@ -13,7 +14,7 @@ export interface GenerateOptions {
 
 /**
  * Samples tokens that continue `prompt` (at least one token), one at a time, yielding each. The model sees the last
- * `context` tokens.
+ * `context` tokens. Gives the event loop a turn after each, so aborts arrive.
  */
 export async function* generate(
   engine: Engine,
@@ -28,6 +29,7 @@ export async function* generate(
     const token = sample(logits, temperature, random);
     tokens[length] = token;
     yield token;
+    await nextTurn();
   }
 }
 

@@ -61,6 +61,8 @@ export interface RoundOptions {
   from?: Progress;
   /** waited for after every step, with the engine as that left it */
   afterStep?: (progress: Progress) => Promise<void>;
+  /** the engine's, see there @default none: a step is one piece of work */
+  afterPiece?: () => Promise<void>;
 }
 
 export interface EvaluateOptions {
@@ -95,7 +97,8 @@ export class Trainer {
   }
 
   /** Runs the planned inner steps on the engine's parameters. Gives the event loop a turn after each, so aborts arrive. */
-  async trainRound(plan: RoundPlan, { signal, onStep, from, afterStep }: RoundOptions = {}): Promise<RoundResult> {
+  async trainRound(plan: RoundPlan, options: RoundOptions = {}): Promise<RoundResult> {
+    const { signal, onStep, from, afterStep, afterPiece } = options;
     const { batch: sequences, inner, model } = this.#genesis;
     let { steps, skipped, skipsInARow, lossSum } = from ?? NO_PROGRESS;
     const startedMs = performance.now();
@@ -103,7 +106,7 @@ export class Trainer {
     while (steps < plan.steps && !badParameters && !signal?.aborted) {
       const learningRate = innerLearningRate(inner, plan.firstStep + steps);
       const batch = this.#trainBatch(plan.firstPosition + steps * sequences, sequences);
-      const result = await this.engine.step(batch, { learningRate });
+      const result = await this.engine.step(batch, { learningRate, ...(afterPiece ? { afterPiece } : {}) });
       onStep?.({ ...result, step: steps, learningRate });
       steps++;
       skipped += Number(result.skipped);

@@ -2,7 +2,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../../node/defaults.ts';
 import { BlobStore } from '../../../node/store/blob-store.ts';
 import { writeBlob } from '../../../node/store/blobs.ts';
@@ -36,6 +36,22 @@ async function run(argv: string[], env: NodeJS.ProcessEnv = {}) {
   });
   const [code] = await once(child, 'close');
   return { code, stdout, stderr };
+}
+
+const HAS_FULL_DISK = existsSync('/dev/full');
+const OUTPUT_LOST = 'outerloop: cannot write its output (ENOSPC): stopping [E_OUTPUT]\n';
+
+/** With standard output redirected to where there is no room. */
+async function runOnFullDisk(argv: string[]) {
+  const full = openSync('/dev/full', 'w');
+  const child = spawn(process.execPath, [START, ...argv], { stdio: ['ignore', full, 'pipe'] });
+  closeSync(full);
+  let stderr = '';
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text;
+  });
+  const [code] = await once(child, 'close');
+  return { code, stderr };
 }
 
 function textFile(text: string): string {
@@ -76,6 +92,7 @@ describe('a bad command line', () => {
     [['replay', `${START}/x`], 1, /^no journal in .*\[E_JOURNAL_NOT_FOUND\]$/],
     [['train', '--data', ''], 1, /^no text is named .*\[E_DATA_NOT_FOUND\]$/],
     [['replay', START], 1, /^not a journal .*\[E_JOURNAL_FORMAT\]$/],
+    [['generate', '--dir', START], 1, `--dir takes a folder, and ${START} is or lies in a file [E_OPTION]`],
     [['generate', '--dir', '/nowhere'], 1, /^\/nowhere holds no run; .*\[E_NO_RUN\]$/],
   ] as const)('%j ends in one line', async (argv, code, line) => {
     const result = await run([...argv]);
@@ -107,6 +124,30 @@ describe('help', () => {
     expect(code).toBe(0);
     expect(stdout).toContain('--eval-every <steps>');
     expect(stdout).toContain('$ outerloop train');
+  });
+});
+
+describe.skipIf(!HAS_FULL_DISK)('output that cannot be written', () => {
+  const MICRO = ['--model', 'micro', '--json'];
+
+  it.each([
+    ['help'],
+    ['sim', ...MICRO, '--trainer', 'synthetic', '--peers', '2', '--rounds', '3'],
+    ['train', ...MICRO, '--steps', '2', '--eval-every', '2'],
+  ])('makes %s fail with the same line, whenever it is found out', async (...argv) => {
+    expect(await runOnFullDisk(argv)).toEqual({ code: 1, stderr: OUTPUT_LOST });
+  });
+
+  it('makes start fail, and generate', async () => {
+    const folder = join(temporaryFolder(), 'run');
+    const argv = [...MICRO, '--inner-steps', '2', '--rounds', '1', '--listen', '/ip4/127.0.0.1/tcp/0', '--dir', folder];
+    const { code, stderr } = await runOnFullDisk(argv);
+    expect(code).toBe(1);
+    expect(stderr).toContain(OUTPUT_LOST);
+    const made = temporaryFolder();
+    await runFolder(made);
+    const generated = await runOnFullDisk(['generate', '--dir', made]);
+    expect(generated).toEqual({ code: 1, stderr: `outerloop: round 3 of the run in ${made}\n${OUTPUT_LOST}` });
   });
 });
 
@@ -165,17 +206,8 @@ describe('train', () => {
     expect(events(stdout).at(-1)).toEqual({ event: 'done', reason: 'stopped' });
   });
 
-  it.skipIf(!existsSync('/dev/full'))('stops in good order when its output cannot be written', async () => {
-    const full = openSync('/dev/full', 'w');
-    const argv = [START, ...ENDLESS, '--data', textFile(TEXT)];
-    const child = spawn(process.execPath, argv, { stdio: ['ignore', full, 'pipe'] });
-    closeSync(full);
-    let stderr = '';
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      stderr += text;
-    });
-    expect(await once(child, 'close')).toEqual([0, null]);
-    expect(stderr).toBe('outerloop: cannot write its output (ENOSPC): stopping\n');
+  it.skipIf(!HAS_FULL_DISK)('stops in good order when its output cannot be written, and fails', async () => {
+    expect(await runOnFullDisk([...ENDLESS, '--data', textFile(TEXT)])).toEqual({ code: 1, stderr: OUTPUT_LOST });
   });
 
   it('ends quietly when nobody reads on', async () => {
@@ -248,6 +280,16 @@ describe('generate', () => {
     expect(first.stdout).toMatch(/^The fox[\s\S]*\n$/);
     expect((await sample('1')).stdout).toBe(first.stdout);
     expect((await sample('2')).stdout).not.toBe(first.stdout);
+  });
+
+  it('stops at the next token when it is interrupted', async () => {
+    const folder = temporaryFolder();
+    await runFolder(folder);
+    const child = begin(['generate', '--dir', folder, '--prompt', 'The', '--tokens', '1000000']);
+    onTestFinished(() => void child.kill('SIGKILL'));
+    child.stdout.once('data', () => child.kill('SIGINT'));
+    child.stdout.resume();
+    expect(await once(child, 'close')).toEqual([0, null]);
   });
 
   it('finds the newest run by itself', async () => {

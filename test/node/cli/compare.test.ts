@@ -24,6 +24,10 @@ describe('outerloop compare', () => {
     expect(stderr).toMatch(line);
   });
 
+  it('says in its help that it needs a folder', async () => {
+    expect((await begin(['--help']).ended).stdout).toMatch(/--out <folder> +\(required\)/);
+  });
+
   it('runs a strategy from a file', async () => {
     const out = temporaryFolder();
     const own = ['--strategy-file', 'docs/strategy-example.ts', '--strategies', 'ddp,patient'];
@@ -155,8 +159,9 @@ describe('outerloop compare', () => {
       '--points',
       '2',
     ];
-    const { code } = await begin([...run, '--strategies', 'ddp,diloco:H=10', '--out', out]).ended;
+    const { code, stdout } = await begin([...run, '--strategies', 'ddp,diloco:H=10', '--out', out]).ended;
     expect(code).toBe(0);
+    expect(stdout).toMatch(/learning rate 0.001 to 0.0001, warmup \d+ of 20 steps/);
     const { runs, configuration } = readReport(out);
     expect(configuration).toMatchObject({ trainer: 'real', genesis: { batch: 4 } });
     for (const { loss, points, series } of runs) {

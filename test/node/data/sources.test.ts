@@ -50,6 +50,16 @@ describe('files', () => {
     expect(textOf(loadText(path).bytes)).toBe('abc');
   });
 
+  it.each([
+    ['little', [0xff, 0xfe, 0x61, 0]],
+    ['big', [0xfe, 0xff, 0, 0x61]],
+  ])('says how to convert UTF-16 (%s endian)', (_, bytes) => {
+    const path = join(temporaryFolder(), 'wide.txt');
+    writeFileSync(path, Uint8Array.from(bytes));
+    const message = expect.stringContaining('iconv -f UTF-16 -t UTF-8');
+    expect(() => loadText(path)).toThrow(expect.objectContaining({ code: 'E_DATA_NOT_TEXT', message }));
+  });
+
   it('names what is wrong', () => {
     const folder = temporaryFolder();
     writeFileSync(join(folder, 'zero.txt'), 'a\0b');

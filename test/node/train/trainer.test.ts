@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { createEngine, type Engine } from '../../../node/train/engine.ts';
-import { generate } from '../../../node/train/generate.ts';
+import { type GenerateOptions, generate } from '../../../node/train/generate.ts';
 import { type StepReport, Trainer } from '../../../node/train/trainer.ts';
 import { dataOrder } from '../../../protocol/data-order.ts';
 import { initialParameters, type ModelShape } from '../../../protocol/model.ts';
@@ -175,8 +175,21 @@ describe('evaluation', () => {
   });
 });
 
+it('can give others a turn within a step, which changes nothing', async () => {
+  const [plain, turning] = [await start(), await start()];
+  const plan = { firstStep: 0, steps: 2, firstPosition: 0 };
+  let pieces = 0;
+  const afterPiece = async () => {
+    pieces++;
+    await new Promise(setImmediate);
+  };
+  const { meanLoss } = await turning.trainer.trainRound(plan, { afterPiece });
+  expect(meanLoss).toBe((await plain.trainer.trainRound(plan)).meanLoss);
+  expect(pieces).toBe(plan.steps * Math.ceil(genesis.batch / turning.engine.microBatch));
+});
+
 describe('generation', () => {
-  async function text(engine: Engine, options: { count: number; temperature?: number; seed: number }) {
+  async function text(engine: Engine, options: GenerateOptions) {
     const tokens: number[] = [];
     for await (const token of generate(engine, [3, 4, 5], options)) tokens.push(token);
     return tokens;
@@ -187,6 +200,13 @@ describe('generation', () => {
     await trainer.trainRound({ firstStep: 0, steps: 80, firstPosition: 0 });
     const expected = Array.from({ length: 30 }, (_, i) => (6 + i) % 11);
     expect(await text(engine, { count: 30, temperature: 0, seed: 1 })).toEqual(expected);
+  });
+
+  it('hears of an abort between two tokens', async () => {
+    const engine = await startEngine();
+    const abort = new AbortController();
+    setImmediate(() => abort.abort());
+    expect(await text(engine, { count: 200, seed: 1, signal: abort.signal })).toHaveLength(1);
   });
 
   it('is repeatable by seed and wilder when hot', async () => {
