@@ -93,7 +93,7 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('votes leave before they are on the disk', [
     'sim/virtual-peer.ts',
-    '          return this.#later(diskMs, () => {\n            this.#writing.delete(write);\n            write();\n            this.#drain();\n          });\n',
+    '          return this.#later(diskMs, () => {\n            this.#writing.delete(write);\n            write();\n            this.#whenItGoesOn(() => this.#drain());\n          });\n',
     '          next = -1;\n          this.#later(diskMs, () => {\n            this.#writing.delete(write);\n            write();\n          });\n          continue;\n',
   ]),
   bug('a snapshot is taken that no history names', [

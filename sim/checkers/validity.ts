@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { AnchorChain, isVouchedFor } from '../../protocol/anchors.ts';
-import { type Head, headFacts } from '../../protocol/chain.ts';
+import { type Head, headFacts, headHash } from '../../protocol/chain.ts';
 import { isCoded } from '../../protocol/errors.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
@@ -14,8 +14,8 @@ import { type Checker, Violation } from './checker.ts';
 import type { Chronicle, Recorded } from './chronicle.ts';
 
 /**
- * What is certified may be: a quorum of the committee signed it, each once; it builds on the state that its round began
- * with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
+ * What is certified may be: a quorum of the committee signed it, each once; it names what it follows, and builds on the state
+ * that its round began with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
  * that round and state, and as large as it says; no request to come or go takes effect twice; and who is evicted did contradict itself.
  */
 export class ValidityChecker implements Checker {
@@ -100,6 +100,7 @@ export class ValidityChecker implements Checker {
     const { entry, before } = recorded;
     const { block } = entry;
     this.#checkCertificate(recorded);
+    if (block.head !== headHash(before)) throw fault(block, 'has another account of what it follows');
     if (block.round !== before.round) throw fault(block, `is for round ${block.round} after ${before.round}`);
     this.#checkBase(recorded);
     if (!ascending(block.updates.map(({ author }) => author))) throw fault(block, 'lists updates out of order');

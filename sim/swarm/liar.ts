@@ -238,7 +238,7 @@ export class Liar {
     this.#count('looks back');
     const { base, updates, previous } = past.block;
     const { round, updates: present } = message.block;
-    switch (this.#c.random.below(4)) {
+    switch (this.#c.random.below(5)) {
       case 0: {
         const { payload, size } = updates[0]!;
         const block = { ...message.block, base, updates: [this.#update(round, base, payload, size)] };
@@ -250,6 +250,9 @@ export class Liar {
         const resized = present.map((update) => (this.#isOwn(update) ? this.#resized(round, base, update) : update));
         return this.#proposal({ ...message, block: { ...message.block, updates: resized } });
       }
+      case 3:
+        // follows the same block, and has another account of what came before
+        return this.#proposal({ ...message, block: { ...message.block, head: past.block.head } });
       default: {
         // what others said, but for a word
         const changed = present.map((update) => ({ ...update, loss: update.loss / 2 }));
