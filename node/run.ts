@@ -54,13 +54,12 @@ export async function openRun(options: StartOptions, onEvent: (event: PeerEvent)
   try {
     return await startPeer(options, opened, onEvent);
   } catch (error) {
-    // the same command with another --listen is to begin, not to find a run
-    if (isCoded(error) && NOT_LISTENING.has(error.code)) opened.directory.discard();
-    else opened.directory.release();
+    opened.directory.release();
     throw error;
   }
 }
 
+/** The same command with another --listen is to begin then, not to find a run. */
 const NOT_LISTENING: ReadonlySet<string> = new Set(['E_PORT_TAKEN', 'E_LISTEN', 'E_MULTIADDR']);
 
 async function startPeer(
@@ -84,7 +83,7 @@ async function startPeer(
   let chain: ChainLog | undefined;
   let record: RecordFile | undefined;
   let journal: Journal | undefined;
-  const close = async (): Promise<void> => {
+  const closeAll = async (letGo: () => void): Promise<void> => {
     peer?.stop();
     await network.stop();
     await thread?.terminate();
@@ -92,8 +91,9 @@ async function startPeer(
     chain?.close();
     // who takes the folder next reads what was voted: nothing may be replaced under them
     await record?.settled();
-    directory.release();
+    letGo();
   };
+  const close = (): Promise<void> => closeAll(directory.release);
   try {
     // loads its libraries while others are dialed
     thread = spawnWorker(new URL('./train/peer-worker.ts', import.meta.url));
@@ -119,7 +119,9 @@ async function startPeer(
     await begin({ peer, opened, chain, record, store, genesis, identity, trustBlock: options.trustBlock });
     return running(peer, worker, close);
   } catch (error) {
-    await close();
+    const isBegun = !isCoded(error) || !NOT_LISTENING.has(error.code);
+    // while the folder is still held: afterwards it may be another process's
+    await closeAll(isBegun ? directory.release : directory.discard);
     throw error;
   }
 }

@@ -299,7 +299,10 @@ function checkUpdates({ genesis, run, signer }: ChainContext, head: Head, block:
   }
 }
 
-/** Tokens weigh an update and divide the mean: nobody may claim more than its own round and the late ones it may carry can have seen. */
+/**
+ * Tokens weigh an update and divide the mean: nobody may claim more than its own round and the late ones that it may carry
+ * can have seen.
+ */
 export function isPossible(genesis: Genesis, { steps, tokens }: Update): boolean {
   return steps <= genesis.innerSteps && tokens <= (1 + LIMITS.lateRoundsMax) * roundTokens(genesis);
 }

@@ -1,9 +1,9 @@
 /**
  * Every bound on what a peer may send us, hold in our queues or make us keep, with its reason. Bytes unless said
- * otherwise. What is too large is refused with a code; of what waits in a queue, the oldest is dropped.
+ * otherwise. What is too large is refused with a code; where a queue is full, some of it is passed over.
  */
 export const LIMITS = {
-  /** Peers in a roster. Above 64 a committee votes. */
+  /** Peers in a roster; of more than genesis has in its committee, that many are drawn to vote. */
   rosterMax: 4096,
   /** A gossiped message. js-libp2p drops frames over 4 MiB silently; small messages keep votes ahead of bulk. */
   gossipBytesMax: 256 * 1024,

@@ -86,7 +86,7 @@ export class Membership {
 
   /** So many of the peers with a connection, others each time. */
   someConnected(count: number): PeerId[] {
-    const all = [...this.#connected];
+    const all = this.connected();
     if (all.length <= count) return all;
     const first = this.#turn;
     this.#turn += count;

@@ -36,8 +36,7 @@ export class Post {
 
   /** Messages that are kept for later, for a watcher. */
   get load(): { futureMessages: number; futureBlocks: number } {
-    const large = this.#future.filter(({ message }) => isLarge(message));
-    return { futureMessages: this.#future.length, futureBlocks: large.length };
+    return { futureMessages: this.#future.length, futureBlocks: this.#futureBlocks().length };
   }
 
   deliver(from: PeerId, message: Message): void {
@@ -106,11 +105,15 @@ export class Post {
     return false;
   }
 
+  #futureBlocks() {
+    return this.#future.filter(({ message }) => isLarge(message));
+  }
+
   /** Where there are too many, the oldest goes. */
   #keep(from: PeerId, message: Message): void {
     if (isLarge(message)) {
-      const large = this.#future.filter((kept) => isLarge(kept.message));
-      if (large.length >= LIMITS.futureBlocksMax) this.#future.splice(this.#future.indexOf(large[0]!), 1);
+      const blocks = this.#futureBlocks();
+      if (blocks.length >= LIMITS.futureBlocksMax) this.#future.splice(this.#future.indexOf(blocks[0]!), 1);
     }
     if (this.#future.length >= LIMITS.futureMessagesMax) this.#future.shift();
     this.#future.push({ from, message });

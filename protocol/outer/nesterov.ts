@@ -8,7 +8,7 @@ import { type OuterOptimizer, saturated } from './outer.ts';
  *   u     <- mu u + g
  *   theta <- theta - eta (g + mu u)
  *
- * A sum beyond the largest float32 becomes that one (see sgd.ts). The paper uses eta = 0.7, mu = 0.9. State: u, begins at zero.
+ * The paper uses eta = 0.7, mu = 0.9. State: u, begins at zero. A sum beyond the largest float32 becomes that one (see sgd.ts).
  */
 export const nesterov: OuterOptimizer = {
   name: 'nesterov',
