@@ -7,7 +7,7 @@ import type { Hash } from './hash.ts';
 import { Branch, type BranchStanding, compareBranches } from './history.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import type { Membership } from './membership.ts';
+import { isMember, type Membership } from './membership.ts';
 import type { History, MessageOf, PageRequest } from './messages.ts';
 import type { AgreedState, Anchor, Entry } from './wire.ts';
 
@@ -81,8 +81,15 @@ export class Sync {
     const from = status.author;
     const order = compareBranches(status, this.#core.standing());
     if (order < 0) this.#onBetter(from, status.height);
-    else if (order === 0) this.caughtUp = true;
-    else this.#tell(from);
+    else if (order > 0) this.#tell(from);
+    else this.#onEqual(from);
+  }
+
+  /** Who is no member asks to be let in once it has heard this: what it was told while it started was lost on it. */
+  #onEqual(peer: PeerId): void {
+    const { branch, self } = this.#core;
+    this.caughtUp = true;
+    if (isMember(branch.head, self) && !isMember(branch.head, peer)) this.#tell(peer);
   }
 
   #onBetter(peer: PeerId, height: number): void {

@@ -25,6 +25,8 @@ export interface World extends Surroundings {
   leaversReturn?: boolean;
   /** a block that a peer's user knows when it starts it */
   trustBlock?: (peer: number) => Hash | undefined;
+  /** from when a process can be reached until its machine runs: what it is told meanwhile is lost @default 0 */
+  bootMs?: number;
   /** hears every step of every machine, before its effects are carried out: for checkers */
   onStep?: (peer: VirtualPeer, event: Event, effects: readonly Effect[]) => void;
 }
@@ -53,6 +55,8 @@ export class VirtualPeer implements Endpoint {
   /** counts processes, so that what an earlier one began does not reach a later one */
   #life = 0;
   #running: Running | undefined;
+  /** of a process whose machine does not run yet: who is connected */
+  #booting: Set<number> | undefined;
   #queue: Effect[] = [];
   #draining = false;
   #pausedUntilMs = 0;
@@ -71,7 +75,7 @@ export class VirtualPeer implements Endpoint {
   }
 
   get machine(): Machine | undefined {
-    return this.#running?.machine;
+    return this.#booting ? undefined : this.#running?.machine;
   }
 
   get isUp(): boolean {
@@ -89,7 +93,7 @@ export class VirtualPeer implements Endpoint {
 
   /** A new process, with what the disk has. */
   start(): void {
-    const { host, ledger, kernel, network, trace } = this.#world;
+    const { host, ledger, kernel, network, trace, bootMs = 0 } = this.#world;
     const { segments, record, states, version } = this.#disk;
     if (this.#running || this.finished) return;
     if (this.#life++ > 0) host.restart(this.index, version);
@@ -99,8 +103,20 @@ export class VirtualPeer implements Endpoint {
     const restart: Restart | null = known ? { segments, record: saved, states } : null;
     trace.add(kernel.nowMs, this.index, 'start', this.#life);
     ledger.turn(this.index, 'waiting', kernel.nowMs);
-    this.#give({ type: 'start', restart, trustBlock: this.#world.trustBlock?.(this.index) });
+    const begin = () => this.#give({ type: 'start', restart, trustBlock: this.#world.trustBlock?.(this.index) });
+    if (bootMs === 0) {
+      begin();
+      network.attach(this.index, this);
+      return;
+    }
+    const connected = new Set<number>();
+    this.#booting = connected;
     network.attach(this.index, this);
+    this.#later(bootMs, () => {
+      this.#booting = undefined;
+      begin();
+      for (const peer of connected) this.#give({ type: 'peer', peer: this.#world.peers[peer]!.id, up: true });
+    });
   }
 
   /** The process is gone without a word; what was not durable is lost, but perhaps for the write under way. */
@@ -114,6 +130,7 @@ export class VirtualPeer implements Endpoint {
     this.#life++;
     this.#running.training.end();
     this.#running = undefined;
+    this.#booting = undefined;
     this.#queue = [];
     this.#draining = false;
     kernel.cancel(this.#wake?.timer);
@@ -155,6 +172,8 @@ export class VirtualPeer implements Endpoint {
   onConnection(peer: number, up: boolean): void {
     const { peers, trace, kernel } = this.#world;
     trace.add(kernel.nowMs, this.index, up ? 'up' : 'down', peer);
+    if (up) this.#booting?.add(peer);
+    else this.#booting?.delete(peer);
     this.#give({ type: 'peer', peer: peers[peer]!.id, up });
   }
 
@@ -182,7 +201,7 @@ export class VirtualPeer implements Endpoint {
   }
 
   #give(event: Untimed): void {
-    if (!this.#running) return;
+    if (!this.#running || this.#booting) return;
     if (this.isPaused) return this.#whenItGoesOn(() => this.#give(event));
     const { nowMs } = this.#world.kernel;
     const stamped = event as Event;

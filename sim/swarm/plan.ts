@@ -37,6 +37,8 @@ export interface Plan {
   encodeMs: number;
   applyMs: number;
   diskMs: number;
+  /** from when a process can be reached until it listens */
+  bootMs: number;
   inlineBytesMax: number;
   /** certified blocks in a segment of the history; null for as many as real peers have, which no swarm gets to */
   segmentBlocks: number | null;
@@ -76,6 +78,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     encodeMs: 1 + random.below(40),
     applyMs: 1 + random.below(80),
     diskMs: pick(random, [0, 1, 5, 40]),
+    bootMs: pick(randomStream(seed, 'boot'), [0, 0, 300, 1500, 5000]),
     inlineBytesMax: pick(random, [0, 32 * 1024]),
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
     pinned: drawPinned(seed, honest),

@@ -294,7 +294,7 @@ export class Swarm {
   // --- what the checkers see ------------------------------------------------------------------------------------------
 
   #world({ ledger, library, work }: { ledger: Ledger; library: BlobLibrary; work: WorkChecker }): World {
-    const { peers, seed, stepMs, encodeMs, applyMs, diskMs, inlineBytesMax, segmentBlocks } = this.#plan;
+    const { peers, seed, stepMs, encodeMs, applyMs, diskMs, bootMs, inlineBytesMax, segmentBlocks } = this.#plan;
     const step = { kind: 'lognormal', median: stepMs, sigma: 0.3 } as const;
     const compute = { step, peers: {}, stragglers: null, encodeMs, applyMs, diskMs };
     return {
@@ -315,6 +315,7 @@ export class Swarm {
       leaversReturn: true,
       trustBlock: (peer) => this.#pinOf(peer),
       inlineBytesMax,
+      bootMs,
       segmentSize:
         segmentBlocks === null ? undefined : { blocksMin: segmentBlocks, blocksMax: segmentBlocks, bytesMax: 0 },
       onStep: (peer, event, effects) => this.#onStep(peer, event, effects),
