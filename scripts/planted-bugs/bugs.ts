@@ -177,4 +177,9 @@ export const BUGS: readonly Bug[] = [
     '    const news = [...carries, ...this.#owed, { round, payload }].filter(',
   ]),
   bug('work that is given back weighs nothing', ['protocol/replica.ts', '  target.tokens += work.tokens;\n', '']),
+  bug('who is no member is not told that it is as far as the members', [
+    'protocol/sync.ts',
+    '    if (isMember(branch.head, self) && !isMember(branch.head, peer)) this.#tell(peer);\n',
+    '',
+  ]),
 ];

@@ -1,4 +1,3 @@
-import type { PeerId } from '../../protocol/identity.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { Violation } from './checker.ts';
 
@@ -23,17 +22,21 @@ export class ProgressChecker {
     this.#standing.set(peer.index, { round: Math.max(before, round) });
   }
 
+  /** The last final round that anybody has reported. */
+  get newest(): number {
+    return Math.max(0, ...[...this.#standing.values()].map(({ round }) => round));
+  }
+
   /** From now on the goal stands. */
   healed(): void {
-    const newest = Math.max(0, ...[...this.#standing.values()].map(({ round }) => round));
-    this.#goal = newest + ROUNDS_AFTER_HEALING;
+    this.#goal = this.newest + ROUNDS_AFTER_HEALING;
   }
 
   /** Those who are not there yet. */
   behind(peers: readonly VirtualPeer[]): VirtualPeer[] {
     return peers.filter((peer) => {
       const { round } = this.#standing.get(peer.index) ?? { round: 0 };
-      return round < this.#goal || !isIn(peer, peer.id);
+      return round < this.#goal || !isIn(peer);
     });
   }
 
@@ -45,12 +48,13 @@ export class ProgressChecker {
       const { round = 0 } = this.#standing.get(peer.index) ?? {};
       const standing = peer.machine?.standing;
       const where = standing ? `at round ${standing.round}, ${standing.roster.length} in its roster` : 'down';
-      return `peer ${peer.index}: last final round ${round}, ${where}${isIn(peer, peer.id) ? '' : ', not a member'}`;
+      return `peer ${peer.index}: last final round ${round}, ${where}${isIn(peer) ? '' : ', not a member'}`;
     });
     throw new Violation('progress', `after healing not all came to round ${this.#goal}: ${lines.join('; ')}`);
   }
 }
 
-function isIn(peer: VirtualPeer, id: PeerId): boolean {
-  return peer.machine?.standing.roster.includes(id) ?? false;
+/** Whether the peer is a member, as far as it knows. */
+export function isIn(peer: VirtualPeer): boolean {
+  return peer.machine?.standing.roster.includes(peer.id) ?? false;
 }

@@ -5,7 +5,7 @@ import { FAIR, type HostileNetwork } from './network.ts';
 import type { Fault } from './plan.ts';
 
 /** A peer that wants to go stays so long for its certificate, as the real one does. */
-const LEAVE_MS = 2500;
+export const LEAVE_MS = 2500;
 
 export interface MischiefComponents {
   kernel: Kernel;

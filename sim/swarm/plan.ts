@@ -46,6 +46,8 @@ export interface Plan {
   pinned: number[];
   /** faults begin and end before this time; then the swarm is healed */
   safetyMs: number;
+  /** once healed, one of the peers leaves and comes back */
+  returns: boolean;
   faults: Fault[];
   /** how often a liar speaks without being asked @default 400 */
   babbleMs?: number;
@@ -83,6 +85,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
     pinned: drawPinned(seed, honest),
     safetyMs,
+    returns: true,
     faults: [],
   };
   plan.faults = drawFaults(random, plan);

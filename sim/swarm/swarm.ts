@@ -35,6 +35,7 @@ import { Liar } from './liar.ts';
 import { Mischief } from './mischief.ts';
 import { HostileNetwork } from './network.ts';
 import { describeFault, type Fault, habitsOf, type Plan } from './plan.ts';
+import { seeOneReturn } from './return.ts';
 
 export interface Outcome {
   seed: number;
@@ -233,7 +234,19 @@ export class Swarm {
     };
     await this.#kernel.run({ until: there });
     this.#seen.noQuorum = !hadQuorum || !this.#quorumIsUp();
-    if (!this.#seen.overrun && !this.#seen.noQuorum) this.#progress.check(this.#judged());
+    if (this.#seen.overrun || this.#seen.noQuorum) return;
+    this.#progress.check(this.#judged());
+    await this.#seeOneReturn();
+  }
+
+  /** One that the others can do without: those who lie stay within what is tolerated. */
+  async #seeOneReturn(): Promise<void> {
+    const { seed, liars, returns } = this.#plan;
+    const [kernel, mischief, progress] = [this.#kernel, this.#mischief, this.#progress];
+    const peers = this.#judged();
+    if (!returns || peers.length < 2 * liars + 2) return;
+    const failure = await seeOneReturn({ kernel, mischief, progress }, peers, { seed, patienceMs: PATIENCE_MS });
+    if (failure && !this.#seen.overrun && this.#quorumIsUp()) throw new Violation('progress', failure);
   }
 
   /** Correct peers that are to be members of the healed run. */

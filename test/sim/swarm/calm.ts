@@ -9,7 +9,18 @@ export function calm(faults: Fault[], options: Partial<Plan> = {}): Plan {
   const outer = { name: 'sgd', learningRate: 1, momentum: 0 } as const;
   const genesis = { innerSteps: 4, codec, outer, waitFor: 4, committee: COMMITTEE, timing };
   const costs = { stepMs: 60, latencyMs: 20, encodeMs: 5, applyMs: 5, diskMs: 1, bootMs: 0, inlineBytesMax: 0 };
-  return { ...plan, ...costs, seed: 5, peers: 4, liars: 0, genesis, safetyMs: 30_000, faults, ...options };
+  return {
+    ...plan,
+    ...costs,
+    seed: 5,
+    peers: 4,
+    liars: 0,
+    genesis,
+    safetyMs: 30_000,
+    returns: false,
+    faults,
+    ...options,
+  };
 }
 
 export const cut = (groups: number[][], atMs: number, forMs: number): Fault => {

@@ -1,0 +1,45 @@
+import { randomStream } from '../../protocol/random.ts';
+import { isIn, type ProgressChecker } from '../checkers/progress.ts';
+import type { Kernel } from '../kernel.ts';
+import type { VirtualPeer } from '../virtual-peer.ts';
+import { LEAVE_MS, type Mischief } from './mischief.ts';
+import { pick } from './plan.ts';
+
+/** Final rounds that the others may get through from when it listens until it is a member. */
+const ROUNDS_MAX = 6;
+
+export interface ReturnComponents {
+  kernel: Kernel;
+  mischief: Mischief;
+  progress: ProgressChecker;
+}
+
+/**
+ * One of the peers of a healed swarm leaves and is started again at once, as for a new version: it is to be let in when it
+ * listens, however little has changed meanwhile.
+ *
+ * @param peers correct ones, all members
+ * @returns what is wrong, if anything
+ */
+export async function seeOneReturn(
+  { kernel, mischief, progress }: ReturnComponents,
+  peers: readonly VirtualPeer[],
+  { seed, patienceMs }: { seed: number; patienceMs: number },
+): Promise<string | undefined> {
+  const peer = pick(randomStream(seed, 'return'), peers);
+  const until = async (condition: () => boolean, limitMs: number): Promise<void> => {
+    const endMs = kernel.nowMs + limitMs;
+    kernel.at(endMs, () => undefined);
+    await kernel.run({ until: () => condition() || kernel.nowMs >= endMs });
+  };
+  peer.leave();
+  await until(() => !peer.isUp, LEAVE_MS);
+  peer.crash();
+  mischief.wantUp(peer.index);
+  await until(() => peer.machine !== undefined, patienceMs);
+  const before = progress.newest;
+  await until(() => isIn(peer), patienceMs);
+  const rounds = progress.newest - before;
+  if (isIn(peer) && rounds <= ROUNDS_MAX) return undefined;
+  return `peer ${peer.index} left and came back, and was ${isIn(peer) ? '' : 'not '}let in after ${rounds} rounds`;
+}
