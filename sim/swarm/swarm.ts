@@ -245,7 +245,8 @@ export class Swarm {
     const [kernel, mischief, progress] = [this.#kernel, this.#mischief, this.#progress];
     const peers = this.#judged();
     if (!returns || peers.length < 2 * liars + 2) return;
-    const failure = await seeOneReturn({ kernel, mischief, progress }, peers, { seed, patienceMs: PATIENCE_MS });
+    const common = { seed, liars, patienceMs: PATIENCE_MS };
+    const failure = await seeOneReturn({ kernel, mischief, progress }, peers, common);
     if (failure && !this.#seen.overrun && this.#quorumIsUp()) throw new Violation('progress', failure);
   }
 
