@@ -102,6 +102,13 @@ export class Kernel {
     return true;
   }
 
+  /** Runs until the condition holds, or so much time has passed. */
+  async runFor(limitMs: number, until: () => boolean = () => false): Promise<void> {
+    const endMs = this.nowMs + limitMs;
+    this.at(endMs, () => undefined);
+    await this.run({ until: () => this.nowMs >= endMs || until() });
+  }
+
   #plan(atMs: number, run: () => void, ready: Promise<unknown> | undefined): Planned {
     assert(!Number.isNaN(atMs) && atMs !== Number.POSITIVE_INFINITY, `an event at ${atMs} ms never comes`);
     const planned: Planned = { atMs: Math.max(atMs, this.nowMs), sequence: this.#sequence++, run, ready };

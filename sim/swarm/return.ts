@@ -30,18 +30,13 @@ export async function seeOneReturn(
   { seed, liars, patienceMs }: { seed: number; liars: number; patienceMs: number },
 ): Promise<string | undefined> {
   const peer = pick(randomStream(seed, 'return'), peers);
-  const until = async (condition: () => boolean, limitMs: number): Promise<void> => {
-    const endMs = kernel.nowMs + limitMs;
-    kernel.at(endMs, () => undefined);
-    await kernel.run({ until: () => condition() || kernel.nowMs >= endMs });
-  };
   peer.leave();
-  await until(() => !peer.isUp, LEAVE_MS);
+  await kernel.runFor(LEAVE_MS, () => !peer.isUp);
   peer.crash();
   mischief.wantUp(peer.index);
-  await until(() => peer.machine !== undefined, patienceMs);
+  await kernel.runFor(patienceMs, () => peer.machine !== undefined);
   const before = progress.newest;
-  await until(() => isIn(peer), patienceMs);
+  await kernel.runFor(patienceMs, () => isIn(peer));
   const rounds = progress.newest - before;
   if (isIn(peer) && (liars > 0 || rounds <= ROUNDS_MAX)) return undefined;
   return `peer ${peer.index} left and came back, and was ${isIn(peer) ? '' : 'not '}let in after ${rounds} rounds`;

@@ -219,20 +219,16 @@ export class Swarm {
     for (const { index } of this.#peers) if (!late.has(index) && !this.#isHeldBack(index)) this.#mischief.wantUp(index);
     for (const fault of faults) this.#kernel.at(fault.atMs, () => this.#begin(fault));
     for (const [index, liar] of this.#liars) this.#kernel.at(index, () => this.#babble(liar));
-    this.#kernel.at(safetyMs, () => undefined);
-    await this.#kernel.run({ until: () => this.#kernel.nowMs >= safetyMs });
+    await this.#kernel.runFor(safetyMs);
     this.#heal();
     const hadQuorum = this.#quorumIsUp(); // else it is for the liars to say when there is one
-    const endMs = this.#kernel.nowMs + PATIENCE_MS;
-    this.#kernel.at(endMs, () => undefined);
     let untilLook = 0;
     const there = (): boolean => {
-      if (this.#kernel.nowMs >= endMs) return true;
       if (untilLook-- > 0) return false;
       untilLook = 64;
       return this.#progress.behind(this.#judged()).length === 0;
     };
-    await this.#kernel.run({ until: there });
+    await this.#kernel.runFor(PATIENCE_MS, there);
     this.#seen.noQuorum = !hadQuorum || !this.#quorumIsUp();
     if (this.#seen.overrun || this.#seen.noQuorum) return;
     this.#progress.check(this.#judged());
