@@ -103,20 +103,16 @@ export class VirtualPeer implements Endpoint {
     const restart: Restart | null = known ? { segments, record: saved, states } : null;
     trace.add(kernel.nowMs, this.index, 'start', this.#life);
     ledger.turn(this.index, 'waiting', kernel.nowMs);
-    const begin = () => this.#give({ type: 'start', restart, trustBlock: this.#world.trustBlock?.(this.index) });
-    if (bootMs === 0) {
-      begin();
-      network.attach(this.index, this);
-      return;
-    }
     const connected = new Set<number>();
     this.#booting = connected;
     network.attach(this.index, this);
-    this.#later(bootMs, () => {
+    const begin = (): void => {
       this.#booting = undefined;
-      begin();
+      this.#give({ type: 'start', restart, trustBlock: this.#world.trustBlock?.(this.index) });
       for (const peer of connected) this.#give({ type: 'peer', peer: this.#world.peers[peer]!.id, up: true });
-    });
+    };
+    if (bootMs === 0) begin();
+    else this.#later(bootMs, begin);
   }
 
   /** The process is gone without a word; what was not durable is lost, but perhaps for the write under way. */
