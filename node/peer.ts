@@ -8,19 +8,18 @@ import { Machine } from '../protocol/machine.ts';
 import {
   decodeHistory,
   decodeHistoryRequest,
-  decodeMessage,
   encodeHistory,
   encodeHistoryRequest,
   encodeMessage,
-  type Message,
   type MessageOf,
 } from '../protocol/messages.ts';
 import { NO_HISTORY } from '../protocol/own-updates.ts';
 import { Receipts } from '../protocol/receipts.ts';
 import { encodeRecord } from '../protocol/record.ts';
 import type { Update } from '../protocol/wire.ts';
+import type { Inbox } from './inbox.ts';
 import type { Journal } from './journal/journal.ts';
-import type { Network, Verdict } from './net/index.ts';
+import type { Network } from './net/index.ts';
 import { FATAL, isNamed, type NamedHeader, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
@@ -38,6 +37,7 @@ export type PeerNetwork = Pick<Network, 'peers' | 'broadcast' | 'sendTo' | 'requ
 export interface PeerComponents {
   signer: Signer;
   network: PeerNetwork;
+  inbox: Inbox;
   worker: Remote<PeerWorker>;
   store: BlobStore;
   chain: ChainLog;
@@ -60,14 +60,10 @@ export class Peer {
   readonly #done: Promise<string>;
   #settle!: { resolve: (reason: string) => void; reject: (error: unknown) => void };
   #queue: Effect[] = [];
-  /** what came in this turn of the event loop */
-  #inbox = emptyInbox();
   #draining = false;
   #started = false;
   #stopped = false;
   #wake: NodeJS.Timeout | undefined;
-  /** what was validated just now, so that it is not decoded and verified twice */
-  readonly #decoded = new WeakMap<Uint8Array, Message>();
   readonly #payloads: Payloads;
   readonly #telling: Telling;
   readonly #receipts: Receipts;
@@ -91,6 +87,7 @@ export class Peer {
     this.#started = true;
     this.#give({ type: 'start', restart, trustBlock });
     for (const peer of this.#c.network.peers()) this.#give({ type: 'peer', peer, up: true });
+    this.#c.inbox.open(({ messages, from, bytes }) => this.#give({ type: 'messages', messages, from }, bytes));
   }
 
   /** Resolves with the reason when the peer is done. @throws CodedError when it cannot go on (a full disk, say) */
@@ -126,34 +123,10 @@ export class Peer {
     this.#settle.reject(error);
   }
 
-  validate(bytes: Uint8Array): Verdict {
-    try {
-      this.#decoded.set(bytes, decodeMessage(bytes, this.machine.run, this.#c.signer));
-      return 'accept';
-    } catch (error) {
-      if (isCoded(error)) return 'reject';
-      throw error;
-    }
-  }
-
-  onMessage(bytes: Uint8Array, from: PeerId): void {
-    const message = this.#decoded.get(bytes) ?? decodeMessage(bytes, this.machine.run, this.#c.signer);
-    this.#inbox.from.push(from);
-    this.#inbox.bytes.push(bytes);
-    // one read of a socket brings many messages: the machine looks at everything once for all of them
-    if (this.#inbox.messages.push(message) === 1) setImmediate(() => this.#readInbox());
-  }
-
   onPeer(peer: PeerId, up: boolean): void {
     if (this.#stopped) return;
     this.#c.onEvent({ event: 'peer', id: peer, change: up ? 'connected' : 'disconnected' });
     this.#give({ type: 'peer', peer, up });
-  }
-
-  #readInbox(): void {
-    const { messages, from, bytes } = this.#inbox;
-    this.#inbox = emptyInbox();
-    this.#give({ type: 'messages', messages, from }, bytes);
   }
 
   async onRequest(bytes: Uint8Array): Promise<Uint8Array> {
@@ -163,7 +136,7 @@ export class Peer {
 
   /** @param bytes of the messages, as they came */
   #give(withoutClock: WithoutClock<Event>, bytes?: readonly Uint8Array[]): void {
-    // the network may speak before the disk has: whoever is there then is told of at the start, the rest is said again
+    // the network may speak before the disk has: whoever is there then is told of at the start
     if (this.#stopped || !this.#started) return;
     const event = { ...withoutClock, nowMs: performance.now() } as Event;
     try {
@@ -390,10 +363,6 @@ export class Peer {
 
 /** How often a round is trained again when what comes out is not finite. */
 const TRAINING_ATTEMPTS = 3;
-function emptyInbox(): { messages: Message[]; from: PeerId[]; bytes: Uint8Array[] } {
-  return { messages: [], from: [], bytes: [] };
-}
-
 /** Messages are said again as long as they matter, so one that did not get out is no failure. */
 function ignoreFailure(sent: Promise<unknown>): void {
   sent.catch(() => undefined);

@@ -1,4 +1,5 @@
 import { CodedError, isCoded } from '../protocol/errors.ts';
+import type { Inbox } from './inbox.ts';
 import { listenAddresses, withPorts } from './listening.ts';
 import { type Identity, NET_LIMITS, Network, type RunReference, unreachable } from './net/index.ts';
 import type { Peer } from './peer.ts';
@@ -24,6 +25,7 @@ export interface RunNetworkComponents {
   path: string;
   identity: Identity;
   store: BlobStore;
+  inbox: Inbox;
   /** none while this one is starting */
   peer: () => Peer | undefined;
   onEvent: (event: PeerEvent) => void;
@@ -39,7 +41,7 @@ export interface RunNetwork {
 }
 
 export async function openNetwork(components: RunNetworkComponents): Promise<RunNetwork> {
-  const { options, path, identity, store, peer, onEvent } = components;
+  const { options, path, identity, store, inbox, peer, onEvent } = components;
   const warn = (code: string, message: string): void => onEvent({ event: 'warning', code, message });
   const known = loadWhereabouts(path);
   const { announce = known.asked?.announce ?? null, dialFrom = known.asked?.dialFrom ?? null } = options;
@@ -50,8 +52,8 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
     {
       identity,
       blobSource: store,
-      validate: (bytes) => peer()?.validate(bytes) ?? 'ignore',
-      onMessage: (bytes, from) => peer()?.onMessage(bytes, from),
+      validate: (bytes) => inbox.validate(bytes),
+      onMessage: (bytes, from) => inbox.onMessage(bytes, from),
       onPeer: (id, change) => {
         peer()?.onPeer(id, change === 'up');
         if (change !== 'up') return;

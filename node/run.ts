@@ -8,6 +8,7 @@ import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
 import { conflictsWith, type RunChoices } from './defaults.ts';
 import { fetchData } from './fetch-data.ts';
+import { Inbox } from './inbox.ts';
 import { Journal } from './journal/journal.ts';
 import type { Network } from './net/index.ts';
 import { Peer } from './peer.ts';
@@ -70,12 +71,14 @@ async function startPeer(
   const genesisBytes = encodeGenesis(genesis);
   const runId = runIdOf(genesis);
   if (options.bootstrap.length > 0) warnOfConflicts(genesis, options.choices, onEvent);
+  const inbox = new Inbox(runId, identity);
   let peer: Peer | undefined;
   const { network, start, nextUp } = await openNetwork({
     options,
     path: directory.paths.whereabouts,
     identity,
     store,
+    inbox,
     peer: () => peer,
     onEvent,
   });
@@ -113,7 +116,7 @@ async function startPeer(
       const onWarning = (code: string, message: string) => onEvent({ event: 'warning', code, message });
       journal = new Journal({ folder: directory.paths.journal, genesisBytes, chain, signer: identity, onWarning });
     }
-    peer = new Peer({ signer: identity, network, worker, store, chain, record, journal, onEvent }, genesis);
+    peer = new Peer({ signer: identity, network, inbox, worker, store, chain, record, journal, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
     warnOfLoss(directory, opened, chain, onEvent);
     await begin({ peer, opened, chain, record, store, genesis, identity, trustBlock: options.trustBlock });

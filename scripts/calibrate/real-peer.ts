@@ -4,6 +4,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { Inbox } from '../../node/inbox.ts';
 import { identityFromBytes, Network } from '../../node/net/index.ts';
 import { ShapedLink } from '../../node/net/shaped-transport.ts';
 import { Peer } from '../../node/peer.ts';
@@ -74,12 +75,14 @@ async function makePeer(init: PeerInit): Promise<{ network: Network; peer: Peer 
   const link = new ShapedLink({ oneWayMs, uploadBits: bits });
   const store = new BlobStore(join(folder, 'blobs'));
   const identity = identityFromBytes(Buffer.from(init.identity, 'base64'));
+  const runId = runIdOf(genesis);
+  const inbox = new Inbox(runId, identity);
   const network: Network = new Network(
     {
       identity,
       blobSource: store,
-      validate: (bytes) => peer.validate(bytes),
-      onMessage: (bytes, from) => peer.onMessage(bytes, from),
+      validate: (bytes) => inbox.validate(bytes),
+      onMessage: (bytes, from) => inbox.onMessage(bytes, from),
       onPeer: (id, change) => peer.onPeer(id, change === 'up'),
       onRequest: (bytes) => peer.onRequest(bytes),
     },
@@ -104,8 +107,8 @@ async function makePeer(init: PeerInit): Promise<{ network: Network; peer: Peer 
     tell({ type: 'round', round, atMs, bytesSent, cpuMs: (user + system) / 1000, ...means });
     if (round === genesis.rounds) tell({ type: 'done' });
   };
-  const peer: Peer = new Peer({ signer: identity, network, worker, store, chain, record, onEvent }, genesis);
-  await network.start({ runId: runIdOf(genesis), genesisBytes });
+  const peer: Peer = new Peer({ signer: identity, network, inbox, worker, store, chain, record, onEvent }, genesis);
+  await network.start({ runId, genesisBytes });
   return { network, peer };
 }
 

@@ -210,7 +210,8 @@ export function describeDriver(title: string, make: MakeDriver): void {
         driver.connect(true);
         await driver.start();
         expect(script.events[0]).toMatchObject({ type: 'start', restart: null });
-        expect(script.heard).toEqual([]);
+        // a driver may keep what it heard before, or leave it to others to say it again
+        expect([[], [1]]).toContainEqual(script.heard.map(numberOf));
       });
 
       it('tells of the peers that are there, and that they go', async () => {

@@ -1,6 +1,7 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
+import { Inbox } from '../../node/inbox.ts';
 import type { Network } from '../../node/net/index.ts';
 import { Peer, type PeerNetwork } from '../../node/peer.ts';
 import { begin } from '../../node/run.ts';
@@ -211,6 +212,7 @@ class RealDriver implements DriverUnderTest {
   #lives = 0;
   #paths: RunPaths;
   #store!: BlobStore;
+  #inbox!: Inbox;
   #peer!: Peer;
 
   constructor(init: DriverInit) {
@@ -249,7 +251,7 @@ class RealDriver implements DriverUnderTest {
 
   async hear(message: Message): Promise<void> {
     const bytes = encodeMessage(message).slice(); // every time other bytes, as from a socket
-    if (this.#peer.validate(bytes) === 'accept') this.#peer.onMessage(bytes, this.#init.signers[1].self);
+    if (this.#inbox.validate(bytes) === 'accept') this.#inbox.onMessage(bytes, this.#init.signers[1].self);
     await setImmediate();
   }
 
@@ -283,9 +285,11 @@ class RealDriver implements DriverUnderTest {
   #create(): void {
     this.#store = new BlobStore(this.#paths.blobs);
     this.#logs.push(new ChainLog(this.#paths.chain));
+    this.#inbox = new Inbox(runIdOf(this.#genesis), this.#init.signers[0]);
     const components = {
       signer: this.#init.signers[0],
       network: this.#network,
+      inbox: this.#inbox,
       worker: new NamedWorker(this.#init, this.#store, this.#folder),
       store: this.#store,
       chain: this.#logs.at(-1)!,

@@ -3,12 +3,14 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
+import { Inbox } from '../../node/inbox.ts';
 import { Peer, type PeerComponents } from '../../node/peer.ts';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { runPaths } from '../../node/store/directory.ts';
 import { RecordFile } from '../../node/store/record.ts';
+import { runIdOf } from '../../protocol/genesis.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { idOf, validPayload } from '../contracts/driver-under-test.ts';
 import { testSigner } from '../helpers/signers.ts';
@@ -28,6 +30,7 @@ function founder(worker: Record<string, unknown>, network: Record<string, unknow
   const initial = { snapshot: 'ab'.repeat(32), snapshotBytes: 1, valLoss: null, open: [] };
   const components = {
     signer,
+    inbox: new Inbox(runIdOf(genesis), signer),
     network: { peers: () => [], broadcast: async () => 0, ...network },
     worker: { initialize: async () => initial, saved: async () => null, ...worker },
     store: new BlobStore(paths.blobs),
