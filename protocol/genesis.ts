@@ -3,14 +3,14 @@ import { AVERAGING_NAMES } from './averaging/averaging.ts';
 import { CODEC_NAMES } from './codecs/codec.ts';
 import { decodeCanonical, encodeCanonical } from './encoding.ts';
 import { CodedError } from './errors.ts';
-import { type Hash, hashOf } from './hash.ts';
+import { HASH_PATTERN, type Hash, hashOf } from './hash.ts';
 import { LIMITS } from './limits.ts';
 import { OUTER_NAMES } from './outer/outer.ts';
 
 /** The version of messages, payloads, snapshots and rules; peers of different versions refuse each other at hello. */
 export const PROTOCOL_VERSION = 1;
 
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
+const hash = z.string().regex(HASH_PATTERN);
 const count = (max: number) => z.number().int().min(1).max(max);
 const positive = z.number().positive().max(1e12);
 

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { type Command, Option } from 'commander';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { CodedError } from '../../protocol/errors.ts';
+import { HASH_PATTERN } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { OUTER_NAMES } from '../../protocol/outer/outer.ts';
 import { durationMs } from '../../sim/distribution.ts';
@@ -85,7 +86,7 @@ export const ANY = 'any';
 export const NONE = 'none';
 
 export function blockHash(text: string): string {
-  if (/^[0-9a-f]{64}$/.test(text)) return text;
+  if (HASH_PATTERN.test(text)) return text;
   throw optionError(
     `--trust-block takes a hash of 64 hexadecimal digits, as start --json prints it for every round, not "${text}"`,
   );

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
+import { HASH_PATTERN } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { networkError, printable } from './errors.ts';
 import { NET_LIMITS } from './limits.ts';
@@ -27,10 +28,7 @@ const version = z.number().int().min(0).max(0xffffffff);
 const addresses = (max: number) => z.array(z.string().max(NET_LIMITS.addressMax)).max(max);
 const greetingFields = {
   version,
-  runId: z
-    .string()
-    .regex(/^[0-9a-f]{64}$/)
-    .nullable(),
+  runId: z.string().regex(HASH_PATTERN).nullable(),
   software: z.string().max(NET_LIMITS.softwareMax),
   addresses: addresses(NET_LIMITS.ownAddressesMax),
   peers: addresses(NET_LIMITS.exchangePeersMax * NET_LIMITS.addressesPerPeerMax),

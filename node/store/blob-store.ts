@@ -4,7 +4,7 @@ import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobManifest, chunkSize } from '../../protocol/blob.ts';
 import { CodedError } from '../../protocol/errors.ts';
-import type { Hash } from '../../protocol/hash.ts';
+import { HASH_PATTERN, type Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { type AtomicOptions, diskError, namesIn, TEMPORARY_ENDING, writeFileAtomic } from './atomic.ts';
 
@@ -151,7 +151,7 @@ export class BlobStore {
 
 /** Ids come from strangers and become file names. */
 function isHash(id: string): boolean {
-  return /^[0-9a-f]{64}$/.test(id);
+  return HASH_PATTERN.test(id);
 }
 
 function hexDigest(bytes: Uint8Array): Hash {

@@ -4,7 +4,7 @@ import { type BlobManifest, blobManifest, hasManifest } from '../../protocol/blo
 import { decodeCanonical, encodeCanonical } from '../../protocol/encoding.ts';
 import { assert, isCoded } from '../../protocol/errors.ts';
 import type { StateOnDisk } from '../../protocol/events.ts';
-import type { Hash } from '../../protocol/hash.ts';
+import { HASH_PATTERN, type Hash } from '../../protocol/hash.ts';
 import { statesKept } from '../../protocol/kept-states.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { OwnUpdates, SavedOwnUpdates } from '../../protocol/own-updates.ts';
@@ -261,7 +261,7 @@ export class Checkpoints {
   }
 }
 
-const hash = z.string().regex(/^[0-9a-f]{64}$/);
+const hash = z.string().regex(HASH_PATTERN);
 const describedSchema = z.object({ block: hash, state: wireState.extend({ snapshot: hash }) });
 
 /** Of a file whose hash nobody has looked at. @returns undefined where a changed bit shows */
