@@ -85,7 +85,7 @@ export class Sync {
     else this.#onEqual(from);
   }
 
-  /** Who is no member asks to be let in once it has heard this: what it was told while it started was lost on it. */
+  /** Who is no member asks to be let in once it has heard this: what it was told while it started may be lost on it. */
   #onEqual(peer: PeerId): void {
     const { branch, self } = this.#core;
     this.caughtUp = true;
