@@ -363,6 +363,7 @@ export class Peer {
 
 /** How often a round is trained again when what comes out is not finite. */
 const TRAINING_ATTEMPTS = 3;
+
 /** Messages are said again as long as they matter, so one that did not get out is no failure. */
 function ignoreFailure(sent: Promise<unknown>): void {
   sent.catch(() => undefined);

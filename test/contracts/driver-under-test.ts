@@ -23,6 +23,8 @@ export interface DriverInit {
 
 /** A driver whose edges are in the hands of a test. */
 export interface DriverUnderTest {
+  /** what is heard before the start is kept for it; else others say it again */
+  readonly keepsEarly: boolean;
   /** of the life that is now */
   readonly machine: Machine | undefined;
   /** Starts it on the disk that it has, connected to the neighbour, and waits until it knows that. */

@@ -204,6 +204,7 @@ class NamedWorker implements Remote<PeerWorker> {
 
 /** The real driver on a real disk. A kill takes a copy of the folder at that moment, which the next life begins with. */
 class RealDriver implements DriverUnderTest {
+  readonly keepsEarly = true;
   readonly #init: DriverInit;
   readonly #base = temporaryFolder();
   readonly #network: NeighbourNetwork;

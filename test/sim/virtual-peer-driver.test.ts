@@ -100,6 +100,7 @@ class WatchedNetwork extends SimulatedNetwork {
 
 /** Two peers in virtual time: the one under test, and its neighbour. */
 class VirtualDriver implements DriverUnderTest {
+  readonly keepsEarly = false;
   readonly #world: World;
   readonly #network: WatchedNetwork;
   readonly #peers: VirtualPeer[] = [];
