@@ -38,6 +38,7 @@ export class Screen {
   readonly #terminal: Terminal;
   readonly #now: () => number;
   #directory = '';
+  #isDone = false;
   #rounds: number | null = null;
   #phase = '';
   #phaseSinceMs = 0;
@@ -52,6 +53,8 @@ export class Screen {
   #roundSinceMs: number | undefined;
   /** running mean */
   #roundMs: number | undefined;
+  /** an earlier process has done a part of the round under way, so that this one's time says nothing of its speed */
+  #isShared = false;
 
   /** @param now milliseconds of any clock that does not go back */
   constructor(terminal: Terminal, now: () => number) {
@@ -114,6 +117,7 @@ export class Screen {
 
   #showReady({ runId, peerId, addresses, backend, parameters, directory, title, resumed }: EventOf<'ready'>): void {
     this.#directory = directory;
+    this.#isShared = resumed;
     const { network, loopback } = joinAddresses(addresses.map(printable), peerId);
     this.#terminal.line(
       `${this.#paint('bold', 'outerloop')}  ${printable(title)}  run ${runId.slice(0, 8)}${resumed ? ', resumed' : ''}`,
@@ -191,8 +195,10 @@ export class Screen {
   /** @returns how long the round took in ms, if that is known */
   #timeRound(): number | undefined {
     const now = this.#now();
-    const tookMs = this.#roundSinceMs === undefined ? undefined : now - this.#roundSinceMs;
+    const sinceMs = this.#isShared ? undefined : this.#roundSinceMs;
+    const tookMs = sinceMs === undefined ? undefined : now - sinceMs;
     this.#roundSinceMs = now;
+    this.#isShared = false;
     if (tookMs === undefined) return undefined;
     const before = this.#roundMs ?? tookMs;
     this.#roundMs = before + ROUND_TIME_WEIGHT * (tookMs - before);
@@ -202,6 +208,8 @@ export class Screen {
   #showProgress(event: EventOf<'progress'>): void {
     const { phase, detail, rounds } = event;
     const changed = phase !== this.#phase;
+    // what was under way when the run ended for this peer
+    if (this.#isDone) return;
     if (changed) this.#phaseSinceMs = this.#now();
     this.#phase = phase;
     this.#rounds = rounds;
@@ -243,6 +251,7 @@ export class Screen {
 
   #showDone({ reason }: EventOf<'done'>): void {
     this.close();
+    this.#isDone = true;
     const why = { rounds: 'all rounds are done', left: 'left the run', stopped: 'stopped' }[reason];
     this.#terminal.line(this.#paint('bold', why));
     if (this.#directory === '') return;

@@ -116,6 +116,18 @@ describe('the screen without a terminal', () => {
     expect(take()).not.toContain('tok/s');
   });
 
+  it('does not take the work of an earlier process for its own', () => {
+    const { screen, take, pass } = screenOn({});
+    screen.show({ ...READY, resumed: true });
+    screen.show(training(7));
+    pass(20);
+    screen.show(round(8));
+    expect(take()).not.toContain('tok/s');
+    pass(1000);
+    screen.show(round(9));
+    expect(take()).toContain('76.8k tok/s');
+  });
+
   it('tells of peers, syncing and warnings, and not of every step', () => {
     const { screen, take } = screenOn({});
     screen.show({ event: 'synced', round: 7, root: 'ab'.repeat(32), bytes: 3_200_000, ms: 2100 });
@@ -223,6 +235,7 @@ describe('the screen on a terminal', () => {
     take();
     pass(10_000);
     screen.tick();
+    screen.show(training(12));
     expect(take()).toBe('');
   });
 
