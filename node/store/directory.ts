@@ -1,5 +1,5 @@
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { homedir, userInfo } from 'node:os';
 import { basename, join } from 'node:path';
 import { CodedError } from '../../protocol/errors.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
@@ -64,8 +64,8 @@ export function runPaths(path: string): RunPaths {
   };
 }
 
-/** `~/.outerloop/runs`, where folders go that no `--dir` names. */
-export function defaultBase(home: string = homedir()): string {
+/** `~/.outerloop/runs`, where folders go that no `--dir` names; also where `HOME` is there and empty. */
+export function defaultBase(home: string = homedir() || userInfo().homedir): string {
   return join(home, '.outerloop', 'runs');
 }
 

@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { isAbsolute, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   checkRunFolder,
   defaultBase,
@@ -286,5 +286,11 @@ describe('openDefaultDirectory', () => {
     expect(slugOf('Война и мир')).toBe('run');
     expect(slugOf(`${'x'.repeat(39)} yz`)).toBe('x'.repeat(39));
     expect(defaultBase('/home/a')).toBe('/home/a/.outerloop/runs');
+  });
+
+  it('goes where the account has its home when HOME is empty, not into the working folder', () => {
+    vi.stubEnv('HOME', '');
+    expect(isAbsolute(defaultBase())).toBe(true);
+    vi.unstubAllEnvs();
   });
 });
