@@ -21,6 +21,7 @@ import {
   addMachineOptions,
   addRoundOptions,
   addTrainingOptions,
+  asInScenario,
   decimal,
   integer,
   type MachineFlags,
@@ -34,10 +35,12 @@ interface ChaosFlags extends Omit<RunFlags, 'waitFor' | 'rounds'>, MachineFlags 
   peers: number;
   minutes?: number;
   faults?: number;
-  every: string;
+  /** milliseconds */
+  every?: number;
   kinds?: FaultKind[];
-  latency?: string;
-  bandwidth?: string;
+  /** milliseconds */
+  latency?: number;
+  bandwidth?: ReturnType<typeof parseBandwidth>;
   namespaces?: boolean;
   /** false with --no-baseline */
   baseline: boolean;
@@ -49,6 +52,8 @@ interface ChaosFlags extends Omit<RunFlags, 'waitFor' | 'rounds'>, MachineFlags 
 
 const PEERS = 4;
 const MINUTES = 10;
+const EVERY_MS = 30_000;
+const EVERY_MS_MIN = 1000;
 const PEERS_MAX = 64;
 
 const EXAMPLES = `
@@ -77,12 +82,17 @@ export function addChaos(program: Command, finish: (code: number) => void): void
     .option('--peers <n>', 'processes', integer('--peers', 2, PEERS_MAX), PEERS)
     .option('--minutes <n>', `of faults (default: ${MINUTES}, or until --faults)`, decimal('--minutes', 0.01, 10_000))
     .option('--faults <n>', 'stop after so many, once all have got over them', integer('--faults', 1, 1_000_000))
-    .option('--every <time>', 'from one fault to the next', '30s')
+    .option('--every <time>', 'from one fault to the next (default: 30s)', asInScenario('--every', parseDuration))
     .option('--kinds <list>', `of faults, with commas (default: ${FAULTS.join(',')})`, faultKinds)
-    .option('--latency <time>', 'of links, one-way, like 40ms (default: none)')
+    .option(
+      '--latency <time>',
+      'of links, one-way, like 40ms (default: none)',
+      asInScenario('--latency', parseDuration),
+    )
     .option(
       '--bandwidth <down/up>',
       'of a connection (with --namespaces: of a peer) each way, the slower of the two, like 50mbit',
+      asInScenario('--bandwidth', parseBandwidth),
     )
     .option('--namespaces', 'a network namespace for each peer (Linux): a cut makes packets vanish instead')
     .option(
@@ -151,9 +161,10 @@ function folderOf(dir: string | undefined): { path: string; remove: () => void }
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
-/** @throws CodedError `E_OPTION`, `E_SCENARIO` for a time or rate that cannot be read */
+/** @throws CodedError `E_OPTION` */
 function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
-  const { peers, minutes, faults, seed = DEFAULT_SEED, baseline, baselineRate, least } = flags;
+  const { peers, minutes, faults, every: everyMs = EVERY_MS, seed = DEFAULT_SEED, baseline } = flags;
+  const { baselineRate, least } = flags;
   if (least !== undefined && !baseline) {
     throw new CodedError('E_OPTION', '--least compares with a run without faults: leave out --no-baseline');
   }
@@ -166,8 +177,7 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
       'links can be cut and shaped on Linux alone: leave out cut, --latency, --bandwidth, --namespaces',
     );
   }
-  const everyMs = parseDuration('--every', flags.every);
-  if (everyMs < 1000) throw new CodedError('E_OPTION', '--every takes a second or more');
+  if (everyMs < EVERY_MS_MIN) throw new CodedError('E_OPTION', '--every takes a second or more');
   const durationMs =
     minutes === undefined && faults !== undefined ? Number.POSITIVE_INFINITY : 60_000 * (minutes ?? MINUTES);
   return {
@@ -187,11 +197,8 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
 
 function shapeOf({ latency, bandwidth }: ChaosFlags): LinkShape {
   const shape: LinkShape = {};
-  if (latency !== undefined) shape.latencyMs = parseDuration('--latency', latency);
-  if (bandwidth !== undefined) {
-    const { downloadBits, uploadBits } = parseBandwidth('--bandwidth', bandwidth);
-    shape.bytesPerSecond = Math.min(downloadBits, uploadBits) / 8;
-  }
+  if (latency !== undefined) shape.latencyMs = latency;
+  if (bandwidth) shape.bytesPerSecond = Math.min(bandwidth.downloadBits, bandwidth.uploadBits) / 8;
   return shape;
 }
 

@@ -139,7 +139,9 @@ async function strategiesOf({ strategies, strategyFile }: CompareFlags): Promise
     // a folder without `"type": "module"` has modules of either kind
     module = await tsImport(pathToFileURL(strategyFile).href, import.meta.url);
   } catch (cause) {
-    const message = `cannot load ${strategyFile} (${(cause as Error).message}); give a module that exports a strategy`;
+    // Node's own errors end with which of this program's files asked for the module
+    const why = (cause as Error).message.replace(/ imported from .*$/s, '');
+    const message = `cannot load ${strategyFile} (${why}); give a module that exports a strategy`;
     throw new CodedError('E_STRATEGY', message, { cause });
   }
   // a CommonJS module's exports are the default, and what it exports by default is in them

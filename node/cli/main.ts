@@ -3,11 +3,14 @@ import { Command, CommanderError } from 'commander';
 import { isCoded } from '../../protocol/errors.ts';
 import { printable } from './format.ts';
 import { refuseEatenOptions } from './npm-options.ts';
+import type { OptionErrorCode } from './options.ts';
 import { ignoreBrokenPipes } from './signals.ts';
 
 /** Exit code for a command line that cannot be understood, as the shell's own commands have it. */
 const USAGE_EXIT_CODE = 2;
 const ERROR_EXIT_CODE = 1;
+/** An option with a value that it does not take is no better understood than one that nobody knows. */
+const USAGE_ERROR: OptionErrorCode = 'E_OPTION';
 
 type AddCommand = (program: Command, finish: (code: number) => void) => void;
 
@@ -95,5 +98,5 @@ function reportError(error: unknown, debug: boolean): number {
     console.error(`outerloop: unexpected error: ${message}${advice} [E_UNEXPECTED]`);
   }
   if (debug) console.error(error);
-  return ERROR_EXIT_CODE;
+  return isCoded(error) && error.code === USAGE_ERROR ? USAGE_EXIT_CODE : ERROR_EXIT_CODE;
 }

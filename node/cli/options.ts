@@ -1,8 +1,9 @@
+import { once } from 'node:events';
 import { statSync } from 'node:fs';
-import { isIP } from 'node:net';
+import { createServer, isIP } from 'node:net';
 import { type Command, Option } from 'commander';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
-import { CodedError } from '../../protocol/errors.ts';
+import { CodedError, isCoded } from '../../protocol/errors.ts';
 import { HASH_PATTERN } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { OUTER_NAMES } from '../../protocol/outer/outer.ts';
@@ -59,6 +60,20 @@ export function oneOf<Name extends string>(option: string, names: readonly Name[
   };
 }
 
+/** With a parser of a scenario's fields, for a command that has no scenario: what it says is said of the option. */
+export function asInScenario<Value>(
+  option: string,
+  parse: (option: string, text: string) => Value,
+): (text: string) => Value {
+  return (text) => {
+    try {
+      return parse(option, text);
+    } catch (error) {
+      throw isCoded(error) ? optionError(error.message) : error;
+    }
+  };
+}
+
 /** One to write to: that it cannot be one is said at once, not when there is something to write. */
 export function folder(option: string): (text: string) => string {
   return (text) => {
@@ -78,7 +93,23 @@ function mayBeFolder(path: string): boolean {
 
 export function ipAddress(text: string): string {
   if (isIP(text) !== 0 || text === ANY) return text;
-  throw optionError(`--dial-from takes an IP address of this machine or ${ANY}, not "${text}"`);
+  throw notHere(text);
+}
+
+/** @throws CodedError `E_OPTION` for an address that this machine does not have: every connection from it would fail */
+export async function checkIsHere(ip: string): Promise<void> {
+  const server = createServer().listen({ host: ip, port: 0 });
+  try {
+    await once(server, 'listening');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EADDRNOTAVAIL') throw notHere(ip);
+  } finally {
+    server.close();
+  }
+}
+
+function notHere(ip: string): CodedError<OptionErrorCode> {
+  return optionError(`--dial-from takes an IP address of this machine or ${ANY}, not "${ip}"`);
 }
 
 /** For `--dial-from`, and `NONE` for `--announce`: what was given before holds no more. */

@@ -12,6 +12,7 @@ import {
   addRunOptions,
   addTrainingOptions,
   blockHash,
+  checkIsHere,
   choicesOf,
   folder,
   ipAddress,
@@ -89,6 +90,7 @@ export async function startOptions(flags: StartFlags): Promise<StartOptions> {
   }
   const announced = announce?.includes(NONE) ? null : announce;
   if (dir !== undefined) checkRunFolder(resolve(dir));
+  if (dialFrom !== undefined && dialFrom !== ANY) await checkIsHere(dialFrom);
   if (bootstrap.length > 0 || listen || announce) {
     // loaded only when there is something to check: libp2p's modules take a while
     const { parseAddress, parseListenAddress } = await import('../net/addresses.ts');
