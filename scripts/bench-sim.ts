@@ -7,8 +7,8 @@
  *   npm run bench:sim -- --no-synthetic                 without the swarms
  *   npm run bench:sim -- --repetitions 3                real peers and bare steps in turn, so many times
  *
- * A roster ends at 4096 peers (`rosterMax` in protocol/limits.ts), and so do the swarms here. A round costs with the square
- * of the peers: what grows is the number of messages; what each costs grows as a swarm leaves the processor's caches.
+ * A roster ends at 4096 peers (`rosterMax` in protocol/limits.ts), and so do the swarms here. The messages read in a round
+ * grow with the square of the peers, and what each costs as a swarm leaves the processor's caches.
  */
 import { openSimulation, type SimChoices } from '../node/cli/sim-run.ts';
 import { makeDataset } from '../node/data/dataset.ts';

@@ -25,6 +25,7 @@ export function eachCodePoint(bytes: Uint8Array, visit: (codePoint: number) => v
 /** How many code points valid UTF-8 has: every byte but the continuations begins one. */
 export function countCodePoints(bytes: Uint8Array): number {
   let count = 0;
-  for (const byte of bytes) if ((byte & 0xc0) !== 0x80) count += 1;
+  // every process counts a whole text once, at its start: an iterator would take four times as long until it is compiled
+  for (let i = 0; i < bytes.length; i++) if (((bytes[i] ?? 0) & 0xc0) !== 0x80) count += 1;
   return count;
 }
