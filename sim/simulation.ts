@@ -62,7 +62,7 @@ export interface RoundRow {
 export interface SimulationResult {
   /**
    * `rounds`: to the end; `unfinal`: likewise, but no quorum has certified the last round; `stopped` by the caller;
-   * `stuck`: no round in a long time
+   * `stuck`: before it there was no round in a long time, or nobody left
    */
   reason: 'rounds' | 'unfinal' | 'stopped' | 'stuck';
   traceHash: string;
@@ -160,6 +160,7 @@ export class Simulation {
         return last ? 'unfinal' : 'stuck';
       }
       if (this.#faults.toCome > 0 || this.peers.some(({ isUp }) => isUp)) return undefined;
+      if (genesis.rounds !== null && !last) return 'stuck';
       return last && !last.final ? 'unfinal' : 'rounds';
     };
     await this.kernel.run({ until: () => over() !== undefined, signal, ...(turn ? { turn } : {}) });

@@ -114,5 +114,5 @@ const ENDINGS = {
   rounds: 'done',
   unfinal: 'done, but no quorum has certified the last round: other peers may have another one',
   stopped: 'stopped, with the results so far',
-  stuck: 'stuck: no new round in a long time; look at the scenario',
+  stuck: 'stuck: nobody is left, or no round came in a long time; look at the scenario',
 } as const satisfies Record<Results['reason'], string>;

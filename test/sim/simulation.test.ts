@@ -231,6 +231,15 @@ test('a swarm that can go on no more is stuck, once nothing is to come', async (
   expect(simulation.kernel.nowMs).toBeGreaterThan(7_220_000 + 600_000);
 });
 
+test('a swarm of which nobody is left did not come to its end', async () => {
+  const events = [{ at: '10s', do: 'crash' as const, peers: [0, 1, 2, 3] }];
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 50, scenario: { events } });
+  const { reason, rows } = await simulation.run();
+  expect(reason).toBe('stuck');
+  expect(rows.length).toBeGreaterThan(0);
+  expect(rows.length).toBeLessThan(50);
+});
+
 test('a run is stopped at once while it waits for a training', async () => {
   const { simulation, host } = syntheticWorld({ peers: 3, rounds: 2 });
   const abort = new AbortController();
