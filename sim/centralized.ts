@@ -16,7 +16,7 @@ const PEER = 0;
 /**
  * Training in one place: the host's first replica takes all steps, and between two evaluations its update comes back to
  * it by a plain outer step at rate 1, which is the training itself up to one float32 rounding a parameter.
- * `genesis` must have codec fp32, outer sgd at 1 and rounds of all steps; its batch is what a step trains on.
+ * `genesis` must have codec fp32, outer sgd at 1 and rounds of `evaluateEvery` steps; its batch is what a step trains on.
  */
 export async function* trainCentralized(
   genesis: Genesis,

@@ -3,6 +3,7 @@ import {
   type Compared,
   type ComparisonInit,
   type ComparisonOptions,
+  isTimelineOf,
   runAlone,
   runCentralized,
   runStrategy,
@@ -123,7 +124,10 @@ function triedBefore(init: ComparisonInit): Trial[] {
 /** All but those of the baseline's first seed, which belong to the rates that were tried. */
 function runsBefore(init: ComparisonInit): RunRecord[] {
   const { before, seeds, strategies } = init;
-  const simulated = before?.runs.filter((run) => isWhole(run) && !isPooled(run, strategies)) ?? [];
+  // nothing was kept of the run that the timeline is to be of now, unless it was of that one before
+  const isDrawn = (run: RunRecord) => !isTimelineOf(init, run) || before?.timeline?.series === run.series;
+  const isSimulated = (run: RunRecord) => isWhole(run) && !isPooled(run, strategies);
+  const simulated = before?.runs.filter((run) => isSimulated(run) && isDrawn(run)) ?? [];
   const others = new Set(before?.runs.map(({ seed }) => seed).filter((seed) => seed !== seeds[0]));
   return [...[...others].flatMap((seed) => pooledBefore(init, seed)), ...simulated];
 }

@@ -25,7 +25,7 @@ export interface ComparisonInit {
   evaluations: number;
   /** runs under way at once; results do not depend on it */
   workers: number;
-  /** strategy whose first run the timeline is of @default the first one with rounds */
+  /** strategy whose first run the timeline is of @default the one of `before`, else the first one with rounds */
   timeline?: string;
   /**
    * Multiples of the inner learning rate at which the centralized baseline is trained with the first seed. The one that ends
@@ -144,13 +144,14 @@ async function runPooled(
   const [first] = new Identities().swarm(seed, 1);
   const plain = base({ seed, founder: first!.self, steps, batches });
   const outer = { name: 'sgd', learningRate: 1, momentum: 0 } as const;
+  const evaluateEvery = Math.ceil(steps / evaluations);
   const genesis = {
     ...plain,
     inner: atRate(plain.inner, rate),
     codec: { ...plain.codec, name: 'fp32' as const },
     outer,
     // what is trained between two evaluations is one update: none of it is late work
-    innerSteps: steps,
+    innerSteps: evaluateEvery,
   };
   // at the common step: it is none of the peers, some of which may differ
   const compute = { ...scenario.compute, peers: {}, stragglers: null };
@@ -158,7 +159,7 @@ async function runPooled(
   const host = await open(genesis, { replicas: 1, pooled: batches });
   const record: RunRecord = { ...emptyRecord(series, seed), reason: 'stopped', computeFraction: 1 };
   const tokensAStep = genesis.batch * genesis.model.context;
-  const curve = trainCentralized(genesis, host, { steps, evaluateEvery: Math.ceil(steps / evaluations) });
+  const curve = trainCentralized(genesis, host, { steps, evaluateEvery });
   try {
     for (;;) {
       const next = await beforeAbort(curve.next(), options.signal);
@@ -199,7 +200,8 @@ export async function runStrategy(work: Work, strategy: Strategy, seed: number):
     };
     const { signal, turn } = options;
     const result = await simulation.run({ onRound, ...(signal ? { signal } : {}), ...(turn ? { turn } : {}) });
-    if (isTimelineOf(init, strategy, seed)) work.keepTimeline(timelineOf(result, strategy.name, seed, peers));
+    if (isTimelineOf(init, { series: strategy.name, seed }))
+      work.keepTimeline(timelineOf(result, strategy.name, seed, peers));
     return recordOf(result, { series: strategy.name, seed, peers, rounds: genesis.rounds! });
   } finally {
     await host.close();
@@ -241,9 +243,11 @@ export function recordOf(
   };
 }
 
-function isTimelineOf({ timeline, strategies, seeds }: ComparisonInit, { name }: Strategy, seed: number): boolean {
-  const chosen = timeline ?? strategies.find(({ exchange }) => exchange !== 'steps')?.name;
-  return name === chosen && seed === seeds[0];
+/** Whether the timeline is of this run. */
+export function isTimelineOf(init: ComparisonInit, run: Pick<RunRecord, 'series' | 'seed'>): boolean {
+  const { timeline, before, strategies, seeds } = init;
+  const first = strategies.find(({ exchange }) => exchange !== 'steps');
+  return run.series === (timeline ?? before?.timeline?.series ?? first?.name) && run.seed === seeds[0];
 }
 
 export function timelineOf(

@@ -165,6 +165,23 @@ describe('compare', () => {
     expect(timeline?.spans.some(({ activity }) => activity === 'training')).toBe(true);
   });
 
+  it('makes a run again to draw it, if another one is to be drawn than before', async () => {
+    const init = comparisonInit({ strategies: parseStrategies('diloco,sparseloco') });
+    const before = await compare(init);
+    expect(before.timeline?.series).toBe('diloco');
+    const again = async (timeline?: string) => {
+      const made: string[] = [];
+      const asked = { ...init, ...(timeline === undefined ? {} : { timeline }), before };
+      const compared = await compare(asked, { onRun: ({ series }) => made.push(series) });
+      expect(compared.runs).toEqual(before.runs);
+      return { made, drawn: compared.timeline?.series };
+    };
+    expect(await again('sparseloco')).toEqual({ made: ['sparseloco'], drawn: 'sparseloco' });
+    expect(await again('diloco')).toEqual({ made: [], drawn: 'diloco' });
+    before.timeline!.series = 'sparseloco';
+    expect(await again()).toEqual({ made: [], drawn: 'sparseloco' });
+  });
+
   it('runs the example of a strategy of one’s own', async () => {
     const strategies = parseStrategies('patient:H=10', [patient]);
     const { runs } = await compare(comparisonInit({ strategies }));
