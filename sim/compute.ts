@@ -60,5 +60,9 @@ function chooseStragglers({ stragglers }: ComputeConfig, peers: number, seed: nu
     const j = random.below(i + 1);
     [order[i], order[j]] = [order[j]!, order[i]!];
   }
-  return order.slice(0, Math.round(stragglers.share * peers));
+  return order.slice(0, stragglersAmong(peers, stragglers.share));
+}
+
+export function stragglersAmong(peers: number, share: number): number {
+  return Math.round(share * peers);
 }

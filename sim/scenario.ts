@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import type { ComputeConfig } from './compute.ts';
+import { type ComputeConfig, stragglersAmong } from './compute.ts';
 import { constant, type Distribution, parseDuration, parseDurations } from './distribution.ts';
 import { scenarioError } from './errors.ts';
 import { type LinkConfig, REGIONS } from './links.ts';
@@ -154,7 +154,7 @@ export function makeScenario(written: ScenarioText, count: number): Scenario {
   const compute: ComputeConfig = {
     step: parseSteps('step', asked.step),
     peers: steps,
-    stragglers: asked.stragglers === undefined ? null : parseStragglers(asked.stragglers),
+    stragglers: asked.stragglers === undefined ? null : parseStragglers(asked.stragglers, count),
     encodeMs: parseDuration('encode', asked.encode),
     applyMs: parseDuration('apply', asked.apply),
     diskMs: parseDuration('disk', asked.disk),
@@ -209,11 +209,15 @@ function parseShare(field: string, value: string): number {
   throw scenarioError(`${field} takes a share from 0% to 100%: "${value}"`);
 }
 
-function parseStragglers(value: string): { share: number; factor: number } {
-  const [share, factor] = value.split('x');
+function parseStragglers(value: string, count: number): { share: number; factor: number } {
+  const [text = '', factor] = value.split('x');
   const times = /^\d+(\.\d+)?$/.test(factor ?? '') ? Number(factor) : Number.NaN;
-  if (times >= 1) return { share: parseShare('stragglers', share!), factor: times };
-  throw scenarioError(`stragglers takes <share>x<factor of 1 or more>, like 10%x3: "${value}"`);
+  if (!(times >= 1)) throw scenarioError(`stragglers takes <share>x<factor of 1 or more>, like 10%x3: "${value}"`);
+  const share = parseShare('stragglers', text);
+  if (share > 0 && stragglersAmong(count, share) === 0) {
+    throw scenarioError(`stragglers: ${text} of ${count} peers is nobody; give a larger share, or none`);
+  }
+  return { share, factor: times };
 }
 
 function parseRateARound(field: string, value: string | undefined): number {

@@ -69,9 +69,14 @@ export function asInScenario<Value>(
     try {
       return parse(option, text);
     } catch (error) {
-      throw isCoded(error) ? optionError(error.message) : error;
+      throw asOptionError(error);
     }
   };
+}
+
+/** What a coded error says of a value, as one of the option that has the value. */
+export function asOptionError(error: unknown, before = ''): unknown {
+  return isCoded(error) ? optionError(`${before}${error.message}`) : error;
 }
 
 /** One to write to: that it cannot be one is said at once, not when there is something to write. */

@@ -5,13 +5,14 @@ import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { checkSimulationBefore } from '../../sim/report/read.ts';
 import { resultsOf, simulationFiles, simulationReport } from '../../sim/results.ts';
-import { readScenario, type ScenarioText } from '../../sim/scenario.ts';
+import { makeScenario, readScenario, type ScenarioText } from '../../sim/scenario.ts';
 import { shellWord } from './format.ts';
 import {
   addDebugOption,
   addRoundOptions,
   addSimulatedMachineOptions,
   addTrainingOptions,
+  asOptionError,
   choicesOf,
   folder,
   integer,
@@ -107,11 +108,16 @@ export function addWorldOptions(command: Command): Command {
     .option('--partition <share>@<when>+<length>', 'a part that is cut off for a while, like 50%@10s+20s');
 }
 
-/** @throws CodedError `E_SCENARIO`, `E_SCENARIO_FILE` */
-export function scenarioOf({ scenario, ...flags }: WorldFlags): ScenarioText {
+/** @throws CodedError `E_OPTION`, `E_SCENARIO`, `E_SCENARIO_FILE` */
+export function scenarioOf({ scenario, peers, ...flags }: WorldFlags & { peers: number }): ScenarioText {
   const { latency, bandwidth, loss, step, stragglers, churn, partition } = flags;
   const given = Object.entries({ latency, bandwidth, loss, step, stragglers, churn, partition });
   const asked = Object.fromEntries(given.filter(([, value]) => value !== undefined));
+  try {
+    makeScenario(asked, peers);
+  } catch (error) {
+    throw asOptionError(error, '--'); // it begins with the name of the field
+  }
   return { ...(scenario === undefined ? {} : readScenario(readFile(scenario))), ...asked };
 }
 

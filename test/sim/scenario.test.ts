@@ -15,6 +15,7 @@ test.each<[string, ScenarioText, RegExp]>([
   ['more than all', { loss: '101%' }, /from 0% to 100%/],
   ['steps that take no time', { step: '0ms' }, /a step takes time/],
   ['stragglers that are faster', { stragglers: '10%x0.5' }, /factor of 1 or more/],
+  ['stragglers that are nobody', { stragglers: '10%x3' }, /^stragglers: 10% of 4 peers is nobody; give a larger share/],
   ['churn without its unit', { churn: '5%' }, /5%\/round/],
   [
     'churn that leaves everybody alone',

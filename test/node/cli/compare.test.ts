@@ -15,8 +15,8 @@ describe('outerloop compare', () => {
     [['--strategies', 'diloco,nope'], 1, /no strategy "nope"; known are .*\[E_STRATEGY\]/],
     [['--tokens', 'many'], 2, /--tokens takes a number of tokens .*\[E_OPTION\]/],
     [['--strategies', 'diloco:H=7', '--tokens', '8'], 1, /give at least .*\[E_COMPARISON\]/],
-    [['--latency=-5ms'], 1, /-5ms is negative.*\[E_SCENARIO\]/],
-    [['--bandwidth', '0mbit'], 1, /nothing ever arrives.*\[E_SCENARIO\]/],
+    [['--latency=-5ms'], 2, /--latency: -5ms is negative.*\[E_OPTION\]/],
+    [['--bandwidth', '0mbit'], 2, /--bandwidth: nothing ever arrives.*\[E_OPTION\]/],
     [['--strategy-file', 'nowhere.ts'], 1, /cannot load nowhere.ts \(Cannot find module '\S+'\); .*\[E_STRATEGY\]/],
   ])('%j ends in one line', async (argv, exitCode, line) => {
     const { code, stdout, stderr } = await begin([...SYNTHETIC, '--out', temporaryFolder(), ...argv]).ended;

@@ -21,7 +21,8 @@ const filesIn = (out: string) =>
 describe('outerloop sim', () => {
   it.each([
     [['--peers', '0'], 2, /--peers takes a whole number from 1 .*\[E_OPTION\]/],
-    [['--latency=-5ms'], 1, /-5ms is negative.*\[E_SCENARIO\]/],
+    [['--latency=-5ms'], 2, /--latency: -5ms is negative.*\[E_OPTION\]/],
+    [['--stragglers', '10%x3'], 2, /--stragglers: 10% of 4 peers is nobody.*\[E_OPTION\]/],
     [['--scenario', '/nowhere.json'], 1, /cannot read the scenario .*\[E_SCENARIO_FILE\]/],
     [['--backend', 'webgpu'], 2, /webgpu does not give the same bits .* give auto, wasm or cpu \[E_OPTION\]/],
     [['--backend', 'abacus'], 2, /--backend takes auto, wasm or cpu, not "abacus" \[E_OPTION\]/],
