@@ -6,6 +6,8 @@ export type ChargedKind = ByteKind | 'all-reduce';
 
 export const CENTRALIZED = 'centralized';
 export const ALONE = 'one-peer';
+/** Series that are no strategies. */
+export const BASELINES = [CENTRALIZED, ALONE] as const;
 
 /** One place on the curves of a run. */
 export interface RunPoint {

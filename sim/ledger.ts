@@ -20,8 +20,8 @@ export interface Carried {
   toMs: number;
 }
 
-/** More than a report can draw; what comes later is counted in the sums all the same. */
-const SPANS_MAX = 200_000;
+/** Of spans, and of transfers: more than a report can draw. What comes later is counted in the sums all the same. */
+export const SPANS_MAX = 200_000;
 
 /** The books of a run: bytes by peer and kind, and where each peer's virtual time went. Bytes are of the wire. */
 export class Ledger {

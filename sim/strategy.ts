@@ -1,6 +1,7 @@
 import type { CodecConfig } from '../protocol/codecs/codec.ts';
 import { checkGenesis, type Genesis } from '../protocol/genesis.ts';
 import type { OuterConfig } from '../protocol/outer/outer.ts';
+import { BASELINES } from './comparison.ts';
 import { strategyError } from './errors.ts';
 
 /**
@@ -160,6 +161,8 @@ export const STRATEGY_FIELDS: Record<keyof Strategy, true> = {
   inner: true,
 };
 
+const EXCHANGES: readonly string[] = ['rounds', 'steps'] satisfies Strategy['exchange'][];
+
 /** A module's export, checked. @throws CodedError `E_STRATEGY` */
 export function checkStrategies(value: unknown, where: string): Strategy[] {
   const listed = Array.isArray(value) ? value : [value];
@@ -170,6 +173,12 @@ export function checkStrategies(value: unknown, where: string): Strategy[] {
       throw strategyError(
         `${where}: a strategy has a name of letters, digits and hyphens, and a line "about"; see docs`,
       );
+    }
+    const baseline = BASELINES.find((reserved) => reserved === name);
+    if (baseline) throw strategyError(`${where}: ${baseline} is what a baseline is called; give another name`);
+    const { exchange = 'rounds' } = each ?? {};
+    if (!EXCHANGES.includes(exchange)) {
+      throw strategyError(`${where}: ${name} exchanges by ${EXCHANGES.join(' or ')}, not "${exchange}"`);
     }
     const unknown = Object.keys(each ?? {}).find((field) => !Object.hasOwn(STRATEGY_FIELDS, field));
     if (unknown === undefined) return each as Strategy;

@@ -106,10 +106,10 @@ function curve(
 
 function xScale(series: readonly ChartSeries[], ticksMax: number, isTime: boolean): Scale {
   const ends = series.map(({ points }) => points.at(-1)!.x).filter((x) => x > 0);
-  const isLog = ends.length > 0 && Math.max(...ends) > LOG_FROM * Math.min(...ends);
-  const to = Math.max(...ends, isLog ? 0 : 1e-9);
+  const isLog = ends.length > 0 && most(ends) > LOG_FROM * least(ends);
+  const to = Math.max(most(ends), isLog ? 0 : 1e-9);
   if (!isLog) return { isLog, ticks: (isTime ? timeTicks : niceTicks)(0, to, ticksMax), at: (value) => value / to };
-  const from = Math.min(...series.map(({ points }) => points.find(({ x }) => x > 0)?.x ?? to));
+  const from = least(series.map(({ points }) => points.find(({ x }) => x > 0)?.x ?? to));
   const [low, high] = [Math.log10(from), Math.log10(to)];
   const at = (value: number) => (Math.log10(Math.max(value, from)) - low) / (high - low);
   return { isLog, ticks: (isTime ? logTimeTicks : logTicks)(from, to, ticksMax), at };
@@ -118,15 +118,15 @@ function xScale(series: readonly ChartSeries[], ticksMax: number, isTime: boolea
 /** Names of curves that are cut off above, beyond their steep beginning. */
 export function cutOff(series: readonly ChartSeries[]): string[] {
   const range = yRange(series);
-  return series.filter((one) => range && Math.max(...late(one)) > range.most).map(({ name }) => name);
+  return series.filter((one) => range && most(late(one)) > range.top).map(({ name }) => name);
 }
 
 function yScale(series: readonly ChartSeries[]): Scale {
   const range = yRange(series);
   if (!range) return { isLog: false, ticks: [0, 1], at: (value) => value };
-  const { least, most } = range;
-  const room = 0.05 * (most - least) || 0.1;
-  const [from, to] = [least - room, most + room];
+  const { bottom, top } = range;
+  const room = 0.05 * (top - bottom) || 0.1;
+  const [from, to] = [bottom - room, top + room];
   return { isLog: false, ticks: niceTicks(from, to, 6), at: (value) => (value - from) / (to - from) };
 }
 
@@ -136,13 +136,22 @@ function late({ points }: ChartSeries): number[] {
   return kept.flatMap(({ low, high }) => [low, high]).filter((value) => Number.isFinite(value));
 }
 
-function yRange(series: readonly ChartSeries[]): { least: number; most: number } | undefined {
+function yRange(series: readonly ChartSeries[]): { bottom: number; top: number } | undefined {
   const values = series.map(late).filter(({ length }) => length > 0);
   if (values.length === 0) return undefined;
-  const least = Math.min(...values.flat());
+  const bottom = least(values.map(least));
   // those that are the same (what is charged over the baseline) are one
-  const tops = [...new Set(values.map((each) => Math.max(...each)))].sort((a, b) => a - b);
+  const tops = [...new Set(values.map(most))].sort((a, b) => a - b);
   const [next, last] = [tops.at(-2)!, tops.at(-1)!];
   // a curve that went astray must not flatten all others
-  return { least, most: tops.length > 2 && next > least ? Math.min(last, least + ASTRAY * (next - least)) : last };
+  return { bottom, top: tops.length > 2 && next > bottom ? Math.min(last, bottom + ASTRAY * (next - bottom)) : last };
+}
+
+/** A function takes only so many arguments, and a curve may have more points than that. */
+function least(values: readonly number[]): number {
+  return values.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+}
+
+function most(values: readonly number[]): number {
+  return values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
 }

@@ -7,6 +7,7 @@ import {
   meanCurve,
   type RunRecord,
 } from '../comparison.ts';
+import { SPANS_MAX } from '../ledger.ts';
 import { type ChartSeries, chartSvg, cutOff } from './chart.ts';
 import { bytesText, countText, escapeHtml, lossText, timeText } from './format.ts';
 import type { Report } from './report.ts';
@@ -19,6 +20,8 @@ import { worldOf } from './world.ts';
 export const KINDS: readonly ChargedKind[] = ['payload', 'all-reduce', 'gossip', 'direct', 'snapshot', 'history'];
 /** Colours that can be told apart; further curves take them again, with dashes. */
 const COLOURS = 8;
+/** As many points of a curve are drawn as a wide screen has pixels; the files beside the page have all of them. */
+const POINTS_MAX = 1000;
 /** A run with more rounds than this is also shown from near. */
 const NEAR_ROUNDS = 6;
 
@@ -158,7 +161,7 @@ function figures(curves: readonly Curve[]): string {
     curves
       .map((curve) => ({
         ...curve,
-        points: curve.points.map((point) => ({ x: point[x], y: point.loss, low: point.low, high: point.high })),
+        points: thinned(curve.points).map(({ loss, low, high, ...at }) => ({ x: at[x], y: loss, low, high })),
       }))
       // what sends nothing has no place on an axis of bytes
       .filter(({ points }) => x !== 'bytes' || points.some((point) => point.x > 0));
@@ -199,6 +202,12 @@ function figures(curves: readonly Curve[]): string {
   return `<div class="charts"><ul class="legend">${legend.join('')}</ul>${note}${drawn.join('')}</div>`;
 }
 
+/** Every so manieth point, and the last. */
+function thinned<Point>(points: readonly Point[]): Point[] {
+  const every = Math.ceil(points.length / POINTS_MAX);
+  return points.filter((_, i) => i % every === 0 || i === points.length - 1);
+}
+
 function kinds(report: Report): string {
   const sums = seriesOf(report).flatMap(({ name, runs: all }) => {
     const runs = completeOrAll(all);
@@ -221,8 +230,9 @@ function kinds(report: Report): string {
 
 function timelines({ timeline }: Report): string {
   if (!timeline) return '';
-  const { series, seed, rounds, peers, spans } = timeline;
-  const keptMs = spans.reduce((last, { toMs }) => Math.max(last, toMs), 0);
+  const { series, seed, rounds, peers, spans, carried } = timeline;
+  const endOf = (kept: readonly { toMs: number }[]) => kept.reduce((last, { toMs }) => Math.max(last, toMs), 0);
+  const keptMs = endOf(spans);
   // where no round ended, what was done all the same
   const virtualMs = timeline.virtualMs || keptMs;
   if (virtualMs === 0) return '';
@@ -234,8 +244,13 @@ function timelines({ timeline }: Report): string {
       : '';
   const legend = LANES.map((lane) => `<li><i class="box lane-${lane}"></i>${lane}</li>`).join('');
   const first = peers > PEERS_MAX ? ` The first ${PEERS_MAX} of ${peers} peers.` : '';
-  const cut = keptMs < virtualMs ? ` What came after ${timeText(keptMs)} was not kept: there was too much of it.` : '';
-  const lead = `${series}, seed ${seed}: what each peer did when, and below it when bulk was on its way.${first}${cut}`;
+  const cuts = [
+    { what: 'What peers did', ms: keptMs },
+    // it may also be that nothing more was on its way
+    { what: 'What was on its way', ms: carried.length < SPANS_MAX ? Number.POSITIVE_INFINITY : endOf(carried) },
+  ].filter(({ ms }) => ms < virtualMs);
+  const cut = cuts.map(({ what, ms }) => ` ${what} after ${timeText(ms)} was not kept: there was too much of it.`);
+  const lead = `${series}, seed ${seed}: what each peer did when, and below it when bulk was on its way.${first}${cut.join('')}`;
   return section('Timeline', lead, `<ul class="legend plain">${legend}</ul>${near}${whole}`);
 }
 

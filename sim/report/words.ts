@@ -1,3 +1,4 @@
+import type { Genesis } from '../../protocol/genesis.ts';
 import { ALONE, bySeries, CENTRALIZED, type RunRecord, type SummaryRow } from '../comparison.ts';
 import { bytesText, countText, lossText, percentText, statisticText, timeText } from './format.ts';
 import type { Report } from './report.ts';
@@ -63,7 +64,7 @@ export function remarksOf({ runs }: Pick<Report, 'runs'>): Remark[] {
 const ENDINGS: Readonly<Record<RunRecord['reason'], string>> = {
   rounds: 'ended without a loss: it was not asked for, or nobody was left who could measure it',
   stopped: 'stopped before its end',
-  stuck: 'stuck: no new round in a long time, look at the scenario; there is no loss',
+  stuck: 'stuck: nobody was left, or no round came in a long time, look at the scenario; there is no loss',
   unfinal: 'no quorum has certified its last round: other peers may have another one',
 };
 
@@ -121,8 +122,9 @@ function comparedHeadlines(report: Report): Headline[] {
   const rows = report.summary;
   const central = rows.find(({ series }) => series === CENTRALIZED);
   const peers = rows.filter(({ series, gapPercent }) => series !== CENTRALIZED && series !== ALONE && gapPercent);
-  const ddp = peers.find(({ series }) => series === 'ddp');
-  const rounds = peers.filter((row) => row !== ddp);
+  const everyStep = new Set(everyStepOf(report));
+  const ddp = peers.find(({ series }) => everyStep.has(series));
+  const rounds = peers.filter(({ series }) => !everyStep.has(series));
   const said: Headline[] = [];
   if (central?.loss) said.push({ value: lossText(central.loss.mean), says: 'nats: where centralized training ends' });
   const nearest = least(rounds, ({ gapPercent }) => gapPercent?.mean ?? Number.POSITIVE_INFINITY);
@@ -138,14 +140,15 @@ function comparedHeadlines(report: Report): Headline[] {
   // one peer alone sends nothing: there is nothing to divide by
   if (leanest && leanest.bytes > 0 && ddp) {
     const times = (ddp.bytes / leanest.bytes).toPrecision(3);
-    said.push({ value: `${Number(times)}×`, says: `fewer bytes than ddp: ${leanest.series}, the leanest ${within}` });
+    const says = `fewer bytes than ${ddp.series}: ${leanest.series}, the leanest ${within}`;
+    said.push({ value: `${Number(times)}×`, says });
   } else if (leanest) {
     said.push({ value: bytesText(leanest.bytes), says: `a peer: ${leanest.series}, the leanest ${within}` });
   }
   const fastest = least(good, ({ virtualMs }) => virtualMs);
   if (fastest && ddp) {
     const times = (ddp.virtualMs / fastest.virtualMs).toPrecision(3);
-    said.push({ value: `${Number(times)}×`, says: `as fast as ddp over these links: ${fastest.series}` });
+    said.push({ value: `${Number(times)}×`, says: `as fast as ${ddp.series} over these links: ${fastest.series}` });
   }
   return said;
 }
@@ -171,7 +174,9 @@ const swarmNotes = [
   'One seed: another one begins another model, order of the data, links and faults. Strategies are held against each other by outerloop compare.',
 ];
 
-function comparedNotes({ target, tokensAsked, tokens, strategies, summary, rates }: Report): string[] {
+function comparedNotes(report: Report): string[] {
+  const { target, tokensAsked, tokens, summary } = report;
+  const everyStep = everyStepOf(report);
   const counts = summary.map(({ loss }) => loss?.n ?? 0);
   const [least, most] = [Math.min(...counts), Math.max(0, ...counts)];
   const n = least < most ? `${least} to ${most}` : `${most}`;
@@ -184,23 +189,53 @@ function comparedNotes({ target, tokensAsked, tokens, strategies, summary, rates
     ...(tokens === tokensAsked
       ? []
       : [`${countText(tokensAsked)} tokens were asked for; ${countText(tokens)} make whole rounds of every strategy.`]),
-    ...(strategies.some(({ name }) => name === 'ddp')
-      ? [
-          'ddp is centralized training, charged for a ring all-reduce of float32 gradients after every step over the same links, without overlap; faults do not touch it.',
-        ]
-      : []),
-    rateNote(rates),
+    ...everyStep.map(
+      (name) =>
+        `${name} is centralized training, charged for a ring all-reduce of float32 gradients after every step over the same links, without overlap; faults do not touch it.`,
+    ),
+    rateNote(report),
   ];
 }
 
+/** Strategies that exchange after every step: trained as the baseline is, and charged for it. */
+function everyStepOf({ strategies }: Pick<Report, 'strategies'>): string[] {
+  return strategies.filter(({ settings }) => settings.exchange === 'steps').map(({ name }) => name);
+}
+
 /** Which learning rate whom was given: what a reader must know before believing any order of the rows. */
-function rateNote(rates: Report['rates']): string {
-  const same =
-    'All have the same data order, and as many tokens to train on; where peers are slow or come and go, a strategy may have trained on others.';
-  if (rates.length < 2) {
-    return `${same} All have the same inner learning rate; nothing was tuned for any of them. With so few steps, one peer with small batches and more of them often beats the large batch of the centralized baseline, and so can a strategy.`;
+function rateNote(report: Report): string {
+  const { rates } = report;
+  const said = [
+    'All have the same data order, and as many tokens to train on; where peers are slow or come and go, a strategy may have trained on others.',
+  ];
+  const best = rates.reduce<Report['rates'][number] | undefined>(
+    (least, each) => (!least || each.loss < least.loss ? each : least),
+    undefined,
+  );
+  const own = ownRates(report);
+  if ((best?.rate ?? 1) === 1 && rates.length < 2 && own.length === 0) {
+    said.push(
+      'All have the same inner learning rate; nothing was tuned for any of them. With so few steps, one peer with small batches and more of them often beats the large batch of the centralized baseline, and so can a strategy.',
+    );
+    return said.join(' ');
   }
-  const best = rates.reduce((least, each) => (each.loss < least.loss ? each : least));
-  const tried = rates.map(({ rate, loss }) => `${rate}× ${lossText(loss)}`).join(', ');
-  return `${same} The centralized baseline (and ddp) has the learning rate that suits its large batch best, ${best.rate}× that of the others; tried with the first seed: ${tried}. Nothing was tuned for the others.`;
+  const pooled = ['The centralized baseline', ...everyStepOf(report)].join(' and ');
+  if (best && rates.length > 1) {
+    const tried = rates.map(({ rate, loss }) => `${rate}× ${lossText(loss)}`).join(', ');
+    said.push(
+      `${pooled} had the learning rate that suits the large batch best, ${best.rate}× the usual one; tried with the first seed: ${tried}.`,
+    );
+  } else if (best && best.rate !== 1) said.push(`${pooled} had ${best.rate}× the usual inner learning rate.`);
+  for (const { name, rate } of own) said.push(`${name} had ${rate}× the usual inner learning rate.`);
+  said.push('All others had the usual one, and nothing was tuned for them.');
+  return said.join(' ');
+}
+
+/** Strategies with an inner learning rate of their own, as a multiple of the one that was asked for. */
+function ownRates({ strategies, configuration }: Pick<Report, 'strategies' | 'configuration'>) {
+  const { inner: usual } = (configuration.genesis ?? {}) as Partial<Genesis>;
+  return strategies.flatMap(({ name, settings: { inner } }) => {
+    const rate = inner && usual ? Number((inner.learningRate / usual.learningRate).toPrecision(3)) : 1;
+    return rate === 1 ? [] : [{ name, rate }];
+  });
 }

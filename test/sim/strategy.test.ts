@@ -73,7 +73,16 @@ describe('checkStrategies', () => {
     );
   });
 
-  it.each([undefined, null, {}, { name: 'a b', about: '' }, { name: 'a' }])('refuses %j', (value) => {
+  it.each([
+    undefined,
+    null,
+    {},
+    { name: 'a b', about: '' },
+    { name: 'a' },
+    { name: 'centralized', about: 'a baseline' },
+    { name: 'one-peer', about: 'the other one' },
+    { name: 'a', about: '', exchange: 'step' },
+  ])('refuses %j', (value) => {
     expect(() => checkStrategies(value, 'own.ts')).toThrow(expect.objectContaining({ code: 'E_STRATEGY' }));
   });
 });

@@ -1,11 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { compare } from '../../../sim/compare.ts';
-import { BYTE_KINDS } from '../../../sim/ledger.ts';
+import { BYTE_KINDS, SPANS_MAX } from '../../../sim/ledger.ts';
 import { comparisonFiles } from '../../../sim/report/files.ts';
 import { reportMarkdown } from '../../../sim/report/markdown.ts';
-import { KINDS } from '../../../sim/report/page.ts';
+import { KINDS, reportPage } from '../../../sim/report/page.ts';
 import { describeStrategies, makeReport, type Report, reportCsv } from '../../../sim/report/report.ts';
-import { headlines } from '../../../sim/report/words.ts';
+import { footnotes, headlines } from '../../../sim/report/words.ts';
 import { parseStrategies } from '../../../sim/strategy.ts';
 import { comparisonInit } from '../../helpers/comparisons.ts';
 
@@ -124,7 +124,7 @@ it('says of every row why it has no loss, and what its peers warned of', () => {
   });
   const files = comparisonFiles({ ...report, runs: odd });
   for (const text of [files['report.md'], files['report.html']]) {
-    expect(text).toMatch(/topk.*stuck: no new round.*seed 2/);
+    expect(text).toMatch(/topk.*stuck: nobody was left.*seed 2/);
     expect(text).toMatch(/diloco:H=5.*two certified states in round 3, 4/);
     expect(text).toMatch(/diloco:H=5.*its peers warned: W_A 4×/);
   }
@@ -139,6 +139,71 @@ it('writes a dash for bytes by no token, and divides by no bytes', () => {
   expect(headlines(alone).map(({ value }) => value)).toContain('0 B');
   expect(reportMarkdown(alone)).toMatch(/^\| `ddp` \|.* \| 0 B \| – \|/m);
   expect(reportMarkdown(alone)).not.toMatch(/NaN|Infinity/);
+});
+
+it('says what exchanges every step by what it does, not by its name', () => {
+  const named = (name: string) => (name === 'ddp' ? 'every-step' : name === 'topk' ? 'ddp' : name);
+  const other = {
+    ...report,
+    strategies: report.strategies.map((each) => ({ ...each, name: named(each.name) })),
+    summary: report.summary.map((row) => ({ ...row, series: named(row.series) })),
+  };
+  const says = headlines(other).map((headline) => headline.says);
+  expect(says.filter((text) => /lowest of those with rounds|leanest|as fast as/.test(text)).join()).not.toMatch(
+    /: every-step/,
+  );
+  expect(footnotes(other).join()).toMatch(/every-step is centralized training, charged/);
+  expect(footnotes(other).join()).not.toMatch(/(^|,)ddp is centralized/);
+});
+
+describe('what is said of learning rates', () => {
+  const said = (change: Partial<Report>) => footnotes({ ...report, ...change }).join('\n');
+
+  it('is that all are the same, where they are', () => {
+    expect(said({})).toContain('All have the same inner learning rate');
+  });
+
+  it('names the rate of the baseline where it has another one, tried or given', () => {
+    const given = said({ rates: [{ rate: 4, loss: 2 }] });
+    expect(given).toContain('The centralized baseline and ddp had 4× the usual inner learning rate.');
+    expect(given).not.toContain('All have the same inner learning rate');
+    const rates = [
+      { rate: 1, loss: 3 },
+      { rate: 2, loss: 2 },
+    ];
+    expect(said({ rates })).toMatch(/suits the large batch best, 2× the usual one; tried with the first seed: 1× 3/);
+  });
+
+  it('names strategies with rates of their own', () => {
+    const init = comparisonInit({ strategies: parseStrategies('ddp,diloco,diloco:rate=2') });
+    const strategies = describeStrategies(init, 100);
+    const genesis = init.base({ seed: 1, founder: 'x'.repeat(52), steps: 1, batches: 1 });
+    const text = said({ strategies, configuration: { genesis } });
+    expect(text).toContain('diloco:rate=2 had 2× the usual inner learning rate.');
+    expect(text).not.toMatch(/diloco had|All have the same inner/);
+  });
+});
+
+it('draws a run of very many rounds, as much of it as can be seen', () => {
+  const points = Array.from({ length: 200_000 }, (_, i) => ({
+    tokens: i,
+    virtualMs: i,
+    bytes: i,
+    loss: 1 + 1 / (i + 1),
+  }));
+  const page = reportPage({ ...report, kind: 'sim', training: points });
+  expect(page).toContain('at 200k');
+  expect(page.length).toBeLessThan(4_000_000);
+});
+
+it('says where the timeline ends, of what is on its way, too', () => {
+  const { timeline } = report;
+  const virtualMs = timeline!.virtualMs;
+  const one = { from: 0, to: 1, fromMs: 0, toMs: virtualMs / 2 };
+  const withCarried = (count: number) =>
+    reportPage({ ...report, timeline: { ...timeline!, carried: Array(count).fill(one) } });
+  expect(withCarried(SPANS_MAX)).toMatch(/What was on its way after [\d.]+ s was not kept/);
+  expect(withCarried(1)).not.toMatch(/was not kept/);
 });
 
 it('is a page even when it was stopped before anything was done', () => {
