@@ -25,6 +25,12 @@ export interface OwnHistory {
   begins: number;
 }
 
+/**
+ * Updates on the books at most. Without a quorum nothing is decided on, and a peer that goes on alone makes one a round, each
+ * with a payload on its disk, for days.
+ */
+const OPEN_MAX = 1024;
+
 /** At the initial state. */
 export const NO_HISTORY: OwnHistory = { included: [], begins: 0 };
 
@@ -38,6 +44,8 @@ export class OwnUpdates {
   #pending: OwnPayload | undefined;
   /** those that certified history has not decided on, but for the pending one */
   #open = new Map<Hash, Open>();
+  /** the newest round of those that were too many: what becomes of them cannot be computed any more */
+  #dropped: number | undefined;
 
   get pending(): OwnPayload | undefined {
     return this.#pending;
@@ -69,6 +77,7 @@ export class OwnUpdates {
     this.#setAside({ counts: this.#pending?.id === own });
     if (final) {
       for (const [id, open] of this.#open) if (open.counts || open.round <= round) this.#open.delete(id);
+      if (this.#dropped !== undefined && this.#dropped <= round) this.#dropped = undefined;
       return;
     }
     const returned = own === undefined ? undefined : this.#open.get(own);
@@ -78,14 +87,16 @@ export class OwnUpdates {
   /**
    * Another history's state takes the place of the old one.
    * @param own.included own updates in that history, up to the state
-   * @returns those of them that are on the books; null where the history begins too late to tell of all that are: then the
-   *   books are closed, for what may be in the state already must not count a second time
+   * @returns those of them that are on the books; null where the history begins too late to tell of all that are, or where
+   *   there were too many: then the books are closed, for what may be in the state already must not count a second time
    */
   restored({ included, begins }: OwnHistory): { final: OwnPayload[]; unfinal: OwnPayload[] } | null {
     this.#setAside({ counts: false });
     const told = new Set(included.map(({ payload }) => payload));
-    if (this.open.some(({ id, round }) => round < begins && !told.has(id))) {
+    const isUntold = this.open.some(({ id, round }) => round < begins && !told.has(id));
+    if (isUntold || this.#dropped !== undefined) {
       this.#open.clear();
+      this.#dropped = undefined;
       return null;
     }
     for (const [id, open] of this.#open) this.#open.set(id, { ...open, counts: false });
@@ -101,17 +112,25 @@ export class OwnUpdates {
   }
 
   export(): SavedOwnUpdates {
-    return { pending: this.#pending ?? null, open: this.open };
+    const dropped = this.#dropped === undefined ? {} : { dropped: this.#dropped };
+    return { pending: this.#pending ?? null, open: this.open, ...dropped };
   }
 
-  import({ pending, open }: SavedOwnUpdates): void {
+  import({ pending, open, dropped }: SavedOwnUpdates): void {
     this.#pending = pending ?? undefined;
+    this.#dropped = dropped;
     this.#open = new Map(open.map((payload) => [payload.id, payload]));
   }
 
   #setAside({ counts }: { counts: boolean }): void {
     if (this.#pending) this.#open.set(this.#pending.id, { ...this.#pending, counts });
     this.#pending = undefined;
+    // they are in the order in which they were made
+    for (const { id, round } of this.#open.values()) {
+      if (this.#open.size <= OPEN_MAX) return;
+      this.#open.delete(id);
+      this.#dropped = Math.max(round, this.#dropped ?? round);
+    }
   }
 }
 
@@ -123,4 +142,6 @@ interface Open extends OwnPayload {
 export interface SavedOwnUpdates {
   pending: OwnPayload | null;
   open: Open[];
+  /** absent where there were never too many */
+  dropped?: number;
 }

@@ -61,6 +61,37 @@ describe('own updates on the books', () => {
     expect(late).toEqual({ told: null, open: [] });
   });
 
+  describe('where nothing is decided on for very long', () => {
+    const alone = () => {
+      const own = new OwnUpdates();
+      for (let round = 0; round < 3000; round++) {
+        own.made(update(round));
+        own.applied({ own: `payload ${round}`, round, final: false });
+      }
+      expect(own.open.map(({ round }) => round)).toEqual(Array.from({ length: 1024 }, (_, i) => 1976 + i));
+      // a restart changes nothing
+      const again = new OwnUpdates();
+      again.import(structuredClone(own.export()));
+      return again;
+    };
+
+    test('a final round decides on all, those that were too many included', () => {
+      const own = alone();
+      own.made(update(3000));
+      own.applied({ own: 'payload 3000', round: 3000, final: true });
+      expect(own.open).toEqual([]);
+      expect(own.restored({ included: [], begins: 0 })).toEqual({ final: [], unfinal: [] });
+    });
+
+    test('the books are closed where another history wins', () => {
+      const own = alone();
+      const included = [{ payload: 'payload 5', final: true }];
+      expect(own.restored({ included, begins: 0 })).toBeNull();
+      expect(own.export()).toEqual({ pending: null, open: [] });
+      expect(own.restored({ included, begins: 0 })).toEqual({ final: [], unfinal: [] });
+    });
+  });
+
   test('what the disk has is what there was', () => {
     const own = new OwnUpdates();
     own.made(update(0));
