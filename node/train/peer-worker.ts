@@ -63,6 +63,8 @@ export class PeerWorker {
   /** own work saved after a newer round than the newest checkpoint's: taken up when that round is reached again */
   #ownLater: SavedOwn | undefined;
   #training: { abort: AbortController; finished: Promise<void> } | undefined;
+  /** the last call that takes the replica to another state */
+  #moved: Promise<unknown> = Promise.resolve();
   /** where training was when this was closed */
   #closed: Training | undefined;
   /** trainings in the own work that is on disk */
@@ -114,6 +116,7 @@ export class PeerWorker {
       new Float32Array(this.#replica.outerState.length),
     );
     this.#updates.restored(NO_HISTORY);
+    this.#pending = null; // it is in the residual now
     const run = runIdOf(this.#genesis);
     const settled = await this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run, {
       due: true,
@@ -167,6 +170,7 @@ export class PeerWorker {
    */
   async train(base: Hash, plan: RoundPlan): Promise<Contribution | NoContribution> {
     const before = this.#stopTraining();
+    const moved = this.#moved;
     const abort = new AbortController();
     let done = (): void => {};
     // from now on, not from when it begins: an `apply` that comes meanwhile must find it
@@ -174,7 +178,10 @@ export class PeerWorker {
     this.#training = training;
     try {
       await before;
-      return abort.signal.aborted ? 'overtaken' : await this.#trainAndEncode(base, plan, abort.signal);
+      // asked for again when training broke down, while the round's end was on its way here
+      await moved;
+      const isOver = abort.signal.aborted || base !== this.#root;
+      return isOver ? 'overtaken' : await this.#trainAndEncode(base, plan, abort.signal);
     } finally {
       if (this.#training === training) this.#training = undefined;
       done();
@@ -190,7 +197,13 @@ export class PeerWorker {
    * Decodes the certified updates and takes the outer step. The new state is on disk when `saved` says so.
    * @throws CodedError `E_BLOB_MISSING`, and those of a checkpoint that could not be written
    */
-  async apply(request: ApplyRequest): Promise<AppliedState> {
+  apply(request: ApplyRequest): Promise<AppliedState> {
+    const applied = this.#apply(request);
+    this.#moved = applied.catch(() => undefined);
+    return applied;
+  }
+
+  async #apply(request: ApplyRequest): Promise<AppliedState> {
     await this.#quiet();
     if (this.#root !== request.base) {
       throw new CodedError('E_REPLICA', 'the parameters in memory are not those of the state to build on: start again');
@@ -364,9 +377,10 @@ export class PeerWorker {
     const saved = this.#own.load();
     const own = saved && decodeOwn(saved);
     this.#ownTaken = own?.taken ?? 0;
-    if (own?.base === root) await this.#takeOwn(own);
-    // older than the checkpoint's, it would take the place of newer
-    else if (this.#ownTaken > this.#underWay.taken) this.#ownLater = own;
+    // older than the checkpoint's, it would take the place of newer: a peer may come back to a state that it had left
+    if (!own || own.taken < this.#underWay.taken) return this.#updates.open;
+    if (own.base === root) await this.#takeOwn(own);
+    else if (own.taken > this.#underWay.taken) this.#ownLater = own;
     return [...this.#updates.open, ...(this.#ownLater?.updates.open ?? [])];
   }
 

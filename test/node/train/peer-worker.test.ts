@@ -322,6 +322,16 @@ test('training that an apply overtakes ends, and its work is in the next update'
   expect(state.round).toBe(1);
 });
 
+test('training that is asked for while its round ends is overtaken by that', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const contribution = await train(worker, begun);
+  const applied = apply(worker, begun, contribution, true);
+  expect(await worker.train(rootOf(begun), { firstStep: 1, steps: 20, firstPosition: 2 })).toBe('overtaken');
+  const state = await applied;
+  expect((await train(worker, state)).tokens).toBe(2 * genesis.model.context);
+});
+
 test('closing in mid-round keeps what was learned: the next life goes on from there', async () => {
   const { worker } = await open();
   const begun = initialState(await worker.initialize());
@@ -432,6 +442,31 @@ test('own work saved in the round before does not take the place of newer, when 
   await again.worker.restore(begun, runIdOf(genesis), { own: NO_HISTORY, keep: [] });
   const { tokens } = await train(again.worker, begun);
   expect(tokens).toBe(3 * 2 * genesis.model.context);
+});
+
+test('own work of a state that the peer has left and come back to does not take the place of newer', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const state = await apply(worker, begun, await train(worker, begun), false);
+  const training = worker.train(rootOf(state), { firstStep: 1, steps: 100_000, firstPosition: 2 });
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+  await worker.restore(begun, runIdOf(genesis), { own: NO_HISTORY, keep: [] });
+  expect(await training).toBe('overtaken');
+  // a second life: the update's own work is on disk as it was, and what was learned after it in the checkpoint alone
+  const again = await open();
+  const { tokens } = await train(worker, begun);
+  expect(tokens).toBeGreaterThan(2 * 2 * genesis.model.context);
+  expect((await train(again.worker, begun)).tokens).toBe(tokens);
+});
+
+test('an update that was pending at the initial state is counted once after it', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  await train(worker, begun);
+  await worker.initialize();
+  await worker.close();
+  const { tokens } = await train((await open()).worker, begun);
+  expect(tokens).toBe(2 * 2 * genesis.model.context);
 });
 
 test.each(['final', 'unfinal'])(
