@@ -20,8 +20,9 @@ const JOURNAL_BYTES_MAX = 64 * 1024 * 1024;
 const FILE_BYTES_MAX = 16 * 1024 * 1024;
 /** What waits for a disk that is too slow; beyond it the journal ends, and the peer goes on. */
 const WAITING_BYTES_MAX = 16 * 1024 * 1024;
-/** Messages since the last round, which a next file begins with. */
+/** Messages since the last round, which a next file begins with: the newest, and no more than so many bytes of them. */
 const RECENT_MESSAGES_MAX = 4096;
+const RECENT_BYTES_MAX = 4 * 1024 * 1024;
 
 export interface JournalComponents {
   folder: string;
@@ -63,6 +64,9 @@ export class Journal {
   #applying: { block: string; state: Omit<AgreedState, 'snapshot' | 'snapshotBytes'> } | undefined;
   #tip: string | undefined;
   #recent: { message: Message; from: PeerId; bytes: Uint8Array }[] = [];
+  #recentBytes = 0;
+  /** of the newest file: what comes before it can be followed by another is left out */
+  #isFull = false;
 
   constructor(components: JournalComponents, limits: JournalLimits = {}) {
     this.#c = components;
@@ -123,9 +127,8 @@ export class Journal {
     } else if (event.type === 'messages') {
       for (const [i, from] of event.from.entries()) {
         const message = event.messages[i];
-        if (message) this.#recent.push({ message, from, bytes: bytes?.[i] ?? encodeMessage(message) });
+        if (message) this.#keep({ message, from, bytes: bytes?.[i] ?? encodeMessage(message) });
       }
-      this.#recent.splice(0, this.#recent.length - RECENT_MESSAGES_MAX);
     }
     for (const effect of effects) {
       if (effect.type === 'persist') this.#record = effect.record;
@@ -134,10 +137,23 @@ export class Journal {
     }
   }
 
+  #keep(recent: { message: Message; from: PeerId; bytes: Uint8Array }): void {
+    this.#recent.push(recent);
+    this.#recentBytes += recent.bytes.length;
+    let gone = 0;
+    for (const { bytes } of this.#recent) {
+      if (this.#recentBytes <= RECENT_BYTES_MAX && this.#recent.length - gone <= RECENT_MESSAGES_MAX) break;
+      this.#recentBytes -= bytes.length;
+      gone++;
+    }
+    if (gone > 0) this.#recent.splice(0, gone);
+  }
+
   /** Where a round ends and nothing of the next is decided, little of the machine's state is not on disk. */
   #endRound({ nowMs, block, snapshot, snapshotBytes }: Event & { type: 'applied' }): void {
     const recent = this.#recent;
     this.#recent = [];
+    this.#recentBytes = 0;
     if (this.#fileBytes < this.#limits.fileBytesMax) return;
     if (this.#applying?.block !== block || this.#tip !== block) return;
     const state = { ...this.#applying.state, snapshot, snapshotBytes };
@@ -158,6 +174,7 @@ export class Journal {
     // now: it grows, or is cut, while the file is being opened
     const stored = restart && { chain: chain.copy(), ...restart };
     this.#fileBytes = 0;
+    this.#isFull = false;
     const clockMs = Math.round(performance.timeOrigin);
     this.#add(async () => {
       await this.#file?.close();
@@ -184,7 +201,12 @@ export class Journal {
   }
 
   #write(step: Step, bytes?: readonly Uint8Array[]): void {
+    if (this.#isFull) return;
     this.#add(framed(encodeStep(step, bytes)));
+    if (this.#fileBytes < this.#limits.bytesMax) return;
+    this.#isFull = true;
+    const message = `no round has ended for so long that the journal in ${this.#c.folder} is full: it goes on when one does`;
+    this.#c.onWarning('W_JOURNAL', message);
   }
 
   #add(what: Uint8Array | (() => Promise<void>)): void {
@@ -226,6 +248,7 @@ export class Journal {
     if (this.#ended) return;
     this.#ended = true;
     this.#waiting = [];
+    this.#recent = [];
     const why = error instanceof Error ? error.message : String(error);
     this.#c.onWarning('W_JOURNAL', `the journal in ${this.#c.folder} ends here, the peer goes on: ${why}`);
   }

@@ -201,6 +201,26 @@ test('what is no journal is said to be none', async () => {
   }
 });
 
+test('a file takes no more of a round than it may have, and the next one begins with the next round', async () => {
+  const cluster = new Cluster(8, 4, { waitFor: 4 });
+  const limits = { fileBytesMax: 2 * 1024, bytesMax: 4 * 1024 };
+  const journal = journaled(cluster, 2, temporaryFolder(), limits);
+  for (const peer of cluster.peers) peer.start();
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 20), 400_000)).toBe(true);
+  await journal.close();
+  expect(journal.warnings.length).toBeGreaterThan(10);
+  expect(new Set(journal.warnings)).toEqual(new Set(['W_JOURNAL']));
+  const paths = journalFiles(journal.folder);
+  expect(Number(/(\d+)[.]journal$/.exec(paths.at(-1)!)![1])).toBeGreaterThan(10);
+  for (const path of paths) {
+    const { contents } = readFramed(readFileSync(path));
+    // all but the last of the events after the head are within
+    const bytes = contents.slice(1, -1).reduce((sum, content) => sum + content.length, 0);
+    expect(bytes).toBeLessThan(limits.bytesMax);
+    expect(replay(readFileSync(path), noFacts()).difference).toBeNull();
+  }
+});
+
 test('a disk that fails ends the journal with a warning, and the peer goes on', async () => {
   const cluster = new Cluster(7, 1);
   const folder = temporaryFolder();
