@@ -59,12 +59,15 @@ export async function fetchData(components: FetchDataComponents, genesis: Genesi
       try {
         await network.fetchBlob(blob, store);
       } catch (error) {
-        if (!isCoded(error) || error.code !== 'E_BLOB_UNAVAILABLE') throw error;
+        if (!isCoded(error) || !UNTIL_ANOTHER.has(error.code)) throw error;
         await pause(`this peer lacks ${what}: ${error.message}`);
       }
     }
   }
 }
+
+/** Nobody here has it, or nobody here tells the truth: somebody may come who does. */
+const UNTIL_ANOTHER: ReadonlySet<string> = new Set(['E_BLOB_UNAVAILABLE', 'E_BLOB_CORRUPT']);
 
 /** Stores text and tokenizer once more where the text is here and still the same. */
 async function madeHere({ source, store }: FetchDataComponents, { data, tokenizer }: Genesis): Promise<boolean> {

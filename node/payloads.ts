@@ -1,4 +1,4 @@
-import { blobIdOf } from '../protocol/blob.ts';
+import { blobIdOf, hasManifest } from '../protocol/blob.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
 import { isCoded } from '../protocol/errors.ts';
 import type { Keep } from '../protocol/events.ts';
@@ -112,6 +112,14 @@ export class Payloads {
     const parts = (await blobParts(this.#c.store, snapshot)) ?? [];
     await this.#list();
     this.#remove(parts.slice(1));
+  }
+
+  /** Removes what came of a snapshot that nobody has any more. */
+  async dropUnfinished(snapshot: BlobReference): Promise<void> {
+    if (!hasManifest(snapshot.size)) return;
+    const parts = (await blobParts(this.#c.store, snapshot)) ?? [];
+    await this.#list();
+    this.#remove(parts);
   }
 
   /** Forgets those of rounds long before this one. */

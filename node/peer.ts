@@ -23,6 +23,7 @@ import type { Network } from './net/index.ts';
 import { FATAL, isNamed, type NamedHeader, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
+import type { BlobReference } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
 import { Telling } from './telling.ts';
@@ -65,6 +66,8 @@ export class Peer {
   #stopped = false;
   #wake: NodeJS.Timeout | undefined;
   readonly #payloads: Payloads;
+  /** a snapshot of which only some may have come */
+  #unfinished: BlobReference | undefined;
   readonly #telling: Telling;
   readonly #receipts: Receipts;
   #training: { round: number; steps: number } | undefined;
@@ -297,7 +300,10 @@ export class Peer {
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     this.#payloads.needAll(keep.payloads, state.round);
     this.#telling.phase('fetching', state.round);
+    const before = this.#unfinished;
+    this.#unfinished = undefined;
     try {
+      if (before && before.id !== snapshot.id) await this.#payloads.dropUnfinished(before);
       await this.#payloads.fetchBlob(snapshot, holders);
       const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
       await this.#payloads.dropChunks(snapshot);
@@ -307,6 +313,7 @@ export class Peer {
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
       const { id, size } = snapshot;
+      this.#unfinished = snapshot;
       this.#give({ type: 'restored', snapshot: id, snapshotBytes: size, error: cause.code });
     }
   }

@@ -30,12 +30,12 @@ beforeEach(() => {
 });
 
 /** With peers that come when they are waited for, and have the blobs if told so. */
-function components(peers: string[], has: () => boolean): FetchDataComponents {
+function components(peers: string[], has: () => boolean, code = 'E_BLOB_UNAVAILABLE'): FetchDataComponents {
   return {
     network: {
       peers: () => peers,
       fetchBlob: async () => {
-        if (!has()) throw new CodedError('E_BLOB_UNAVAILABLE', 'nobody has it');
+        if (!has()) throw new CodedError(code, 'nobody has it');
         for (const blob of blobs) await writeBlob(store, blob);
       },
     },
@@ -75,12 +75,13 @@ describe('fetchData', () => {
     expect(events.map((event) => event.event === 'progress' && event.phase)).toEqual(['fetching']);
   });
 
-  it('asks again once another has come, and names what helps, once', async () => {
+  it.each([
+    ['others lack it', 'E_BLOB_UNAVAILABLE'],
+    ['all others lie', 'E_BLOB_CORRUPT'],
+  ])('asks again once another has come where %s, and names what helps, once', async (_, code) => {
     const peers = ['one'];
-    await fetchData(
-      components(peers, () => peers.length > 2),
-      genesis,
-    );
+    const others = components(peers, () => peers.length > 2, code);
+    await fetchData(others, genesis);
     expect(await hasBlob(store, genesis.data.blob)).toBe(true);
     const message = expect.stringMatching(/text[.]txt.*nobody has it.*--bootstrap/);
     expect(warnings()).toEqual([{ event: 'warning', code: 'W_NO_DATA', message }]);

@@ -193,6 +193,17 @@ describe('a state that is served', () => {
     expect(await leftovers()).toEqual([third.blob.id]);
   });
 
+  it('leaves nothing where it could not be fetched to its end, but what others have', async () => {
+    const first = await served(payload(1), 'first');
+    const bytes = payload(2);
+    const blob = await writeBlob(store, bytes);
+    store.remove((await blobParts(store, blob))!.at(-1)!);
+    await payloads.dropUnfinished(blob);
+    expect(await leftovers()).toEqual([first.blob.id]);
+    await payloads.dropUnfinished(first.blob);
+    expect(await hasBlob(store, first.blob)).toBe(true);
+  });
+
   it('leaves no chunks of its own where it was fetched', async () => {
     const blob = await writeBlob(store, payload(1));
     await payloads.dropChunks(blob);
