@@ -41,7 +41,7 @@ function chattering(connections: number, founder = 'peer 0') {
     }
     return { told, repeated, joined };
   };
-  return { chatter, wait, membership, sync };
+  return { chatter, wait, membership, sync, agreement };
 }
 
 test('a peer that just waits says itself again more and more rarely, until there is something new', () => {
@@ -87,6 +87,16 @@ test('who has caught up asks to be let in at once, though all has been repeated 
   expect(wait(8000).joined).toBe(false);
   sync.caughtUp = true;
   expect(wait(8100)).toMatchObject({ joined: true });
+});
+
+test('whoever comes hears of one that wants to be let in: when it asked there may have been nobody', () => {
+  const { chatter, wait, sync, agreement } = chattering(0, 'somebody else');
+  const said = () => chatter.standing(agreement, undefined).map(({ type }) => type);
+  wait(0);
+  expect(said()).not.toContain('join');
+  sync.caughtUp = true;
+  wait(100);
+  expect(said()).toContain('join');
 });
 
 test('a request to join is another message each time, so that gossip carries it again', () => {
