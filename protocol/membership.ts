@@ -208,14 +208,16 @@ export function isMember(head: Head, peer: PeerId): boolean {
 /** Who came and who went between two heads: all peers of a simulation ask it of the same two. */
 function changeBetween(before: Head, after: Head): { came: PeerId[]; went: PeerId[] } {
   let change = changes.get(after);
-  if (change?.before !== before && peersOf(before.roster) === peersOf(after.roster)) return UNCHANGED;
-  if (change?.before !== before) {
+  const isKnown = change?.before.deref() === before;
+  if (!isKnown && peersOf(before.roster) === peersOf(after.roster)) return UNCHANGED;
+  if (!change || !isKnown) {
     const came = peersOf(after.roster).filter((peer) => !isMember(before, peer));
     const went = peersOf(before.roster).filter((peer) => !isMember(after, peer));
-    change = { before, came, went };
+    change = { before: new WeakRef(before), came, went };
     changes.set(after, change);
   }
   return change;
 }
 const UNCHANGED = { came: [], went: [] };
-const changes = new WeakMap<Head, { before: Head; came: PeerId[]; went: PeerId[] }>();
+/** Weak in both: a head may be the one before of another, and so would keep all that were ever before it. */
+const changes = new WeakMap<Head, { before: WeakRef<Head>; came: PeerId[]; went: PeerId[] }>();
