@@ -47,13 +47,15 @@ export class Agreement {
   /** the same message every time, so that it is encoded once */
   readonly #certificates = new Map<Certificate, MessageOf<'certificate'>>();
   #outbox: Message[] = [];
+  /** of what is sent ahead of a proposal, so far */
+  #repeated = 0;
 
   constructor(init: AgreementInit) {
     this.#init = init;
     this.height = init.height;
     this.#placeOf = placesIn(init.committee);
     this.#quorum = quorumOf(init.committee.length);
-    this.isVoter = this.#placeOf.has(init.signer.self);
+    this.isVoter = this.#placeOf.has(init.signer.self) && !init.isMute;
   }
 
   leader(view = this.view): PeerId {
@@ -130,7 +132,7 @@ export class Agreement {
     const self = this.#init.signer.self;
     const locked = this.lockedBlock();
     const block = locked?.block ?? fresh;
-    if (!block || this.leader() !== self || this.proposal || this.hasVoted('nullify')) return;
+    if (!block || !this.isVoter || this.leader() !== self || this.proposal || this.hasVoted('nullify')) return;
     const parentView = locked?.view ?? -1;
     const justification = this.#justify(parentView);
     const { run, signer } = this.#init;
@@ -148,7 +150,7 @@ export class Agreement {
       signature,
     };
     this.#at(view).ahead = justification.ahead;
-    this.#outbox.push(...justification.ahead, proposal);
+    this.#outbox.push(proposal, ...justification.ahead);
     this.onProposal(proposal);
   }
 
@@ -261,9 +263,18 @@ export class Agreement {
     const opening = opened?.notarization ?? opened?.nullification;
     if (opening) messages.push(this.#certificateMessage(opening));
     if (opened) messages.push(...[...opened.mine.values()].filter((vote) => vote.kind === 'finalize'));
-    if (proposal?.author === this.#init.signer.self) messages.push(...ahead, proposal);
+    if (proposal?.author === this.#init.signer.self) messages.push(proposal);
     messages.push(...mine.values());
+    if (proposal?.author === this.#init.signer.self) messages.push(...this.#someOf(ahead));
     return messages;
+  }
+
+  /** Others the next time: after very many views they are a flood, and most have been heard by all who were there. */
+  #someOf(ahead: readonly Message[]): Message[] {
+    if (ahead.length <= AHEAD_REPEATED) return [...ahead];
+    const first = this.#repeated;
+    this.#repeated += AHEAD_REPEATED;
+    return Array.from({ length: AHEAD_REPEATED }, (_, i) => ahead[(first + i) % ahead.length]!);
   }
 
   /** What must survive a crash: own votes, so that no view is voted in twice, and the certificates seen. */
@@ -373,6 +384,9 @@ function certificateBytes({ signatures }: Certificate): number {
   return 128 + 70 * signatures.length;
 }
 
+/** Certificates sent ahead of a proposal that are repeated at a time. */
+const AHEAD_REPEATED = 16;
+
 const CONTRADICTED_BY = {
   notarize: ['notarize'],
   nullify: ['finalize'],
@@ -400,6 +414,8 @@ export interface AgreementInit {
   /** who votes, in canonical order */
   committee: readonly PeerId[];
   signer: Signer;
+  /** this peer has voted at this height, and does not remember how */
+  isMute?: boolean;
 }
 
 export interface AgreementRecord {

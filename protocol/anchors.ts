@@ -51,7 +51,10 @@ export function allVouch({ core, largest }: Passed, voters: Committee, { certifi
 
 /** Anchors one after the other, checked as they come from somebody who may lie. */
 export class AnchorChain {
+  /** those that are worth keeping and telling on: of a chain that proves nothing the last, where the history begins */
   readonly anchors: Anchor[] = [];
+  /** anchors so far */
+  told = 0;
   /** every anchor is vouched for by the committee at the one before it, the first by the founder */
   #isOfFounder = true;
   /** and the first after what this peer has followed, by the committee that it knows */
@@ -72,11 +75,6 @@ export class AnchorChain {
     return this.#isOfFounder && this.#isOfOurs;
   }
 
-  /** What is worth keeping and telling on: of a chain that proves nothing, where the history begins. */
-  get worth(): readonly Anchor[] {
-    return this.#isOfFounder ? this.anchors : this.anchors.slice(-1);
-  }
-
   /**
    * @param strict one that nobody vouches for is not looked at further
    * @throws CodedError `E_HISTORY`
@@ -84,7 +82,7 @@ export class AnchorChain {
   add(anchor: Anchor, { strict }: { strict: boolean }): void {
     const { genesis } = this.#context;
     const { entry } = anchor;
-    if (this.anchors.length >= LIMITS.anchorsMax) throw fault('there are too many before it');
+    if (this.told >= LIMITS.anchorsMax) throw fault('there are too many before it');
     if (entry.block.height <= this.#head.height) throw fault('it is not after the one before it');
     if (entry.block.members !== null) throw fault('it is not certified');
     const at = headBefore(genesis, anchor.head, entry.block);
@@ -95,6 +93,8 @@ export class AnchorChain {
     checkEntry(this.#context, at, entry, undefined);
     this.#head = headAfter(genesis, at, entry.block);
     if (isPastOwn) this.#own = this.#head;
+    this.told++;
+    if (!this.#isOfFounder) this.anchors.length = 0;
     this.anchors.push(anchor);
   }
 }

@@ -16,14 +16,18 @@ export class Announced {
 
   /**
    * The payload rides in the newest alone: all of them are in every record.
-   * @param held roots of the states that this peer still has, and may be sent back to
+   * @param known.held roots of the states that this peer still has, and may be sent back to
+   * @param known.decided rounds that are certified: another history cannot send us back before their end
    */
-  note(header: MessageOf<'header'>, held: ReadonlySet<Hash>): void {
+  note(header: MessageOf<'header'>, { held, decided }: { held: ReadonlySet<Hash>; decided: number }): void {
     for (const [base, before] of this.#headers) {
       if (before.inline) this.#headers.set(base, { ...before, inline: null });
     }
     this.#headers.set(header.base, header);
-    for (const base of this.#headers.keys()) {
+    const all = this.all();
+    const past = all.filter(({ round }) => round < decided);
+    const open = all.filter(({ round }) => round >= decided);
+    for (const { base } of [...past, ...open.slice(FIRST_KEPT)]) {
       if (this.#headers.size <= ANNOUNCED_KEPT) break;
       if (!held.has(base)) this.#headers.delete(base);
     }
@@ -32,3 +36,8 @@ export class Announced {
 
 /** Those of a long stretch of unfinal rounds, which another history may send us back into. */
 const ANNOUNCED_KEPT = 64;
+/**
+ * Of the rounds after the last certified one so many stay however long the stretch: a block that was decided when the quorum
+ * was lost, and that nobody who went on had heard of, leads to the very states that they went on from.
+ */
+const FIRST_KEPT = 8;

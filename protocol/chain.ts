@@ -259,7 +259,31 @@ export interface ChainContext {
  */
 export function checkBlock(context: ChainContext, head: Head, block: Block, base: Hash | undefined): void {
   if (base !== undefined && block.base !== base) throw fault('it builds on another root');
-  if (checkedOn.get(block) === head) return;
+  let checked = checkedOn.get(block);
+  if (checked?.head !== head) {
+    checked = { head, refusal: refusalOf(context, head, block) };
+    checkedOn.set(block, checked);
+  }
+  if (checked.refusal) throw checked.refusal;
+}
+
+/**
+ * The head that a block was looked at for, and what is wrong with it there: it is asked again at every event until it is voted
+ * on or its view is over, and what is void is refused last of all that there is to check.
+ */
+const checkedOn = new WeakMap<Block, { head: Head; refusal: CodedError | undefined }>();
+
+function refusalOf(context: ChainContext, head: Head, block: Block): CodedError | undefined {
+  try {
+    checkFollows(context, head, block);
+    return undefined;
+  } catch (error) {
+    if (error instanceof CodedError) return error;
+    throw error;
+  }
+}
+
+function checkFollows(context: ChainContext, head: Head, block: Block): void {
   if (block.previous !== head.tip) throw fault('it follows another block');
   if (block.height !== head.height + 1) throw fault(`height ${block.height}, expected ${head.height + 1}`);
   if (block.round !== head.round) throw fault(`round ${block.round}, expected ${head.round}`);
@@ -268,11 +292,7 @@ export function checkBlock(context: ChainContext, head: Head, block: Block, base
   checkUpdates(context, head, block);
   checkRequests(context, head, block);
   checkOutcome(headAfter(context.genesis, head, block));
-  checkedOn.set(block, head);
 }
-
-/** The head that a block was found to follow: it is looked at again at every event until it is voted on. */
-const checkedOn = new WeakMap<Block, Head>();
 
 function checkMembers({ timing }: Genesis, head: Head, block: Block): void {
   const { members, kind, updates, joins, leaves, evictions } = block;
@@ -284,6 +304,8 @@ function checkMembers({ timing }: Genesis, head: Head, block: Block): void {
   if (members === null) return;
   if (timing.quorumWaitMs === null) throw fault('genesis forbids unfinal rounds');
   if (kind !== 'round') throw fault('an unfinal membership block');
+  // until a certified block comes all have one height, and who has gone at it could not come back
+  if (leaves.length > 0) throw fault('somebody leaves without a quorum');
   const roster = new Set(peersOf(head.roster));
   if (!ascending(members) || members.some((peer) => !roster.has(peer))) throw fault('members outside the roster');
 }

@@ -311,18 +311,17 @@ export class Core {
   }
 
   /**
-   * Whether a branch may be followed, as far as the pinned block goes: a block names the one before it, so that it stands for
-   * all up to it. Once it lies behind, what follows ours is as good as that, and so is what our committee vouches for.
+   * Whether a branch may be followed. What was certified here is never overruled, however much more another branch has: those
+   * who made up a quorum long ago could make one whenever they like, the founder alone. A block names the one before it, so
+   * that the last certified one stands for all up to it. What begins after it is vouched for by the committee here. Only the
+   * user's word counts for more: a pinned block that the branch here does not have.
    * @param fork that goes on from ours, or that begins later and is proven or has the pinned block
    */
   trusts(fork: Branch): boolean {
-    if (this.#pinned === undefined || fork.find(this.#pinned) > 0) return true;
-    if (this.#pinIsMissing) return false;
-    const position = this.branch.find(this.#pinned);
-    if (position <= 0 || this.branch.find(fork.heads[0]!.tip) < 0) return true;
-    // until it, or a block after it, is certified it may be overruled; what was certified before it may not
-    const firm = Math.min(position, this.branch.certifiedLength());
-    return fork.find(this.branch.heads[firm]!.tip) >= 0;
+    if (this.#pinned !== undefined && this.#pinIsMissing) return fork.find(this.#pinned) > 0;
+    const { branch } = this;
+    if (fork.heads[0]!.height > branch.head.height) return true;
+    return fork.find(branch.heads[branch.certifiedLength()]!.tip) >= 0;
   }
 
   /** The block that the user knows, or knew, once the branch has had it. */

@@ -216,9 +216,7 @@ export class Branch {
     const { height } = this.heads[last]!;
     const blocks = height - this.heads[since]!.height;
     if (blocks < blocksMin || height < this.#nextHeight) return false;
-    return (
-      blocks >= blocksMax || this.entries.slice(since, last).reduce((sum, each) => sum + sizeOf(each), 0) > bytesMax
-    );
+    return blocks >= blocksMax || bytesOf(this.entries.slice(since, last)) > bytesMax;
   }
 
   /** The state that a round begins with is known by the block that led to it: where that is forgotten, it is of no use. */
@@ -295,6 +293,11 @@ export function branchFromLog(context: ChainContext, segments: readonly Segment[
 
 /** Branches that were replaced at one height and are found again after a restart. */
 const LEFT_MAX = 16;
+
+/** About the bytes of entries. */
+export function bytesOf(entries: readonly Entry[]): number {
+  return entries.reduce((sum, each) => sum + sizeOf(each), 0);
+}
 
 /** About the bytes of an entry: it is asked of many at once, and what is in it varies little. */
 function sizeOf({ block, certificate }: Entry): number {

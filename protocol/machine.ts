@@ -16,7 +16,7 @@ import type { History, MessageOf, PageRequest } from './messages.ts';
 import { Patience } from './patience.ts';
 import { Payloads } from './payloads.ts';
 import { Post, type Present } from './post.ts';
-import { decodeRecord } from './record.ts';
+import { decodeRecord, type PeerRecord } from './record.ts';
 import { peersOf, placesIn } from './roster.ts';
 import { GATHERING, Round } from './round.ts';
 import { blockHash } from './signing.ts';
@@ -61,6 +61,8 @@ export class Machine {
   readonly #present: Present;
   #applying: Hash | undefined;
   readonly #announced = new Announced();
+  /** what was signed at a height that the history here does not reach: the end of that was lost */
+  #signedAhead: PeerRecord | undefined;
   #started = false;
 
   /** @param init.segmentSize how much history is kept @default SEGMENT_SIZE */
@@ -351,7 +353,13 @@ export class Machine {
     const { context, branch } = this.#core;
     const { height, committee } = branch.head;
     const { run, signer, genesis } = context;
-    return new Agreement({ run, seed: genesis.seed, height: height + 1, committee, signer });
+    const record = this.#signedAhead;
+    const isMute = record !== undefined && record.height > height + 1;
+    const agreement = new Agreement({ run, seed: genesis.seed, height: height + 1, committee, signer, isMute });
+    if (!record || isMute) return agreement;
+    if (record.height === height + 1) agreement.restore(record);
+    this.#signedAhead = undefined;
+    return agreement;
   }
 
   #flushVotes(): void {
@@ -370,18 +378,26 @@ export class Machine {
   }
 
   #persist(): void {
-    const { agreement } = this.#present;
-    this.#core.emit({ type: 'persist', record: { ...agreement.record(), headers: this.#announced.all() } });
+    const signed = this.#signedAhead ?? this.#present.agreement.record();
+    this.#core.emit({ type: 'persist', record: { ...signed, headers: this.#announced.all() } });
   }
 
   #noteAnnounced(header: MessageOf<'header'>): void {
-    this.#announced.note(header, new Set([...this.#core.states.values()].map(rootOf)));
+    const { branch, states } = this.#core;
+    const decided = branch.heads[branch.certifiedLength()]!.round;
+    this.#announced.note(header, { held: new Set([...states.values()].map(rootOf)), decided });
   }
 
   #restoreRecord(bytes: Uint8Array): void {
     const record = decodeRecord(bytes, this.run, this.#core.context.signer);
     for (const header of record.headers) this.#noteAnnounced(header);
-    if (record.height === this.#present.agreement.height) this.#present.agreement.restore(record);
+    const { height } = this.#present.agreement;
+    if (record.height < height) return;
+    this.#signedAhead = record;
+    this.#present.agreement = this.#newAgreement();
+    if (record.height === height) return;
+    const fix = 'it votes again once it has caught up; if nobody has what is missing, remove record.bin';
+    this.#core.warn('W_HISTORY_LOST', `the history here ends before what this peer has signed: ${fix}`);
   }
 
   /** Gossip loses messages: as long as nothing moves, everything is said again. */

@@ -4,11 +4,12 @@ import type { Core } from './core.ts';
 import { CodedError, isCoded } from './errors.ts';
 import type { Event } from './events.ts';
 import type { Hash } from './hash.ts';
-import { Branch, type BranchStanding, compareBranches } from './history.ts';
+import { Branch, type BranchStanding, bytesOf, compareBranches } from './history.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { isMember, type Membership } from './membership.ts';
 import type { History, MessageOf, PageRequest } from './messages.ts';
+import { peersOf, placesIn } from './roster.ts';
 import type { AgreedState, Anchor, Entry } from './wire.ts';
 
 /** How long a peer may take to answer before another is asked. */
@@ -22,6 +23,7 @@ const ASK_EVERY_MS = 500;
 const PATIENCE_MS = 500;
 /** Of a history whose beginning only the block to trust can prove, and nobody has come to yet: more than is ever kept. */
 const UNPROVEN_ENTRIES_MAX = 4096;
+const UNPROVEN_BYTES_MAX = 64 * 1024 * 1024;
 /** Entries in a row of which one peer may tell that no quorum has seen; and where none is in sight, a month's rounds. */
 const UNSEEN_ENTRIES_MAX = 4096;
 const UNFINAL_ENTRIES_MAX = 65_536;
@@ -67,6 +69,9 @@ export class Sync {
   readonly #distrusted = new Set<PeerId>();
   /** who told more than anybody listens to, or too slowly, or nothing of use, and when it may be asked again */
   readonly #wearisome = new Map<PeerId, number>();
+  /** who offered itself while another was asked, and when each was asked last */
+  readonly #offers = new Set<PeerId>();
+  readonly #askedMs = new Map<PeerId, number>();
   readonly #statusSent = new Map<PeerId, number>();
   readonly #core: Core;
   readonly #membership: Membership;
@@ -114,11 +119,38 @@ export class Sync {
    * which others have most; where two were made at once, all but the last.
    */
   ask(peer: PeerId, restore: boolean): void {
-    const { nowMs, branch } = this.#core;
+    const { nowMs } = this.#core;
     if (peer === this.#core.self || this.restoring) return;
-    if (this.#asked && nowMs < this.#asked.atMs + (this.#asked.peer === peer ? LATE_ANSWER_MS : ANSWER_MS)) return;
-    if (nowMs < (this.#wearisome.get(peer) ?? 0)) return;
+    if (this.#asked && nowMs < this.#asked.atMs + (this.#asked.peer === peer ? LATE_ANSWER_MS : ANSWER_MS)) {
+      if (this.#offers.size < LIMITS.rosterMax) this.#offers.add(peer);
+      return;
+    }
+    if (this.#isResting(peer)) return;
     if (this.#asked) this.#restFrom(this.#asked);
+    this.#question(this.#longestNotAsked(peer), restore);
+  }
+
+  /** Of a peer and of those who offered themselves while another was asked: else who does so all the time would always be. */
+  #longestNotAsked(peer: PeerId): PeerId {
+    const connected = new Set(this.#membership.connected());
+    const members = placesIn(peersOf(this.#core.branch.head.roster));
+    const others = [...this.#offers].filter((other) => connected.has(other) && !this.#isResting(other));
+    const askedMs = (each: PeerId) => this.#askedMs.get(each) ?? Number.NEGATIVE_INFINITY;
+    const isBetter = (a: PeerId, b: PeerId): boolean => {
+      return members.has(a) === members.has(b) ? askedMs(a) < askedMs(b) : members.has(a);
+    };
+    return others.reduce((best, other) => (isBetter(other, best) ? other : best), peer);
+  }
+
+  #isResting(peer: PeerId): boolean {
+    return this.#core.nowMs < (this.#wearisome.get(peer) ?? 0);
+  }
+
+  #question(peer: PeerId, restore: boolean): void {
+    const { nowMs, branch } = this.#core;
+    this.#offers.delete(peer);
+    if (this.#askedMs.size >= LIMITS.rosterMax) this.#askedMs.clear();
+    this.#askedMs.set(peer, nowMs);
     const { context } = this.#core;
     const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
     const { skip, ...page } = pageAfter(branch);
@@ -179,7 +211,11 @@ export class Sync {
     if (asked?.peer === peer && !this.#asked && !followed) this.#restFrom(asked);
     if (!followed || busy || this.restoring) return false;
     const { fork, states, restore } = followed;
-    if (this.#moveTo(fork, states, restore, [peer])) return true;
+    if (this.#moveTo(fork, states, restore, [peer])) {
+      // they were ahead of where we were
+      this.#offers.clear();
+      return true;
+    }
     this.#core.warn('W_NO_STATE', `peer ${peer} serves no state that its history certifies; asking others`);
     return false;
   }
@@ -264,18 +300,18 @@ export class Sync {
     // anchors are of no use once there is a branch
     if (more && (fork ? entries : anchors).length > 0) {
       if (this.#isSlow(asked)) return undefined;
-      const request = fork ? pageAfter(fork) : { ...asked.request, anchors: asked.chain.anchors.length };
+      const request = fork ? pageAfter(fork) : { ...asked.request, anchors: asked.chain.told };
       this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request });
       return undefined;
     }
-    if (!fork || !this.#isTrusted(asked, fork)) return undefined;
+    if (!fork || (this.#core.pinIsMissing && !this.#isTrusted(asked, fork))) return undefined;
     this.caughtUp = true;
     const { head } = fork;
     const members = fork.entries.at(-1)?.block.members ?? null;
     if (!isCredible(head, members, this.#membership.seesQuorum(head.committee))) return undefined;
     const order = compareBranches(standingOf(fork.head), this.#core.standing());
     const wanted = order < 0 || (order === 0 && (asked.restore || !this.#core.applied));
-    return wanted ? { fork, states, restore: asked.restore } : undefined;
+    return wanted && this.#isTrusted(asked, fork) ? { fork, states, restore: asked.restore } : undefined;
   }
 
   /** What was left out is not what we have: the other's branch is another from before on. */
@@ -295,7 +331,7 @@ export class Sync {
     if (!before) for (const anchor of anchors) chain.add(anchor, { strict });
     if (strict && !chain.isProven) return undefined;
     if (!before && more && entries.length === 0) return undefined;
-    const fork = before ?? (chain.anchors.length > 0 ? this.#begin(chain.worth, request) : this.#attach(entries));
+    const fork = before ?? (chain.anchors.length > 0 ? this.#begin(chain.anchors, request) : this.#attach(entries));
     fork.extend(entries, UNDECIDED_PLACES_MAX);
     return fork;
   }
@@ -310,7 +346,9 @@ export class Sync {
   /** Whether the beginning is proven so far, or a block that is known may yet prove it. */
   #isProven({ peer, chain }: Asked, fork: Branch | undefined): boolean {
     if (chain.isProven) return true;
-    if (this.#core.pinIsMissing && (fork?.entries.length ?? 0) <= UNPROVEN_ENTRIES_MAX) return true;
+    const entries = fork?.entries ?? [];
+    const isLong = entries.length > UNPROVEN_ENTRIES_MAX || bytesOf(entries) > UNPROVEN_BYTES_MAX;
+    if (this.#core.pinIsMissing && !isLong) return true;
     const what = 'begins after all that this peer knows, and too few who voted before signed it: give --trust-block';
     return this.#distrust(peer, what);
   }
@@ -353,7 +391,9 @@ export class Sync {
    */
   #isTrusted({ peer }: Asked, fork: Branch): boolean {
     if (this.#core.trusts(fork)) return true;
-    const what = 'does not have the block to trust (is it older? name a newer one): waiting for one that has it';
+    const what = this.#core.pinIsMissing
+      ? 'does not have the block to trust (is it older? name a newer one): waiting for one that has it'
+      : 'does not have what a quorum has certified here: it is not followed';
     return this.#distrust(peer, `up to round ${fork.head.round}, ${what}`);
   }
 

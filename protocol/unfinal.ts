@@ -160,6 +160,7 @@ export class Unfinal {
       members: [...members].sort(comparePeers),
       updates: round.held(),
       ...this.#membership.requests(head),
+      leaves: [],
     };
     const hash = blockHash(block);
     const signature = context.signer.sign(proposalBytes(context.run, block.height, 0, -1, hash));

@@ -1,16 +1,18 @@
 import { expect, test } from 'vitest';
 import { Agreement } from '../../protocol/agreement.ts';
+import { checkBlock, firstHead } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
+import { Branch } from '../../protocol/history.ts';
 import { comparePeers, type PeerId, type Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
 import { decodeRecord, encodeRecord } from '../../protocol/record.ts';
 import { quorumOf } from '../../protocol/roster.ts';
-import { blockHash, proposalBytes, statusBytes, updateBytes } from '../../protocol/signing.ts';
+import { blockHash, joinBytes, leaveBytes, proposalBytes, statusBytes, updateBytes } from '../../protocol/signing.ts';
 import { Cluster, type TestPeer, testGenesis } from '../helpers/cluster.ts';
-import { WHOLE } from '../helpers/history.ts';
+import { signedEntry, WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 /** Puts something between a machine and the rest of the swarm. */
@@ -161,6 +163,130 @@ test('who offers itself all the time, and answers nothing, is not asked all the 
   const times = (signer: Signer) => behind.asked.filter((peer) => peer === signer.self).length;
   expect(times(honest)).toBeGreaterThan(10);
   expect(times(liar)).toBeLessThanOrEqual(times(honest) + 1);
+});
+
+test.each([1, 2, 3, 20])(
+  '%d strangers who boast, and answer nothing, do not keep anybody else from being asked',
+  (count) => {
+    const behind = new Behind();
+    const strangers = Array.from({ length: count }, (_, i) => testSigner(`stranger ${i}`));
+    const honest = testSigner('honest');
+    for (const { self } of [...strangers, honest]) behind.gives({ type: 'peer', nowMs: 1, peer: self, up: true });
+    let nowMs = 10;
+    for (; nowMs < 600_000 && !behind.asked.includes(honest.self); nowMs += 50) {
+      for (const stranger of strangers) behind.hears(nowMs, stranger, 2 ** 30);
+      if (nowMs % 1000 === 10) behind.hears(nowMs, honest, 300);
+    }
+    // each of them once, before it
+    expect(behind.asked.indexOf(honest.self)).toBeGreaterThanOrEqual(0);
+    expect(nowMs).toBeLessThanOrEqual((count + 1) * 15_000);
+  },
+);
+
+test('who made up a quorum long ago does not overrule what has been certified since, however much it certifies', () => {
+  const { cluster, members } = swarm(4);
+  expect(cluster.runUntil(() => members.every(({ lastRound }) => lastRound >= 8), 120_000)).toBe(true);
+  const [{ signer: founder, machine }, ...others] = members as [TestPeer, ...TestPeer[]];
+  const { run } = machine!;
+  const sybil = testSigner('sybil');
+  const other = new Branch({ genesis: cluster.genesis, run, signer: founder });
+  for (let i = 0; i < 60; i++) {
+    const { head } = other;
+    const height = head.height + 1;
+    const voters = head.committee.map((peer) => (peer === founder.self ? founder : sybil));
+    const join = { author: sybil.self, height, attempt: 0 };
+    const leave = { author: sybil.self, height };
+    const change =
+      head.roster.length > 1
+        ? { leaves: [{ ...leave, signature: sybil.sign(leaveBytes(run, leave)) }] }
+        : { joins: [{ ...join, signature: sybil.sign(joinBytes(run, join)) }] };
+    other.extend([signedEntry(run, head, voters, { kind: 'membership', updates: [], ...change })]);
+  }
+  const history = () => ({ run, anchors: [], entries: other.entries, more: false, states: [] });
+  members[0]!.machine = { run, step: () => [], history } as unknown as Machine;
+  const { height, unfinalTokens, round, tip } = other.head;
+  const fields = { author: founder.self, height, unfinalTokens, round, tip };
+  const status: Message = { type: 'status', run, ...fields, signature: founder.sign(statusBytes(run, fields)) };
+  const roots = others.map(({ rounds }) => rounds.at(-1)!.root);
+  for (const peer of others) {
+    peer.give({ nowMs: cluster.nowMs, type: 'messages', messages: [status], from: [founder.self] });
+  }
+  cluster.runUntil(() => false, 20_000);
+  for (const [i, peer] of others.entries()) {
+    expect(peer.machine!.standing.roster).toHaveLength(4);
+    expect(peer.rounds.map(({ root }) => root)).toContain(roots[i]);
+    const warned = peer.reports.filter((report) => report.kind === 'warning' && report.code === 'W_UNTRUSTED');
+    expect(warned).toHaveLength(1);
+  }
+  // and they go on without it
+  const last = Math.max(...others.map(({ lastRound }) => lastRound));
+  expect(cluster.runUntil(() => others.every(({ lastRound }) => lastRound > last + 2), 120_000)).toBe(true);
+});
+
+test('a void block is looked at once, however often it is asked about', () => {
+  const genesis = testGenesis(testSigner('founder').self);
+  const run = runIdOf(genesis);
+  let verified = 0;
+  const signer = testSigner('founder');
+  const counting: Signer = {
+    ...signer,
+    verify: (...signed) => {
+      verified++;
+      return signer.verify(...signed);
+    },
+  };
+  const guest = testSigner('guest');
+  const leave = { author: guest.self, height: 1 };
+  const leaves = [{ ...leave, signature: guest.sign(leaveBytes(run, leave)) }];
+  const head = firstHead(genesis, run);
+  const join = { author: guest.self, height: 1, attempt: 0 };
+  const joins = [{ ...join, signature: guest.sign(joinBytes(run, join)) }];
+  const { block } = signedEntry(run, head, [signer], { kind: 'membership', updates: [], joins, leaves });
+  const check = () => checkBlock({ genesis, run, signer: counting }, head, block, run);
+  for (let i = 0; i < 3; i++) expect(check).toThrow('a void leave');
+  expect(verified).toBe(1);
+});
+
+test.each([1, 3])('who remembers votes that its history does not reach casts none below them, one of %d', (count) => {
+  const { cluster, members } = swarm(count);
+  expect(cluster.runUntil(() => members.every(({ lastRound }) => lastRound >= 6), 120_000)).toBe(true);
+  const peer = members.at(-1)!;
+  peer.kill();
+  // the first frame of its log went bad, and what came after it with that
+  const lost = peer.segments[0]!.entries;
+  peer.segments = [];
+  peer.start();
+  expect(peer.reports).toContainEqual(expect.objectContaining({ code: 'W_HISTORY_LOST' }));
+  const heights: number[] = [];
+  between(peer, {
+    out: (effect) => {
+      const message = effect.type === 'broadcast' || effect.type === 'send' ? effect.message : undefined;
+      if (message?.type === 'vote' || message?.type === 'proposal') heights.push(message.height);
+      return effect;
+    },
+  });
+  const before = members[0]!.lastRound;
+  const goesOn = cluster.runUntil(() => members.every(({ lastRound }) => lastRound >= before + 4), 60_000);
+  // nobody else has what one alone has lost
+  expect(goesOn).toBe(count > 1);
+  expect(heights.length > 0).toBe(count > 1);
+  expect(Math.min(...heights)).toBeGreaterThanOrEqual(lost.at(-1)!.block.height);
+});
+
+test('without a quorum a peer that goes stays a member, so that it can come back', () => {
+  const { cluster, members } = swarm(3);
+  const [first, second, third] = members as [TestPeer, TestPeer, TestPeer];
+  expect(cluster.runUntil(() => members.every(({ lastRound }) => lastRound >= 3), 120_000)).toBe(true);
+  third.kill();
+  const together = () => first.rounds.at(-1)!.contributors.length === 2 && !first.rounds.at(-1)!.final;
+  expect(cluster.runUntil(together, 120_000)).toBe(true);
+  second.leave();
+  cluster.runUntil(() => false, 5000);
+  second.kill();
+  expect(cluster.runUntil(() => first.rounds.at(-1)!.contributors.length === 1, 60_000)).toBe(true);
+  expect(first.machine!.standing.roster).toContain(second.id);
+  second.start();
+  expect(cluster.runUntil(together, 60_000)).toBe(true);
 });
 
 test('of proposals and certificates for later heights only so many are kept', () => {
