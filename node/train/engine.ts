@@ -70,8 +70,9 @@ export interface EngineSettings extends BackendRequest {
 const MICRO_BATCH_TOKENS = 1024;
 
 /**
- * A loss above FACTOR x running mean + MARGIN (nats) is taken for a spike: a bad batch or a model that falls apart. The
- * margin keeps small losses from being touchy. The mean is exponential and starts with the first step's loss.
+ * A loss above FACTOR x running mean + MARGIN (nats) is taken for a spike, the model falling apart, if it is also above that of
+ * guessing + MARGIN: up to there it may be the text, of which a part is prose and another a table that is known by heart. The
+ * mean is exponential and starts with the first step's loss.
  */
 const SPIKE_FACTOR = 3;
 const SPIKE_MARGIN = 2;
@@ -220,7 +221,8 @@ class TrainingEngine implements Engine {
   }
 
   #isSpike(loss: number): boolean {
-    return this.#meanLoss !== undefined && loss > SPIKE_FACTOR * this.#meanLoss + SPIKE_MARGIN;
+    const guessing = Math.log(this.#model.vocabulary);
+    return this.#meanLoss !== undefined && loss > Math.max(SPIKE_FACTOR * this.#meanLoss, guessing) + SPIKE_MARGIN;
   }
 
   #meanLossOf(tensors: readonly Tensor[], { inputs, targets, sequences }: Batch): Scalar {

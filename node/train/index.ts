@@ -6,5 +6,5 @@ export { generate } from './generate.ts';
 export type { PeerWorker } from './peer-worker.ts';
 export { connect, type Remote } from './rpc.ts';
 export { spawnWorker } from './spawn-worker.ts';
-export { type StepReport, Trainer } from './trainer.ts';
+export { NO_PROGRESS, type StepReport, Trainer } from './trainer.ts';
 export type { AppliedState, Contribution, Opened, RestoredState, StepNotice, WorkerNotice } from './worker-calls.ts';

@@ -74,7 +74,7 @@ export interface EvaluateOptions {
 /** So many skipped steps in a row are not the fault of a batch. */
 const SKIPS_IN_A_ROW_MAX = 5;
 
-const NO_PROGRESS: Progress = { steps: 0, skipped: 0, skipsInARow: 0, lossSum: 0, meanLoss: undefined };
+export const NO_PROGRESS: Progress = { steps: 0, skipped: 0, skipsInARow: 0, lossSum: 0, meanLoss: undefined };
 
 /** Inner training of one peer: which sequences, which learning rate, when to give up. */
 export class Trainer {

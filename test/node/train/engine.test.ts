@@ -159,11 +159,23 @@ describe('engine', () => {
     const before = await parametersOf(engine);
     const surprise = { ...lesson, targets: lesson.targets.map((token) => (token + 1) % MICRO.vocabulary) };
     const { loss, skipped } = await engine.step(surprise, { learningRate: 1e-3 });
-    expect(loss).toBeGreaterThan(2);
+    expect(loss).toBeGreaterThan(Math.log(MICRO.vocabulary) + 2);
     expect(skipped).toBe(true);
     expectSame(await parametersOf(engine), before);
     await engine.writeParameters(before);
     expect((await engine.step(surprise, { learningRate: 1e-3 })).skipped).toBe(false);
+  });
+
+  it('takes no loss that guessing would have for a spike, however well the text so far was known', async () => {
+    const engine = await start();
+    const lesson = batch(1);
+    for (let i = 0; i < 40; i++) await engine.step(lesson, { learningRate: 1e-2 });
+    expect(engine.meanLoss).toBeLessThan(1);
+    // another text, of which the model knows nothing yet
+    await engine.writeParameters(initialParameters(MICRO, 3), 0.1);
+    const { loss, skipped } = await engine.step(batch(7), { learningRate: 1e-3 });
+    expect(loss).toBeGreaterThan(3 * 0.1 + 2);
+    expect(skipped).toBe(false);
   });
 
   it.each([
