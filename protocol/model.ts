@@ -24,7 +24,7 @@ export interface Layout {
   length: number;
 }
 
-/** `micro` is for tests, `nano` is nanoGPT's CPU configuration, `baby` its Shakespeare GPU one, `gpt2` the 124M one. */
+/** `micro` is for tests, `nano` is nanoGPT's CPU configuration, `baby` its Shakespeare GPU one, `gpt2` the shape of the 124M one. */
 export const MODEL_PRESETS = {
   micro: { layers: 2, heads: 2, width: 64, context: 32 },
   nano: { layers: 4, heads: 4, width: 128, context: 64 },

@@ -6,7 +6,7 @@ import { initialParameters } from '../../protocol/model.ts';
 import { makeDataset } from '../data/dataset.ts';
 import { loadText } from '../data/sources.ts';
 import { buildGenesis, type RunChoices, tokenizerFor } from '../defaults.ts';
-import { createEngine, type StepReport, Trainer } from '../train/index.ts';
+import { createEngine, NO_PROGRESS, type StepReport, Trainer } from '../train/index.ts';
 import type { Machine } from './options.ts';
 
 /**
@@ -72,6 +72,7 @@ export async function* trainBaseline(
   { genesis, trainer, steps }: Baseline,
   { evalEvery, signal, onStep, onEvaluate }: TrainBaselineOptions,
 ): AsyncGenerator<Evaluation, void, void> {
+  let skipsInARow = 0;
   for (let done = 0; done < steps; ) {
     const firstStep = done;
     const plan = { firstStep, steps: Math.min(evalEvery, steps - done), firstPosition: firstStep * genesis.batch };
@@ -79,6 +80,10 @@ export async function* trainBaseline(
     const result = await trainer.trainRound(plan, {
       signal,
       afterPiece: turns(),
+      from: { ...NO_PROGRESS, skipsInARow },
+      afterStep: async (progress) => {
+        skipsInARow = progress.skipsInARow;
+      },
       onStep: (report) => onStep({ ...report, step: firstStep + report.step }),
     });
     const seconds = (performance.now() - startedMs) / 1000;
@@ -106,6 +111,6 @@ function turns(): () => Promise<void> {
 }
 
 function diverged(step: number): CodedError<BaselineErrorCode> {
-  const message = `training fell apart at step ${step}: the loss is no longer a number; try another --seed or --batch`;
-  return new CodedError('E_DIVERGED', message);
+  const what = 'the loss is no longer a number, or has been far above that of guessing for several steps';
+  return new CodedError('E_DIVERGED', `training fell apart at step ${step}: ${what}; try another --seed or --batch`);
 }

@@ -139,13 +139,11 @@ function encodePrompt(tokenizer: Tokenizer, prompt: string | undefined): ArrayLi
   }
 }
 
-/** A character of UTF-8 has at most so many bytes, and so a text as many byte tokens that do not make one yet. */
-const CHARACTER_BYTES_MAX = 4;
-
 /** Tokens to text piece by piece, where a character may take several tokens. */
 export class TokenText {
   readonly #tokenizer: Tokenizer;
-  #waiting: number[] = [];
+  /** keeps the beginning of a character until the rest of it comes, or something that is none */
+  readonly #utf8 = new TextDecoder('utf-8', { ignoreBOM: true });
 
   constructor(tokenizer: Tokenizer) {
     this.#tokenizer = tokenizer;
@@ -153,18 +151,13 @@ export class TokenText {
 
   /** @returns the text that is certain now */
   push(token: number): string {
-    this.#waiting.push(token);
-    const text = this.#tokenizer.decode(this.#waiting);
-    if (text.endsWith('\ufffd') && this.#waiting.length < CHARACTER_BYTES_MAX) return '';
-    this.#waiting = [];
-    return text;
+    if (this.#tokenizer.kind === 'char') return this.#tokenizer.decode([token]);
+    return this.#utf8.decode(Uint8Array.of(token), { stream: true });
   }
 
   /** What is left at the end. */
   flush(): string {
-    const text = this.#tokenizer.decode(this.#waiting);
-    this.#waiting = [];
-    return text;
+    return this.#utf8.decode();
   }
 }
 

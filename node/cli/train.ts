@@ -90,8 +90,7 @@ function jsonView(): TrainView {
     begin: () => undefined,
     step: () => undefined,
     evaluating: () => undefined,
-    evaluation: ({ step, trainLoss, valLoss, tokensPerSecond }) =>
-      printJson({ event: 'eval', step, trainLoss, valLoss, tokensPerSecond }),
+    evaluation: (evaluation) => printJson({ event: 'eval', ...evaluation }),
     done: (reason) => printJson({ event: 'done', reason }),
     close: () => undefined,
   };

@@ -57,7 +57,13 @@ export function loadText(source: string = DEFAULT_SOURCE): TextSource {
     const endings = TEXT_ENDINGS.join(', ');
     throw new CodedError('E_DATA_NOT_FOUND', `no text file (${endings}) in the folder ${path}; give one that has some`);
   }
-  return { name, bytes: joined(files.map((file) => readText(join(path, file)))) };
+  const paths = files.map((file) => join(path, file));
+  // before any of it is read: it may be more than fits into memory
+  checkSize(
+    paths.reduce((sum, each) => sum + statOf(each, each).size, 0),
+    'the whole folder',
+  );
+  return { name, bytes: joined(paths.map(readText)) };
 }
 
 /** The novel, chapters 1 to 135, with the line breaks of its Project Gutenberg text; 1.2 MB. */
@@ -119,7 +125,7 @@ function textFiles(root: string, below: string): string[] {
   for (const entry of entries) {
     if (entry.name.startsWith('.')) continue;
     const path = below === '' ? entry.name : `${below}/${entry.name}`;
-    if (entry.isDirectory()) found.push(...textFiles(root, path));
+    if (entry.isDirectory()) for (const inside of textFiles(root, path)) found.push(inside);
     else if (entry.isFile() && TEXT_ENDINGS.some((ending) => path.toLowerCase().endsWith(ending))) found.push(path);
   }
   return below === '' ? found.sort() : found;

@@ -27,5 +27,10 @@ describe('TokenText', () => {
     expect(Array.from(euro, (token) => pieces.push(token))).toEqual(['', '', '€']);
     expect([0xff, 0xff, 0xff, 0xff].map((token) => pieces.push(token)).join('')).toBe('\ufffd'.repeat(4));
     expect([pieces.push(0xe2), pieces.flush()]).toEqual(['', '\ufffd']);
+    // one byte that begins nothing does not spoil what comes after it
+    for (const stray of [0x80, 0xc3]) {
+      const tokens = [stray, ...new TextEncoder().encode('😀🎉b')];
+      expect(tokens.map((token) => pieces.push(token)).join('')).toBe('\ufffd😀🎉b');
+    }
   });
 });
