@@ -91,7 +91,7 @@ export class AgreedStates {
 /** Hears what becomes of a peer's work: for a checker of its books. */
 export interface SeatObserver {
   onTrain(peer: number): void;
-  /** inner steps went from `agreed` to `local`, and the replica has taken the change on its books */
+  /** inner steps went from `agreed` to `local`, and the replica is to have taken the change on its books */
   onWork(peer: number, agreed: Float32Array, local: Float32Array, tokens: number): void;
   /** a training has come to its end, whether or not something of use was learned */
   onTrained(peer: number): void;
@@ -267,7 +267,9 @@ export class Seat<Optimizer> {
 
   async #abandon(steps: number): Promise<void> {
     const trained = await this.#settleTraining(steps);
-    if (trained.badParameters || trained.tokens === 0 || !this.#replica.abandon(trained.local, trained.tokens)) return;
+    if (trained.badParameters || trained.tokens === 0) return;
+    this.#replica.abandon(trained.local, trained.tokens);
+    // whether or not the replica took it: that is for the checker of its books to see
     this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local, trained.tokens);
   }
 

@@ -28,11 +28,7 @@ export const BUGS: readonly Bug[] = [
       '    const wait = LOCKED_VIEWS_PATIENT < 0;\n',
     ],
   ),
-  bug('votes are forgotten at a restart', [
-    'protocol/machine.ts',
-    '    if (record.height === this.#present.agreement.height) this.#present.agreement.restore(record);\n',
-    '',
-  ]),
+  bug('votes are forgotten at a restart', ['protocol/machine.ts', '    this.#signedAhead = record;\n', '']),
   bug('a view is finalized that was nullified', [
     'protocol/agreement.ts',
     "certificate.block && !state.mine.has('nullify') && !state.mine.has('finalize')",
@@ -177,6 +173,22 @@ export const BUGS: readonly Bug[] = [
     '    const news = [...carries, ...this.#owed, { round, payload }].filter(',
   ]),
   bug('work that is given back weighs nothing', ['protocol/replica.ts', '  target.tokens += work.tokens;\n', '']),
+  bug('fewer vote than genesis says', ['protocol/chain.ts', '.slice(0, kind.size)', '.slice(0, 1)']),
+  bug('who misses a round is put out', [
+    'protocol/roster.ts',
+    'block.round - lastRound > LIMITS.evictAfterRounds',
+    'block.round - lastRound > 1',
+  ]),
+  bug('training that is overtaken is not taken on the books', [
+    'protocol/replica.ts',
+    '    if (!allFinite(next)) return false;\n    this.#takeResidual(',
+    '    if (next.length > 0) return false;\n    this.#takeResidual(',
+  ]),
+  bug('what others tell is believed whoever signed it', [
+    'protocol/chain.ts',
+    '  if (!certificateHolds(context.signer, context.run, committee, certificate)) {\n',
+    "  if (context.run === '') {\n",
+  ]),
   bug('who is no member is not told that it is as far as the members', [
     'protocol/sync.ts',
     '    if (isMember(branch.head, self) && !isMember(branch.head, peer)) this.#tell(peer);\n',

@@ -7,6 +7,8 @@ import type { VirtualPeer } from '../virtual-peer.ts';
  * `Violation` at the first thing that must not be. It decides nothing and changes nothing.
  */
 export interface Checker {
+  /** what it states of a peer is that peer's own doing, however many others lie @default false */
+  readonly isOfOnePeer?: boolean;
   /** a correct peer's machine took a step */
   onStep?(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void;
   /** a message of a correct peer left it */

@@ -9,6 +9,7 @@ const ROUNDS_IN_MEMORY = LIMITS.payloadRoundsKept + 4;
 
 /** Nothing that others can fill grows without bound. */
 export class MemoryChecker implements Checker {
+  readonly isOfOnePeer = true;
   readonly #peers: number;
   #steps = 0;
 

@@ -7,7 +7,7 @@ import type { Hash } from '../../protocol/hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.ts';
 import type { Beginning, Message } from '../../protocol/messages.ts';
 import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Anchor, Block } from '../../protocol/wire.ts';
+import type { Anchor, Block, Entry } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
@@ -17,6 +17,7 @@ import type { Chronicle, Recorded } from './chronicle.ts';
  * What is certified may be: a quorum of the committee signed it, each once; it names what it follows, and builds on the state
  * that its round began with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
  * that round and state, and as large as it says; no request to come or go takes effect twice; and who is evicted did contradict itself.
+ * As many vote next as genesis says, and nobody is gone who did not ask for it, contradict itself or stay silent for long.
  */
 export class ValidityChecker implements Checker {
   readonly #chronicle: Chronicle;
@@ -47,6 +48,7 @@ export class ValidityChecker implements Checker {
       if (effect.segment) this.#checkBeginning(effect.segment);
       const recorded = this.#chronicle.add(effect.entry);
       if (recorded) this.#check(recorded);
+      else this.#checkOther(effect.entry);
     }
     if (event.type !== 'applied') return;
     const report = effects.find((each) => each.type === 'report' && each.report.kind === 'round');
@@ -115,8 +117,33 @@ export class ValidityChecker implements Checker {
       const { length = size } = this.#library.bytes(payload) ?? {};
       if (length !== size) throw fault(block, `says ${size} bytes of a payload of ${length}`);
     }
+    this.#checkWhoStays(recorded);
     this.#checkRequests(recorded);
     for (const evidence of block.evictions) this.#checkEviction(block, evidence);
+  }
+
+  /** The same block with another certificate, as others tell it. */
+  #checkOther(entry: Entry): void {
+    const known = this.#chronicle.get(blockHash(entry.block));
+    if (!known || isDeepStrictEqual(known.entry.certificate, entry.certificate)) return;
+    this.#checkCertificate({ ...known, entry });
+  }
+
+  /** By counting: the committee that the code under test drew says who certifies, and when liars are too many. */
+  #checkWhoStays({ entry: { block }, before, after }: Recorded): void {
+    if (block.members !== null) return;
+    const size = Math.min(this.#chronicle.genesis.committee.size, after.roster.length);
+    const voters = new Set(after.committee);
+    const isWhole = voters.size === size && after.committee.length === size;
+    const members = new Set(after.roster.map(({ peer }) => peer));
+    if (!isWhole || after.committee.some((peer) => !members.has(peer))) {
+      throw fault(block, `lets ${after.committee.length} of ${after.roster.length} vote, ${size} should`);
+    }
+    const asked = new Set([...block.leaves, ...block.evictions].map(({ author }) => author));
+    for (const { peer, lastRound } of before.roster) {
+      const mayGo = members.has(peer) || asked.has(peer) || block.round - lastRound > SILENT_ROUNDS_MAX;
+      if (!mayGo) throw fault(block, `puts out ${peer}, who was there ${block.round - lastRound} rounds ago`);
+    }
   }
 
   /** No correct peer is put out, and nobody without two signatures of its own that contradict each other. */
@@ -173,6 +200,9 @@ export class ValidityChecker implements Checker {
     }
   }
 }
+
+/** Who has had no update in so many rounds may be put out. */
+const SILENT_ROUNDS_MAX = 20;
 
 function requestsOf({ joins, leaves }: Block): string[] {
   const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');

@@ -8,6 +8,7 @@ import { type Checker, Violation } from './checker.ts';
  * view both nullified and finalized, one update a round. What never left the peer was never said.
  */
 export class VotesChecker implements Checker {
+  readonly isOfOnePeer = true;
   readonly #said = new Map<string, string | null>();
 
   onSent(peer: VirtualPeer, message: Message): void {

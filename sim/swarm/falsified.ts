@@ -22,6 +22,7 @@ export function falsified(
   }: { random: RandomStream; library: BlobLibrary; index: number; context: ChainContext },
 ): History {
   const { entries, states } = history;
+  if (random.below(3) === 0) return poorlySigned(history, random);
   const shortened =
     random.below(4) > 0 && history.anchors.length === 0 ? beginningLater(history, context, random) : history;
   // where it begins is all that a newcomer has to go by
@@ -48,6 +49,20 @@ export function falsified(
       return { ...history, states: states.map((state) => ({ ...state, snapshot })) };
     }
   }
+}
+
+/** The same history, some of whose certificates have fewer signatures than they need, or such as nobody made. */
+function poorlySigned(history: History, random: RandomStream): History {
+  const isEmptied = random.below(2) === 0;
+  const entries = history.entries.map(({ block, certificate }) => {
+    const signatures = isEmptied
+      ? certificate.signatures.slice(0, random.below(certificate.signatures.length))
+      : certificate.signatures.map(([place], i): [number, Uint8Array] => {
+          return [place, certificate.signatures[(i + 1) % certificate.signatures.length]![1]];
+        });
+    return { block, certificate: { ...certificate, signatures } };
+  });
+  return { ...history, entries };
 }
 
 /** The same history from a block on that the founder has signed, where it is told from genesis. */

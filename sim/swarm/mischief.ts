@@ -44,9 +44,11 @@ export class Mischief {
         return this.#block(pairs(fault.from, fault.to), fault.forMs);
       case 'storm': {
         const { loss, duplicates, delayMs } = fault;
-        network.weather = { loss, duplicates, delayMs };
+        const weather = { loss, duplicates, delayMs };
+        network.weather = weather;
         kernel.after(fault.forMs, () => {
-          network.weather = FAIR;
+          // another storm may have begun meanwhile
+          if (network.weather === weather) network.weather = FAIR;
         });
         return;
       }

@@ -54,7 +54,7 @@ export interface Seen {
   finalRounds: number;
   unfinalRounds: number;
   membershipBlocks: number;
-  /** members put out for contradicting themselves, each counted by everybody who appended the block */
+  /** members put out for contradicting themselves */
   evictions: number;
   /** after which not all members vote */
   drawn: number;
@@ -117,6 +117,8 @@ export class Swarm {
   };
   /** by index: where the longest certified history stands that a correct peer had */
   readonly #newest = new Map<number, Head>();
+  /** blocks that are in the counts of what was seen */
+  readonly #counted = new Set<Hash>();
   /** the blocks to trust, by index */
   readonly #pins = new Map<number, Hash>();
   #liarsWait = true;
@@ -206,7 +208,7 @@ export class Swarm {
     const { events, nowMs } = this.#kernel;
     this.#seen.refusedMessages = this.#network.refused;
     for (const { told } of this.#liars.values()) {
-      for (const count of Object.values(told)) this.#seen.lies += count;
+      for (const [habit, count] of Object.entries(told)) if (habit !== 'withholds') this.#seen.lies += count;
       this.#seen.fuzzed += told.fuzzes ?? 0;
     }
     const common = { virtualMs: nowMs, events, traceHash: this.#trace.digest(), seen: this.#seen };
@@ -350,35 +352,41 @@ export class Swarm {
   #onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
     this.#diary.onStep(this.#kernel.nowMs, peer.index, event, effects);
     if (this.#liars.has(peer.index)) return;
-    if (!this.#seen.overrun) for (const checker of this.#checkers) checker.onStep?.(peer, event, effects);
+    for (const checker of this.#looking()) checker.onStep?.(peer, event, effects);
     for (const effect of effects) if (effect.type === 'append') this.#onAppend(peer.index, effect);
   }
 
   #onAppend(peer: number, { entry, segment }: Effect & { type: 'append' }): void {
     const { block, certificate } = entry;
+    const hash = blockHash(block);
+    const after = this.#chronicle.get(hash)?.after;
     if (segment) this.#seen[segment.keep > 1 ? 'segments' : 'leaps']++;
-    if (block.kind === 'membership') this.#seen.membershipBlocks++;
-    this.#seen.evictions += block.evictions.length;
-    if (certificate.view > 0) this.#seen.laterViews++;
-    const after = this.#chronicle.get(blockHash(block))?.after;
+    const isNew = !this.#counted.has(hash);
+    this.#counted.add(hash);
+    if (isNew && block.kind === 'membership') this.#seen.membershipBlocks++;
+    if (isNew) this.#seen.evictions += block.evictions.length;
+    if (isNew && certificate.view > 0) this.#seen.laterViews++;
+    if (isNew && after && after.committee.length < after.roster.length) this.#seen.drawn++;
     if (after && after.height > (this.#newest.get(peer)?.height ?? 0)) this.#newest.set(peer, after);
     const voters = after?.committee ?? [];
     const lying = voters.filter((peer) => !this.#isCorrect(peer)).length;
     if (lying > 0 && voters.length < 3 * lying + 1) this.#seen.overrun = true;
-    if (after && voters.length < after.roster.length) this.#seen.drawn++;
+  }
+
+  /** Where more lie than are tolerated nobody promises anything of what peers have in common. */
+  #looking(): readonly Checker[] {
+    return this.#seen.overrun ? this.#checkers.filter(({ isOfOnePeer }) => isOfOnePeer) : this.#checkers;
   }
 
   #onSent(index: number, message: Message): void {
     if (message.type === 'vote') this.#mischief.onVote(index);
-    if (this.#seen.overrun) return;
-    for (const checker of this.#checkers) checker.onSent?.(this.#peers[index]!, message);
+    for (const checker of this.#looking()) checker.onSent?.(this.#peers[index]!, message);
   }
 
   #onAnswer(index: number, answer: Uint8Array): void {
-    if (this.#seen.overrun) return;
     try {
       const history = decodeHistory(answer, runIdOf(this.#genesis));
-      for (const checker of this.#checkers) checker.onAnswer?.(this.#peers[index]!, history);
+      for (const checker of this.#looking()) checker.onAnswer?.(this.#peers[index]!, history);
     } catch (error) {
       if (!isCoded(error)) throw error;
       throw new Violation('crash', `peer ${index} gives an answer that nobody can read: ${error.message}`);
