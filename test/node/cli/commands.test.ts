@@ -171,6 +171,7 @@ describe('train', () => {
       trainLoss: expect.any(Number),
       valLoss: expect.any(Number),
       tokensPerSecond: expect.any(Number),
+      skipped: 0,
     };
     expect(first).toEqual({ ...evaluation, step: 8 });
     expect(second).toEqual({ ...evaluation, step: 16 });

@@ -54,7 +54,7 @@ it('says below the table why a run has no loss, and fails for it and for one tha
   const stuck = { ...run, reason: 'stuck' as const };
   const report = { kind: 'compare', summary: [], runs: [stuck], complete: true, wallSeconds: 2 };
   screen.done(report as unknown as Report);
-  expect(written()).toContain('topk: stuck: no new round in a long time');
+  expect(written()).toContain('topk: stuck: nobody was left, or no round came in a long time');
   expect(exitCodeOf([stuck])).toBe(1);
   expect(exitCodeOf([{ reason: 'rounds', diverged: [4] }])).toBe(1);
   expect(
