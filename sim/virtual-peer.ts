@@ -60,6 +60,8 @@ export class VirtualPeer implements Endpoint {
   #queue: Effect[] = [];
   #draining = false;
   #pausedUntilMs = 0;
+  /** what waits for the end of a pause, in order */
+  #heldUp: (() => void)[] = [];
   #wake: { timer: Planned; atMs: number } | undefined;
   /** writes under way, oldest first: what makes them durable */
   readonly #writing = new Set<() => void>();
@@ -129,6 +131,7 @@ export class VirtualPeer implements Endpoint {
     this.#booting = undefined;
     this.#queue = [];
     this.#draining = false;
+    this.#heldUp = [];
     kernel.cancel(this.#wake?.timer);
     this.#wake = undefined;
     this.#pausedUntilMs = 0;
@@ -198,7 +201,7 @@ export class VirtualPeer implements Endpoint {
 
   #give(event: Untimed): void {
     if (!this.#running || this.#booting) return;
-    if (this.isPaused) return this.#whenItGoesOn(() => this.#give(event));
+    if (this.#standsStill) return this.#whenItGoesOn(() => this.#give(event));
     const { nowMs } = this.#world.kernel;
     const stamped = event as Event;
     stamped.nowMs = this.#world.clocks?.[this.index]?.localMs(nowMs) ?? nowMs;
@@ -282,10 +285,26 @@ export class VirtualPeer implements Endpoint {
     });
   }
 
-  /** At once, but for a process that stands still. */
+  /** Also in the moment in which a pause ends, until what it held up has been done. */
+  get #standsStill(): boolean {
+    return this.isPaused || this.#heldUp.length > 0;
+  }
+
+  /** At once, but for a process that stands still: then in the order in which it came, however often that is paused. */
   #whenItGoesOn(run: () => void): void {
-    if (!this.isPaused) return run();
-    this.#later(this.#pausedUntilMs - this.#world.kernel.nowMs, () => this.#whenItGoesOn(run));
+    if (!this.#standsStill) return run();
+    this.#heldUp.push(run);
+    if (this.#heldUp.length === 1) this.#goOnLater();
+  }
+
+  #goOnLater(): void {
+    this.#later(this.#pausedUntilMs - this.#world.kernel.nowMs, () => {
+      if (this.isPaused) return this.#goOnLater();
+      const heldUp = this.#heldUp;
+      this.#heldUp = [];
+      const life = this.#life;
+      for (const run of heldUp) if (this.#life === life) run();
+    });
   }
 
   #initialize({ keep }: Effect & { type: 'initialize' }): void {
