@@ -102,17 +102,14 @@ export class Chatter {
 
   /** What a peer that just came, or has not heard, should know of us. */
   standing(agreement: Agreement, round: Round | undefined): Message[] {
-    return [...agreement.repeat(), ...this.#standingWords(round), ...this.#request()];
+    // who asks to be let in as soon as it is there may have been heard by nobody
+    const join = this.#asks ? [this.#membership.standingJoin()] : [];
+    return [...agreement.repeat(), ...this.#standingWords(round), ...join];
   }
 
   #standingWords(round: Round | undefined): Message[] {
     const messages = this.#unfinal.repeat();
     return round?.own ? [...messages, round.own] : messages;
-  }
-
-  /** To be let in. Not in repetitions alone: who asks as soon as it is there may have been heard by nobody. */
-  #request(): Message[] {
-    return this.#asks ? [this.#membership.joinMessage()] : [];
   }
 
   #broadcast(messages: readonly Message[]): void {
@@ -140,7 +137,7 @@ export class Chatter {
     if (this.#votes.isDue(behind)) this.#broadcast(agreement.repeat());
     if (!this.#words.isDue(behind)) return;
     this.#broadcast(this.#standingWords(round));
-    this.#broadcast(this.#request());
+    if (asks) this.#broadcast([this.#membership.joinMessage()]);
     if (leaving) this.#broadcast([this.#membership.leaveMessage()]);
     if (behind) this.#sync.askInTurn(false);
   }

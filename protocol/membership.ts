@@ -2,6 +2,7 @@ import { type Head, isTimely, peersRemembered } from './chain.ts';
 import type { Core } from './core.ts';
 import { comparePeers, type PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
+import type { MessageOf } from './messages.ts';
 import { peersOf, placesIn, quorumOf } from './roster.ts';
 import { joinBytes, leaveBytes } from './signing.ts';
 import type { Block, Evidence, Join, Leave } from './wire.ts';
@@ -30,6 +31,7 @@ export class Membership {
   readonly absent = new Set<PeerId>();
   leaving = false;
   #attempts = 0;
+  #lastJoin: MessageOf<'join'> | undefined;
 
   constructor(core: Core) {
     this.#core = core;
@@ -117,12 +119,20 @@ export class Membership {
     return true;
   }
 
-  joinMessage() {
+  /** The request as it was said last, where it is as new as one can be: for who was not there to hear it. */
+  standingJoin(): MessageOf<'join'> {
+    const isNew = this.#lastJoin?.join.height === this.#core.branch.head.height + 1;
+    return isNew && this.#lastJoin ? this.#lastJoin : this.joinMessage();
+  }
+
+  /** Another one each time, so that gossip carries it again. */
+  joinMessage(): MessageOf<'join'> {
     const { run, signer } = this.#core.context;
     const { height } = this.#core.branch.head;
     const unsigned = { author: signer.self, height: height + 1, attempt: this.#attempts++ % ATTEMPTS };
     const join = { ...unsigned, signature: signer.sign(joinBytes(run, unsigned)) };
-    return { type: 'join', run, join } as const;
+    this.#lastJoin = { type: 'join', run, join };
+    return this.#lastJoin;
   }
 
   leaveMessage() {
