@@ -1,5 +1,5 @@
-import { createServer } from 'node:net';
 import { DEFAULT_LISTEN } from './net/index.ts';
+import { listenFault } from './probe.ts';
 
 /** `/ip4|ip6|dns…/<host>/tcp/<port>` in its parts */
 const ADDRESS = /^\/(\w+)\/([^/]+)\/tcp\/(\d+)/;
@@ -55,12 +55,7 @@ function partsOf(address: string): { protocol: string; host: string; port: strin
 }
 
 /** Whether another program listens there; whatever else is wrong with an address is told by who listens. */
-function isTaken(address: string): Promise<boolean> {
+async function isTaken(address: string): Promise<boolean> {
   const { host, port } = partsOf(address) ?? { host: '', port: '0' };
-  if (port === '0') return Promise.resolve(false);
-  return new Promise((resolve) => {
-    const probe = createServer();
-    probe.once('error', ({ code }: NodeJS.ErrnoException) => resolve(code === 'EADDRINUSE'));
-    probe.listen({ port: Number(port), host }, () => probe.close(() => resolve(false)));
-  });
+  return port !== '0' && (await listenFault(host, Number(port))) === 'EADDRINUSE';
 }

@@ -109,17 +109,21 @@ export class Payloads {
 
   /** Removes the chunks of a snapshot that was fetched: they are in the checkpoint now. */
   async dropChunks(snapshot: BlobReference): Promise<void> {
-    const parts = (await blobParts(this.#c.store, snapshot)) ?? [];
-    await this.#list();
-    this.#remove(parts.slice(1));
+    const [, ...chunks] = await this.#partsOf(snapshot);
+    this.#remove(chunks);
   }
 
   /** Removes what came of a snapshot that nobody has any more. */
   async dropUnfinished(snapshot: BlobReference): Promise<void> {
-    if (!hasManifest(snapshot.size)) return;
+    // one without a manifest comes as a whole
+    if (hasManifest(snapshot.size)) this.#remove(await this.#partsOf(snapshot));
+  }
+
+  /** For `#remove`. */
+  async #partsOf(snapshot: BlobReference): Promise<Hash[]> {
     const parts = (await blobParts(this.#c.store, snapshot)) ?? [];
     await this.#list();
-    this.#remove(parts);
+    return parts;
   }
 
   /** Forgets those of rounds long before this one. */

@@ -47,7 +47,7 @@ export class Agreement {
   /** the same message every time, so that it is encoded once */
   readonly #certificates = new Map<Certificate, MessageOf<'certificate'>>();
   #outbox: Message[] = [];
-  /** of what is sent ahead of a proposal, so far */
+  /** of what a proposal has no room for, so far */
   #repeated = 0;
 
   constructor(init: AgreementInit) {
@@ -156,7 +156,7 @@ export class Agreement {
 
   /**
    * What others need in order to follow a proposal that repeats the block of `parentView`, or a fresh one.
-   * @returns the newest of it, as much as fits inside, and what is sent ahead
+   * @returns the newest of it, as much as fits inside, and what is sent after it
    */
   #justify(parentView: number): { inside: Certificate[]; ahead: Message[] } {
     const needed: Certificate[] = [];
@@ -384,7 +384,7 @@ function certificateBytes({ signatures }: Certificate): number {
   return 128 + 70 * signatures.length;
 }
 
-/** Certificates sent ahead of a proposal that are repeated at a time. */
+/** Certificates that a proposal has no room for, and that are repeated at a time. */
 const AHEAD_REPEATED = 16;
 
 const CONTRADICTED_BY = {

@@ -1,6 +1,5 @@
-import { once } from 'node:events';
 import { statSync } from 'node:fs';
-import { createServer, isIP } from 'node:net';
+import { isIP } from 'node:net';
 import { type Command, Option } from 'commander';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { CodedError, isCoded } from '../../protocol/errors.ts';
@@ -17,6 +16,7 @@ import {
   type RunChoices,
   TOKENIZER_KINDS,
 } from '../defaults.ts';
+import { listenFault } from '../probe.ts';
 import { DETERMINISTIC_BACKENDS } from '../train/backend.ts';
 import { BACKEND_NAMES, type BackendName } from '../train/index.ts';
 
@@ -103,14 +103,7 @@ export function ipAddress(text: string): string {
 
 /** @throws CodedError `E_OPTION` for an address that this machine does not have: every connection from it would fail */
 export async function checkIsHere(ip: string): Promise<void> {
-  const server = createServer().listen({ host: ip, port: 0 });
-  try {
-    await once(server, 'listening');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EADDRNOTAVAIL') throw notHere(ip);
-  } finally {
-    server.close();
-  }
+  if ((await listenFault(ip, 0)) === 'EADDRNOTAVAIL') throw notHere(ip);
 }
 
 function notHere(ip: string): CodedError<OptionErrorCode> {
