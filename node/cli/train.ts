@@ -56,18 +56,18 @@ async function train(flags: TrainFlags): Promise<number> {
   try {
     const baseline = await openBaseline(choicesOf(flags), machineOf(flags), flags.steps);
     view.begin(baseline);
-    let step = 0;
+    let last: StepReport | undefined;
     const evaluations = trainBaseline(baseline, {
       evalEvery: flags.evalEvery,
       signal: abort.signal,
       onStep(report) {
-        step = report.step + 1;
+        last = report;
         view.step(report);
       },
       onEvaluate: () => view.evaluating(),
     });
     for await (const evaluation of evaluations) view.evaluation(evaluation);
-    view.done(abort.signal.aborted ? 'stopped' : 'steps', step);
+    view.done(abort.signal.aborted ? 'stopped' : 'steps', last);
     return 0;
   } finally {
     removeHandlers();
@@ -80,8 +80,8 @@ interface TrainView {
   step(report: StepReport): void;
   evaluating(): void;
   evaluation(evaluation: Evaluation): void;
-  /** @param step steps done */
-  done(reason: 'steps' | 'stopped', step: number): void;
+  /** @param last step that was done: the evaluations may be far behind it */
+  done(reason: 'steps' | 'stopped', last: StepReport | undefined): void;
   close(): void;
 }
 
@@ -91,7 +91,8 @@ function jsonView(): TrainView {
     step: () => undefined,
     evaluating: () => undefined,
     evaluation: (evaluation) => printJson({ event: 'eval', ...evaluation }),
-    done: (reason) => printJson({ event: 'done', reason }),
+    done: (reason, last) =>
+      printJson({ event: 'done', reason, step: last ? last.step + 1 : 0, loss: last?.loss ?? null }),
     close: () => undefined,
   };
 }
@@ -153,13 +154,16 @@ class TrainScreen implements TrainView {
     this.#terminal.line(parts.filter((part) => part !== undefined).join('  '));
   }
 
-  done(reason: 'steps' | 'stopped', step: number): void {
+  done(reason: 'steps' | 'stopped', last: StepReport | undefined): void {
     this.#terminal.status('');
     const took = formatDuration(performance.now() - this.#startedMs);
-    const last = this.#last
+    const evaluated = this.#last
       ? `; at step ${this.#last.step} the validation loss was ${formatLoss(this.#last.valLoss)}`
       : '';
-    this.#terminal.line(reason === 'steps' ? `done in ${took}${last}` : `stopped after step ${step}${last}`);
+    const stopped = last
+      ? `stopped after step ${last.step + 1}, of loss ${formatLoss(last.loss)}`
+      : 'stopped before the first step';
+    this.#terminal.line(reason === 'steps' ? `done in ${took}${evaluated}` : `${stopped}${evaluated}`);
   }
 
   close(): void {

@@ -176,7 +176,7 @@ describe('train', () => {
     expect(first).toEqual({ ...evaluation, step: 8 });
     expect(second).toEqual({ ...evaluation, step: 16 });
     expect(last).toEqual({ ...evaluation, step: 20 });
-    expect(done).toEqual({ event: 'done', reason: 'steps' });
+    expect(done).toEqual({ event: 'done', reason: 'steps', step: 20, loss: expect.any(Number) });
     expect(last?.valLoss).toBeLessThan(first?.valLoss as number);
   });
 
@@ -210,7 +210,9 @@ describe('train', () => {
       stdout += text;
     });
     expect(await once(child, 'close')).toEqual([0, null]);
-    expect(events(stdout).at(-1)).toEqual({ event: 'done', reason: 'stopped' });
+    const [evaluation, done] = events(stdout).slice(-2);
+    expect(done).toEqual({ event: 'done', reason: 'stopped', step: expect.any(Number), loss: expect.any(Number) });
+    expect(done?.step).toBeGreaterThanOrEqual(evaluation?.step as number);
   });
 
   it.skipIf(!HAS_FULL_DISK)('stops in good order when its output cannot be written, and fails', async () => {
