@@ -132,11 +132,6 @@ export class BlobLibrary {
     return { taken: headers.filter(isNamed), refused, misnamed: headers.filter((header) => !isNamed(header)) };
   }
 
-  hold(peer: number, blob: Hash): void {
-    const shelf = this.#shelves.get(blob);
-    if (shelf) this.#hold(peer, shelf);
-  }
-
   has(peer: number, blob: Hash): boolean {
     const shelf = this.#shelves.get(blob);
     return shelf !== undefined && this.#holds(peer, shelf);

@@ -5,9 +5,8 @@ import type { OwnHistory } from '../protocol/own-updates.ts';
 /** The agreed state after an operation, and the version of the seat that its disk then has. */
 export interface Settled {
   snapshot: Hash;
-  snapshotBytes: number;
-  /** the snapshot itself, from the first peer that comes to it */
-  bytes: Uint8Array | null;
+  /** the snapshot itself: of peers in one thread that come to it the same memory, never to be changed */
+  bytes: Uint8Array;
   version: number;
   /** payloads of own updates that must stay on the disk */
   open: Hash[];

@@ -102,12 +102,12 @@ export class ReplicaWorker {
     return `${engine.backend} (${engine.detail})`;
   }
 
-  async initialize(peer: number): Promise<Settled> {
-    return shared(await this.#seat(peer).initialize());
+  initialize(peer: number): Promise<Settled> {
+    return this.#seat(peer).initialize();
   }
 
-  async restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, own: OwnHistory): Promise<Settled> {
-    return shared(await this.#seat(peer).restore(snapshot, own));
+  restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, own: OwnHistory): Promise<Settled> {
+    return this.#seat(peer).restore(snapshot, own);
   }
 
   train(peer: number, plan: RoundPlan & { round: number }): void {
@@ -116,15 +116,15 @@ export class ReplicaWorker {
 
   async contribute(peer: number, steps: number): Promise<Contribution | null> {
     const contribution = await this.#seat(peer).contribute(steps);
-    return contribution && shared(contribution);
+    return contribution && { ...contribution, bytes: shared(contribution.bytes) };
   }
 
   abandon(peer: number, steps: number): Promise<void> {
     return this.#seat(peer).abandon(steps);
   }
 
-  async apply(peer: number, request: ApplyRequest): Promise<Settled> {
-    return shared(await this.#seat(peer).apply(request));
+  apply(peer: number, request: ApplyRequest): Promise<Settled> {
+    return this.#seat(peer).apply(request);
   }
 
   restart(peer: number, version: number): void {
@@ -145,12 +145,11 @@ export class ReplicaWorker {
   }
 }
 
-/** Bytes that go from thread to thread without being copied each time. */
-function shared<T extends { bytes: Uint8Array | null }>(answer: T): T {
-  if (!answer.bytes) return answer;
-  const bytes = new Uint8Array(new SharedArrayBuffer(answer.bytes.length));
-  bytes.set(answer.bytes);
-  return { ...answer, bytes };
+/** In memory that goes from thread to thread without being copied each time. */
+function shared(content: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(new SharedArrayBuffer(content.length));
+  bytes.set(content);
+  return bytes;
 }
 
 if (parentPort) serve(parentPort, new ReplicaWorker());

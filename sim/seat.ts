@@ -48,7 +48,8 @@ interface Agreed {
   parameters: Float32Array;
   outerState: Float32Array;
   snapshot: Hash;
-  snapshotBytes: number;
+  /** the snapshot: parameters, then outer state */
+  bytes: Uint8Array;
 }
 
 /** Agreed states kept for peers that come to them later; one that is gone is computed again. */
@@ -67,24 +68,21 @@ export class AgreedStates {
     return undefined;
   }
 
-  /** Takes a copy of a replica's state. @returns also its bytes */
-  keep(block: Hash, replica: Replica): { agreed: Agreed; bytes: Uint8Array } {
-    const bytes = replica.snapshotBytes();
-    const { id, size } = blobManifest(bytes, nativeSha256);
+  /** Takes a copy of a replica's state, in memory that goes from thread to thread without being copied each time. */
+  keep(block: Hash, replica: Replica): Agreed {
+    const content = replica.snapshotBytes();
+    const bytes = new Uint8Array(new SharedArrayBuffer(content.length));
+    bytes.set(content);
     const { parameters, outerState } = replica;
-    const agreed = {
-      parameters: parameters.slice(),
-      outerState: outerState.slice(),
-      snapshot: id,
-      snapshotBytes: size,
-    };
+    const { id } = blobManifest(content, nativeSha256);
+    const agreed = { parameters: parameters.slice(), outerState: outerState.slice(), snapshot: id, bytes };
     this.#states.delete(block);
     this.#states.set(block, agreed);
     for (const oldest of this.#states.keys()) {
       if (this.#states.size <= AGREED_KEPT) break;
       this.#states.delete(oldest);
     }
-    return { agreed, bytes };
+    return agreed;
   }
 }
 
@@ -233,7 +231,7 @@ export class Seat<Optimizer> {
     this.#replica.adopt(parameters, outerState, known);
     if (!known) this.#observer?.onForgotten(this.#peer);
     const agreed = this.#states.bySnapshot(snapshot.id);
-    return agreed ? this.#save(agreed, null) : this.#settle(snapshot.id);
+    return agreed ? this.#save(agreed) : this.#settle(snapshot.id);
   }
 
   #train(plan: RoundPlan & { round: number }, stop: { steps: number }): void {
@@ -261,7 +259,7 @@ export class Seat<Optimizer> {
     const { id } = blobManifest(bytes, nativeSha256);
     this.#updates.made({ id, size: bytes.length, round, tokens });
     this.#payloads.set(id, bytes);
-    const { version } = this.#save(this.#agreed!, null);
+    const { version } = this.#save(this.#agreed!);
     return { payload: id, bytes, tokens, steps: trained.steps, loss: trained.meanLoss, version };
   }
 
@@ -287,7 +285,7 @@ export class Seat<Optimizer> {
       this.#replica.apply(certified, { final });
     }
     this.#updates.applied({ own: ownUpdate?.payload, round, final });
-    return known ? this.#save(known, null) : this.#settle(block);
+    return known ? this.#save(known) : this.#settle(block);
   }
 
   /** The training's outcome after so many steps; where more were taken meanwhile, it is done again, up to there. */
@@ -311,11 +309,10 @@ export class Seat<Optimizer> {
   }
 
   #settle(block: Hash): Settled {
-    const { agreed, bytes } = this.#states.keep(block, this.#replica);
-    return this.#save(agreed, bytes);
+    return this.#save(this.#states.keep(block, this.#replica));
   }
 
-  #save(agreed: Agreed, bytes: Uint8Array | null): Settled {
+  #save(agreed: Agreed): Settled {
     this.#agreed = agreed;
     const version = ++this.#version;
     const work = this.#replica.exportOwn();
@@ -326,9 +323,9 @@ export class Seat<Optimizer> {
     this.#saved.push({ version, agreed, own: work, updates, payloads: new Map(this.#payloads) });
     if (this.#saved.length > SAVED_KEPT) this.#saved.shift();
     const open = updates.open.map(({ id }) => id);
-    // watched: never leave it to another peer to have the bytes
-    const content = bytes ?? (this.#observer ? this.#replica.snapshotBytes() : null);
-    return { snapshot: agreed.snapshot, snapshotBytes: agreed.snapshotBytes, bytes: content, version, open };
+    // watched: what this very replica has
+    const bytes = this.#observer ? this.#replica.snapshotBytes() : agreed.bytes;
+    return { snapshot: agreed.snapshot, bytes, version, open };
   }
 }
 

@@ -86,27 +86,26 @@ export class VirtualStorage {
     );
   }
 
-  #keep({ snapshot, snapshotBytes, bytes, version }: Settled, { block, state, keep }: Target): void {
+  #keep({ snapshot, bytes, version }: Settled, { block, state, keep }: Target): void {
     const { world, index, disk } = this.#process;
     const { library } = world;
-    if (bytes) library.put(index, snapshot, bytes);
-    else library.hold(index, snapshot);
+    library.put(index, snapshot, bytes);
     disk.version = version;
     const before = disk.states;
-    const saved = { block, state: { ...state, snapshot, snapshotBytes } };
+    const saved = { block, state: { ...state, snapshot, snapshotBytes: bytes.length } };
     disk.states = statesKept(before, saved, (each) => keep.snapshots.includes(each.state.snapshot));
     const kept = new Set(disk.states.map((each) => each.state.snapshot));
     for (const each of before) if (!kept.has(each.state.snapshot)) library.drop(index, each.state.snapshot);
   }
 
-  #tell({ snapshot, snapshotBytes, open }: Settled, { block, state, answer, keep }: Target): void {
+  #tell({ snapshot, bytes, open }: Settled, { block, state, answer, keep }: Target): void {
     const { world, index } = this.#process;
+    const snapshotBytes = bytes.length;
     world.ledger.turn(index, 'waiting', world.kernel.nowMs);
     if (answer === 'restored') this.#process.give({ type: 'restored', snapshot, snapshotBytes, error: null });
     else {
       this.#process.give({ type: 'applied', block, snapshot, snapshotBytes });
-      // where states are computed once for all, the bytes may be gone with the last peer that had them
-      if (world.library.has(index, snapshot)) this.#process.give({ type: 'saved', block });
+      this.#process.give({ type: 'saved', block });
     }
     // those that may still count move on to the newest round, which is dropped last
     const needed = [...open, ...keep.payloads.map(({ payload }) => payload)];

@@ -164,7 +164,7 @@ export class TimedHost implements ReplicaHost {
   }
 
   async restore(_: number, { id, bytes }: { id: Hash; bytes: Uint8Array }): Promise<Settled> {
-    return { snapshot: id, snapshotBytes: bytes.length, bytes: null, version: 1, open: [] };
+    return { snapshot: id, bytes, version: 1, open: [] };
   }
 
   train(peer: number, plan: { firstStep: number }): void {
@@ -199,6 +199,6 @@ export class TimedHost implements ReplicaHost {
   async close(): Promise<void> {}
 
   async #settle(block: Hash): Promise<Settled> {
-    return { snapshot: nameAfter(block), snapshotBytes: 1, bytes: null, version: 1, open: [] };
+    return { snapshot: nameAfter(block), bytes: new Uint8Array(1), version: 1, open: [] };
   }
 }

@@ -8,7 +8,7 @@ const BLOB = hashOf(BYTES);
 test('a payload is on a disk until that peer drops it, also where others hear of it again in a later round', () => {
   const library = new BlobLibrary(3, () => null);
   library.putPayload(0, BLOB, BYTES, 4);
-  library.hold(1, BLOB);
+  library.put(1, BLOB, BYTES);
   // a liar names it once more, and one who goes on drops what it has heard of meanwhile
   library.putPayload(2, BLOB, BYTES, 9);
   library.dropPayloads(2, 20);

@@ -81,7 +81,7 @@ test(
         state = await host.apply(0, applied);
         await plain.trainRound(plan);
         await engine.readParameters(expected);
-        const theta = new Float32Array(state.bytes!.slice().buffer);
+        const theta = new Float32Array(state.bytes.slice().buffer);
         expect(theta.length).toBe(expected.length);
         // theta - (theta - local) rounds to float32 where local does: half a unit in the last place of either
         for (let i = 0; i < theta.length; i++) {

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { initialParameters } from '../../protocol/model.ts';
 import { ComputeModel } from '../../sim/compute.ts';
-import { idealScenario, readScenario } from '../../sim/scenario.ts';
+import { idealScenario, readScenario, type ScenarioText } from '../../sim/scenario.ts';
 import type { SimulationResult } from '../../sim/simulation.ts';
 import { WHOLE } from '../helpers/history.ts';
 import { NO_END_MS, ONE_SECOND, syntheticWorld } from './world.ts';
@@ -42,6 +42,24 @@ test('the same seed gives the same trace, another seed another', async () => {
   expect(hashes[2]).not.toBe(hashes[0]);
   // the same on any machine and version of Node; a change of the protocol changes it (`vitest -u`)
   expect(hashes[0]).toMatchInlineSnapshot(`"baa93e9eaabeaa18c7dad5bc2407548ef8ec417da04218f98007689eabbcf0f3"`);
+});
+
+test('whoever has computed a state has its bytes, also where the first to come to it is killed meanwhile', async () => {
+  const nothing = () => undefined;
+  const alone = { onTrain: nothing, onWork: nothing, onTrained: nothing, onSave: nothing, onRestart: nothing };
+  const observer = { ...alone, onForgotten: nothing };
+  for (const at of [5900, 7500, 10_900]) {
+    const events: ScenarioText['events'] = [
+      { at: `${at}ms`, do: 'crash', peers: [0] },
+      { at: `${at + 200}ms`, do: 'join', peers: [4] },
+    ];
+    const scenario = { step: '1s', apply: '500ms', bandwidth: '50mbit/20mbit', events };
+    const world = { peers: 5, waitFor: 4, rounds: 8, innerSteps: 1, scenario, seed: 1 };
+    const together = await syntheticWorld(world).simulation.run();
+    expect(together.reason).toBe('rounds');
+    const apart = await syntheticWorld({ ...world, observer }).simulation.run();
+    expect(together.traceHash).toBe(apart.traceHash);
+  }
 });
 
 const LOG_NORMAL = { kind: 'lognormal', median: 1000, sigma: 0.5 } as const;

@@ -36,7 +36,7 @@ class NamedHost implements ReplicaHost {
   }
 
   async #settle(bytes: Uint8Array): Promise<Settled> {
-    return { snapshot: idOf(bytes), snapshotBytes: bytes.length, bytes, version: ++this.#version, open: [] };
+    return { snapshot: idOf(bytes), bytes, version: ++this.#version, open: [] };
   }
 
   initialize(): Promise<Settled> {

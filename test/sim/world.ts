@@ -2,6 +2,7 @@ import type { Genesis } from '../../protocol/genesis.ts';
 import { constant, type Distribution } from '../../sim/distribution.ts';
 import { Identities } from '../../sim/identity.ts';
 import { idealScenario, makeScenario, type Scenario, type ScenarioText } from '../../sim/scenario.ts';
+import type { SeatObserver } from '../../sim/seat.ts';
 import { Simulation } from '../../sim/simulation.ts';
 import { type Quadratic, type SyntheticChoices, SyntheticHost, syntheticGenesis } from '../../sim/synthetic.ts';
 
@@ -16,12 +17,14 @@ export interface SyntheticWorld extends Partial<Omit<SyntheticChoices, 'founder'
   quadratic?: Quadratic;
   /** @default the smallest */
   model?: Genesis['model'];
+  /** every peer computes its states itself */
+  observer?: SeatObserver;
 }
 
 export const NO_END_MS = 86_400_000;
 
 export function syntheticWorld(options: SyntheticWorld) {
-  const { peers, rounds, seed = 7, scenario = {}, idealStep, quadratic, model, ...choices } = options;
+  const { peers, rounds, seed = 7, scenario = {}, idealStep, quadratic, model, observer, ...choices } = options;
   const signers = new Identities().swarm(seed, peers);
   const world: Scenario = idealStep ? idealScenario(idealStep) : makeScenario(scenario, peers);
   const smallest = syntheticGenesis({
@@ -36,7 +39,7 @@ export function syntheticWorld(options: SyntheticWorld) {
     ...choices,
   });
   const genesis = model ? { ...smallest, model } : smallest;
-  const host = new SyntheticHost(genesis, peers, quadratic);
+  const host = new SyntheticHost(genesis, peers, quadratic, observer);
   const simulation = new Simulation({ genesis, signers, scenario: world, seed, host, evaluateEvery: 1 });
   return { simulation, host, genesis, signers };
 }
