@@ -156,7 +156,10 @@ export class Machine {
       if (restart.record) this.#restoreRecord(restart.record);
     }
     this.#core.pin(trustBlock, restart?.segments ?? []);
-    if (!this.#core.applied && context.genesis.founder === self && this.#core.branch.entries.length === 0) {
+    // where this peer stood is on a branch that it has left: nobody may be there to have another state from
+    if (!this.#core.applied && !this.#core.pinIsMissing) this.#sync.goBack();
+    const hasState = this.#core.applied !== undefined || this.#sync.restoring !== undefined;
+    if (!hasState && context.genesis.founder === self && this.#core.branch.entries.length === 0) {
       this.#sync.initialize();
     }
     if (self === context.genesis.founder) this.#sync.caughtUp = true;

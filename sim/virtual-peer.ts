@@ -309,7 +309,9 @@ export class VirtualPeer implements Endpoint {
 
   #initialize({ keep }: Effect & { type: 'initialize' }): void {
     const { genesis, host } = this.#world;
-    const { storage, machine } = this.#running!;
+    const { storage, machine, training } = this.#running!;
+    // there is some where a peer comes back to the beginning
+    training.stop();
     const state = factsAt(firstHead(genesis, machine.run));
     storage.settle(host.initialize(this.index), {
       block: machine.run,

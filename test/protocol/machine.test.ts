@@ -6,6 +6,7 @@ import type { Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import type { PageRequest } from '../../protocol/messages.ts';
+import { blockHash } from '../../protocol/signing.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
 import { soloEntry, WHOLE } from '../helpers/history.ts';
@@ -330,6 +331,27 @@ type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
 
 const saysJoin = (effects: readonly Effect[]) =>
   effects.some((each) => each.type === 'broadcast' && each.message.type === 'join');
+
+test('who was ended on the way back from a branch goes on from the state before, with nobody there to ask', () => {
+  const cluster = started(new Cluster(31, 1));
+  const [founder] = cluster.peers as [TestPeer];
+  expect(cluster.runUntil(() => founder.lastRound >= 3, 60_000)).toBe(true);
+  const { entries, states } = founder.machine!.history(WHOLE);
+  const [two, three] = [2, 3].map((round) => states.find((state) => state.round === round)!);
+  const blockOf = (round: number) => blockHash(entries.find(({ block }) => block.round === round - 1)!.block);
+  const machine = new Machine({ signer: founder.signer }, { genesis: cluster.genesis });
+  // its third round is none of these any more
+  const segments = [{ ...GENESIS, entries: entries.slice(0, 2) }];
+  const saved = [
+    { block: blockOf(2), state: two! },
+    { block: blockOf(3), state: three! },
+  ];
+  const effects = machine.step({ type: 'start', nowMs: 1, restart: { segments, states: saved, record: null } });
+  expect(effects).toContainEqual(expect.objectContaining({ type: 'restore', block: blockOf(2), state: two }));
+  const { snapshot, snapshotBytes } = two!;
+  const restored = machine.step({ type: 'restored', nowMs: 2, snapshot, snapshotBytes, error: null });
+  expect(restored).toContainEqual(expect.objectContaining({ type: 'train', round: 2 }));
+});
 
 test('a state from which the rest cannot be replayed, since payloads are not kept so long, is not taken', () => {
   const { told } = newcomerAfter(30);
