@@ -198,8 +198,11 @@ export function conflictsWith(genesis: Genesis, choices: RunChoices): Conflict[]
     .map(([option, asked, run]) => ({ option, asked: String(asked), run: String(run) }));
 }
 
-function orNever(ms: number | null | undefined): unknown {
-  return ms === null ? 'never' : ms;
+/** As it is typed. */
+function orNever(ms: number | null | undefined): string | undefined {
+  if (ms === undefined) return undefined;
+  if (ms === null) return 'never';
+  return ms % 1000 === 0 ? `${ms / 1000}s` : `${ms}ms`;
 }
 
 /** By content where this machine has the text, else by name: a joiner may not have it at all. */

@@ -116,6 +116,7 @@ export class Peer {
 
   onNotice(notice: WorkerNotice): void {
     if ('code' in notice) return this.#warn(notice.code, notice.message);
+    if (this.#stopped) return;
     this.#telling.step(notice, this.#training, this.machine.standing.round);
   }
 

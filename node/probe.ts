@@ -8,3 +8,8 @@ export function listenFault(host: string, port: number): Promise<string | undefi
     probe.listen({ host, port }, () => probe.close(() => resolve(undefined)));
   });
 }
+
+/** Whether connections can be made from there. @param ip an address */
+export async function isHere(ip: string): Promise<boolean> {
+  return (await listenFault(ip, 0)) !== 'EADDRNOTAVAIL';
+}

@@ -11,6 +11,7 @@ import { BlobStore } from './store/blob-store.ts';
 import { writeBlob } from './store/blobs.ts';
 import {
   defaultBase,
+  hasRemains,
   openDefaultDirectory,
   openDirectory,
   type RunDirectory,
@@ -48,6 +49,10 @@ export async function openFolder(options: FolderOptions, onEvent: (event: PeerEv
   const stored = dir === undefined ? undefined : readGenesisFile(dir);
   if (bootstrap.length > 0) return joinRun(options, stored);
   if (dir !== undefined && stored) return resume(dir, genesisIn(dir, stored), choices);
+  if (dir !== undefined && hasRemains(dir)) {
+    const ways = 'copy it from the folder of another peer of the run, join with --bootstrap, or give another --dir';
+    throw new CodedError('E_DIR_INCOMPLETE', `${dir} has a run's files without its genesis.cbor; ${ways}`);
+  }
   const source = loadText(choices.data ?? DEFAULT_SOURCE);
   const tokenizer = tokenizerFor(choices.tokenizer, source.bytes);
   const seed = createSeed();

@@ -4,6 +4,7 @@ import { listenAddresses, withPorts } from './listening.ts';
 import { type Identity, NET_LIMITS, Network, type RunReference, unreachable } from './net/index.ts';
 import type { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
+import { isHere } from './probe.ts';
 import { Refusals } from './refusals.ts';
 import type { BlobStore } from './store/blob-store.ts';
 import { loadWhereabouts, saveWhereabouts } from './store/whereabouts.ts';
@@ -43,8 +44,10 @@ export interface RunNetwork {
 export async function openNetwork(components: RunNetworkComponents): Promise<RunNetwork> {
   const { options, path, identity, store, inbox, peer, onEvent } = components;
   const warn = (code: string, message: string): void => onEvent({ event: 'warning', code, message });
-  const known = loadWhereabouts(path);
+  const known = loadWhereabouts(path, () => warn('W_WHEREABOUTS', FORGOTTEN));
   const { announce = known.asked?.announce ?? null, dialFrom = known.asked?.dialFrom ?? null } = options;
+  const isGone = dialFrom !== null && options.dialFrom === undefined && !(await isHere(dialFrom));
+  if (isGone) warn('W_DIAL_FROM', notHereNow(dialFrom));
   const { wanted, listen } = await listenAddresses(options.listen, known.asked?.listen);
   const refusals = new Refusals(warn);
   let next = arrival();
@@ -68,16 +71,19 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
       },
       onRefused: (id, error) => refusals.refused(id, error),
     },
-    { listen, ...(announce ? { announce } : {}), ...(dialFrom ? { dialFrom } : {}) },
+    { listen, ...(announce ? { announce } : {}), ...(dialFrom && !isGone ? { dialFrom } : {}) },
   );
   let hasWarned = false;
+  let onDisk = '';
   const remember = (): void => {
     const listening = network.listening();
     const told = { ...(announce ? { announce } : {}), ...(dialFrom ? { dialFrom } : {}) };
     const asked = { listen: withPorts(wanted, listening), ...told };
     const peers = network.knownAddresses().slice(0, NET_LIMITS.bookPeersMax);
     try {
-      saveWhereabouts(path, { listen: listening, peers, asked });
+      const settings = JSON.stringify(asked);
+      saveWhereabouts(path, { listen: listening, peers, asked }, settings !== onDisk);
+      onDisk = settings;
     } catch (error) {
       // not the affair of the peer that has just come: it is welcome, whatever this disk does
       const code = isCoded(error) ? error.code : 'E_DIR_UNWRITABLE';
@@ -100,6 +106,14 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
     },
     nextUp: () => next.up,
   };
+}
+
+const FORGOTTEN =
+  'whereabouts.json is damaged: where others were is forgotten, and so is what --listen, --announce and --dial-from were before; give them again';
+
+/** An address that a machine got from others may be another one by now. */
+function notHereNow(dialFrom: string): string {
+  return `this machine has no address ${dialFrom} now, which connections were to be made from: they are made from any; give another --dial-from, or any`;
 }
 
 function arrival(): { up: Promise<void>; tell: () => void } {

@@ -241,11 +241,13 @@ function warnOfLoss(
   chain: ChainLog,
   onEvent: (event: PeerEvent) => void,
 ): void {
-  const newest = chain.segments.at(-1)?.entries.at(-1)?.block.round ?? 0;
+  const newest = chain.segments.at(-1)?.entries.at(-1)?.block;
+  // a block names the round that it follows
+  const rounds = newest ? newest.round + Number(newest.kind === 'round') : 0;
   const lost = {
     // a few rounds can be made again from the beginning
-    model: states.length === 0 && newest > LIMITS.payloadRoundsKept,
-    history: newest === 0 && states.some(({ state }) => state.round > 0),
+    model: states.length === 0 && rounds > LIMITS.payloadRoundsKept,
+    history: newest === undefined && states.some(({ state }) => state.round > 0),
   };
   if (!lost.model && !lost.history) return;
   const [folder, what] = lost.model ? [paths.checkpoints, 'model'] : [paths.chain, 'history'];

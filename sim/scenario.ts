@@ -151,6 +151,13 @@ export function makeScenario(written: ScenarioText, count: number): Scenario {
     };
     if (step !== undefined) steps[peer] = parseSteps(`peers.${name}.step`, step);
   }
+  const placed = Object.entries(peers).filter(([, { region }]) => region !== undefined);
+  if (links.regions.length === 0 && placed.length > 0 && placed.length < count) {
+    const [[name] = []] = placed;
+    throw scenarioError(
+      `peers.${name}.region: the others are in none, so no link has a region at both ends; give regions`,
+    );
+  }
   const compute: ComputeConfig = {
     step: parseSteps('step', asked.step),
     peers: steps,

@@ -36,13 +36,34 @@ const NESTEROV: OuterConfig = { name: 'nesterov', learningRate: 0.7, momentum: 0
 const AVERAGE: OuterConfig = { name: 'sgd', learningRate: 1, momentum: 0 };
 const CODEC: CodecConfig = { name: 'int8', chunk: 4096, k: 64, bits: 2 };
 
+/** What each codec heeds beside its name. */
+const HEEDED: Readonly<Record<CodecConfig['name'], readonly (keyof CodecConfig)[]>> = {
+  fp32: [],
+  fp16: [],
+  int8: [],
+  sparseloco: ['chunk', 'k'],
+  topk: ['chunk', 'k', 'bits'],
+};
+
+/** What a strategy sends and does with it, as it is set. */
+function settingsInWords({ codec = CODEC, outer = NESTEROV }: Pick<Strategy, 'codec' | 'outer'>): string {
+  const { name, k, chunk, bits } = { ...CODEC, ...codec };
+  const each = HEEDED[name].includes('bits') ? `, ${bits} bit each` : '';
+  const sent = HEEDED[name].includes('k')
+    ? `${name}: ${k} of ${chunk} values${each}, error feedback`
+    : `${name} updates`;
+  const { learningRate, momentum } = outer;
+  if (outer.name === 'nesterov') return `${sent}, Nesterov ${learningRate} / ${momentum}`;
+  return `${sent}, ${learningRate === 1 ? 'plain average' : `SGD ${learningRate}`}`;
+}
+
 const diloco = (name: string, codec: CodecConfig['name']): Strategy => {
-  return { name, about: `DiLoCo: ${codec} updates, Nesterov 0.7 / 0.9`, codec: { name: codec }, outer: NESTEROV };
+  const settings = { codec: { name: codec }, outer: NESTEROV };
+  return { name, about: `DiLoCo: ${settingsInWords(settings)}`, ...settings };
 };
 const sparse = (name: string, codec: Partial<CodecConfig>): Strategy => {
-  const { name: kind, k = CODEC.k, bits = CODEC.bits } = codec;
-  const about = `${kind}: ${k} of ${CODEC.chunk} values${kind === 'topk' ? `, ${bits} bit each` : ''}, error feedback, plain average`;
-  return { name, about, codec, outer: AVERAGE };
+  const settings = { codec, outer: AVERAGE };
+  return { name, about: settingsInWords(settings), ...settings };
 };
 
 export const STRATEGIES: readonly Strategy[] = [
@@ -101,8 +122,9 @@ export function parseStrategies(text: string, more: readonly Strategy[] = []): S
 
 function parseStrategy(text: string, more: readonly Strategy[]): Strategy {
   const [name, ...parameters] = text.split(':');
-  let strategy = [...more, ...STRATEGIES].find((other) => other.name === name);
-  if (!strategy) throw strategyError(`there is no strategy "${name}"; known are ${known(more)}`);
+  const named = [...more, ...STRATEGIES].find((other) => other.name === name);
+  if (!named) throw strategyError(`there is no strategy "${name}"; known are ${known(more)}`);
+  let strategy = named;
   if (strategy.exchange === 'steps' && parameters.length > 0) {
     throw strategyError(`"${text}": ${name} exchanges every step and takes no parameters; leave them out`);
   }
@@ -116,7 +138,14 @@ function parseStrategy(text: string, more: readonly Strategy[]): Strategy {
     }
     strategy = change(strategy, number);
   }
-  return { ...strategy, name: text };
+  return { ...strategy, name: text, about: aboutChanged(named, strategy) };
+}
+
+/** What somebody wrote of a strategy is not true any more where its parameters say otherwise. */
+function aboutChanged(named: Strategy, strategy: Strategy): string {
+  const words = settingsInWords(strategy);
+  if (words === settingsInWords(named)) return named.about;
+  return STRATEGIES.includes(named) ? words : `${named.about}; here ${words}`;
 }
 
 function known(more: readonly Strategy[]): string {
@@ -132,6 +161,9 @@ function known(more: readonly Strategy[]): string {
 export function strategyGenesis(base: Genesis, strategy: Strategy, steps: number): Genesis {
   const { name, codec, averaging = base.averaging, outer = NESTEROV } = strategy;
   const { innerSteps = base.innerSteps } = strategy;
+  const { name: kind = CODEC.name, ...fields } = codec ?? {};
+  const unheeded = (Object.keys(fields) as (keyof typeof fields)[]).find((field) => !HEEDED[kind]?.includes(field));
+  if (unheeded) throw strategyError(`"${name}": ${kind} has no ${unheeded}; leave it out`);
   if (!Number.isInteger(innerSteps) || innerSteps < 1) {
     throw strategyError(`"${name}": H is ${innerSteps}, and a round has whole inner steps; give 1 or more`);
   }
@@ -161,6 +193,9 @@ export const STRATEGY_FIELDS: Record<keyof Strategy, true> = {
   inner: true,
 };
 
+/** All that one has which exchanges every step: the rest is about rounds. */
+const STEPS_FIELDS: readonly string[] = ['name', 'about', 'exchange'] satisfies (keyof Strategy)[];
+
 const EXCHANGES: readonly string[] = ['rounds', 'steps'] satisfies Strategy['exchange'][];
 
 /** A module's export, checked. @throws CodedError `E_STRATEGY` */
@@ -180,7 +215,10 @@ export function checkStrategies(value: unknown, where: string): Strategy[] {
     if (!EXCHANGES.includes(exchange)) {
       throw strategyError(`${where}: ${name} exchanges by ${EXCHANGES.join(' or ')}, not "${exchange}"`);
     }
-    const unknown = Object.keys(each ?? {}).find((field) => !Object.hasOwn(STRATEGY_FIELDS, field));
+    const fields = Object.keys(each ?? {});
+    const extra = exchange === 'steps' && fields.find((field) => !STEPS_FIELDS.includes(field));
+    if (extra) throw strategyError(`${where}: ${name} exchanges every step and takes no "${extra}"; leave it out`);
+    const unknown = fields.find((field) => !Object.hasOwn(STRATEGY_FIELDS, field));
     if (unknown === undefined) return each as Strategy;
     throw strategyError(
       `${where}: ${name} has a field "${unknown}"; a strategy has ${Object.keys(STRATEGY_FIELDS).join(', ')}`,

@@ -168,6 +168,9 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
   if (least !== undefined && !baseline) {
     throw new CodedError('E_OPTION', '--least compares with a run without faults: leave out --no-baseline');
   }
+  if (baselineRate !== undefined && !baseline) {
+    throw new CodedError('E_OPTION', '--baseline-rate is to be compared with: leave it or --no-baseline out');
+  }
   const linked = process.platform === 'linux';
   const kinds = flags.kinds ?? FAULTS.filter((kind) => linked || kind !== 'cut');
   const shape = shapeOf(flags);

@@ -19,6 +19,7 @@ import {
   addDebugOption,
   addSimulatedMachineOptions,
   addTrainingOptions,
+  asOptionError,
   choicesOf,
   decimal,
   folder,
@@ -131,9 +132,9 @@ function factors(text: string): number[] {
   throw new CodedError('E_OPTION', `--baseline-rates takes different factors above 0 like 1,2,4, not "${text}"`);
 }
 
-/** @throws CodedError `E_STRATEGY` */
+/** @throws CodedError `E_OPTION` for names and parameters, `E_STRATEGY` for a file */
 async function strategiesOf({ strategies, strategyFile }: CompareFlags): Promise<Strategy[]> {
-  if (strategyFile === undefined) return parseStrategies(strategies ?? STRATEGIES_DEFAULT);
+  if (strategyFile === undefined) return named(strategies ?? STRATEGIES_DEFAULT);
   let module: { default?: unknown };
   try {
     // a folder without `"type": "module"` has modules of either kind
@@ -147,8 +148,17 @@ async function strategiesOf({ strategies, strategyFile }: CompareFlags): Promise
   // a CommonJS module's exports are the default, and what it exports by default is in them
   const exported = module.default as { default?: unknown } | undefined;
   const own = checkStrategies(exported?.default ?? exported, strategyFile);
-  const names = own.map(({ name }) => name);
-  return parseStrategies(strategies ?? [STRATEGIES_DEFAULT, ...names].join(), own);
+  // one of the same name takes a known one's place
+  const names = new Set([...STRATEGIES_DEFAULT.split(','), ...own.map(({ name }) => name)]);
+  return named(strategies ?? [...names].join(), own);
+}
+
+function named(strategies: string, own: readonly Strategy[] = []): Strategy[] {
+  try {
+    return parseStrategies(strategies, own);
+  } catch (error) {
+    throw asOptionError(error, '--strategies: ');
+  }
 }
 
 async function runCompare(flags: CompareFlags): Promise<number> {

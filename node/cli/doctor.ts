@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { arch, availableParallelism, cpus, freemem, homedir, platform, totalmem } from 'node:os';
 import type { Command } from 'commander';
+import { isCoded } from '../../protocol/errors.ts';
 import { DEFAULT_MODEL } from '../defaults.ts';
 import { defaultBase } from '../store/directory.ts';
 import { type BackendReport, reportBackends } from '../train/index.ts';
@@ -26,7 +27,7 @@ export async function doctor(terminal: Terminal, trials: Trials = { measure, rep
   field('node', `${process.versions.node} on ${platform()} ${arch()}`);
   field('cores', `${availableParallelism()} (${cpu?.model.trim() || 'unknown'})`);
   field('memory', `${formatBytes(freemem())} free of ${formatBytes(totalmem())}`);
-  field('disk', `${await freeDisk()} for ${defaultBase()}`);
+  field('disk', await diskWords());
   terminal.line();
   // before the backends are tried: those that come later could change what TF.js computes with
   terminal.status('measuring…');
@@ -53,6 +54,15 @@ export async function doctor(terminal: Terminal, trials: Trials = { measure, rep
 export interface Trials {
   measure: () => Promise<string>;
   reportBackends: () => Promise<BackendReport[]>;
+}
+
+async function diskWords(): Promise<string> {
+  try {
+    return `${await freeDisk()} for ${defaultBase()}`;
+  } catch (error) {
+    if (!isCoded(error)) throw error;
+    return error.message;
+  }
 }
 
 async function freeDisk(): Promise<string> {

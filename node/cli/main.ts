@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { Command, CommanderError } from 'commander';
 import { isCoded } from '../../protocol/errors.ts';
+import type { NetworkErrorCode } from '../net/index.ts';
 import { printable } from './format.ts';
 import { refuseEatenOptions } from './npm-options.ts';
 import type { OptionErrorCode } from './options.ts';
@@ -10,7 +11,7 @@ import { ignoreBrokenPipes } from './signals.ts';
 const USAGE_EXIT_CODE = 2;
 const ERROR_EXIT_CODE = 1;
 /** An option with a value that it does not take is no better understood than one that nobody knows. */
-const USAGE_ERROR: OptionErrorCode = 'E_OPTION';
+const USAGE_ERRORS: readonly string[] = ['E_OPTION', 'E_MULTIADDR'] satisfies (OptionErrorCode | NetworkErrorCode)[];
 
 type AddCommand = (program: Command, finish: (code: number) => void) => void;
 
@@ -98,5 +99,5 @@ function reportError(error: unknown, debug: boolean): number {
     console.error(`outerloop: unexpected error: ${message}${advice} [E_UNEXPECTED]`);
   }
   if (debug) console.error(error);
-  return isCoded(error) && error.code === USAGE_ERROR ? USAGE_EXIT_CODE : ERROR_EXIT_CODE;
+  return isCoded(error) && USAGE_ERRORS.includes(error.code) ? USAGE_EXIT_CODE : ERROR_EXIT_CODE;
 }

@@ -16,7 +16,7 @@ import {
   type RunChoices,
   TOKENIZER_KINDS,
 } from '../defaults.ts';
-import { listenFault } from '../probe.ts';
+import { isHere } from '../probe.ts';
 import { DETERMINISTIC_BACKENDS } from '../train/backend.ts';
 import { BACKEND_NAMES, type BackendName } from '../train/index.ts';
 
@@ -103,7 +103,7 @@ export function ipAddress(text: string): string {
 
 /** @throws CodedError `E_OPTION` for an address that this machine does not have: every connection from it would fail */
 export async function checkIsHere(ip: string): Promise<void> {
-  if ((await listenFault(ip, 0)) === 'EADDRNOTAVAIL') throw notHere(ip);
+  if (!(await isHere(ip))) throw notHere(ip);
 }
 
 function notHere(ip: string): CodedError<OptionErrorCode> {
@@ -171,8 +171,7 @@ export function addRunOptions(command: Command): Command {
 
 function quorumWait(text: string): number | 'never' {
   if (text === 'never') return text;
-  // as other messages print it
-  const ms = durationMs(/^\d+$/.test(text) ? `${text}ms` : text) ?? Number.NaN;
+  const ms = durationMs(text) ?? Number.NaN;
   if (Number.isInteger(ms) && ms >= 1 && ms <= 86_400_000) return ms;
   throw optionError(`--quorum-wait takes a time from 1ms to 24h like 30s, or never, not "${text}"`);
 }

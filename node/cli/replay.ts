@@ -43,6 +43,9 @@ export function addReplay(program: Command, finish: (code: number) => void): voi
 }
 
 function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
+  if (peer !== undefined && why === undefined) {
+    throw new CodedError('E_OPTION', '--peer is whose update --why asks for: give --why with it, or leave it out');
+  }
   const view = json ? jsonView() : screenView(new Terminal(process.stdout, process.env));
   const facts = noFacts();
   const shown = new Set<number>();

@@ -16,6 +16,8 @@ export interface SimView {
   done(results: Results): void;
   /** the results are in the folder */
   wrote(folder: string): void;
+  /** Nothing was written: an earlier run of the same simulation had come further. */
+  kept(folder: string): void;
   close(): void;
 }
 
@@ -27,6 +29,7 @@ export function jsonSimView(): SimView {
     done: ({ reason, traceHash, virtualSeconds, wallSeconds, events, bytes, warnings, diverged }) =>
       printJson({ event: 'done', reason, traceHash, virtualSeconds, wallSeconds, events, bytes, warnings, diverged }),
     wrote: () => undefined,
+    kept: () => undefined,
     close: () => undefined,
   };
 }
@@ -99,6 +102,10 @@ export class SimScreen implements SimView {
       this.#terminal.line(`  ${this.#terminal.paint('red', said)}`);
     }
     this.#terminal.line(`  trace ${traceHash}`);
+  }
+
+  kept(folder: string): void {
+    this.#terminal.line(`  ${folder} keeps the results that it had, which go further`);
   }
 
   wrote(folder: string): void {

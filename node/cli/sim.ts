@@ -3,8 +3,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { CodedError } from '../../protocol/errors.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { checkSimulationBefore } from '../../sim/report/read.ts';
-import { resultsOf, simulationFiles, simulationReport } from '../../sim/results.ts';
+import { simulationBefore } from '../../sim/report/read.ts';
+import { type Results, resultsOf, simulationFiles, simulationReport } from '../../sim/results.ts';
 import { makeScenario, readScenario, type ScenarioText } from '../../sim/scenario.ts';
 import { shellWord } from './format.ts';
 import {
@@ -138,13 +138,14 @@ async function sim(flags: SimFlags): Promise<number> {
   const view = flags.json ? jsonSimView() : new SimScreen(new Terminal(process.stdout, process.env), now);
   let opened: OpenedSimulation | undefined;
   let out: ResultsFolder | undefined;
+  let before: Results | undefined;
   try {
     opened = await openSimulation(simChoices(flags));
     if (flags.out !== undefined) {
       out = new ResultsFolder(flags.out);
-      checkSimulationBefore(out.read(), flags.out, opened);
+      before = simulationBefore(out.read(), flags.out, opened);
     }
-    return await runSimulation(opened, { view, signal: abort.signal, startedMs, ...(out ? { out } : {}) });
+    return await runSimulation(opened, { view, signal: abort.signal, startedMs, out, before });
   } finally {
     removeHandlers();
     view.close();
@@ -153,9 +154,19 @@ async function sim(flags: SimFlags): Promise<number> {
   }
 }
 
+interface Surroundings {
+  view: SimView;
+  signal: AbortSignal;
+  startedMs: number;
+  /** none where nothing is to be written */
+  out: ResultsFolder | undefined;
+  /** what is there of the same simulation */
+  before: Results | undefined;
+}
+
 async function runSimulation(
   opened: OpenedSimulation,
-  { view, signal, startedMs, out }: { view: SimView; signal: AbortSignal; startedMs: number; out?: ResultsFolder },
+  { view, signal, startedMs, out, before }: Surroundings,
 ): Promise<number> {
   const { simulation, genesis, signers, seed, configuration } = opened;
   const commit = commitOf();
@@ -176,9 +187,17 @@ async function runSimulation(
   const results = resultsOf(result, facts);
   // shown first: a disk that fails now takes away nothing that could be shown
   view.done(results);
-  out?.write(simulationFiles(results, simulationReport(result, facts)));
-  if (out) view.wrote(out.path);
+  if (out && before && !isAsFar(results, before)) view.kept(out.path);
+  else if (out) {
+    out.write(simulationFiles(results, simulationReport(result, facts)));
+    view.wrote(out.path);
+  }
   return exitCodeOf([results]);
+}
+
+/** Of the same simulation: one that was stopped has less to say than one that came further. */
+function isAsFar(results: Results, before: Results): boolean {
+  return results.reason !== 'stopped' || (before.reason === 'stopped' && results.rounds.length >= before.rounds.length);
 }
 
 function simChoices(flags: SimFlags): SimChoices {

@@ -88,6 +88,9 @@ export async function startOptions(flags: StartFlags): Promise<StartOptions> {
   if (trustBlock !== undefined && bootstrap.length === 0) {
     throw new CodedError('E_OPTION', '--trust-block is for joining a run: give --bootstrap with it');
   }
+  if (announce && announce.length > 1 && announce.includes(NONE)) {
+    throw new CodedError('E_OPTION', `--announce ${NONE} is for no address: leave out it or the others`);
+  }
   const announced = announce?.includes(NONE) ? null : announce;
   if (dir !== undefined) checkRunFolder(resolve(dir));
   if (dialFrom !== undefined && dialFrom !== ANY) await checkIsHere(dialFrom);

@@ -10,6 +10,7 @@ export type DirectoryErrorCode =
   | 'E_DIR_OTHER_RUN' // the folder holds another run
   | 'E_DIR_LOCKED' // another process works in it
   | 'E_DIR_NOT_EMPTY' // something else is in it
+  | 'E_NO_HOME' // there is no place for it that nobody has to name
   | DiskErrorCode;
 
 /** Where things are in the folder of one peer of one run. */
@@ -64,9 +65,20 @@ export function runPaths(path: string): RunPaths {
   };
 }
 
-/** `~/.outerloop/runs`, where folders go that no `--dir` names; also where `HOME` is there and empty. */
-export function defaultBase(home: string = homedir() || userInfo().homedir): string {
+/** `~/.outerloop/runs`, where folders go that no `--dir` names; also where `HOME` is there and empty. @throws `E_NO_HOME` */
+export function defaultBase(home: string = homeFolder()): string {
   return join(home, '.outerloop', 'runs');
+}
+
+/** @throws CodedError `E_NO_HOME` */
+function homeFolder(): string {
+  try {
+    return homedir() || userInfo().homedir;
+  } catch (cause) {
+    // a user that the system does not know, as in a container or of a service
+    const message = 'this user has no home folder; give --dir, or set HOME';
+    throw new CodedError<DirectoryErrorCode>('E_NO_HOME', message, { cause });
+  }
 }
 
 /**
@@ -127,8 +139,9 @@ export function openDirectory(path: string, genesis: Uint8Array): RunDirectory {
     // again: another process may have made it its own in between
     checkRun(path, runId);
     const paths = runPaths(path);
-    const isNew = readGenesisFile(path) === undefined;
-    if (isNew) writeFileAtomicSync(paths.genesis, genesis);
+    // where only the genesis was lost, what is left is a peer's key, votes and model
+    const isNew = !hasRemains(path);
+    if (readGenesisFile(path) === undefined) writeFileAtomicSync(paths.genesis, genesis);
     for (const folder of [path, paths.chain, paths.checkpoints]) removeTemporary(folder);
     const { release } = lock;
     const discard = (): void => {
@@ -140,6 +153,11 @@ export function openDirectory(path: string, genesis: Uint8Array): RunDirectory {
     lock?.release();
     throw cause instanceof CodedError ? cause : diskError(cause, path);
   }
+}
+
+/** Anything of a run. */
+export function hasRemains(path: string): boolean {
+  return Object.values(runPaths(path)).some((each) => existsSync(each));
 }
 
 /**

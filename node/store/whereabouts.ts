@@ -20,17 +20,21 @@ const schema = z.strictObject({
 });
 export type Whereabouts = z.infer<typeof schema>;
 
-/** @returns nothing known for a missing or damaged file: it only saves asking for a --bootstrap */
-export function loadWhereabouts(path: string): Whereabouts {
+/** @param onDamage there is a file that cannot be read @returns nothing known for a missing or damaged file */
+export function loadWhereabouts(path: string, onDamage: () => void = () => undefined): Whereabouts {
   try {
     return schema.parse(JSON.parse(readFileSync(path, 'utf8')));
-  } catch {
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') onDamage();
     return { listen: [], peers: [] };
   }
 }
 
-/** @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
-export function saveWhereabouts(path: string, whereabouts: Whereabouts): void {
+/**
+ * @param durable waits for the disk: a power cut must not forget what a user asked for
+ * @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`
+ */
+export function saveWhereabouts(path: string, whereabouts: Whereabouts, durable = false): void {
   const listen = whereabouts.listen.slice(0, LISTEN_MAX); // a machine has as many addresses as it likes
-  writeFileAtomicSync(path, new TextEncoder().encode(JSON.stringify({ ...whereabouts, listen })), { durable: false });
+  writeFileAtomicSync(path, new TextEncoder().encode(JSON.stringify({ ...whereabouts, listen })), { durable });
 }

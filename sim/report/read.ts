@@ -30,7 +30,10 @@ function sameComparison(report: Report, folder: string, asked: Identity): Report
   const differing = (Object.keys(plain) as (keyof Identity)[]).filter((key) => {
     if (key === 'seeds')
       return report.seeds[0] !== plain.seeds[0] || !report.seeds.every((each) => isAmong(each, plain.seeds));
-    if (key === 'strategies') return !report.strategies.filter(isRun).every((each) => isAmong(each, plain.strategies));
+    if (key === 'strategies') {
+      const asked = plain.strategies.map(settingsOf);
+      return !report.strategies.filter(isRun).every((each) => isAmong(settingsOf(each), asked));
+    }
     return !isDeepStrictEqual(report[key], plain[key]);
   });
   if (differing.length === 0) return report;
@@ -40,22 +43,28 @@ function sameComparison(report: Report, folder: string, asked: Identity): Report
   throw resultsError(`${folder} holds another comparison (with other ${said.join(', ')}); ${WAYS}`);
 }
 
+/** What a strategy does. What is said of it may change. */
+function settingsOf({ about: _, ...settings }: Report['strategies'][number]): object {
+  return settings;
+}
+
 /**
  * That nothing is lost where a simulation writes its results: the same one makes the same again.
  * @param found what the folder's `results.json` has; undefined where there is none
+ * @returns the results, of as far as that one came
  * @throws CodedError `E_RESULTS`
  */
-export function checkSimulationBefore(
+export function simulationBefore(
   found: unknown,
   folder: string,
   asked: Pick<Results, 'seed' | 'configuration'>,
-): void {
-  if (found === undefined) return;
+): Results | undefined {
+  if (found === undefined) return undefined;
   const results = found as Partial<Results> | null;
   if (results?.version !== 1 || results.kind !== 'sim') throw other(folder, found, 'sim');
   const seeds = results.seed === asked.seed ? [] : ['seed'];
   const differing = [...seeds, ...differences(results.configuration, asJson(asked.configuration))];
-  if (differing.length === 0) return;
+  if (differing.length === 0) return results as Results;
   throw resultsError(`${folder} holds another simulation (with other ${differing.join(', ')}); ${WAYS}`);
 }
 

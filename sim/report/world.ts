@@ -7,8 +7,10 @@ const LISTED_MAX = 6;
 /** The world that a report is of, in words: a short text for each field of its scenario. */
 export function worldOf({ configuration }: Pick<Report, 'configuration'>): string[] {
   const scenario = (configuration.scenario ?? {}) as ScenarioText;
-  const { regions = [], asymmetric, peers = {}, events = [], loss, ...rest } = scenario;
-  const plain = Object.entries(rest).flatMap(([name, value]) => (value === undefined ? [] : [`${name} ${value}`]));
+  const { regions = [], asymmetric, peers = {}, events = [], loss, latency, ...rest } = scenario;
+  // where all are in regions, a table has their latency
+  const words = Object.entries({ ...(regions.length > 0 ? {} : { latency }), ...rest });
+  const plain = words.flatMap(([name, value]) => (value === undefined ? [] : [`${name} ${value}`]));
   return [
     ...plain,
     ...(loss === undefined ? [] : [`packet loss ${loss}`]),

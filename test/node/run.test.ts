@@ -5,6 +5,7 @@ import { createIdentity } from '../../node/net/index.ts';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { openRun, type RunningPeer, type StartOptions } from '../../node/run.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
+import { openDirectory } from '../../node/store/directory.ts';
 import { isLocked } from '../../node/store/lock.ts';
 import { RecordFile } from '../../node/store/record.ts';
 import { PROTOCOL_VERSION } from '../../protocol/genesis.ts';
@@ -55,6 +56,22 @@ it('begins nothing where it cannot listen', async () => {
   await started({ dir, choices: { model: 'micro', rounds: 3 } });
 });
 
+it('keeps what a folder has whose genesis is gone', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const choices = { model: 'micro', innerSteps: 1, batch: 1, rounds: 1 } as const;
+  await (await started({ dir, choices })).peer.close();
+  const genesis = join(dir, 'genesis.cbor');
+  const bytes = readFileSync(genesis);
+  const key = readFileSync(join(dir, 'identity.key'));
+  rmSync(genesis);
+  const options: StartOptions = { bootstrap: [], choices, dir, ...MACHINE };
+  const refused = { code: 'E_DIR_INCOMPLETE', message: expect.stringContaining('without its genesis.cbor') };
+  await expect(openRun(options, () => undefined)).rejects.toMatchObject(refused);
+  // as one does that has had the genesis from another peer, and cannot begin after all
+  openDirectory(dir, bytes).discard();
+  expect(readFileSync(join(dir, 'identity.key'))).toEqual(key);
+});
+
 it('says that it waits for others where its checkpoints are gone, or its history', async () => {
   const dir = join(temporaryFolder(), 'peer');
   const choices = { model: 'micro', innerSteps: 1, batch: 1, rounds: 10 } as const;
@@ -72,6 +89,30 @@ it('says that it waits for others where its checkpoints are gone, or its history
   expect(await warningsWithout('checkpoints')).toContain('W_FOLDER_LOSS');
   expect(await warningsWithout('chain')).toContain('W_FOLDER_LOSS');
   expect(await warningsWithout('journal')).not.toContain('W_FOLDER_LOSS');
+});
+
+it('goes on after a single round without a word of loss', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const choices = { model: 'micro', innerSteps: 1, batch: 1, rounds: 1 } as const;
+  const first = await started({ dir, choices });
+  await eventually(() => first.events.some(({ event }) => event === 'done'), 'the end');
+  await first.peer.close();
+  const { events } = await started({ dir });
+  expect(events.filter(({ event }) => event === 'warning')).toEqual([]);
+});
+
+it('makes connections from anywhere while it has not the address that they were to be made from', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const listen = ['/ip4/127.0.0.1/tcp/0'];
+  await (await started({ dir, listen, dialFrom: '127.0.0.1' })).peer.close();
+  const path = join(dir, 'whereabouts.json');
+  // of a network for documentation: nobody has it
+  writeFileSync(path, readFileSync(path, 'utf8').replace('"dialFrom":"127.0.0.1"', '"dialFrom":"192.0.2.77"'));
+  const { events, peer } = await started({ dir });
+  const warnings = events.filter((event) => event.event === 'warning').map(({ code }) => code);
+  expect(warnings).toEqual(['W_DIAL_FROM']);
+  await peer.close();
+  expect(readFileSync(path, 'utf8')).toContain('192.0.2.77');
 });
 
 it('listens and tells where it was told to before, after a restart that says nothing of it', async () => {
@@ -105,7 +146,7 @@ it('tells once that it cannot write down where others are, and who is refused', 
   await eventually(() => warnings().includes('W_REFUSED'), 'the refusal');
   const same = await swarm.peer({ run });
   expect(await same.network.dial(address)).toBe(ready?.peerId);
-  expect(warnings()).toEqual(['E_DIR_UNWRITABLE', 'W_REFUSED']);
+  expect(warnings()).toEqual(['W_WHEREABOUTS', 'E_DIR_UNWRITABLE', 'W_REFUSED']);
 });
 
 it('holds its folder until its record is on the disk', async () => {

@@ -16,6 +16,11 @@ test.each<[string, ScenarioText, RegExp]>([
   ['steps that take no time', { step: '0ms' }, /a step takes time/],
   ['stragglers that are faster', { stragglers: '10%x0.5' }, /factor of 1 or more/],
   ['stragglers that are nobody', { stragglers: '10%x3' }, /^stragglers: 10% of 4 peers is nobody; give a larger share/],
+  [
+    'a region of a peer alone',
+    { peers: { 3: { region: 'sa-east' } } },
+    /^peers.3.region: the others are in none.*; give regions/,
+  ],
   ['churn without its unit', { churn: '5%' }, /5%\/round/],
   [
     'churn that leaves everybody alone',

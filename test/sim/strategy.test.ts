@@ -13,6 +13,18 @@ describe('parseStrategies', () => {
     expect(second).toMatchObject({ name: 'topk:k=128:bits=1', codec: { name: 'topk', k: 128, bits: 1 } });
   });
 
+  it.each([
+    ['diloco:H=20', 'DiLoCo: fp32 updates, Nesterov 0.7 / 0.9'],
+    ['topk:k=128:bits=1', 'topk: 128 of 4096 values, 1 bit each, error feedback, plain average'],
+    ['diloco-int8:outer=0.5:momentum=0.8', 'int8 updates, Nesterov 0.5 / 0.8'],
+    ['diloco:momentum=0', 'fp32 updates, SGD 0.7'],
+    ['sparseloco:k=32', 'sparseloco: 32 of 4096 values, error feedback, plain average'],
+    ['own:outer=0.5', 'mine; here int8 updates, Nesterov 0.5 / 0.9'],
+  ])('says of %s what it is with its parameters', (text, about) => {
+    const own: Strategy = { name: 'own', about: 'mine' };
+    expect(parseStrategies(text, [own]).map((each) => each.about)).toEqual([about]);
+  });
+
   it('prefers a strategy of the caller to a known one', () => {
     const own: Strategy = { name: 'diloco', about: 'mine', innerSteps: 3 };
     expect(parseStrategies('diloco', [own])).toEqual([own]);
@@ -56,6 +68,11 @@ describe('strategyGenesis', () => {
     expect(inner).toEqual({ ...base.inner, ...doubled });
   });
 
+  it.each(['sparseloco:bits=1', 'diloco:k=7', 'diloco-int8:chunk=64'])('refuses %s, which would do nothing', (text) => {
+    const message = expect.stringMatching(/ has no (bits|k|chunk); leave it out/);
+    expect(() => genesisOf(text)).toThrow(expect.objectContaining({ code: 'E_STRATEGY', message }));
+  });
+
   it.each(['diloco:H=0', 'topk:bits=3', 'topk:k=5000', 'diloco:momentum=1', 'diloco:rate=0'])('refuses %s', (text) => {
     expect(() => genesisOf(text)).toThrow(expect.objectContaining({ code: 'E_STRATEGY' }));
   });
@@ -82,6 +99,7 @@ describe('checkStrategies', () => {
     { name: 'centralized', about: 'a baseline' },
     { name: 'one-peer', about: 'the other one' },
     { name: 'a', about: '', exchange: 'step' },
+    { name: 'a', about: '', exchange: 'steps', codec: { name: 'fp16' } },
   ])('refuses %j', (value) => {
     expect(() => checkStrategies(value, 'own.ts')).toThrow(expect.objectContaining({ code: 'E_STRATEGY' }));
   });

@@ -12,7 +12,7 @@ const SYNTHETIC = ['--trainer', 'synthetic', '--peers', '2', '--tokens', '800', 
 
 describe('outerloop compare', () => {
   it.each([
-    [['--strategies', 'diloco,nope'], 1, /no strategy "nope"; known are .*\[E_STRATEGY\]/],
+    [['--strategies', 'diloco,nope'], 2, /--strategies: there is no strategy "nope"; known are .*\[E_OPTION\]/],
     [['--tokens', 'many'], 2, /--tokens takes a number of tokens .*\[E_OPTION\]/],
     [['--strategies', 'diloco:H=7', '--tokens', '8'], 1, /give at least .*\[E_COMPARISON\]/],
     [['--latency=-5ms'], 2, /--latency: -5ms is negative.*\[E_OPTION\]/],

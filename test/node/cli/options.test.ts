@@ -70,7 +70,7 @@ describe('choices', () => {
       quorumWaitMs: null,
     });
     expect(machineOf(flags)).toEqual({ backend: 'cpu', deterministic: true, microBatch: 1 });
-    expect(choicesOf(flagsOf('--quorum-wait', '500'))).toEqual({ quorumWaitMs: 500 });
+    expect(choicesOf(flagsOf('--quorum-wait', '500ms'))).toEqual({ quorumWaitMs: 500 });
     expect(choicesOf(flagsOf('--quorum-wait', '1.5min'))).toEqual({ quorumWaitMs: 90_000 });
   });
 
@@ -83,6 +83,7 @@ describe('choices', () => {
     ['--batch', 'many'],
     ['--wait-for', '0'],
     ['--quorum-wait', 'soon'],
+    ['--quorum-wait', '30'],
     ['--quorum-wait', '500us'],
     ['--quorum-wait', '25h'],
   ]) {
@@ -107,6 +108,10 @@ describe('startOptions', () => {
       listen: ['/ip4/0.0.0.0/tcp/0'],
       dir: `${process.cwd()}/here`,
     });
+  });
+
+  it('refuses no address beside one', async () => {
+    await expect(startOptions({ announce: ['none', address] })).rejects.toMatchObject({ code: 'E_OPTION' });
   });
 
   it('refuses what is no address', async () => {

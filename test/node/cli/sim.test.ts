@@ -97,6 +97,20 @@ describe('outerloop sim', () => {
     expect(read(out, 'report.html')).toContain('so far, over a sample');
   });
 
+  it('keeps finished results when the same simulation is begun again and stopped', async () => {
+    const out = temporaryFolder();
+    const argv = [...ENDLESS, '--rounds', '400', '--out', out];
+    expect((await begin(argv).ended).code).toBe(0);
+    const { child, ended } = begin(argv);
+    let stopped = false;
+    child.stdout.on('data', (text: string) => {
+      if (!stopped && text.includes('"round":2,')) stopped = child.kill('SIGINT');
+    });
+    const { stdout } = await ended;
+    expect(eventsIn(stdout).at(-1)).toMatchObject({ event: 'done', reason: 'stopped' });
+    expect(readResults(out)).toMatchObject({ reason: 'rounds', rounds: expect.objectContaining({ length: 400 }) });
+  });
+
   it('fails where no round comes any more, and says so in the report', async () => {
     const out = temporaryFolder();
     const { code, stdout } = await begin([...SYNTHETIC, '--bandwidth', '1bit', '--out', out]).ended;

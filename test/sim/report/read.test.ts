@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { checkSimulationBefore, comparisonBefore } from '../../../sim/report/read.ts';
+import { comparisonBefore, simulationBefore } from '../../../sim/report/read.ts';
 import type { Report } from '../../../sim/report/report.ts';
 
 const configuration = { peers: 2, scenario: { latency: '40ms', churn: undefined } };
@@ -10,7 +10,7 @@ it.each([
   ['nothing', undefined],
   ['the same simulation', SIMULATION],
 ])('lets a simulation write where there is %s', (_, found) => {
-  expect(() => checkSimulationBefore(found, 'out', { seed: 1, configuration })).not.toThrow();
+  expect(() => simulationBefore(found, 'out', { seed: 1, configuration })).not.toThrow();
 });
 
 it.each([
@@ -22,7 +22,7 @@ it.each([
   ['another world', { ...SIMULATION, configuration: { peers: 2, scenario: {} } }, 'with other scenario'],
   ['no configuration', { version: 1, kind: 'sim', seed: 1 }, 'with other peers, scenario'],
 ])('keeps a simulation from %s', (_, found, says) => {
-  const check = () => checkSimulationBefore(found, 'out', { seed: 1, configuration });
+  const check = () => simulationBefore(found, 'out', { seed: 1, configuration });
   expect(check).toThrow(RESULTS);
   expect(check).toThrow(says);
 });
@@ -45,6 +45,11 @@ it('goes on with the same comparison, and with more seeds or strategies', () => 
   expect(comparisonBefore(undefined, 'out', ASKED)).toBeUndefined();
   expect(comparisonBefore(found, 'out', ASKED)).toBe(found);
   expect(comparisonBefore(found, 'out', more)).toBe(found);
+});
+
+it('goes on where only what is said of a strategy is another', () => {
+  const asked = { ...ASKED, strategies: [{ ...ASKED.strategies[0]!, about: 'in other words' }] };
+  expect(comparisonBefore(JSON.parse(JSON.stringify(COMPARISON)), 'out', asked)).toBeDefined();
 });
 
 it.each([
