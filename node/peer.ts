@@ -16,7 +16,7 @@ import {
 import { NO_HISTORY } from '../protocol/own-updates.ts';
 import { Receipts } from '../protocol/receipts.ts';
 import { encodeRecord } from '../protocol/record.ts';
-import type { Update } from '../protocol/wire.ts';
+import { LOSS_MAX, type Update } from '../protocol/wire.ts';
 import type { Inbox } from './inbox.ts';
 import type { Journal } from './journal/journal.ts';
 import type { Network } from './net/index.ts';
@@ -28,6 +28,7 @@ import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
 import { Telling } from './telling.ts';
 import type { AppliedState, Contribution, PeerWorker, Remote, SnapshotFile, WorkerNotice } from './train/index.ts';
+import { TRAINING_ATTEMPTS } from './train/worker-calls.ts';
 
 /** How long a peer that wants to go waits for the certificate that lets it go. */
 const LEAVE_MS = 2500;
@@ -245,7 +246,12 @@ export class Peer {
     if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
     this.#telling.arrived(round, this.#c.signer.self, round);
     this.#telling.gathering(round, this.machine.standing.places);
-    this.#give({ type: 'trained', base, update: { payload, size, tokens, steps, loss }, inline });
+    this.#give({
+      type: 'trained',
+      base,
+      update: { payload, size, tokens, steps, loss: Math.min(loss, LOSS_MAX) },
+      inline,
+    });
   }
 
   async #fetch(update: Update, holders: readonly PeerId[]): Promise<void> {
@@ -368,9 +374,6 @@ export class Peer {
     this.#c.onEvent({ event: 'warning', code, message });
   }
 }
-
-/** How often a round is trained again when what comes out is not finite. */
-const TRAINING_ATTEMPTS = 3;
 
 /** Messages are said again as long as they matter, so one that did not get out is no failure. */
 function ignoreFailure(sent: Promise<unknown>): void {

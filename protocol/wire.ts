@@ -21,6 +21,9 @@ export const wireCount = (max: number) => z.number().int().min(0).max(max);
 export const wireRound = wireCount(2 ** 40);
 export const wireInline = bytes(0, LIMITS.inlinePayloadBytesMax);
 
+/** A greater one is told as this one: nobody learns anything there. */
+export const LOSS_MAX = 1e6;
+
 /** What an author says of its update: everything but the round and root it belongs to. */
 export const wireUpdate = z.strictObject({
   author: wirePeer,
@@ -32,7 +35,7 @@ export const wireUpdate = z.strictObject({
   /** inner steps taken in this round */
   steps: wireCount(1_000_000).min(1),
   /** mean training loss over those steps, for reports only */
-  loss: z.number().min(0).max(1e6),
+  loss: z.number().min(0).max(LOSS_MAX),
   signature: wireSignature,
 });
 export type Update = z.infer<typeof wireUpdate>;

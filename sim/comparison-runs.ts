@@ -168,9 +168,10 @@ async function runPooled(
       advance(step * tokensAStep - record.tokens);
       record.tokens = step * tokensAStep;
       record.virtualMs = ends[step - 1]!;
-      record.points.push({ tokens: record.tokens, virtualMs: record.virtualMs, bytes: 0, loss });
+      if (Number.isFinite(loss))
+        record.points.push({ tokens: record.tokens, virtualMs: record.virtualMs, bytes: 0, loss });
       if (step < steps) continue;
-      record.loss = wholeLoss;
+      record.loss = finite(wholeLoss);
       record.reason = 'rounds';
     }
   } finally {
@@ -218,8 +219,9 @@ export function recordOf(
   let loss: number | null = null;
   for (const row of rows) {
     tokens += row.tokens;
-    if (row.round === rounds) loss = row.valLoss;
-    const { virtualMs, sampleLoss } = row;
+    if (row.round === rounds) loss = finite(row.valLoss);
+    const { virtualMs } = row;
+    const sampleLoss = finite(row.sampleLoss);
     // what one peer sends, another receives
     if (sampleLoss !== null) points.push({ tokens, virtualMs, bytes: (2 * row.bytes) / peers, loss: sampleLoss });
   }
@@ -241,6 +243,11 @@ export function recordOf(
     warnings,
     diverged,
   };
+}
+
+/** Of a model that has fallen apart there is no loss: JSON would make null of it, and null is less than any. */
+function finite(loss: number | null): number | null {
+  return Number.isFinite(loss) ? loss : null;
 }
 
 /** Whether the timeline is of this run. */

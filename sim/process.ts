@@ -55,5 +55,7 @@ export interface Process {
   /** writes under way, oldest first: what makes them durable */
   readonly writing: Set<() => void>;
   give: (event: Untimed) => void;
+  /** Tells the user of something that the machine does not know. */
+  warn: (code: string, message: string) => void;
   isAlive: () => boolean;
 }

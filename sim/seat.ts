@@ -245,7 +245,11 @@ export class Seat<Optimizer> {
   async #contribute(steps: number): Promise<Contribution | null> {
     const { round } = this.#training?.plan ?? { round: 0 };
     const trained = await this.#settleTraining(steps);
-    if (trained.badParameters || trained.tokens === 0) return null;
+    if (trained.badParameters || trained.tokens === 0) {
+      // what led here is in the moments too
+      this.#optimizer = this.#trainer.fresh();
+      return null;
+    }
     this.#replica.withdraw();
     let update: EncodedUpdate;
     try {

@@ -108,7 +108,7 @@ export class QuadraticTrainer implements InnerTrainer<null> {
     const steps = Math.min(plan.steps, stop.steps);
     const local = this.#descend(peer, parameters, plan, steps);
     const tokens = steps * this.#tokensAStep;
-    const meanLoss = Math.min(1e6, (this.loss(parameters) + this.loss(local)) / 2);
+    const meanLoss = (this.loss(parameters) + this.loss(local)) / 2;
     return { local, optimizer: null, steps, tokens, meanLoss, badParameters: false };
   }
 

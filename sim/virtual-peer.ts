@@ -191,6 +191,7 @@ export class VirtualPeer implements Endpoint {
       id: this.id,
       writing: this.#writing,
       give: (event) => this.#give(event),
+      warn: (code, message) => this.#report({ kind: 'warning', code, message }),
       isAlive: () => this.#life === life,
     };
     const { genesis, segmentSize } = this.#world;

@@ -1,13 +1,18 @@
+import { TRAINING_ATTEMPTS } from '../node/train/worker-calls.ts';
 import type { Effect } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { LIMITS } from '../protocol/limits.ts';
+import { LOSS_MAX } from '../protocol/wire.ts';
 import type { Planned } from './kernel.ts';
 import type { Process } from './process.ts';
 import type { Contribution } from './replica-host.ts';
 
+type Train = Effect & { type: 'train' };
+
 interface Training {
-  base: Hash;
-  round: number;
+  asked: Train;
+  /** from 1 on */
+  attempt: number;
   /** when each step ends, from `startMs` on */
   ends: Float64Array;
   startMs: number;
@@ -22,6 +27,8 @@ export class VirtualTraining {
   #training: Training | undefined;
   /** when what the thread does now, outside of training, is done */
   #busyUntilMs: number;
+  /** times that training was ended from outside: what began before is not to begin again */
+  #stops = 0;
 
   constructor(process: Process) {
     this.#process = process;
@@ -47,16 +54,21 @@ export class VirtualTraining {
     });
   }
 
-  train({ base, round, steps, firstStep, firstPosition }: Effect & { type: 'train' }): void {
+  train(asked: Train): void {
+    this.stop();
+    this.#begin(asked, 1);
+  }
+
+  #begin(asked: Train, attempt: number): void {
+    const { round, steps, firstStep, firstPosition } = asked;
     const { world, index } = this.#process;
     const { kernel, compute, host, ledger, trace } = world;
-    this.stop();
     const startMs = Math.max(kernel.nowMs, this.#busyUntilMs);
     host.train(index, { round, steps, firstStep, firstPosition });
     trace.add(kernel.nowMs, index, 'train', round);
     ledger.turn(index, 'training', startMs);
     const ends = compute.stepEnds(index, steps);
-    const training = { base, round, ends, startMs, steps } as Training;
+    const training = { asked, attempt, ends, startMs, steps } as Training;
     this.#planEnd(training);
     this.#training = training;
   }
@@ -72,6 +84,7 @@ export class VirtualTraining {
   /** Overtaken: the step under way is finished, and what was learned kept. */
   stop(): void {
     const { world, index } = this.#process;
+    this.#stops++;
     const training = this.#training;
     if (!training) return;
     const steps = this.#stepsBy(training);
@@ -112,17 +125,30 @@ export class VirtualTraining {
     return done;
   }
 
-  #contribute({ base, round, steps }: Training): void {
+  #contribute({ asked, attempt, steps }: Training): void {
     const { world, index } = this.#process;
     const { compute, host, ledger, kernel } = world;
+    const { base, round } = asked;
+    const stops = this.#stops;
     this.#training = undefined;
     ledger.turn(index, 'waiting', kernel.nowMs);
     this.compute(
       compute.encodeMs,
       host.contribute(index, steps),
       (contribution) => contribution && this.#keep(round, contribution),
-      (contribution) => contribution && this.#trained(base, contribution),
+      (contribution) => {
+        if (contribution) this.#trained(base, contribution);
+        else this.#brokeDown(asked, attempt, stops === this.#stops);
+      },
     );
+  }
+
+  /** @param mayBegin nothing has come between */
+  #brokeDown(asked: Train, attempt: number, mayBegin: boolean): void {
+    if (!mayBegin) return;
+    const message = `training broke down in round ${asked.round + 1}: again from the agreed model, fresh moments`;
+    this.#process.warn('W_DIVERGED_HERE', message);
+    if (attempt < TRAINING_ATTEMPTS) this.#begin(asked, attempt + 1);
   }
 
   #keep(round: number, { payload, bytes, version }: Contribution): void {
@@ -136,7 +162,7 @@ export class VirtualTraining {
     const { inlineBytesMax = LIMITS.inlinePayloadBytesMax } = world;
     world.trace.add(world.kernel.nowMs, index, 'trained', payload);
     const inline = bytes.length <= inlineBytesMax ? bytes : null;
-    const update = { payload, size: bytes.length, tokens, steps, loss };
+    const update = { payload, size: bytes.length, tokens, steps, loss: Math.min(loss, LOSS_MAX) };
     this.#process.give({ type: 'trained', base, update, inline });
   }
 }

@@ -78,3 +78,6 @@ export interface StepNotice {
   tokens: number;
   stepMs: number;
 }
+
+/** Times that a round is trained from the agreed model before it is given up: it may break down for its moments alone. */
+export const TRAINING_ATTEMPTS = 3;

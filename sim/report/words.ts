@@ -62,7 +62,7 @@ export function remarksOf({ runs }: Pick<Report, 'runs'>): Remark[] {
 }
 
 const ENDINGS: Readonly<Record<RunRecord['reason'], string>> = {
-  rounds: 'ended without a loss: it was not asked for, or nobody was left who could measure it',
+  rounds: 'ended without a loss: training fell apart, it was not asked for, or nobody was left who could measure it',
   stopped: 'stopped before its end',
   stuck: 'stuck: nobody was left, or no round came in a long time, look at the scenario; there is no loss',
   unfinal: 'no quorum has certified its last round: other peers may have another one',

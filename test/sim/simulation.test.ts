@@ -249,6 +249,14 @@ test('a swarm that can go on no more is stuck, once nothing is to come', async (
   expect(simulation.kernel.nowMs).toBeGreaterThan(7_220_000 + 600_000);
 });
 
+test('peers whose training breaks down try again and say so, and are not said to be lost', async () => {
+  const quadratic = { learningRate: 1e30, curvatureMin: 0.1, spread: 0.1, noise: 0.1 };
+  const { simulation } = syntheticWorld({ peers: 2, rounds: 3, quadratic, innerSteps: 50 });
+  const { reason, rows, warnings } = await simulation.run();
+  expect({ reason, rows }).toEqual({ reason: 'stuck', rows: [] });
+  expect(warnings).toEqual({ W_DIVERGED_HERE: 2 * 3 });
+});
+
 test('a swarm of which nobody is left did not come to its end', async () => {
   const events = [{ at: '10s', do: 'crash' as const, peers: [0, 1, 2, 3] }];
   const { simulation } = syntheticWorld({ peers: 4, rounds: 50, scenario: { events } });
