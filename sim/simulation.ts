@@ -13,6 +13,7 @@ import { Ledger } from './ledger.ts';
 import { Links } from './links.ts';
 import { SimulatedNetwork } from './network.ts';
 import type { ReplicaHost } from './replica-host.ts';
+import { RoundRows, type RowNews } from './round-rows.ts';
 import type { Scenario } from './scenario.ts';
 import { Trace } from './trace.ts';
 import { VirtualPeer, type World } from './virtual-peer.ts';
@@ -96,7 +97,7 @@ export class Simulation {
   readonly #network: SimulatedNetwork;
   readonly #trace = new Trace();
   readonly #faults: Faults;
-  readonly #rows = new Map<number, RoundRow>();
+  readonly #rows = new RoundRows();
   readonly #finalRoots = new Map<number, Hash>();
   readonly #diverged = new Set<number>();
   readonly #warnings: Record<string, number> = {};
@@ -168,7 +169,7 @@ export class Simulation {
     this.ledger.close(this.kernel.nowMs);
     const evaluated = await beforeAbort(Promise.all(this.#evaluations), signal);
     this.#onRound = () => undefined; // an evaluation that comes, or fails, later finds nobody listening
-    const rows = [...this.#rows.values()].sort((a, b) => a.round - b.round);
+    const rows = this.#rows.leadingToTheLast();
     return {
       reason: evaluated ? reason : 'stopped',
       traceHash: this.#trace.digest(),
@@ -185,6 +186,7 @@ export class Simulation {
 
   #onReport(peer: VirtualPeer, report: Report): void {
     if (report.kind === 'warning') this.#warnings[report.code] = (this.#warnings[report.code] ?? 0) + 1;
+    if (report.kind === 'synced') this.#rows.synced(peer.index, report.root);
     if (report.kind !== 'round') return;
     const { round, root, final } = report;
     if (final) {
@@ -192,35 +194,31 @@ export class Simulation {
       if (known === undefined) this.#finalRoots.set(round, root);
       else if (known !== root) this.#diverged.add(round);
     }
-    const known = this.#rows.get(round);
-    if (!known || (final && !known.final)) this.#addRow(peer, report, known === undefined);
+    let row: RoundRow | undefined;
+    const news = this.#rows.add(peer.index, report, () => {
+      row = this.#rowOf(report);
+      return row;
+    });
+    if (row) this.#onRow(peer, row, news);
   }
 
-  #addRow(peer: VirtualPeer, report: Report & { kind: 'round' }, isNew: boolean): void {
-    const { round, root, final, contributors, trainLoss, tokens } = report;
+  #rowOf({ round, root, final, contributors, trainLoss, tokens }: Report & { kind: 'round' }): RoundRow {
+    const losses = { trainLoss, valLoss: null, sampleLoss: null };
+    const [virtualMs, bytes] = [this.kernel.nowMs, this.ledger.bytes()];
+    return { round, virtualMs, root, final, contributors: contributors.length, ...losses, tokens, bytes };
+  }
+
+  #onRow(peer: VirtualPeer, row: RoundRow, news: RowNews): void {
+    const { round } = row;
     const { nowMs } = this.kernel;
     const { evaluateEvery, genesis, host } = this.#init;
-    const bytes = this.ledger.bytes();
-    const row: RoundRow = {
-      round,
-      virtualMs: nowMs,
-      root,
-      final,
-      contributors: contributors.length,
-      trainLoss,
-      valLoss: null,
-      sampleLoss: null,
-      tokens,
-      bytes,
-    };
-    this.#rows.set(round, row);
-    if (isNew) this.#faults.onRound(nowMs - this.#newestMs, peer.machine?.standing.roster ?? []);
-    this.#newestMs = nowMs;
+    if (news === 'first') this.#faults.onRound(nowMs - this.#newestMs, peer.machine?.standing.roster ?? []);
+    if (news !== 'other') this.#newestMs = nowMs;
     // of the last round alone in the end: what peers do after it is no part of the run
-    if (!this.#rows.has(round + 1)) this.#computeFraction = this.ledger.trainedShare(nowMs);
+    if (!this.#rows.get(round + 1)) this.#computeFraction = this.ledger.trainedShare(nowMs);
     const last = round === genesis.rounds;
     const due = evaluateEvery > 0 && (last || round % evaluateEvery === 0);
-    if (!due) return this.#onRound(row);
+    if (!due) return this.#tellRow(row);
     // asked for in one go, so that both are of the same model
     const sample = host.evaluate(peer.index, false);
     const whole = last ? host.evaluate(peer.index, true) : sample;
@@ -235,6 +233,12 @@ export class Simulation {
       // the worker is gone, and the run with it: said where its work is waited for
       if (!isCoded(error)) throw error;
     }
-    this.#onRound(row);
+    this.#tellRow(row);
+  }
+
+  /** Of one history alone: which one is left shows in the end. */
+  #tellRow(row: RoundRow): void {
+    const shown = this.#rows.get(row.round);
+    if (shown === row || shown?.final) this.#onRound(row);
   }
 }

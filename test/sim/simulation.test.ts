@@ -249,6 +249,33 @@ test('a swarm that can go on no more is stuck, once nothing is to come', async (
   expect(simulation.kernel.nowMs).toBeGreaterThan(7_220_000 + 600_000);
 });
 
+test('of two halves that went on alone the rounds of the one that is left are those of the run', async () => {
+  const roots = [0, 1, 2, 3].map(() => new Map<number, string>());
+  const overruled = new Set<number>();
+  const { simulation } = syntheticWorld({
+    peers: 4,
+    rounds: 30,
+    innerSteps: 10,
+    seed: 2,
+    scenario: { partition: '50%@10s+25s', step: 'lognormal(100ms,0.2)' },
+    timing: { graceMs: 500, viewMs: 2000, quorumWaitMs: 3000 },
+    onStep: ({ index }, _, effects) => {
+      for (const effect of effects) {
+        if (effect.type !== 'report') continue;
+        const { report } = effect;
+        if (report.kind === 'round') roots[index]!.set(report.round, report.root);
+        if (report.kind === 'warning' && report.code === 'W_OVERRULED') overruled.add(index);
+      }
+    },
+  });
+  const { rows } = await simulation.run();
+  const unfinal = rows.filter(({ final }) => !final);
+  const left = [0, 1, 2, 3].find((peer) => !overruled.has(peer))!;
+  expect(overruled.size).toBeGreaterThan(0);
+  expect(unfinal.length).toBeGreaterThan(0);
+  expect(unfinal.map(({ root }) => root)).toEqual(unfinal.map(({ round }) => roots[left]!.get(round)));
+});
+
 test('peers whose training breaks down try again and say so, and are not said to be lost', async () => {
   const quadratic = { learningRate: 1e30, curvatureMin: 0.1, spread: 0.1, noise: 0.1 };
   const { simulation } = syntheticWorld({ peers: 2, rounds: 3, quadratic, innerSteps: 50 });

@@ -3,7 +3,7 @@ import { constant, type Distribution } from '../../sim/distribution.ts';
 import { Identities } from '../../sim/identity.ts';
 import { idealScenario, makeScenario, type Scenario, type ScenarioText } from '../../sim/scenario.ts';
 import type { SeatObserver } from '../../sim/seat.ts';
-import { Simulation } from '../../sim/simulation.ts';
+import { Simulation, type SimulationInit } from '../../sim/simulation.ts';
 import { type Quadratic, type SyntheticChoices, SyntheticHost, syntheticGenesis } from '../../sim/synthetic.ts';
 
 /** A swarm on the noisy quadratic, small enough for a test. */
@@ -19,12 +19,13 @@ export interface SyntheticWorld extends Partial<Omit<SyntheticChoices, 'founder'
   model?: Genesis['model'];
   /** every peer computes its states itself */
   observer?: SeatObserver;
+  onStep?: SimulationInit['onStep'];
 }
 
 export const NO_END_MS = 86_400_000;
 
 export function syntheticWorld(options: SyntheticWorld) {
-  const { peers, rounds, seed = 7, scenario = {}, idealStep, quadratic, model, observer, ...choices } = options;
+  const { peers, rounds, seed = 7, scenario = {}, idealStep, quadratic, model, observer, onStep, ...choices } = options;
   const signers = new Identities().swarm(seed, peers);
   const world: Scenario = idealStep ? idealScenario(idealStep) : makeScenario(scenario, peers);
   const smallest = syntheticGenesis({
@@ -40,7 +41,15 @@ export function syntheticWorld(options: SyntheticWorld) {
   });
   const genesis = model ? { ...smallest, model } : smallest;
   const host = new SyntheticHost(genesis, peers, quadratic, observer);
-  const simulation = new Simulation({ genesis, signers, scenario: world, seed, host, evaluateEvery: 1 });
+  const simulation = new Simulation({
+    genesis,
+    signers,
+    scenario: world,
+    seed,
+    host,
+    evaluateEvery: 1,
+    ...(onStep ? { onStep } : {}),
+  });
   return { simulation, host, genesis, signers };
 }
 

@@ -1,0 +1,66 @@
+import type { Hash } from '../protocol/hash.ts';
+import type { RoundRow } from './simulation.ts';
+
+interface Candidate {
+  row: RoundRow;
+  /** the state that the round began from; undefined where nobody can tell */
+  base: Hash | undefined;
+}
+
+/**
+ * `first` of its round; `certified`, in place of unfinal ones; `other`: unfinal, beside one of another history; `known` already.
+ */
+export type RowNews = 'first' | 'certified' | 'other' | 'known';
+
+/**
+ * The rounds of a run, as peers report them. Parts of a swarm that are cut off from each other make several histories, of
+ * which one is left: its rounds are those of the run.
+ */
+export class RoundRows {
+  readonly #candidates = new Map<number, Candidate[]>();
+  /** by peer: the state that it has */
+  readonly #states: (Hash | undefined)[] = [];
+
+  /** What the run has of a round so far: certified, or the first that was heard of. */
+  get(round: number): RoundRow | undefined {
+    return this.#candidates.get(round)?.[0]?.row;
+  }
+
+  /** A peer came to a state otherwise than by a round. */
+  synced(peer: number, root: Hash): void {
+    this.#states[peer] = root;
+  }
+
+  /** A peer came to a state by a round. @param row made only of one that is not known */
+  add(peer: number, { round, root, final }: Pick<RoundRow, 'round' | 'root' | 'final'>, row: () => RoundRow): RowNews {
+    const base = this.#states[peer];
+    this.#states[peer] = root;
+    const there = this.#candidates.get(round);
+    if (!there) {
+      this.#candidates.set(round, [{ row: row(), base }]);
+      return 'first';
+    }
+    if (there[0]!.row.final) return 'known';
+    if (final) {
+      this.#candidates.set(round, [{ row: row(), base }]);
+      return 'certified';
+    }
+    if (there.some((each) => each.row.root === root)) return 'known';
+    there.push({ row: row(), base });
+    return 'other';
+  }
+
+  /** The rounds that led to the last, in order. Where that cannot be told of one, it is the first that was heard of. */
+  leadingToTheLast(): RoundRow[] {
+    const rounds = [...this.#candidates.keys()].sort((a, b) => b - a);
+    const rows: RoundRow[] = [];
+    let after: Candidate | undefined;
+    for (const round of rounds) {
+      const there = this.#candidates.get(round)!;
+      const base = after?.base;
+      after = there.find(({ row }) => row.root === base) ?? there[0]!;
+      rows.push(after.row);
+    }
+    return rows.reverse();
+  }
+}
