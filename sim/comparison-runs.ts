@@ -210,7 +210,7 @@ export async function runStrategy(work: Work, strategy: Strategy, seed: number):
 }
 
 export function recordOf(
-  { reason, rows, ledger, virtualMs, computeFraction, traceHash, warnings, diverged }: SimulationResult,
+  { reason, rows, ledger, virtualMs, computeFraction, traceHash, warnings, diverged, missed }: SimulationResult,
   run: { series: string; seed: number; peers: number; rounds: number },
 ): RunRecord {
   const { series, seed, peers, rounds } = run;
@@ -242,6 +242,7 @@ export function recordOf(
     traceHash,
     warnings,
     diverged,
+    missed,
   };
 }
 

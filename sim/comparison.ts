@@ -1,5 +1,5 @@
 import type { ByteKind } from './ledger.ts';
-import type { SimulationResult } from './simulation.ts';
+import type { MissedEvent, SimulationResult } from './simulation.ts';
 
 /** Bytes of a ring all-reduce stand beside the protocol's own. */
 export type ChargedKind = ByteKind | 'all-reduce';
@@ -43,6 +43,8 @@ export interface RunRecord {
   warnings: Record<string, number>;
   /** rounds of which two certified roots were seen: a bug in the protocol */
   diverged: number[];
+  /** events of the scenario that were to come only after its end; none where nothing is simulated by the protocol */
+  missed?: MissedEvent[];
 }
 
 export interface Statistic {

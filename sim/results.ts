@@ -5,7 +5,7 @@ import { recordOf, timelineOf } from './comparison-runs.ts';
 import type { Activity, ByteKind, PeerBooks } from './ledger.ts';
 import { reportTexts } from './report/files.ts';
 import type { Report } from './report/report.ts';
-import type { RoundRow, SimulationResult } from './simulation.ts';
+import type { MissedEvent, RoundRow, SimulationResult } from './simulation.ts';
 
 /** What a run leaves behind, as `results.json` has it: enough to draw a report from and to make the run again. */
 export interface Results {
@@ -37,6 +37,8 @@ export interface Results {
   warnings: Record<string, number>;
   /** rounds with two certified roots: always empty, or the protocol is broken */
   diverged: number[];
+  /** events of the scenario that were to come only after its end */
+  missed: MissedEvent[];
 }
 
 export interface SimulationFacts
@@ -46,7 +48,7 @@ export interface SimulationFacts
 }
 
 export function resultsOf(result: SimulationResult, facts: SimulationFacts): Results {
-  const { reason, traceHash, virtualMs, events, rows, ledger, warnings, diverged } = result;
+  const { reason, traceHash, virtualMs, events, rows, ledger, warnings, diverged, missed } = result;
   const { command, seed, commit, configuration, wallSeconds, ids } = facts;
   return {
     version: 1,
@@ -65,6 +67,7 @@ export function resultsOf(result: SimulationResult, facts: SimulationFacts): Res
     carried: ledger.carried.map(({ from, to, fromMs, toMs }) => [from, to, fromMs, toMs]),
     warnings,
     diverged,
+    missed,
   };
 }
 

@@ -14,7 +14,7 @@ import { Links } from './links.ts';
 import { SimulatedNetwork } from './network.ts';
 import type { ReplicaHost } from './replica-host.ts';
 import { RoundRows, type RowNews } from './round-rows.ts';
-import type { Scenario } from './scenario.ts';
+import type { FaultEvent, Scenario } from './scenario.ts';
 import { Trace } from './trace.ts';
 import { VirtualPeer, type World } from './virtual-peer.ts';
 
@@ -79,6 +79,13 @@ export interface SimulationResult {
   /** rounds of which two certified roots were seen: a bug in the protocol */
   diverged: number[];
   warnings: Record<string, number>;
+  /** of the scenario, which were to come only after the last round */
+  missed: MissedEvent[];
+}
+
+export interface MissedEvent {
+  do: FaultEvent['do'];
+  atMs: number;
 }
 
 /** Without a new round for so long, and for so many round lengths, a run is stuck, if nothing is planned any more. */
@@ -170,10 +177,13 @@ export class Simulation {
     const evaluated = await beforeAbort(Promise.all(this.#evaluations), signal);
     this.#onRound = () => undefined; // an evaluation that comes, or fails, later finds nobody listening
     const rows = this.#rows.leadingToTheLast();
+    const virtualMs = rows.at(-1)?.virtualMs ?? 0;
+    const events = reason === 'stopped' ? [] : scenario.events;
+    const missed = events.filter(({ atMs }) => Number.isFinite(atMs) && atMs > virtualMs);
     return {
       reason: evaluated ? reason : 'stopped',
       traceHash: this.#trace.digest(),
-      virtualMs: rows.at(-1)?.virtualMs ?? 0,
+      virtualMs,
       events: this.kernel.events,
       deliveries: this.#network.deliveries,
       rows,
@@ -181,6 +191,7 @@ export class Simulation {
       computeFraction: this.#computeFraction,
       diverged: [...this.#diverged],
       warnings: this.#warnings,
+      missed: missed.map((event) => ({ do: event.do, atMs: event.atMs })),
     };
   }
 

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { missedWords } from '../../sim/report/words.ts';
 import { worldOf } from '../../sim/report/world.ts';
 import type { Results } from '../../sim/results.ts';
 import type { RoundRow } from '../../sim/simulation.ts';
@@ -89,7 +90,7 @@ export class SimScreen implements SimView {
   }
 
   done(results: Results): void {
-    const { reason, traceHash, virtualSeconds, wallSeconds, events, bytesByKind, warnings, diverged } = results;
+    const { reason, traceHash, virtualSeconds, wallSeconds, events, bytesByKind, warnings, diverged, missed } = results;
     const kinds = Object.entries(bytesByKind).filter(([, bytes]) => bytes > 0);
     const time = `${formatDuration(1000 * virtualSeconds)} virtual in ${formatDuration(1000 * wallSeconds)}`;
     this.#terminal.line();
@@ -97,6 +98,7 @@ export class SimScreen implements SimView {
     this.#terminal.line(`  sent: ${kinds.map(([kind, bytes]) => `${kind} ${formatBytes(bytes)}`).join(', ')}`);
     const given = Object.entries(warnings).map(([code, times]) => `${code} x${times}`);
     if (given.length > 0) this.#terminal.line(`  warnings: ${given.join(', ')}`);
+    if (missed.length > 0) this.#terminal.line(`  it ended before ${missedWords(missed)}, which the scenario has`);
     if (diverged.length > 0) {
       const said = `two certified states in round ${diverged.join(', ')}: a bug in the protocol, please tell us`;
       this.#terminal.line(`  ${this.#terminal.paint('red', said)}`);

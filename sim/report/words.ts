@@ -1,5 +1,6 @@
 import type { Genesis } from '../../protocol/genesis.ts';
 import { ALONE, bySeries, CENTRALIZED, type RunRecord, type SummaryRow } from '../comparison.ts';
+import type { MissedEvent } from '../simulation.ts';
 import { bytesText, countText, lossText, percentText, statisticText, timeText } from './format.ts';
 import type { Report } from './report.ts';
 
@@ -51,14 +52,28 @@ export interface Remark {
 
 /** What one must know before reading a row: why it has no loss, and what its peers warned of. */
 export function remarksOf({ runs }: Pick<Report, 'runs'>): Remark[] {
-  const ends = runs.flatMap(({ series, seed, reason, loss, diverged }): Remark[] => {
+  const ends = runs.flatMap(({ series, seed, reason, loss, diverged, missed = [] }): Remark[] => {
     const ending = loss === null || reason === 'unfinal' ? ENDINGS[reason] : undefined;
     const fault = `two certified states in round ${diverged.join(', ')}: a bug in the protocol, please tell us`;
-    return [...(ending ? [ending] : []), ...(diverged.length > 0 ? [fault] : [])].map((says) => {
-      return { series, says: `${says} (seed ${seed})` };
-    });
+    const late = `it ended before ${missedWords(missed)}, which the scenario has`;
+    const all = [ending, diverged.length > 0 && fault, missed.length > 0 && late];
+    return all
+      .filter((says) => typeof says === 'string')
+      .map((says) => {
+        return { series, says: `${says} (seed ${seed})` };
+      });
   });
   return [...ends, ...[...bySeries(runs)].flatMap(([series, group]) => warningsOf(series, group))];
+}
+
+/** Of a long list the first few. */
+const MISSED_MAX = 3;
+
+/** @param missed at least one */
+export function missedWords(missed: readonly MissedEvent[]): string {
+  const words = missed.slice(0, MISSED_MAX).map((event) => `${event.do} at ${timeText(event.atMs)}`);
+  const more = missed.length - words.length;
+  return `${words.join(', ')}${more > 0 ? ` and ${more} more events` : ''}`;
 }
 
 const ENDINGS: Readonly<Record<RunRecord['reason'], string>> = {

@@ -276,6 +276,16 @@ test('of two halves that went on alone the rounds of the one that is left are th
   expect(unfinal.map(({ root }) => root)).toEqual(unfinal.map(({ round }) => roots[left]!.get(round)));
 });
 
+test('tells which events of the scenario were to come only after its end', async () => {
+  const events: ScenarioText['events'] = [
+    { at: '2s', do: 'pause', peers: [1], for: '1s' },
+    { at: '500s', do: 'crash', peers: [1] },
+  ];
+  const { simulation } = syntheticWorld({ peers: 3, rounds: 4, scenario: { events } });
+  const { reason, missed } = await simulation.run();
+  expect({ reason, missed }).toEqual({ reason: 'rounds', missed: [{ do: 'crash', atMs: 500_000 }] });
+});
+
 test('peers whose training breaks down try again and say so, and are not said to be lost', async () => {
   const quadratic = { learningRate: 1e30, curvatureMin: 0.1, spread: 0.1, noise: 0.1 };
   const { simulation } = syntheticWorld({ peers: 2, rounds: 3, quadratic, innerSteps: 50 });

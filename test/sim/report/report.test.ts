@@ -120,13 +120,17 @@ it('says in words what the page shows', () => {
 it('says of every row why it has no loss, and what its peers warned of', () => {
   const odd = report.runs.map((run) => {
     if (run.series === 'topk') return { ...run, reason: 'stuck' as const, loss: null };
-    return run.series === 'diloco:H=5' ? { ...run, warnings: { W_A: 2 }, diverged: [3, 4] } : run;
+    const missed = [1, 2, 3, 4].map((minute) => ({ do: 'crash' as const, atMs: 60_000 * minute }));
+    return run.series === 'diloco:H=5' ? { ...run, warnings: { W_A: 2 }, diverged: [3, 4], missed } : run;
   });
   const files = comparisonFiles({ ...report, runs: odd });
   for (const text of [files['report.md'], files['report.html']]) {
     expect(text).toMatch(/topk.*stuck: nobody was left.*seed 2/);
     expect(text).toMatch(/diloco:H=5.*two certified states in round 3, 4/);
     expect(text).toMatch(/diloco:H=5.*its peers warned: W_A 4×/);
+    expect(text).toMatch(
+      /diloco:H=5.*it ended before crash at .*, crash at .* and 1 more events, which the scenario has/,
+    );
   }
   expect(html).not.toContain('class="notes remarks"');
 });
