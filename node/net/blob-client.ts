@@ -138,8 +138,8 @@ class Channel {
     while (this.#asked.length < NET_LIMITS.chunksAskedPerProvider) {
       const request = this.#waiting.shift();
       if (!request) break;
-      if (this.#asked.length === 0) this.#watchChunk();
       this.#asked.push(request);
+      if (this.#asked.length === 1) this.#watchChunk();
       this.#counters.bytesSent += HASH_BYTES;
       frames.write(hexToBytes(request.id)).catch((error: CodedError) => this.#fail(error));
     }

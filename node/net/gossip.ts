@@ -174,7 +174,6 @@ export class Gossip {
   }
 
   #verdict(bytes: Uint8Array, from: PeerId): Verdict {
-    if (!this.#components.members.has(from)) return 'ignore';
     if (bytes.length === 0 || bytes.length > LIMITS.gossipBytesMax) return 'reject';
     return this.#components.validate(bytes, from);
   }

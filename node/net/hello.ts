@@ -135,6 +135,7 @@ export class Hello {
         throw otherRun(runId, greeting.runId);
       } else {
         const welcome = encodeGreeting({ kind: 'welcome', ...this.#greeting(connection) });
+        this.#replaceOld(connection);
         // before the first wait: of two newcomers at the same time, the second must hear of the first
         this.#admit(connection, greeting);
         await frames.write(welcome);
@@ -157,6 +158,21 @@ export class Hello {
     } catch {
       // it will not listen
     }
+  }
+
+  /**
+   * Who says hello again on a newer connection has lost the one before, though nothing may have told us: its machine, or
+   * its address, was gone without a word. Where both sides dialed at once the two are about as old, and the first stays.
+   */
+  #replaceOld(connection: Connection): void {
+    const { host, members } = this.#components;
+    const peer = connection.remotePeer.toString();
+    const admitted = members.get(peer)?.connection;
+    const before = host.node.getConnections(connection.remotePeer).find(({ id }) => id === admitted);
+    if (!before || before.id === connection.id) return;
+    if (connection.timeline.open - before.timeline.open < 2 * NET_LIMITS.helloMs) return;
+    members.remove(peer);
+    before.abort(networkError('E_NOT_CONNECTED', `${peer} has come again on another connection`));
   }
 
   #admit(connection: Connection, greeting: Greeting): void {

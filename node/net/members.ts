@@ -53,7 +53,7 @@ export class Members {
     this.#listeners.push(listener);
   }
 
-  /** A second hello, on another connection, changes nothing. */
+  /** A second hello changes nothing, unless who is there has been removed before. */
   admit(peer: PeerId, member: Member): void {
     if (this.#members.has(peer)) return;
     this.#members.set(peer, member);

@@ -135,6 +135,8 @@ export class PeerBook {
       const peer = await this.#components.dial(entry.addresses);
       entry.failures = 0;
       if (entry.peer === undefined) this.#identify(entry, peer);
+      // somebody else lives there now: who was meant may be back, or another after that one
+      else if (entry.peer !== peer) this.#later(entry);
       return peer;
     } catch (error) {
       const { code } = error as CodedError;

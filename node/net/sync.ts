@@ -60,11 +60,9 @@ export class Sync {
       if (answer[0] === STATUS.answer) return answer.subarray(1);
       const text = printable(new TextDecoder().decode(answer.subarray(1)), NET_LIMITS.textMax);
       throw networkError('E_REFUSED', `${peer} could not answer: ${text}`);
-    } catch (error) {
-      frames.abort(error as Error);
-      throw error;
     } finally {
-      frames.close();
+      // whatever else it sends would be kept, and read by nobody
+      frames.abort(networkError('E_ABORTED', 'nothing more is wanted of this stream'));
     }
   }
 

@@ -6,7 +6,7 @@ import { PeerBook } from '../../../node/net/peer-book.ts';
 import { codeOf } from './swarm.ts';
 
 /** A book on a clock that is moved by hand, with dials that come out as told. */
-function bookOf(outcome: (addresses: readonly string[]) => string | NetworkErrorCode) {
+function bookOf(outcome: (addresses: readonly string[]) => string | NetworkErrorCode, { tellsId = false } = {}) {
   const members = new Members();
   const dials: (readonly string[])[] = [];
   const waits: { ms: number; callback: () => void }[] = [];
@@ -17,7 +17,8 @@ function bookOf(outcome: (addresses: readonly string[]) => string | NetworkError
       dials.push([...addresses]);
       const result = outcome(addresses);
       if (result.startsWith('E_')) throw networkError(result as NetworkErrorCode, 'as told');
-      members.admit(result, { addresses, software: '', connection: '1' });
+      const named = addresses.map((text) => (tellsId && !text.includes('/p2p/') ? `${text}/p2p/${result}` : text));
+      members.admit(result, { addresses: named, software: '', connection: '1' });
       return result;
     },
     timers: {
@@ -54,6 +55,26 @@ const OTHER = createIdentity().self;
 const OTHER_ADDRESS = `/ip4/192.0.2.8/tcp/4001/p2p/${OTHER}`;
 
 describe('PeerBook', () => {
+  it("dials a user's address for whoever lives there next, also where that was another before", async () => {
+    const bare = '/ip4/192.0.2.9/tcp/4001';
+    const third = createIdentity().self;
+    let lives = PEER;
+    const { book, members, pass, waits } = bookOf(
+      (addresses) => {
+        const reaches = addresses.some((text) => !text.includes('/p2p/') || text.endsWith(lives));
+        return reaches ? lives : 'E_STREAM_CLOSED';
+      },
+      { tellsId: true },
+    );
+    await book.dialPinned(bare, undefined);
+    for (const next of [OTHER, third]) {
+      members.remove(lives);
+      lives = next;
+      for (let i = 0; i < 10 && waits.length > 0 && !members.has(next); i++) await pass();
+      expect(members.has(next)).toBe(true);
+    }
+  });
+
   it('dials who it is told of, once, and never itself or a member', async () => {
     const { book, dials, members } = bookOf(() => PEER);
     book.learn([ADDRESS, ADDRESS, '/ip4/192.0.2.8/tcp/1']);

@@ -70,7 +70,7 @@ export class Swarm {
   }
 
   /** A peer without the manners of `Network`: its parts, to be misused. */
-  async raw({ hello = true } = {}) {
+  async raw({ hello = true, identity = createIdentity() } = {}) {
     const members = new Members();
     const heard: number[] = [];
     const components = {
@@ -79,10 +79,7 @@ export class Swarm {
       onMessage: (bytes: Uint8Array) => heard.push(bytes.length),
     };
     const gossip = new Gossip(components, { version: PROTOCOL_VERSION, runId: RUN.runId });
-    const host = await createHost(
-      { identity: createIdentity(), gossip: gossip.service },
-      { listen: ['/ip4/127.0.0.1/tcp/0'] },
-    );
+    const host = await createHost({ identity, gossip: gossip.service }, { listen: ['/ip4/127.0.0.1/tcp/0'] });
     this.#hosts.push(host);
     gossip.start();
     const init = { version: PROTOCOL_VERSION, software: 'raw', ...RUN };
