@@ -5,7 +5,8 @@ import { recordOf, timelineOf } from './comparison-runs.ts';
 import type { Activity, ByteKind, PeerBooks } from './ledger.ts';
 import { reportTexts } from './report/files.ts';
 import type { Report } from './report/report.ts';
-import type { MissedEvent, RoundRow, SimulationResult } from './simulation.ts';
+import type { RoundRow } from './round-rows.ts';
+import type { MissedEvent, SimulationResult } from './simulation.ts';
 
 /** What a run leaves behind, as `results.json` has it: enough to draw a report from and to make the run again. */
 export interface Results {

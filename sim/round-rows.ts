@@ -1,5 +1,24 @@
 import type { Hash } from '../protocol/hash.ts';
-import type { RoundRow } from './simulation.ts';
+
+/** One round as the swarm saw it: taken when the first peer has applied it, and again when a certified one replaces it. */
+export interface RoundRow {
+  round: number;
+  virtualMs: number;
+  root: Hash;
+  final: boolean;
+  /** updates in it */
+  contributors: number;
+  /** nats */
+  trainLoss: number;
+  /** nats, over a sample of the validation split, and after the last round over all of it; null when not evaluated */
+  valLoss: number | null;
+  /** nats, over the same sample in every round; null when not evaluated */
+  sampleLoss: number | null;
+  /** trained on in this round, by all contributors */
+  tokens: number;
+  /** sent by all peers since the beginning */
+  bytes: number;
+}
 
 interface Candidate {
   row: RoundRow;

@@ -13,7 +13,7 @@ import { Ledger } from './ledger.ts';
 import { Links } from './links.ts';
 import { SimulatedNetwork } from './network.ts';
 import type { ReplicaHost } from './replica-host.ts';
-import { RoundRows, type RowNews } from './round-rows.ts';
+import { type RoundRow, RoundRows, type RowNews } from './round-rows.ts';
 import type { FaultEvent, Scenario } from './scenario.ts';
 import { Trace } from './trace.ts';
 import { VirtualPeer, type World } from './virtual-peer.ts';
@@ -38,26 +38,6 @@ export interface SimulationOptions {
   /** gives the event loop a turn */
   turn?: () => Promise<void>;
   onRound?: (row: RoundRow) => void;
-}
-
-/** One round as the swarm saw it: taken when the first peer has applied it, and again when a certified one replaces it. */
-export interface RoundRow {
-  round: number;
-  virtualMs: number;
-  root: Hash;
-  final: boolean;
-  /** updates in it */
-  contributors: number;
-  /** nats */
-  trainLoss: number;
-  /** nats, over a sample of the validation split, and after the last round over all of it; null when not evaluated */
-  valLoss: number | null;
-  /** nats, over the same sample in every round; null when not evaluated */
-  sampleLoss: number | null;
-  /** trained on in this round, by all contributors */
-  tokens: number;
-  /** sent by all peers since the beginning */
-  bytes: number;
 }
 
 export interface SimulationResult {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { missedWords } from '../../sim/report/words.ts';
 import { worldOf } from '../../sim/report/world.ts';
 import type { Results } from '../../sim/results.ts';
-import type { RoundRow } from '../../sim/simulation.ts';
+import type { RoundRow } from '../../sim/round-rows.ts';
 import { formatBar, formatBytes, formatCount, formatDuration, formatLoss } from './format.ts';
 import { printJson } from './json-lines.ts';
 import type { OpenedSimulation } from './sim-run.ts';

@@ -13,8 +13,9 @@ import type { PeerId, Signer } from '../../protocol/identity.ts';
 import type { Entry } from '../../protocol/wire.ts';
 import { Identities } from '../../sim/identity.ts';
 import { RealHost } from '../../sim/real-host.ts';
+import type { RoundRow } from '../../sim/round-rows.ts';
 import { makeScenario, type ScenarioText } from '../../sim/scenario.ts';
-import { type RoundRow, Simulation } from '../../sim/simulation.ts';
+import { Simulation } from '../../sim/simulation.ts';
 import { WHOLE } from '../helpers/history.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
 

@@ -4,7 +4,7 @@ import { SimScreen } from '../../../node/cli/sim-screen.ts';
 import { exitCodeOf, leftWords } from '../../../node/cli/sim-words.ts';
 import { Terminal } from '../../../node/cli/terminal.ts';
 import type { Report } from '../../../sim/report/report.ts';
-import type { RoundRow } from '../../../sim/simulation.ts';
+import type { RoundRow } from '../../../sim/round-rows.ts';
 
 function screenOf<T>(make: (terminal: Terminal, nowMs: () => number) => T) {
   const clock = { nowMs: 0 };
