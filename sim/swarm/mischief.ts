@@ -114,7 +114,8 @@ export class Mischief {
   #leave({ peer, backAfterMs }: Fault & { kind: 'leave' }): void {
     const { kernel, peers } = this.#c;
     const virtual = peers[peer]!;
-    if (!virtual.isUp) return;
+    // one that is on its way already: else it would be back for the one although the other was for good
+    if (!virtual.isUp || !this.wanted.has(peer)) return;
     this.wanted.delete(peer);
     virtual.leave();
     // who does not hear the certificate in time goes without it
