@@ -154,7 +154,7 @@ describe('conflictsWith', () => {
       { option: '--wait-for', asked: '1', run: '2' },
       { option: '--rounds', asked: '10', run: '9' },
       { option: '--seed', asked: '6', run: '5' },
-      { option: '--quorum-wait', asked: 'never', run: '1000' },
+      { option: '--quorum-wait', asked: 'never', run: '1s' },
     ]);
   });
 
