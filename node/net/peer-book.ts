@@ -114,6 +114,8 @@ export class PeerBook {
     const entry = this.#find(peer, '');
     if (entry?.addresses.length === 0) this.#remove(entry);
     else if (entry) this.#later(entry);
+    // whoever has just gone may have been the one who answered at a user's address, in another's place
+    for (const other of this.#entries) if (other.pinned && !this.#isHere(other) && !other.dialing) this.#later(other);
     if (this.#components.members.size > 0) return;
     for (const seldom of this.#entries.filter(({ failures }) => failures > NET_LIMITS.redialAttemptsMax)) {
       this.#components.timers.clear(seldom.timer);
@@ -121,10 +123,14 @@ export class PeerBook {
     }
   }
 
+  #isHere({ peer }: Entry): boolean {
+    return peer !== undefined && this.#components.members.has(peer);
+  }
+
   async #dial(entry: Entry): Promise<void> {
     const { members } = this.#components;
     if (this.#stopped || entry.dialing || entry.timer !== undefined) return;
-    if (entry.peer && members.has(entry.peer)) return;
+    if (this.#isHere(entry)) return;
     if (!entry.pinned && members.size + this.#dialing() >= NET_LIMITS.connectionsWanted) this.#later(entry);
     else await this.#attempt(entry).catch(() => undefined); // counted, and tried again later
   }
@@ -135,8 +141,6 @@ export class PeerBook {
       const peer = await this.#components.dial(entry.addresses);
       entry.failures = 0;
       if (entry.peer === undefined) this.#identify(entry, peer);
-      // somebody else lives there now: who was meant may be back, or another after that one
-      else if (entry.peer !== peer) this.#later(entry);
       return peer;
     } catch (error) {
       const { code } = error as CodedError;
