@@ -10,6 +10,7 @@ import type { Hash } from '../protocol/hash.ts';
 import type { OwnHistory } from '../protocol/own-updates.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
 import { AgreedStates, type InnerTrainer, Seat, type Trained, type TrainRequest } from './seat.ts';
+import { sharedBytes } from './shared-bytes.ts';
 
 export interface ReplicaWorkerInit {
   genesisBytes: Uint8Array;
@@ -116,7 +117,7 @@ export class ReplicaWorker {
 
   async contribute(peer: number, steps: number): Promise<Contribution | null> {
     const contribution = await this.#seat(peer).contribute(steps);
-    return contribution && { ...contribution, bytes: shared(contribution.bytes) };
+    return contribution && { ...contribution, bytes: sharedBytes(contribution.bytes) };
   }
 
   abandon(peer: number, steps: number): Promise<void> {
@@ -143,13 +144,6 @@ export class ReplicaWorker {
     }
     return seat;
   }
-}
-
-/** In memory that goes from thread to thread without being copied each time. */
-function shared(content: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(new SharedArrayBuffer(content.length));
-  bytes.set(content);
-  return bytes;
 }
 
 if (parentPort) serve(parentPort, new ReplicaWorker());

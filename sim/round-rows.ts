@@ -26,10 +26,8 @@ interface Candidate {
   base: Hash | undefined;
 }
 
-/**
- * `first` of its round; `certified`, in place of unfinal ones; `other`: unfinal, beside one of another history; `known` already.
- */
-export type RowNews = 'first' | 'certified' | 'other' | 'known';
+/** `first` of its round; `certified`, in place of unfinal ones; `other`: unfinal, beside one of another history. */
+export type RowNews = 'first' | 'certified' | 'other';
 
 /**
  * The rounds of a run, as peers report them. Parts of a swarm that are cut off from each other make several histories, of
@@ -50,23 +48,26 @@ export class RoundRows {
     this.#states[peer] = root;
   }
 
-  /** A peer came to a state by a round. @param row made only of one that is not known */
-  add(peer: number, { round, root, final }: Pick<RoundRow, 'round' | 'root' | 'final'>, row: () => RoundRow): RowNews {
+  /**
+   * A peer came to a state by a round.
+   * @param make the row, where it is not known yet
+   * @returns nothing where it is
+   */
+  add(
+    peer: number,
+    { round, root, final }: Pick<RoundRow, 'round' | 'root' | 'final'>,
+    make: () => RoundRow,
+  ): { row: RoundRow; news: RowNews } | undefined {
     const base = this.#states[peer];
     this.#states[peer] = root;
     const there = this.#candidates.get(round);
-    if (!there) {
-      this.#candidates.set(round, [{ row: row(), base }]);
-      return 'first';
-    }
-    if (there[0]!.row.final) return 'known';
-    if (final) {
-      this.#candidates.set(round, [{ row: row(), base }]);
-      return 'certified';
-    }
-    if (there.some((each) => each.row.root === root)) return 'known';
-    there.push({ row: row(), base });
-    return 'other';
+    if (there?.[0]?.row.final) return undefined;
+    const isOther = there !== undefined && !final;
+    if (isOther && there.some((each) => each.row.root === root)) return undefined;
+    const row = make();
+    if (isOther) there.push({ row, base });
+    else this.#candidates.set(round, [{ row, base }]);
+    return { row, news: isOther ? 'other' : there ? 'certified' : 'first' };
   }
 
   /** The rounds that led to the last, in order. Where that cannot be told of one, it is the first that was heard of. */

@@ -14,6 +14,7 @@ import {
 import { type EncodedUpdate, type OwnWork, Replica, replicaInit } from '../protocol/replica.ts';
 import { nativeSha256 } from './native-hash.ts';
 import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
+import { sharedBytes } from './shared-bytes.ts';
 
 /** What inner training is done by. A pure function of what it is given, but for `stop`, which only ends it earlier. */
 export interface InnerTrainer<Optimizer> {
@@ -71,8 +72,7 @@ export class AgreedStates {
   /** Takes a copy of a replica's state, in memory that goes from thread to thread without being copied each time. */
   keep(block: Hash, replica: Replica): Agreed {
     const content = replica.snapshotBytes();
-    const bytes = new Uint8Array(new SharedArrayBuffer(content.length));
-    bytes.set(content);
+    const bytes = sharedBytes(content);
     const { parameters, outerState } = replica;
     const { id } = blobManifest(content, nativeSha256);
     const agreed = { parameters: parameters.slice(), outerState: outerState.slice(), snapshot: id, bytes };

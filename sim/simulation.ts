@@ -185,12 +185,8 @@ export class Simulation {
       if (known === undefined) this.#finalRoots.set(round, root);
       else if (known !== root) this.#diverged.add(round);
     }
-    let row: RoundRow | undefined;
-    const news = this.#rows.add(peer.index, report, () => {
-      row = this.#rowOf(report);
-      return row;
-    });
-    if (row) this.#onRow(peer, row, news);
+    const added = this.#rows.add(peer.index, report, () => this.#rowOf(report));
+    if (added) this.#onRow(peer, added.row, added.news);
   }
 
   #rowOf({ round, root, final, contributors, trainLoss, tokens }: Report & { kind: 'round' }): RoundRow {

@@ -98,7 +98,7 @@ export class SimScreen implements SimView {
     this.#terminal.line(`  sent: ${kinds.map(([kind, bytes]) => `${kind} ${formatBytes(bytes)}`).join(', ')}`);
     const given = Object.entries(warnings).map(([code, times]) => `${code} x${times}`);
     if (given.length > 0) this.#terminal.line(`  warnings: ${given.join(', ')}`);
-    if (missed.length > 0) this.#terminal.line(`  it ended before ${missedWords(missed)}, which the scenario has`);
+    if (missed.length > 0) this.#terminal.line(`  ${missedWords(missed)}`);
     if (diverged.length > 0) {
       const said = `two certified states in round ${diverged.join(', ')}: a bug in the protocol, please tell us`;
       this.#terminal.line(`  ${this.#terminal.paint('red', said)}`);

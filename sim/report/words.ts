@@ -55,8 +55,7 @@ export function remarksOf({ runs }: Pick<Report, 'runs'>): Remark[] {
   const ends = runs.flatMap(({ series, seed, reason, loss, diverged, missed = [] }): Remark[] => {
     const ending = loss === null || reason === 'unfinal' ? ENDINGS[reason] : undefined;
     const fault = `two certified states in round ${diverged.join(', ')}: a bug in the protocol, please tell us`;
-    const late = `it ended before ${missedWords(missed)}, which the scenario has`;
-    const all = [ending, diverged.length > 0 && fault, missed.length > 0 && late];
+    const all = [ending, diverged.length > 0 && fault, missed.length > 0 && missedWords(missed)];
     return all
       .filter((says) => typeof says === 'string')
       .map((says) => {
@@ -73,7 +72,8 @@ const MISSED_MAX = 3;
 export function missedWords(missed: readonly MissedEvent[]): string {
   const words = missed.slice(0, MISSED_MAX).map((event) => `${event.do} at ${timeText(event.atMs)}`);
   const more = missed.length - words.length;
-  return `${words.join(', ')}${more > 0 ? ` and ${more} more events` : ''}`;
+  const listed = `${words.join(', ')}${more > 0 ? ` and ${more} more events` : ''}`;
+  return `it ended before ${listed}, which the scenario has`;
 }
 
 const ENDINGS: Readonly<Record<RunRecord['reason'], string>> = {

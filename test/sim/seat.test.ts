@@ -1,19 +1,9 @@
 import { expect, test } from 'vitest';
-import { Identities } from '../../sim/identity.ts';
 import { AgreedStates, type InnerTrainer, Seat } from '../../sim/seat.ts';
-import { syntheticGenesis } from '../../sim/synthetic.ts';
+import { syntheticWorld } from './world.ts';
 
 test('training that broke down leaves no moments behind', async () => {
-  const genesis = syntheticGenesis({
-    founder: new Identities().swarm(1, 1)[0]!.self,
-    seed: 1,
-    innerSteps: 2,
-    codec: { name: 'fp32', chunk: 4096, k: 64, bits: 2 },
-    outer: { name: 'sgd', learningRate: 1, momentum: 0 },
-    rounds: 3,
-    waitFor: 1,
-    timing: { graceMs: 2000, viewMs: 2000, quorumWaitMs: null },
-  });
+  const { genesis } = syntheticWorld({ peers: 1, rounds: 3, innerSteps: 2 });
   const begunWith: string[] = [];
   const trainer: InnerTrainer<string> = {
     fresh: () => 'fresh',
