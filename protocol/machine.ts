@@ -25,6 +25,9 @@ import { Sync } from './sync.ts';
 import { Unfinal } from './unfinal.ts';
 import type { Block, Entry } from './wire.ts';
 
+/** Rounds after the one that is caught up with whose payloads are fetched already: they are on the disk until their turn. */
+const ROUNDS_FETCHED_AHEAD = 2;
+
 /**
  * A peer as a state machine: events in, effects out. It never waits, never looks at a clock and holds no parameters:
  * vectors are the replica's, named here by hash. Equal events give equal effects.
@@ -306,8 +309,14 @@ export class Machine {
       this.#core.warn('W_DIVERGED', `round ${block.round} builds on another root than ours: fetching the agreed state`);
       return this.#sync.askInTurn(true);
     }
-    const payloads = this.#payloads.require(block, () => this.#membership.reachable());
+    const holders = () => this.#membership.reachable();
+    const payloads = this.#payloads.require(block, holders);
     if (payloads === 'unavailable' || payloads === 'refused') return this.#sync.askInTurn(true);
+    // round trips to fetch each in its turn would take whoever is behind as long as the others take for their rounds
+    const { entries } = this.#core.branch;
+    for (const next of entries.slice(applied.position + 1, applied.position + 1 + ROUNDS_FETCHED_AHEAD)) {
+      this.#payloads.require(next.block, holders);
+    }
     if (payloads !== 'held') return;
     this.#applying = blockHash(block);
     const state = factsAt(this.#core.branch.heads[applied.position + 1]!);

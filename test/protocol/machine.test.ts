@@ -324,10 +324,14 @@ function newcomerAfter(rounds: number) {
   expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, request: WHOLE });
   const told = (round: number) =>
     give({ type: 'history', peer: founder.id, history: { ...history, states: [states.get(round)!] } });
-  return { states, give, pass, wait, told };
+  const blocks = history.entries.map(({ block }) => block).filter(({ kind }) => kind === 'round');
+  return { states, blocks, give, pass, wait, told };
 }
 
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
+
+const fetchesIn = (effects: readonly Effect[]) =>
+  effects.filter(({ type }) => type === 'fetch') as (Effect & { type: 'fetch' })[];
 
 const saysJoin = (effects: readonly Effect[]) =>
   effects.some((each) => each.type === 'broadcast' && each.message.type === 'join');
@@ -366,10 +370,8 @@ test('a state that a peer has already is not fetched again while a payload after
     const { snapshot, snapshotBytes } = states.get(round)!;
     return give({ type: 'restored', snapshot, snapshotBytes, error: null });
   };
-  const asksFor = (effects: readonly Effect[]) =>
-    effects.filter(({ type }) => type === 'fetch') as (Effect & { type: 'fetch' })[];
   told(17);
-  const [fetch] = asksFor(restored(17));
+  const [fetch] = fetchesIn(restored(17));
   told(17);
   pass(1000);
   const asks = give({ type: 'payload', update: fetch!.update, error: 'E_BLOB_UNAVAILABLE' });
@@ -377,12 +379,32 @@ test('a state that a peer has already is not fetched again while a payload after
   const again = [...told(17), ...wait(1000)];
   expect(again.map(({ type }) => type)).not.toContain('restore');
   // it asks on, for the payload and for others' states
-  expect(asksFor(asks).map(({ update }) => update)).toContain(fetch!.update);
+  expect(fetchesIn(asks).map(({ update }) => update)).toContain(fetch!.update);
   expect(again.map(({ type }) => type)).toContain('request-history');
   told(17);
   pass(1000);
   give({ type: 'payload', update: fetch!.update, error: 'E_BLOB_UNAVAILABLE' });
   expect(told(19)).toContainEqual(expect.objectContaining({ type: 'restore', state: states.get(19) }));
+});
+
+test('who catches up fetches the payloads of two rounds more than the one whose turn it is', () => {
+  const { give, told, states, blocks } = newcomerAfter(20);
+  const payloadsOf = (effects: readonly Effect[]) => fetchesIn(effects).map(({ update }) => update.payload);
+  const listed = blocks.map(({ updates }) => updates.map(({ payload }) => payload));
+  told(14);
+  const { snapshot, snapshotBytes } = states.get(14)!;
+  const fetches = fetchesIn(give({ type: 'restored', snapshot, snapshotBytes, error: null }));
+  expect(fetches.map(({ update }) => update.payload)).toEqual(listed.slice(14, 17).flat());
+  // a later one first: nothing is applied before its turn, or asked for twice
+  const early = give({ type: 'payload', update: fetches[1]!.update, error: null });
+  expect(early.filter(({ type }) => type !== 'wake')).toEqual([]);
+  const effects = give({ type: 'payload', update: fetches[0]!.update, error: null });
+  expect(payloadsOf(effects)).toEqual([]);
+  const { block } = effects.find(({ type }) => type === 'apply') as Effect & { type: 'apply' };
+  const next = states.get(15)!;
+  const applied = give({ type: 'applied', block, snapshot: next.snapshot, snapshotBytes: 1 });
+  expect(payloadsOf(applied)).toEqual(listed[17]);
+  expect(applied.map(({ type }) => type)).toContain('apply');
 });
 
 test('a joiner asks to be let in when it is a round behind at most, not while it is still catching up', () => {
@@ -391,10 +413,10 @@ test('a joiner asks to be let in when it is a round behind at most, not while it
   expect(told(17)).toContainEqual(expect.objectContaining({ type: 'restore', state }));
   const { snapshot, snapshotBytes } = state;
   let effects = give({ type: 'restored', snapshot, snapshotBytes, error: null });
+  const fetches = fetchesIn(effects);
   for (let round = 18; round <= 19; round++) {
-    const fetch = effects.find(({ type }) => type === 'fetch') as Effect & { type: 'fetch' };
     expect([round, saysJoin(effects), saysJoin(wait(5000))]).toEqual([round, false, false]);
-    effects = give({ type: 'payload', update: fetch.update, error: null });
+    effects = give({ type: 'payload', update: fetches.shift()!.update, error: null });
     const { block } = effects.find(({ type }) => type === 'apply') as Effect & { type: 'apply' };
     const next = states.get(round)!;
     effects = give({ type: 'applied', block, snapshot: next.snapshot, snapshotBytes: 1 });
