@@ -34,6 +34,7 @@ import { Diary } from './diary.ts';
 import { Liar } from './liar.ts';
 import { Mischief } from './mischief.ts';
 import { HostileNetwork } from './network.ts';
+import { Pins } from './pins.ts';
 import { describeFault, type Fault, habitsOf, type Plan } from './plan.ts';
 import { seeOneReturn } from './return.ts';
 
@@ -119,8 +120,9 @@ export class Swarm {
   readonly #newest = new Map<number, Head>();
   /** blocks that are in the counts of what was seen */
   readonly #counted = new Set<Hash>();
-  /** the blocks to trust, by index */
-  readonly #pins = new Map<number, Hash>();
+  readonly #pins: Pins;
+  /** who has been told a history without the block to trust, and has none yet with it */
+  readonly #distrustful = new Set<VirtualPeer>();
   #liarsWait = true;
   #healing = false;
 
@@ -138,6 +140,7 @@ export class Swarm {
     const links = new Links({ latency, asymmetric: true, loss: 0, regions: [], peers: {} }, seed);
     const habits = habitsOf(plan.faults);
     this.#chronicle = new Chronicle(this.#genesis, run);
+    this.#pins = new Pins({ chronicle: this.#chronicle, newest: this.#newest }, plan);
     const correct = (peer: number) => !habits.has(peer);
     const ids = new Set<PeerId>(this.#signers.filter((_, i) => correct(i)).map(({ self }) => self));
     const signer = this.#signers[0]!;
@@ -278,7 +281,22 @@ export class Swarm {
     this.#healing = true;
     this.#diary.note(this.#kernel.nowMs, -1, 'healed');
     this.#mischief.end();
+    this.#renewPins();
     this.#progress.healed();
+  }
+
+  /** Where nobody has the block any more that is to be trusted, the user does as the warning says, and names a newer one. */
+  #renewPins(): void {
+    for (const peer of this.#distrustful) {
+      const others = this.#judged().filter(({ index }) => index !== peer.index);
+      if (!this.#healing || !this.#pins.renew(peer.index, others)) continue;
+      this.#diary.note(this.#kernel.nowMs, peer.index, 'told a newer block to trust');
+      this.#distrustful.delete(peer);
+      this.#kernel.after(0, () => {
+        peer.crash();
+        this.#mischief.wantUp(peer.index);
+      });
+    }
   }
 
   /** Liars come in once the correct ones are so many that the liars among them are tolerated. */
@@ -325,28 +343,13 @@ export class Swarm {
       onReport: (peer, report) => this.#onReport(peer, report),
       clocks: this.#clocks,
       leaversReturn: true,
-      trustBlock: (peer) => this.#pinOf(peer),
+      trustBlock: (peer) => this.#pins.at(peer),
       inlineBytesMax,
       bootMs,
       segmentSize:
         segmentBlocks === null ? undefined : { blocksMin: segmentBlocks, blocksMax: segmentBlocks, bytesMax: 0 },
       onStep: (peer, event, effects) => this.#onStep(peer, event, effects),
     };
-  }
-
-  /**
-   * The user of some peers names a block of the peer's own history when it starts it again, and the same one from then on; of
-   * anybody's, where all is kept. Not one of the newest: those may be gone with the last who had them.
-   */
-  #pinOf(peer: number): Hash | undefined {
-    if (!this.#plan.pinned.includes(peer)) return undefined;
-    const own = this.#newest.get(peer);
-    const head = own ?? (this.#plan.segmentBlocks === null ? [...this.#newest.values()].at(-1) : undefined);
-    if (this.#pins.has(peer) || !head) return this.#pins.get(peer);
-    const certified = [...this.#chronicle.back(head.tip)].filter(({ entry }) => entry.block.members === null);
-    const pin = certified[2]?.hash;
-    if (pin) this.#pins.set(peer, pin);
-    return pin;
   }
 
   #onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
@@ -398,6 +401,9 @@ export class Swarm {
     if (this.#liars.has(peer.index)) return;
     const { warnings } = this.#seen;
     if (report.kind === 'warning') warnings[report.code] = (warnings[report.code] ?? 0) + 1;
+    if (report.kind === 'warning' && report.code === 'W_UNTRUSTED') this.#distrustful.add(peer);
+    if (report.kind === 'synced' || report.kind === 'round') this.#distrustful.delete(peer);
+    this.#renewPins();
     if (report.kind === 'synced') this.#seen.restored++;
     if (report.kind !== 'round') return;
     this.#letLiarsIn(peer.machine?.standing.roster ?? []);
