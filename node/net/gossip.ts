@@ -7,7 +7,8 @@ import {
   type Message,
   TopicValidatorResult,
 } from '@chainsafe/libp2p-gossipsub';
-import type { PeerId as Libp2pPeerId } from '@libp2p/interface';
+import type { Connection, PeerId as Libp2pPeerId } from '@libp2p/interface';
+import { peerIdFromString } from '@libp2p/peer-id';
 import { assert } from '../../protocol/errors.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
@@ -61,7 +62,12 @@ type Registrar = GossipSubComponents['registrar'];
 interface Router extends GossipSub {
   publish(topic: string, data: Uint8Array, options?: { floodPublish?: boolean }): ReturnType<GossipSub['publish']>;
   getMeshPeers(topic: string): PeerId[];
+  streamsOutbound: ReadonlyMap<PeerId, unknown>;
+  onPeerConnected(peer: Libp2pPeerId, connection: Connection): void;
 }
+
+/** Heartbeats, a minute of them: gossipsub opens one stream after the other, and who lets it wait does so for ten seconds. */
+const REOPEN_BEATS = 86;
 
 /**
  * The one topic of a run, on gossipsub. Create it, give `service` to the host, and call `start` when the host runs.
@@ -84,7 +90,9 @@ export class Gossip {
   readonly #components: GossipComponents;
   readonly #views = new WeakMap<Message, Uint8Array>();
   #router: Router | undefined;
+  #connections: Pick<GossipSubComponents['connectionManager'], 'getConnections'> | undefined;
   #self: PeerId | undefined;
+  #beats = 0;
 
   constructor(components: GossipComponents, { version, runId }: GossipInit) {
     this.#components = components;
@@ -96,6 +104,7 @@ export class Gossip {
     const registrar = membersOnly(components.registrar, this.#components.members);
     const gated = { privateKey, peerId, peerStore, connectionManager, logger, registrar };
     this.#self = peerId.toString();
+    this.#connections = connectionManager;
     this.#router = gossipsub(gossipOptions(this.topic, this.#idOf))(gated) as Router;
     return this.#router;
   };
@@ -105,6 +114,9 @@ export class Gossip {
     router.topicValidators.set(this.topic, (peer, message) => this.#judge(peer, message));
     router.addEventListener('gossipsub:message', ({ detail: { msg, propagationSource } }) => {
       this.#components.onMessage(this.#bytesOf(msg), propagationSource.toString());
+    });
+    router.addEventListener('gossipsub:heartbeat', () => {
+      if (++this.#beats % REOPEN_BEATS === 0) this.#reopen();
     });
     router.subscribe(this.topic);
   }
@@ -140,6 +152,20 @@ export class Gossip {
   /** those of them that messages are relayed to */
   mesh(): PeerId[] {
     return this.#started().getMeshPeers(this.topic);
+  }
+
+  /**
+   * Whoever takes in more slowly than we have to tell loses its stream, and gossipsub opens another one only when it has a new
+   * connection to that peer.
+   */
+  #reopen(): void {
+    const router = this.#started();
+    for (const peer of this.#components.members.list()) {
+      if (router.streamsOutbound.has(peer)) continue;
+      const id = peerIdFromString(peer);
+      const connection = this.#connections?.getConnections(id).find(({ status }) => status === 'open');
+      if (connection) router.onPeerConnected(id, connection);
+    }
   }
 
   #started(): Router {

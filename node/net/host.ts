@@ -88,7 +88,11 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
   return {
     privateKey: identity.privateKey,
     nodeInfo: { name: 'outerloop', userAgent: init.software ?? 'outerloop' },
-    addresses: { listen: (init.listen ?? DEFAULT_LISTEN).map((text) => parseListenAddress(text).text) },
+    addresses: {
+      listen: (init.listen ?? DEFAULT_LISTEN).map((text) => parseListenAddress(text).text),
+      // identify would tell strangers every interface, also where `announce` says what others are to know: hello tells members
+      announceFilter: () => [],
+    },
     transports: [init.transport ? init.transport(transport) : transport],
     connectionEncrypters: [noise()],
     // Default windows: larger ones were slower on loopback, and autotuning fills 80 Mbit/s at 200 ms anyway.

@@ -1,3 +1,4 @@
+import { peerIdFromString } from '@libp2p/peer-id';
 import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
 import { parseAddress } from '../../../node/net/addresses.ts';
 import { BLOB_PROTOCOL } from '../../../node/net/blob-server.ts';
@@ -5,7 +6,7 @@ import { Frames } from '../../../node/net/frames.ts';
 import { createIdentity, NET_LIMITS } from '../../../node/net/index.ts';
 import { SYNC_PROTOCOL } from '../../../node/net/sync.ts';
 import { blobManifest } from '../../../protocol/blob.ts';
-import { codeOf, eventually, Swarm, textBytes } from './swarm.ts';
+import { addressOf, codeOf, eventually, Swarm, textBytes } from './swarm.ts';
 
 const swarm = new Swarm();
 afterEach(() => swarm.stop());
@@ -94,4 +95,36 @@ it('takes the newer connection of who comes again, if the one before is old', as
   await come();
   expect(admitted()).not.toBe(first);
   expect(changes).toEqual(['up', 'down', 'up']);
+});
+
+it('gossips again with whoever lost its stream on a living connection', async () => {
+  const [far, between, other] = [await swarm.peer(), await swarm.raw(), await swarm.raw()];
+  await far.network.dial(between.host.addresses()[0]!);
+  await other.greet(await other.host.node.dial(parseAddress(between.host.addresses()[0]!).multiaddr));
+  const relayed = async (): Promise<void> => {
+    const before = other.heard.length;
+    for (let n = 0; other.heard.length === before; n++) {
+      await far.network.broadcast(textBytes(`word ${before} ${n}`));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  };
+  await relayed();
+  const gossipStreams = () =>
+    between.host.node
+      .getConnections(peerIdFromString(other.host.self))
+      .flatMap(({ streams }) => streams.filter(({ protocol }) => protocol.includes('meshsub')));
+  for (const stream of gossipStreams()) stream.abort(new Error('it could not keep up'));
+  await eventually(() => gossipStreams().length === 0, 'the end of the streams');
+  for (let beat = 0; beat < 100; beat++) between.router.dispatchEvent(new CustomEvent('gossipsub:heartbeat'));
+  await relayed();
+  expect(between.host.node.getConnections()).toHaveLength(2);
+});
+
+it('tells strangers no addresses', async () => {
+  const [peer, stranger] = [await swarm.peer(), await swarm.raw({ hello: false })];
+  const told = new Promise<string[]>((resolve) => {
+    stranger.host.node.addEventListener('peer:identify', ({ detail }) => resolve(detail.listenAddrs.map(String)));
+  });
+  await stranger.host.node.dial(parseAddress(addressOf(peer)).multiaddr);
+  expect(await told).toEqual([]);
 });
