@@ -30,9 +30,14 @@ export function jsonSimView(): SimView {
     done: ({ reason, traceHash, virtualSeconds, wallSeconds, events, bytes, warnings, diverged }) =>
       printJson({ event: 'done', reason, traceHash, virtualSeconds, wallSeconds, events, bytes, warnings, diverged }),
     wrote: () => undefined,
-    kept: () => undefined,
+    // `done` is the last event
+    kept: (folder) => console.error(keptWords(folder)),
     close: () => undefined,
   };
+}
+
+function keptWords(folder: string): string {
+  return `${folder} keeps the results that it had, which go further`;
 }
 
 export class SimScreen implements SimView {
@@ -107,7 +112,7 @@ export class SimScreen implements SimView {
   }
 
   kept(folder: string): void {
-    this.#terminal.line(`  ${folder} keeps the results that it had, which go further`);
+    this.#terminal.line(`  ${keptWords(folder)}`);
   }
 
   wrote(folder: string): void {
