@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ts from 'typescript';
 import { expect, it } from 'vitest';
@@ -41,4 +41,17 @@ function declared(): Map<string, Set<string>> {
 it('lists every event of a peer with its fields', () => {
   const events = declared();
   expect(listed()).toEqual(events);
+});
+
+it('lists every warning', () => {
+  const files = ['node', 'protocol', 'sim'].flatMap((folder) =>
+    readdirSync(pathOf(folder), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => pathOf(`${folder}/${name}`)),
+  );
+  const given = files.flatMap((file) => readFileSync(file, 'utf8').match(/'W_[A-Z_]+'/g) ?? []);
+  const warnings = readFileSync(pathOf('docs/events.md'), 'utf8').match(/^\| `W_[A-Z_]+` \|/gm) ?? [];
+  const codes = (found: readonly string[]) => [...new Set(found.map((each) => /W_\w+/.exec(each)![0]))].sort();
+  expect(warnings.length).toBe(codes(warnings).length);
+  expect(codes(warnings)).toEqual(codes(given));
 });
