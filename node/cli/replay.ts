@@ -1,12 +1,14 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { CodedError } from '../../protocol/errors.ts';
+import { CodedError, isCoded } from '../../protocol/errors.ts';
+import type { Report } from '../../protocol/events.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { type Facts, noFacts } from '../journal/facts.ts';
 import { journalFiles } from '../journal/journal.ts';
 import { type Replay, replay } from '../journal/replay.ts';
 import { type Answer, whyNot } from '../journal/why.ts';
+import { isCutOff, readFramed } from '../store/framed.ts';
 import { formatBytes, formatLoss, printable, shortPeer } from './format.ts';
 import { printJson } from './json-lines.ts';
 import { addDebugOption, integer } from './options.ts';
@@ -28,7 +30,7 @@ Examples:
   $ outerloop replay ./my-run --why 12 --peer rNRzvcgU    and another's, as this peer saw it?
   $ outerloop replay ./my-run/journal/000003.journal --json
 
-The exit status is 1 where a machine did something else than at the time.
+The exit status is 1 where a machine did something else than at the time, or a file is damaged.
 `;
 
 export function addReplay(program: Command, finish: (code: number) => void): void {
@@ -48,24 +50,44 @@ function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
   }
   const view = json ? jsonView() : screenView(new Terminal(process.stdout, process.env));
   const facts = noFacts();
-  const shown = new Set<number>();
+  const shown = new Set<string>();
+  const files = filesOf(path);
   let self: PeerId | undefined;
   let code = 0;
-  for (const file of filesOf(path)) {
-    const result = replay(
-      reading(file, () => readFileSync(file)),
-      facts,
-    );
+  for (const file of files) {
+    const bytes = reading(file, () => readFileSync(file));
+    // a peer that was ended when it began a file has its other ones all the same
+    if (files.length > 1 && hasNoHead(bytes)) {
+      view.passedOver(file);
+      continue;
+    }
+    const result = ofFile(file, () => replay(bytes, facts));
     if (self !== undefined && self !== result.self) {
       throw new CodedError('E_JOURNAL_FORMAT', `${file} is of another peer than the files before it: replay it alone`);
     }
     self = result.self;
     if (why === undefined) view.rounds(facts, result.self, shown);
     view.file(file, result);
-    if (result.difference) code = 1;
+    if (result.difference || result.damaged) code = 1;
   }
-  if (why !== undefined && self !== undefined) view.answer(whyNot(facts, why, peerOf(peer, self, facts), self));
+  if (self === undefined) throw new CodedError('E_JOURNAL_FORMAT', `no file of the journal in ${path} has a beginning`);
+  if (why !== undefined) view.answer(whyNot(facts, why, peerOf(peer, self, facts), self));
   return code;
+}
+
+/** Nothing of it was written but perhaps a part of its head. */
+function hasNoHead(bytes: Uint8Array): boolean {
+  return readFramed(bytes).contents.length === 0 && isCutOff(bytes);
+}
+
+/** @throws CodedError as `read` does, and names the file */
+function ofFile<T>(file: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (!isCoded(error)) throw error;
+    throw new CodedError(error.code, `${file}: ${error.message}`, { cause: error });
+  }
 }
 
 /** @throws CodedError `E_JOURNAL_NOT_FOUND` */
@@ -105,14 +127,18 @@ function peerOf(ending: string | undefined, self: PeerId, { rounds }: Facts): Pe
 
 interface View {
   /** those that were not shown yet */
-  rounds(facts: Facts, self: PeerId, shown: Set<number>): void;
+  rounds(facts: Facts, self: PeerId, shown: Set<string>): void;
   file(path: string, result: Replay): void;
+  /** it has no beginning */
+  passedOver(path: string): void;
   answer(answer: Answer): void;
 }
 
-function newRounds({ rounds }: Facts, shown: Set<number>) {
-  const reports = [...rounds.values()].flatMap(({ report }) => (report && !shown.has(report.round) ? [report] : []));
-  for (const { round } of reports) shown.add(round);
+/** A round that was unfinal may end once more, with another root. */
+function newRounds({ rounds }: Facts, shown: Set<string>) {
+  const nameOf = ({ round, root, final }: Report & { kind: 'round' }): string => `${round} ${root} ${final}`;
+  const reports = [...rounds.values()].flatMap(({ report }) => (report && !shown.has(nameOf(report)) ? [report] : []));
+  for (const report of reports) shown.add(nameOf(report));
   return reports.sort((a, b) => a.round - b.round);
 }
 
@@ -123,8 +149,13 @@ function jsonView(): View {
     },
     file: (path, { self, run, ...result }) =>
       printJson({ event: 'replayed', file: path, peer: self, runId: run, ...result }),
+    passedOver: (path) => console.error(passedOverWords(path)),
     answer: (answer) => printJson({ event: 'why', ...answer }),
   };
+}
+
+function passedOverWords(path: string): string {
+  return `${path}: passed over, the peer was ended or its disk was full when it began this file`;
 }
 
 const FATES = { included: 'accepted', late: 'late', none: 'no update' } as const;
@@ -140,8 +171,11 @@ function screenView(terminal: Terminal): View {
         terminal.line([terminal.paint('bold', `round ${round}`), ...parts, ...of].join('  '));
       }
     },
-    file(path, { events, difference, tornBytes, continued }) {
+    passedOver: (path) => terminal.line(terminal.paint('dim', passedOverWords(path))),
+    file(path, { events, difference, tornBytes, damaged, continued }) {
       const torn = tornBytes > 0 ? `, ${formatBytes(tornBytes)} at the end are no whole event` : '';
+      const lost = `${formatBytes(tornBytes)} from event ${events + 1} on are damaged: what is in them is not known`;
+      if (damaged) terminal.line(terminal.paint('red', `${path}: ${lost}`));
       const same = continued ? 'the same rounds' : 'the same effects';
       if (!difference) return terminal.line(terminal.paint('dim', `${path}: ${events} events, ${same}${torn}`));
       const { event, type, expected, got } = difference;

@@ -12,7 +12,7 @@ export interface RoundFacts {
   round: number;
   /** who had a place; unknown to a peer that was not there when the round began */
   places?: readonly PeerId[];
-  /** this peer began to train, from this root */
+  /** this peer began to train, from this root: the first time, for after a restart it begins again */
   trainingMs?: number;
   base?: Hash;
   /** the others were waiting, and it was asked to stop and send what it had */
@@ -116,7 +116,9 @@ function done(facts: Facts, effect: Effect, atMs: number): void {
     case 'apply': {
       const { block } = effect.entry;
       const authors = block.updates.map(({ author }) => author);
-      roundOf(facts, block.round + 1).decided = { atMs, block: effect.block, authors };
+      const round = roundOf(facts, block.round + 1);
+      // after a restart the same block may be applied again
+      if (round.decided?.block !== effect.block) round.decided = { atMs, block: effect.block, authors };
       return;
     }
     case 'report':

@@ -60,7 +60,9 @@ export function encodeHead(head: Head): Uint8Array {
 
 /** @throws CodedError `E_JOURNAL_FORMAT` */
 export function decodeHead(bytes: Uint8Array | undefined): Head {
-  const head = bytes && (readable(() => decodeCanonical(bytes, FRAME_BYTES_MAX)) as Partial<Head> | null);
+  if (!bytes)
+    throw notJournal('its beginning is missing (was the peer ended, or its disk full, when it began the file?)');
+  const head = readable(() => decodeCanonical(bytes, FRAME_BYTES_MAX)) as Partial<Head> | null;
   if (!head?.genesis || !head.self) throw notJournal('it does not begin like one');
   if (head.format !== JOURNAL_FORMAT)
     throw notJournal(`its format is ${head.format}, this program reads ${JOURNAL_FORMAT}`);

@@ -8,7 +8,7 @@ import { encodeMessage, type Message } from '../../protocol/messages.ts';
 import { encodeRecord, type PeerRecord } from '../../protocol/record.ts';
 import { blockHash } from '../../protocol/signing.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
-import { makeFolder } from '../store/atomic.ts';
+import { makeFolder, removeQuietly } from '../store/atomic.ts';
 import type { ChainLog } from '../store/chain-log.ts';
 import { framed } from '../store/framed.ts';
 import { describeEffect } from './describe.ts';
@@ -178,9 +178,14 @@ export class Journal {
     const clockMs = Math.round(performance.timeOrigin);
     this.#add(async () => {
       await this.#file?.close();
-      this.#file = await open(this.#nextPath(), 'wx', 0o600);
+      const path = this.#nextPath();
+      this.#file = await open(path, 'wx', 0o600);
       const head = { format: JOURNAL_FORMAT, self: signer.self, genesis, clockMs, continued, restart: stored } as const;
-      await this.#file.appendFile(framed(encodeHead(head)));
+      await this.#file.appendFile(framed(encodeHead(head))).catch((error: unknown) => {
+        // on a full disk: without its head it is no journal
+        removeQuietly(path);
+        throw error;
+      });
     });
   }
 

@@ -4,7 +4,7 @@ import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import { Machine } from '../../protocol/machine.ts';
 import { verifySignature } from '../net/identity.ts';
-import { readFramed } from '../store/framed.ts';
+import { isCutOff, readFramed } from '../store/framed.ts';
 import { describeEffect, isRound } from './describe.ts';
 import { type Facts, factsOf } from './facts.ts';
 import { decodeHead, decodeStep, type Signed, type Step } from './format.ts';
@@ -28,8 +28,10 @@ export interface Replay {
   continued: boolean;
   events: number;
   difference: Difference | null;
-  /** bytes at the end that are no whole event: the process was killed, or is still writing */
+  /** bytes at the end that are no whole event */
   tornBytes: number;
+  /** and not because the process was killed, or is still writing: what came after is lost */
+  damaged: boolean;
 }
 
 /**
@@ -51,7 +53,8 @@ export function replay(bytes: Uint8Array, facts: Facts): Replay {
   const fact = factsOf(facts, machine, head);
   const { self, continued } = head;
   let asked: PeerId | undefined;
-  const result = { self, run, continued, events: 0, difference: null, tornBytes: bytes.length - validBytes };
+  const [tornBytes, damaged] = [bytes.length - validBytes, !isCutOff(bytes.subarray(validBytes))];
+  const result = { self, run, continued, events: 0, difference: null, tornBytes, damaged };
   for (const content of contents.slice(1)) {
     // an event at a time: decoded, a whole file would take many times its size
     const step = decodeStep(content, head, run, signer);

@@ -18,6 +18,7 @@ export type Reason =
   | 'no-place' // not in the roster when the round began
   | 'not-training' // it never began to train
   | 'training' // it was still training when the round ended
+  | 'ended' // its process was ended while it trained, and it had not made up for that when the round ended
   | 'no-header' // nothing was heard from it
   | 'too-late' // announced after the list was proposed
   | 'refused' // its payload did not check here
@@ -33,7 +34,10 @@ type Decided = RoundFacts & { decided: NonNullable<RoundFacts['decided']> };
  */
 export function whyNot(facts: Facts, round: number, peer: PeerId, self: PeerId): Answer {
   const known = facts.rounds.get(round);
-  const found = (known && reasonIn(known, facts, peer, self)) ?? overtakenIn(facts, round);
+  // what was before the journal's first round nobody knows here
+  const first = Math.min(...[...facts.rounds.values()].filter(({ places }) => places).map((each) => each.round));
+  const found =
+    round < first ? undefined : ((known && reasonIn(known, facts, peer, self)) ?? overtakenIn(facts, round));
   if (found) return { round, peer, ...found };
   const ended = [...facts.rounds.values()].filter(({ report }) => report).map((each) => each.round);
   const range = ended.length > 0 ? `rounds ${Math.min(...ended)} to ${Math.max(...ended)}` : 'no round';
@@ -71,6 +75,11 @@ function trainingReason({ decided, trainingMs, trainedMs, finishMs }: Decided, f
     return { reason: 'not-training', text: `it began no training in the round${since}` };
   }
   if (trainedMs !== undefined && trainedMs <= decided.atMs) return undefined;
+  const restartMs = facts.startsMs.find((atMs) => atMs > trainingMs && atMs <= decided.atMs);
+  if (restartMs !== undefined) {
+    const when = `${seconds(restartMs - trainingMs)} after it had begun, ${seconds(decided.atMs - restartMs)} before the end`;
+    return { reason: 'ended', text: `this peer was ended while it trained, and started again ${when} was known here` };
+  }
   const asked = finishMs === undefined ? '' : `, asked to finish ${seconds(decided.atMs - finishMs)} before the end`;
   const text = `it was still training when the round ended, after ${seconds(decided.atMs - trainingMs)}${asked}`;
   return { reason: 'training', text };

@@ -33,6 +33,16 @@ export function readFramed(bytes: Uint8Array): { contents: Uint8Array[]; validBy
   return { contents, validBytes: offset };
 }
 
+/**
+ * Whether what lies behind the last whole frame is what a crash leaves of a frame that was being written: its beginning, or
+ * nothing but zeros, where the file had grown and the content was not written yet. Else it was damaged later.
+ */
+export function isCutOff(rest: Uint8Array): boolean {
+  if (rest.length < PREFIX_BYTES) return true;
+  const length = new DataView(rest.buffer, rest.byteOffset).getUint32(0, true);
+  return rest.length < PREFIX_BYTES + length || rest.every((byte) => byte === 0);
+}
+
 const PREFIX_BYTES = 4 + HASH_BYTES;
 
 function digest(bytes: Uint8Array): Uint8Array {

@@ -97,7 +97,7 @@ describe('a bad command line', () => {
     [['replay', '/nowhere'], 1, /^no journal in \/nowhere: .*\[E_JOURNAL_NOT_FOUND\]$/],
     [['replay', `${START}/x`], 1, /^no journal in .*\[E_JOURNAL_NOT_FOUND\]$/],
     [['train', '--data', ''], 1, /^no text is named .*\[E_DATA_NOT_FOUND\]$/],
-    [['replay', START], 1, /^not a journal .*\[E_JOURNAL_FORMAT\]$/],
+    [['replay', START], 1, /^.*: not a journal .*\[E_JOURNAL_FORMAT\]$/],
     [['generate', '--dir', START], 2, `--dir takes a folder, and ${START} is or lies in a file [E_OPTION]`],
     [['generate', '--dir', '/nowhere'], 1, /^\/nowhere holds no run; .*\[E_NO_RUN\]$/],
   ] as const)('%j ends in one line', async (argv, code, line) => {
@@ -368,7 +368,10 @@ describe('replay', () => {
     const replayed = events(stdout);
     expect(replayed.slice(0, 3)).toMatchObject(rounds.map(({ round, root }) => ({ event: 'round', round, root })));
     expect(replayed[3]).toMatchObject({ event: 'replayed', difference: null, tornBytes: 0, continued: false });
+    // a file that a full disk left empty
+    writeFileSync(join(folder, 'journal', '000002.journal'), '');
     const why = await run(['replay', folder, '--why', '2']);
+    expect(why.stdout).toMatch(/000002[.]journal: passed over/);
     expect(why.stdout).toMatch(/\nround 2, peer …\w{8}: .*\[included\]\n$/);
     for (const [option, refused] of [
       [['--why', '9'], 'E_ROUND'],

@@ -114,9 +114,19 @@ test('a tail cut off at any byte is left out, what was before it is replayed', a
   for (const cut of [1, 20, 36, 50]) {
     const facts = noFacts();
     const result = replay(bytes.subarray(0, whole + cut), facts);
-    expect(result).toMatchObject({ events: contents.length - 2, difference: null, tornBytes: cut });
+    expect(result).toMatchObject({ events: contents.length - 2, difference: null, tornBytes: cut, damaged: false });
     expect(replayedRoots(facts)).toEqual(rootsOf(peer));
   }
+});
+
+test('a byte that changed in the middle is damage, and zeros at the end are not', async () => {
+  const { bytes } = await shortJournal();
+  const { contents } = readFramed(bytes);
+  const place = bytes.length - framed(contents.at(-1)!).length - 1;
+  const changed = Uint8Array.from(bytes, (byte, i) => (i === place ? byte ^ 1 : byte));
+  expect(replay(changed, noFacts())).toMatchObject({ events: contents.length - 3, difference: null, damaged: true });
+  const grown = Buffer.concat([bytes, new Uint8Array(500)]);
+  expect(replay(grown, noFacts())).toMatchObject({ events: contents.length - 1, tornBytes: 500, damaged: false });
 });
 
 test('the first step that is not what was written down is named', async () => {

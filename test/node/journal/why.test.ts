@@ -47,7 +47,7 @@ test('a slow peer was still training, to the others it had said nothing; sometim
   expect([...others]).toEqual(expect.arrayContaining(['included', 'no-header']));
 });
 
-test('a killed peer did not train, and where it came back too late for payloads it was overtaken', async () => {
+test('a killed peer was ended in its training, then did not train, and where it came back too late for payloads it was overtaken', async () => {
   const cluster = new Cluster(12, 4, { waitFor: 4 });
   const [first, , killed] = cluster.peers as [TestPeer, TestPeer, TestPeer, TestPeer];
   const journal = journaled(cluster, 2, temporaryFolder());
@@ -59,12 +59,12 @@ test('a killed peer did not train, and where it came back too late for payloads 
     killed.kill();
     const gone = first.lastRound;
     run(cluster, () => first.lastRound >= gone + rounds);
-    missed.push(gone + 2);
+    missed.push(gone + 1, gone + 2);
     killed.start();
     run(cluster, () => first.rounds.at(-1)!.contributors.includes(killed.id));
   }
   const reason = await ask(journal, killed, killed);
-  expect(missed.map(reason)).toEqual(['not-training', 'overtaken']);
+  expect(missed.map(reason)).toEqual(['ended', 'not-training', 'overtaken', 'overtaken']);
   expect(() => reason(1000)).toThrow(expect.objectContaining({ code: 'E_ROUND' }));
 });
 
@@ -79,6 +79,13 @@ test('who has not joined has no place', async () => {
   const reason = await ask(journal, second, late);
   expect(reason(2)).toBe('no-place');
   expect(reason(second.lastRound)).toBe('included');
+});
+
+test('nothing is said of rounds before the first that the journal has', () => {
+  const rounds = new Map([[81, { round: 81, places: ['one'], headers: new Map(), proposals: new Map() }]]);
+  const facts = { ...noFacts(), rounds, restored: [{ atMs: 1, round: 90 }] };
+  expect(whyNot(facts, 82, 'one', 'one').reason).toBe('overtaken');
+  expect(() => whyNot(facts, 5, 'one', 'one')).toThrow(expect.objectContaining({ code: 'E_ROUND' }));
 });
 
 test('a header in time with a payload that was refused, or late, or here', () => {
