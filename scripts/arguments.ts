@@ -23,6 +23,17 @@ export function readArguments<const Config extends ParseArgsConfig>(
   }
 }
 
+/**
+ * The number that an option is given; one that is none, or too small, ends the process.
+ * @param option with its dashes
+ */
+export function wholeNumber(option: string, text: string, least = 1): number {
+  const value = Number(text);
+  if (text.trim() !== '' && Number.isSafeInteger(value) && value >= least) return value;
+  console.error(`${option} takes a whole number from ${least} on, not "${text}"`);
+  process.exit(2);
+}
+
 /** The first comment of a file, without its stars. */
 function headOf(url: string): string {
   const [, comment = ''] = /^\/\*\*\n(.*?)\n \*\//s.exec(readFileSync(fileURLToPath(url), 'utf8')) ?? [];

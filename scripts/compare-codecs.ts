@@ -99,10 +99,11 @@ for (const codec of values.codecs.split(',')) {
   const row = await measure(codec);
   rows.push(row);
   const roundTokens = row.tokens / Number(values.rounds) / peers;
-  const share = ((100 * row.bytes) / (rows[0]?.bytes ?? row.bytes)).toFixed(1);
+  const whole = rows.find(({ codec: other }) => other === 'fp32');
+  const share = whole ? `${((100 * row.bytes) / whole.bytes).toFixed(1)} %` : '';
   const perToken = (row.bytes / roundTokens).toFixed(2);
   console.log(
-    `| ${codec} | ${row.valLoss.toFixed(4)} | ${row.tokens} | ${kilobytes(row.bytes)} | ${perToken} | ${share} % |`,
+    `| ${codec} | ${row.valLoss.toFixed(4)} | ${row.tokens} | ${kilobytes(row.bytes)} | ${perToken} | ${share} |`,
   );
 }
 if (values.baseline) {

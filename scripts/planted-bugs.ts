@@ -72,9 +72,14 @@ async function hunt(bug: Bug): Promise<Found | undefined> {
   }
 }
 
+const bugs = BUGS.filter(({ name }) => name.includes(options.only));
+if (bugs.length === 0) {
+  console.error(`no planted bug has "${options.only}" in its name`);
+  process.exit(2);
+}
 let missed = 0;
 console.log('| planted bug | found by seed | checker |\n|---|---|---|');
-for (const bug of BUGS.filter(({ name }) => name.includes(options.only))) {
+for (const bug of bugs) {
   const found = await hunt(bug);
   console.log(`| ${bug.name} | ${found?.seed ?? `none of ${options.seeds}`} | ${found?.checker ?? '-'} |`);
   if (!found) missed++;

@@ -15,7 +15,7 @@ import { fileURLToPath } from 'node:url';
 import { describeFault, drawPlan, fuzzing, type Plan } from '../sim/swarm/plan.ts';
 import { shrink } from '../sim/swarm/shrink.ts';
 import { type Outcome, type Seen, Swarm } from '../sim/swarm/swarm.ts';
-import { readArguments } from './arguments.ts';
+import { readArguments, wholeNumber } from './arguments.ts';
 
 const { values: options } = readArguments(import.meta.url, {
   options: {
@@ -143,17 +143,18 @@ const FUZZED_SEEDS_MAX = 2000;
 
 async function main(): Promise<void> {
   if (options.seed !== undefined) {
-    if (await explain(Number(options.seed))) process.exitCode = 1;
+    if (await explain(wholeNumber('--seed', options.seed, 0))) process.exitCode = 1;
     else console.log(`seed ${options.seed} holds`);
     return;
   }
-  const [from, toFuzz] = [Number(options.from), Number(options.fuzz ?? 0)];
+  const from = wholeNumber('--from', options.from, 0);
+  const toFuzz = options.fuzz === undefined ? 0 : wholeNumber('--fuzz', options.fuzz);
   // with fuzzing it ends when there was enough of it, and only swarms with liars do any
-  const count = toFuzz > 0 ? FUZZED_SEEDS_MAX : Number(options.seeds);
+  const count = toFuzz > 0 ? FUZZED_SEEDS_MAX : wholeNumber('--seeds', options.seeds);
   const drawn = Array.from({ length: count }, (_, i) => from + i);
   const seeds = toFuzz > 0 ? drawn.filter((seed) => drawPlan(seed).liars > 0) : drawn;
   let [done, fuzzed] = [0, 0];
-  const all = await runAll(seeds, Number(options.workers), ({ failure, seed, seen }) => {
+  const all = await runAll(seeds, wholeNumber('--workers', options.workers), ({ failure, seed, seen }) => {
     fuzzed += seen?.fuzzed ?? 0;
     if (++done % (toFuzz > 0 ? 5 : 100) === 0) console.log(`${done} of ${seeds.length}`);
     if (toFuzz > 0 && fuzzed >= toFuzz) return true;

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isCoded } from '../../protocol/errors.ts';
+import { CodedError, isCoded } from '../../protocol/errors.ts';
 import { randomStream } from '../../protocol/random.ts';
 import { drawFault, type Fault, type FaultKind, type FaultReport } from './faults.ts';
 import { MachineSpeed, type Span } from './machine-speed.ts';
@@ -48,8 +48,9 @@ export interface CampaignView {
   fault(report: FaultReport): void;
 }
 
-/** How long a peer may take to contribute again. */
+/** How long a peer may take to contribute again, and in rounds of the swarm, whichever is longer. */
 const RECOVERY_MS = 120_000;
+const RECOVERY_ROUNDS = 4;
 
 /**
  * Lets real peers train, and does something to one of them every so often. Faults may overlap, but nothing is done to a
@@ -78,7 +79,7 @@ async function compare(
 ): Promise<CampaignResult> {
   const { peers, dir, durationMs, baselineRate: knownRate, least = 0 } = init;
   const measures = knownRate === undefined;
-  const faultFree: Trained[] = [];
+  const faultFree: Faultless[] = [];
   // half before and half after: what else the machine has to do changes in the meantime
   const halfMs = measures && Number.isFinite(durationMs) ? durationMs / 2 : 0;
   if (halfMs > 0) faultFree.push(await faultless(init, 'before', halfMs, view, signal));
@@ -95,6 +96,9 @@ async function compare(
   const [fast, usual] = [speed.in([trained]), speed.in(faultFree)];
   const machineSpeed = fast === null || usual === null ? null : fast / usual;
   const share = shareOf({ rate, baselineRate, machineSpeed });
+  const before = faultFree.flatMap((each) =>
+    failuresOf([], each.diverged, []).map((text) => `without faults, ${text}`),
+  );
   return {
     ...outcome,
     peers,
@@ -104,23 +108,29 @@ async function compare(
     baselineRate,
     machineSpeed,
     share,
-    failures: hasFallen ? failures : [...failures, ...tooFew(share, least)],
+    failures: [...failures, ...before, ...(hasFallen ? [] : tooFew(share, least))],
   };
 }
 
-/** The same peers, to which nothing is done. */
+interface Faultless extends Trained {
+  diverged: Divergence[];
+}
+
+/** The same peers, to which nothing is done. @throws CodedError `E_PEER_ENDED` when one ends all the same */
 async function faultless(
   init: CampaignInit,
   when: string,
   ms: number,
   view: CampaignView,
   signal: AbortSignal,
-): Promise<Trained> {
+): Promise<Faultless> {
   view.phase(`${init.peers} peers without faults, for ${Math.round(ms / 1000)} s`);
-  return withSwarm({ ...init, dir: join(init.dir, `without-faults-${when}`) }, signal, async ({ observed }) => {
+  return withSwarm({ ...init, dir: join(init.dir, `without-faults-${when}`) }, signal, async (swarm) => {
+    const { observed, fallen } = swarm;
     const trained = trainingOf(observed);
-    await delay(ms, undefined, { signal });
-    return trained();
+    await swarm.until(() => false, ms);
+    if (fallen[0] !== undefined) throw new CodedError('E_PEER_ENDED', `without faults, ${fallen[0]}`);
+    return { ...trained(), diverged: observed.compareRoots().diverged };
   });
 }
 
@@ -165,7 +175,7 @@ async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signa
   // work that was late is in a round only now
   const trained = training();
   const last = observed.lastRound + 1;
-  const together = await swarm.until(() => swarm.reached(last), RECOVERY_MS);
+  const together = await swarm.until(() => swarm.reached(last), recoveryMs(observed));
   const { rounds, compared, diverged } = observed.compareRoots();
   const failures = failuresOf(reports, diverged, swarm.fallen);
   if (!together && failures.length === 0) failures.push(`not all peers got to round ${last}`);
@@ -209,6 +219,10 @@ async function causeFaults(
   return reports;
 }
 
+function recoveryMs({ longestRoundMs }: Observed): number {
+  return Math.max(RECOVERY_MS, RECOVERY_ROUNDS * longestRoundMs);
+}
+
 /** Does it, ends it, and waits until the peer contributes again. */
 async function getOver(fault: Fault, swarm: Swarm, signal: AbortSignal, startMs: number): Promise<FaultReport> {
   const { peer } = fault;
@@ -217,11 +231,14 @@ async function getOver(fault: Fault, swarm: Swarm, signal: AbortSignal, startMs:
   const { observed } = swarm;
   const report = { ...fault, id, atMs, readyMs: null, recoveredMs: null, rounds: null, roundsFromStart: null };
   try {
+    // an update that was announced before the fault may be in its round without the peer
+    const announced = observed.updateOf(peer);
     const restart = await inflict(fault, swarm, signal);
     const sinceMs = performance.now();
     const before = observed.lastRound;
-    const back = await swarm.until(() => observed.contribution(id, before) !== undefined, RECOVERY_MS);
-    const round = observed.contribution(id, before);
+    const again = () => observed.contribution(id, Math.max(before, announced));
+    const back = await swarm.until(() => again() !== undefined, recoveryMs(observed));
+    const round = again();
     const recoveredMs = back ? Math.round(performance.now() - sinceMs) : null;
     const roundsFrom = (last: number) => (round === undefined ? null : round - last);
     const common = { ...report, recoveredMs, rounds: roundsFrom(before) };

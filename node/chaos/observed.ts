@@ -34,6 +34,7 @@ export class Observed {
   lastRound = 0;
   /** by the clock, when the first peer told of that round's end */
   lastRoundAtMs = 0;
+  longestRoundMs = 0;
   readonly #now: () => number;
   readonly #rounds = new Map<number, { tokens: number; final: boolean; contributors: Set<string> }>();
   /** final roots by round, then the peers that told them */
@@ -42,6 +43,8 @@ export class Observed {
   /** by peer: the steps of the training under way, and of one that was ended by kill -9 until it is known what is left of it */
   readonly #training = new Map<number, Steps>();
   readonly #cutShort = new Map<number, Steps>();
+  /** by peer: the last round for which it has made its update */
+  readonly #updates = new Map<number, number>();
   #stepsLost = 0;
 
   constructor(now: () => number = () => performance.now()) {
@@ -69,9 +72,16 @@ export class Observed {
     return sum;
   }
 
-  /** @returns the first round after `after` with an update of this peer in it */
+  /** The last round for which this peer has made its update, 0 where there is none. */
+  updateOf(peer: number): number {
+    return this.#updates.get(peer) ?? 0;
+  }
+
+  /** @returns the first final round after `after` with an update of this peer in it */
   contribution(id: string, after: number): number | undefined {
-    const rounds = [...this.#rounds].filter(([round, { contributors }]) => round > after && contributors.has(id));
+    const rounds = [...this.#rounds].filter(
+      ([round, { final, contributors }]) => final && round > after && contributors.has(id),
+    );
     return rounds.length === 0 ? undefined : Math.min(...rounds.map(([round]) => round));
   }
 
@@ -102,15 +112,17 @@ export class Observed {
 
   #takeRound(peer: number, { round, root, final, tokens, contributors }: Line<'round'>): void {
     if (round > this.lastRound) {
+      const atMs = this.#now();
+      if (this.lastRound > 0) this.longestRoundMs = Math.max(this.longestRoundMs, atMs - this.lastRoundAtMs);
       this.lastRound = round;
-      this.lastRoundAtMs = this.#now();
+      this.lastRoundAtMs = atMs;
     }
     const known = this.#rounds.get(round);
     if (!known || (final && !known.final)) {
       this.#rounds.set(round, {
         tokens,
         final,
-        contributors: new Set([...(known?.contributors ?? []), ...contributors]),
+        contributors: new Set(contributors),
       });
     }
     if (!final) return;
@@ -121,6 +133,7 @@ export class Observed {
   #takeProgress(peer: number, { phase, round, step }: Line<'progress'>): void {
     // its update is made, and on the disk; or what it had is in the residual
     if (phase === 'gathering' || phase === 'applying') this.#training.delete(peer);
+    if (phase === 'gathering') this.#updates.set(peer, round + 1);
     if (phase !== 'training' || step === undefined) return;
     this.#training.set(peer, { round, done: step });
     const before = this.#cutShort.get(peer);

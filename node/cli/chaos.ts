@@ -1,8 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
-import { CodedError } from '../../protocol/errors.ts';
+import { CodedError, isCoded } from '../../protocol/errors.ts';
 import { parseDuration } from '../../sim/distribution.ts';
 import { parseBandwidth } from '../../sim/scenario.ts';
 import { type CampaignInit, type CampaignResult, type CampaignView, runCampaign } from '../chaos/campaign.ts';
@@ -12,7 +12,7 @@ import { againInNamespaces, inNamespaces, NamespaceLinks } from '../chaos/namesp
 import { ProxyLinks } from '../chaos/proxy-links.ts';
 import { percent } from '../chaos/verdict.ts';
 import { DEFAULT_SEED } from '../defaults.ts';
-import { makeFolder } from '../store/atomic.ts';
+import { diskError, makeFolder } from '../store/atomic.ts';
 import { checkEmpty } from '../store/directory.ts';
 import { formatCount, formatDuration, printable, shellWord, shortPeer } from './format.ts';
 import { printJson } from './json-lines.ts';
@@ -23,6 +23,7 @@ import {
   addTrainingOptions,
   asInScenario,
   decimal,
+  folder,
   integer,
   type MachineFlags,
   oneOf,
@@ -54,6 +55,7 @@ const PEERS = 4;
 const MINUTES = 10;
 const EVERY_MS = 30_000;
 const EVERY_MS_MIN = 1000;
+const EVERY_MS_MAX = 24 * 3600 * 1000;
 const PEERS_MAX = 64;
 
 const EXAMPLES = `
@@ -106,7 +108,7 @@ export function addChaos(program: Command, finish: (code: number) => void): void
       'of the tokens without faults, else it has failed (default: any)',
       decimal('--least', 0, 100),
     )
-    .option('--dir <path>', 'folder for the peers, kept (default: a temporary one)');
+    .option('--dir <path>', 'folder for the peers, kept (default: a temporary one)', folder('--dir'));
   addTrainingOptions(command);
   addRoundOptions(command);
   addMachineOptions(command);
@@ -129,36 +131,49 @@ async function chaos(flags: ChaosFlags): Promise<number> {
   }
   const view = flags.json ? jsonView() : screenView(new Terminal(process.stdout, process.env));
   const asked = campaignOf(flags);
-  const folder = folderOf(flags.dir);
+  const home = folderOf(flags.dir);
   const abort = new AbortController();
   const removeHandlers = onStopRequest({ stop: () => abort.abort(), kill: () => abort.abort() });
   let keep = true;
   try {
-    const result = await runCampaign({ ...asked, dir: folder.path }, view, abort.signal);
+    const result = await runCampaign({ ...asked, dir: home.path }, view, abort.signal);
     keep = result.failures.length > 0 || flags.dir !== undefined;
-    view.done(result, keep ? folder.path : undefined);
+    view.done(result, keep ? home.path : undefined);
     return result.failures.length === 0 ? 0 : 1;
   } catch (error) {
-    if (!abort.signal.aborted) throw error;
-    view.stopped(folder.path);
-    return KILLED_EXIT_CODE;
+    if (abort.signal.aborted) {
+      view.stopped(home.path);
+      return KILLED_EXIT_CODE;
+    }
+    keep = flags.dir !== undefined || hasFiles(home.path);
+    if (keep) console.error(`the folders of the peers are in ${home.path}`);
+    throw error;
   } finally {
     removeHandlers();
     view.close();
-    if (!keep) folder.remove();
+    if (!keep) home.remove();
   }
 }
 
-/** @throws CodedError `E_DIR_NOT_EMPTY` */
+/** @throws CodedError `E_DIR_NOT_EMPTY`, `E_DIR_UNWRITABLE`, `E_DISK_FULL` */
 function folderOf(dir: string | undefined): { path: string; remove: () => void } {
-  if (dir !== undefined) {
-    const path = resolve(dir);
+  const path = dir === undefined ? join(tmpdir(), 'outerloop-chaos-') : resolve(dir);
+  try {
+    if (dir === undefined) {
+      const made = mkdtempSync(path);
+      return { path: made, remove: () => rmSync(made, { recursive: true, force: true }) };
+    }
     checkEmpty(path, 'give a new folder, every run of chaos begins afresh');
     makeFolder(path);
-    return { path, remove: () => undefined };
+  } catch (cause) {
+    throw isCoded(cause) ? cause : diskError(cause, path);
   }
-  const path = mkdtempSync(join(tmpdir(), 'outerloop-chaos-'));
-  return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+  return { path, remove: () => undefined };
+}
+
+/** Some peer has written something: not where all ended before they began. */
+function hasFiles(path: string): boolean {
+  return readdirSync(path, { recursive: true, withFileTypes: true }).some((each) => each.isFile());
 }
 
 /** @throws CodedError `E_OPTION` */
@@ -180,9 +195,14 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
       'links can be cut and shaped on Linux alone: leave out cut, --latency, --bandwidth, --namespaces',
     );
   }
-  if (everyMs < EVERY_MS_MIN) throw new CodedError('E_OPTION', '--every takes a second or more');
+  if (everyMs < EVERY_MS_MIN || everyMs > EVERY_MS_MAX) {
+    throw new CodedError('E_OPTION', '--every takes a second or more, and a day or less');
+  }
   const durationMs =
     minutes === undefined && faults !== undefined ? Number.POSITIVE_INFINITY : 60_000 * (minutes ?? MINUTES);
+  if (everyMs > durationMs) {
+    throw new CodedError('E_OPTION', '--every is longer than --minutes, so that there would be no fault: change one');
+  }
   return {
     peers,
     seed,

@@ -161,9 +161,9 @@ export class TokenText {
   }
 }
 
-/** The data may be a stranger's: on a terminal nothing of it may be taken for a command. */
+/** The data may be a stranger's: on a terminal nothing of it may be taken for a command. Lines may end in CR and LF. */
 function shown(text: string): string {
-  return process.stdout.isTTY ? text.replace(/(?![\n\t])\p{Cc}/gu, '\ufffd') : text;
+  return process.stdout.isTTY ? text.replaceAll('\r', '').replace(/(?![\n\t])\p{Cc}/gu, '\ufffd') : text;
 }
 
 function generateError(code: GenerateErrorCode, message: string): CodedError<GenerateErrorCode> {

@@ -4,10 +4,10 @@ import type { Links } from '../../../node/chaos/links.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
 
 /** What runs instead of a peer: says that it ended a round, and then ends by itself, or does not. */
-function program(peer: number, falls: boolean): string[] {
+function program(peer: number, falls: boolean, root = 'root'): string[] {
   const lines = [
     { event: 'ready', peerId: `peer ${peer}`, addresses: ['here'] },
-    { event: 'round', round: 1, root: 'root', final: true, tokens: 10, contributors: [] },
+    { event: 'round', round: 1, root, final: true, tokens: 10, contributors: [] },
   ];
   const text = lines.map((line) => `${JSON.stringify(line)}\n`).join('');
   // both lines at once: the founder's round is known before another peer is begun
@@ -15,15 +15,23 @@ function program(peer: number, falls: boolean): string[] {
   return [process.execPath, '--eval', code];
 }
 
-/** Two peers of which the second falls once both have ended a round; the links are there to put them in their places. */
-function links(): Links {
+/** The links are there to put the programs in the places of peers. */
+function links(programOf: (peer: number) => string[]): Links {
   return {
-    place: async (peer) => ({ options: [], command: program(peer, peer === 1) }),
+    place: async (peer) => ({ options: [], command: programOf(peer) }),
     cut: () => undefined,
     heal: () => undefined,
     close: () => undefined,
   };
 }
+
+/** Of two peers the second falls once both have ended a round. */
+const falling = () => links((peer) => program(peer, peer === 1));
+/** The two tell different roots of the same round. */
+const differing = () => links((peer) => program(peer, false, `root of ${peer}`));
+
+const ASKED = { peers: 2, seed: 1, kinds: ['kill' as const], runOptions: [], machineOptions: [] };
+const VIEW = { phase: () => undefined, fault: () => undefined };
 
 const HOUR_MS = 3_600_000;
 
@@ -38,14 +46,10 @@ test.each([
   onTestFinished(() => abort.abort());
   const { failures } = await runCampaign(
     {
-      peers: 2,
+      ...ASKED,
       dir: temporaryFolder(),
-      seed: 1,
-      kinds: ['kill'],
       least: 0.5,
-      links,
-      runOptions: [],
-      machineOptions: [],
+      links: falling,
       ...asked,
     },
     { phase: (text) => phases.push(text), fault: () => undefined },
@@ -54,4 +58,24 @@ test.each([
   expect(failures).toEqual([expect.stringMatching(/^peer 1 ended by itself/)]);
   // and nothing is trained to compare with
   expect(phases).toEqual(['starting 2 peers, and then the faults', 'waiting until all peers have got over it']);
+});
+
+test('a peer that falls without faults, to compare with, ends it as well', async () => {
+  const asked = { ...ASKED, dir: temporaryFolder(), links: falling, everyMs: HOUR_MS, durationMs: 2 * HOUR_MS };
+  await expect(runCampaign(asked, VIEW, new AbortController().signal)).rejects.toMatchObject({
+    code: 'E_PEER_ENDED',
+    message: expect.stringMatching(/^without faults, peer 1 ended by itself/),
+  });
+});
+
+test('peers that differ without faults have failed', async () => {
+  // the half before is over at once, the faults end when a peer falls
+  let begun = 0;
+  const turns = () => (begun++ === 0 ? differing() : falling());
+  const asked = { ...ASKED, dir: temporaryFolder(), links: turns, everyMs: 2, durationMs: 1, least: 0 };
+  const { failures } = await runCampaign(asked, VIEW, new AbortController().signal);
+  expect(failures).toEqual([
+    expect.stringMatching(/^peer 1 ended by itself/),
+    'without faults, round 1 has more than one root',
+  ]);
 });

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { drawFault, FAULTS } from '../../../node/chaos/faults.ts';
 import { Observed } from '../../../node/chaos/observed.ts';
-import type { RoundLine } from '../../../node/chaos/peer-process.ts';
+import type { Line, RoundLine } from '../../../node/chaos/peer-process.ts';
 import { randomStream } from '../../../protocol/random.ts';
 
 function round(number: number, more: Partial<RoundLine> = {}): RoundLine {
@@ -37,6 +37,35 @@ test('rounds are counted once, and the certified one where there was another bef
     2,
     undefined,
   ]);
+});
+
+test('a round that was ended without a quorum is no sign that a peer is back', () => {
+  const observed = new Observed();
+  observed.take(0, round(1, { final: false }));
+  expect(observed.contribution('a', 0)).toBeUndefined();
+  observed.take(1, round(1, { contributors: ['b'] }));
+  expect([observed.contribution('a', 0), observed.contribution('b', 0)]).toEqual([undefined, 1]);
+});
+
+test('of a peer it is known for which round it has made its update, and of rounds how long the longest was', () => {
+  let nowMs = 0;
+  const observed = new Observed(() => nowMs);
+  const progress = (phase: 'training' | 'gathering', of: number) =>
+    observed.take(1, { event: 'progress', phase, round: of, rounds: null, detail: '' } as Line<'progress'>);
+  progress('training', 4);
+  expect(observed.updateOf(1)).toBe(0);
+  progress('gathering', 4);
+  progress('training', 5);
+  expect([observed.updateOf(1), observed.updateOf(0)]).toEqual([5, 0]);
+  for (const [of, atMs] of [
+    [1, 100],
+    [2, 400],
+    [3, 500],
+  ] as const) {
+    nowMs = atMs;
+    observed.take(0, round(of));
+  }
+  expect(observed.longestRoundMs).toBe(300);
 });
 
 test('two certified roots of a round are a divergence, in another life of the same peer too', () => {

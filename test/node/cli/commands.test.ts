@@ -90,6 +90,8 @@ describe('a bad command line', () => {
     [['train', '--data', missing], 1, /^no file, folder or built-in text is called .*\[E_DATA_NOT_FOUND\]$/],
     [['chaos', '--kinds', 'flood'], 2, '--kinds takes kill, stop, restart or cut, not "flood" [E_OPTION]'],
     [['chaos', '--every', 'now'], 2, '--every takes a duration like 80ms, 30s or 20min: "now" [E_OPTION]'],
+    [['chaos', '--minutes', '0.4'], 2, /^--every is longer than --minutes, .*\[E_OPTION\]$/],
+    [['chaos', '--dir', ''], 2, /^--dir takes a folder, .*\[E_OPTION\]$/],
     [['chaos', '--bandwidth', '5'], 2, '--bandwidth takes a rate like 50mbit or 50mbit/20mbit: "5" [E_OPTION]'],
     [['chaos', '--dir', new URL('.', import.meta.url).pathname], 1, /is not empty: .*\[E_DIR_NOT_EMPTY\]$/],
     [['--dir', new URL('.', import.meta.url).pathname], 1, /is not empty: .*\[E_DIR_NOT_EMPTY\]$/],
