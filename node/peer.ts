@@ -4,6 +4,7 @@ import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
+import { LIMITS } from '../protocol/limits.ts';
 import { Machine } from '../protocol/machine.ts';
 import {
   decodeHistory,
@@ -256,7 +257,8 @@ export class Peer {
 
   async #fetch(update: Update, holders: readonly PeerId[]): Promise<void> {
     const { round } = this.machine.standing;
-    const error = await this.#payloads.fetch(update, holders, round);
+    // it may be of a block whose turn is to come: the machine counts on it as long as that can be asked for
+    const error = await this.#payloads.fetch(update, holders, round + LIMITS.blocksFetchedAhead);
     if (error === null) this.#telling.arrived(round, update.author, this.machine.standing.round);
     this.#give({ type: 'payload', update, error });
   }

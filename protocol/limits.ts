@@ -57,6 +57,8 @@ export const LIMITS = {
   lateRoundsMax: 4,
   /** Rounds whose payloads are kept, so that a peer that was away catches up without a snapshot. */
   payloadRoundsKept: 8,
+  /** Blocks after the one whose turn it is whose payloads who catches up fetches already; they are on the disk until then. */
+  blocksFetchedAhead: 2,
   /** Agreed states kept on disk, so that a joiner can finish fetching one while rounds go on. */
   snapshotsKept: 3,
 } as const;

@@ -11,6 +11,7 @@ import { type Genesis, runIdOf } from './genesis.ts';
 import type { Hash } from './hash.ts';
 import type { SegmentSize } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
+import { LIMITS } from './limits.ts';
 import { isMember, Membership } from './membership.ts';
 import type { History, MessageOf, PageRequest } from './messages.ts';
 import { Patience } from './patience.ts';
@@ -24,9 +25,6 @@ import { roundReport } from './summary.ts';
 import { Sync } from './sync.ts';
 import { Unfinal } from './unfinal.ts';
 import type { Block, Entry } from './wire.ts';
-
-/** Rounds after the one that is caught up with whose payloads are fetched already: they are on the disk until their turn. */
-const ROUNDS_FETCHED_AHEAD = 2;
 
 /**
  * A peer as a state machine: events in, effects out. It never waits, never looks at a clock and holds no parameters:
@@ -314,8 +312,9 @@ export class Machine {
     if (payloads === 'unavailable' || payloads === 'refused') return this.#sync.askInTurn(true);
     // round trips to fetch each in its turn would take whoever is behind as long as the others take for their rounds
     const { entries } = this.#core.branch;
-    for (const next of entries.slice(applied.position + 1, applied.position + 1 + ROUNDS_FETCHED_AHEAD)) {
-      this.#payloads.require(next.block, holders);
+    const next = applied.position + 1;
+    for (const { block } of entries.slice(next, next + LIMITS.blocksFetchedAhead)) {
+      this.#payloads.require(block, holders);
     }
     if (payloads !== 'held') return;
     this.#applying = blockHash(block);

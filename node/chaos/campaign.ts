@@ -48,7 +48,7 @@ export interface CampaignView {
   fault(report: FaultReport): void;
 }
 
-/** How long a peer may take to contribute again, and in rounds of the swarm, whichever is longer. */
+/** How long a peer may take to contribute again, and in usual rounds of the swarm, whichever is longer. */
 const RECOVERY_MS = 120_000;
 const RECOVERY_ROUNDS = 4;
 
@@ -82,7 +82,11 @@ async function compare(
   const faultFree: Faultless[] = [];
   // half before and half after: what else the machine has to do changes in the meantime
   const halfMs = measures && Number.isFinite(durationMs) ? durationMs / 2 : 0;
-  if (halfMs > 0) faultFree.push(await faultless(init, 'before', halfMs, view, signal));
+  if (halfMs > 0) {
+    const half = await faultless(init, 'before', halfMs, view, signal);
+    if (half.fallen[0] !== undefined) throw new CodedError('E_PEER_ENDED', `without faults, ${half.fallen[0]}`);
+    faultFree.push(half);
+  }
   view.phase(`starting ${peers} peers, and then the faults`);
   const { trained, failures, hasFallen, ...outcome } = await withSwarm(
     { ...init, dir: join(dir, 'chaos') },
@@ -96,9 +100,7 @@ async function compare(
   const [fast, usual] = [speed.in([trained]), speed.in(faultFree)];
   const machineSpeed = fast === null || usual === null ? null : fast / usual;
   const share = shareOf({ rate, baselineRate, machineSpeed });
-  const before = faultFree.flatMap((each) =>
-    failuresOf([], each.diverged, []).map((text) => `without faults, ${text}`),
-  );
+  const withoutFaults = faultFree.flatMap((half) => failuresOf([], half.diverged, half.fallen));
   return {
     ...outcome,
     peers,
@@ -108,15 +110,21 @@ async function compare(
     baselineRate,
     machineSpeed,
     share,
-    failures: [...failures, ...before, ...(hasFallen ? [] : tooFew(share, least))],
+    failures: [
+      ...failures,
+      ...withoutFaults.map((text) => `without faults, ${text}`),
+      ...(hasFallen ? [] : tooFew(share, least)),
+    ],
   };
 }
 
 interface Faultless extends Trained {
   diverged: Divergence[];
+  /** peers that ended all the same */
+  fallen: readonly string[];
 }
 
-/** The same peers, to which nothing is done. @throws CodedError `E_PEER_ENDED` when one ends all the same */
+/** The same peers, to which nothing is done. */
 async function faultless(
   init: CampaignInit,
   when: string,
@@ -129,8 +137,7 @@ async function faultless(
     const { observed, fallen } = swarm;
     const trained = trainingOf(observed);
     await swarm.until(() => false, ms);
-    if (fallen[0] !== undefined) throw new CodedError('E_PEER_ENDED', `without faults, ${fallen[0]}`);
-    return { ...trained(), diverged: observed.compareRoots().diverged };
+    return { ...trained(), diverged: observed.compareRoots().diverged, fallen: [...fallen] };
   });
 }
 
@@ -175,7 +182,7 @@ async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signa
   // work that was late is in a round only now
   const trained = training();
   const last = observed.lastRound + 1;
-  const together = await swarm.until(() => swarm.reached(last), recoveryMs(observed));
+  const together = await inTime(swarm, () => swarm.reached(last));
   const { rounds, compared, diverged } = observed.compareRoots();
   const failures = failuresOf(reports, diverged, swarm.fallen);
   if (!together && failures.length === 0) failures.push(`not all peers got to round ${last}`);
@@ -219,8 +226,16 @@ async function causeFaults(
   return reports;
 }
 
-function recoveryMs({ longestRoundMs }: Observed): number {
-  return Math.max(RECOVERY_MS, RECOVERY_ROUNDS * longestRoundMs);
+/** @returns whether it came to hold in the time that a peer may take; how long rounds are may show only meanwhile */
+async function inTime(swarm: Swarm, condition: () => boolean): Promise<boolean> {
+  const sinceMs = performance.now();
+  for (;;) {
+    const untilMs = sinceMs + Math.max(RECOVERY_MS, RECOVERY_ROUNDS * swarm.observed.usualRoundMs());
+    const leftMs = untilMs - performance.now();
+    if (leftMs <= 0) return false;
+    if (await swarm.until(condition, leftMs)) return true;
+    if (swarm.fallen.length > 0) return false;
+  }
 }
 
 /** Does it, ends it, and waits until the peer contributes again. */
@@ -231,13 +246,12 @@ async function getOver(fault: Fault, swarm: Swarm, signal: AbortSignal, startMs:
   const { observed } = swarm;
   const report = { ...fault, id, atMs, readyMs: null, recoveredMs: null, rounds: null, roundsFromStart: null };
   try {
-    // an update that was announced before the fault may be in its round without the peer
-    const announced = observed.updateOf(peer);
-    const restart = await inflict(fault, swarm, signal);
+    const { announced, restart } = await inflict(fault, swarm, signal);
     const sinceMs = performance.now();
     const before = observed.lastRound;
+    // an update that was announced before the fault may be in its round without the peer
     const again = () => observed.contribution(id, Math.max(before, announced));
-    const back = await swarm.until(() => again() !== undefined, recoveryMs(observed));
+    const back = await inTime(swarm, () => again() !== undefined);
     const round = again();
     const recoveredMs = back ? Math.round(performance.now() - sinceMs) : null;
     const roundsFrom = (last: number) => (round === undefined ? null : round - last);
@@ -249,32 +263,40 @@ async function getOver(fault: Fault, swarm: Swarm, signal: AbortSignal, startMs:
   }
 }
 
-/** @returns where it had been ended: how long the peer took to be ready again, and the last round when it was started */
-async function inflict(
-  { kind, peer, forMs }: Fault,
-  swarm: Swarm,
-  signal: AbortSignal,
-): Promise<{ readyMs: number; lastRound: number } | null> {
+interface Inflicted {
+  /** the last round for which the peer had made its update when the fault took hold */
+  announced: number;
+  /** where it was ended: how long it took to be ready again, and the last round when it was started */
+  restart: { readyMs: number; lastRound: number } | null;
+}
+
+async function inflict({ kind, peer, forMs }: Fault, swarm: Swarm, signal: AbortSignal): Promise<Inflicted> {
+  const announced = (): number => swarm.observed.updateOf(peer);
   const wait = (): Promise<void> => delay(forMs, undefined, { signal });
   switch (kind) {
     case 'kill':
     case 'restart': {
       await (kind === 'kill' ? swarm.kill(peer) : swarm.leave(peer));
+      const before = announced();
       await wait();
       const [startedMs, { lastRound }] = [performance.now(), swarm.observed];
       await swarm.restart(peer);
-      return { readyMs: Math.round(performance.now() - startedMs), lastRound };
+      return { announced: before, restart: { readyMs: Math.round(performance.now() - startedMs), lastRound } };
     }
-    case 'stop':
+    case 'stop': {
       swarm.signal(peer, 'SIGSTOP');
       await wait();
+      const before = announced();
       swarm.signal(peer, 'SIGCONT');
-      return null;
-    case 'cut':
+      return { announced: before, restart: null };
+    }
+    case 'cut': {
       swarm.links?.cut(peer);
+      const before = announced();
       await wait();
       swarm.links?.heal(peer);
-      return null;
+      return { announced: before, restart: null };
+    }
     default:
       return kind satisfies never;
   }

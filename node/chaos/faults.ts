@@ -22,7 +22,7 @@ export interface FaultReport extends Fault {
   atMs: number;
   /** from when its process was started again until it was ready; null where the process was not ended */
   readyMs: number | null;
-  /** from when it was ready until a round with its update was over; null if that did not happen in time */
+  /** from when it was ready until a certified round with an update made since the fault was over; null if that was not in time */
   recoveredMs: number | null;
   /** that round, counted from the last one that was over when it was ready */
   rounds: number | null;

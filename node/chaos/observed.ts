@@ -32,9 +32,8 @@ interface Steps {
 /** What all peers of a swarm have said, over all of their lives. */
 export class Observed {
   lastRound = 0;
-  /** by the clock, when the first peer told of that round's end */
-  lastRoundAtMs = 0;
-  longestRoundMs = 0;
+  /** by the clock, when the first peer told of that round's end; before the first, when this began */
+  lastRoundAtMs: number;
   readonly #now: () => number;
   readonly #rounds = new Map<number, { tokens: number; final: boolean; contributors: Set<string> }>();
   /** final roots by round, then the peers that told them */
@@ -43,12 +42,15 @@ export class Observed {
   /** by peer: the steps of the training under way, and of one that was ended by kill -9 until it is known what is left of it */
   readonly #training = new Map<number, Steps>();
   readonly #cutShort = new Map<number, Steps>();
+  /** how long each round was, the first with all that came before it */
+  readonly #roundsMs: number[] = [];
   /** by peer: the last round for which it has made its update */
   readonly #updates = new Map<number, number>();
   #stepsLost = 0;
 
   constructor(now: () => number = () => performance.now()) {
     this.#now = now;
+    this.lastRoundAtMs = now();
   }
 
   /** @param peer its place */
@@ -70,6 +72,11 @@ export class Observed {
     let sum = 0;
     for (const { tokens } of this.#rounds.values()) sum += tokens;
     return sum;
+  }
+
+  /** How long a round is: the median, for one that waited for somebody says little; 0 before the first is over. */
+  usualRoundMs(): number {
+    return this.#roundsMs.toSorted((a, b) => a - b)[this.#roundsMs.length >> 1] ?? 0;
   }
 
   /** The last round for which this peer has made its update, 0 where there is none. */
@@ -113,7 +120,7 @@ export class Observed {
   #takeRound(peer: number, { round, root, final, tokens, contributors }: Line<'round'>): void {
     if (round > this.lastRound) {
       const atMs = this.#now();
-      if (this.lastRound > 0) this.longestRoundMs = Math.max(this.longestRoundMs, atMs - this.lastRoundAtMs);
+      this.#roundsMs.push(atMs - this.lastRoundAtMs);
       this.lastRound = round;
       this.lastRoundAtMs = atMs;
     }

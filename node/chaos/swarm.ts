@@ -16,7 +16,7 @@ export interface SwarmInit {
   links: (() => Links) | null;
 }
 
-/** How long the peers may say nothing before they begin, on a machine that is busy with many of them. */
+/** For how long no peer may get on before all have begun, on a machine that is busy with many of them. */
 const START_MS = 120_000;
 /** How long one that was asked to leave may take. */
 const LEAVE_MS = 10_000;
@@ -40,8 +40,8 @@ export class Swarm {
   readonly #seats: Seat[] = [];
   readonly #dismissed = new Set<PeerProcess>();
   readonly #watchers = new Set<() => void>();
-  /** lines of all peers so far */
-  #said = 0;
+  /** times that a peer has said what it is at */
+  #progress = 0;
   readonly #onAbort = (): void => void this.stop();
 
   /** @param signal ends all processes and all waiting */
@@ -60,13 +60,13 @@ export class Swarm {
     const rest = Array.from({ length: peers - 1 }, (_, i) => this.#seat(i + 1, ['--bootstrap', founder.address]));
     const all = [founder, ...(await Promise.all(rest))];
     const begun = (): boolean => all.every((peer) => peer.last !== undefined);
-    for (let said = -1; said < this.#said; ) {
-      said = this.#said;
+    for (let before = -1; before < this.#progress; ) {
+      before = this.#progress;
       if (await this.until(begun, START_MS)) return;
       if (this.fallen[0] !== undefined) break;
     }
     const fix = 'give fewer --peers, fewer --inner-steps or a smaller --model';
-    const silent = `the peers did not end their first round, and said nothing for ${START_MS / 1000} s: ${fix}`;
+    const silent = `the peers did not end their first round, and none got on for ${START_MS / 1000} s: ${fix}`;
     throw new CodedError('E_CHAOS_START', this.fallen[0] ?? silent);
   }
 
@@ -103,7 +103,7 @@ export class Swarm {
     await seat.process.ready();
   }
 
-  /** All live peers have ended this round, the last of them with a quorum. */
+  /** All live peers have ended this round, and a quorum has certified the last that each has ended. */
   reached(round: number): boolean {
     return this.#seats.every(({ process: { last } }) => last?.final === true && last.round >= round);
   }
@@ -149,7 +149,7 @@ export class Swarm {
     this.#signal.throwIfAborted();
     const process = new PeerProcess(dir, [...options, ...this.#init.machineOptions, ...first], command);
     process.watch((line) => {
-      this.#said++;
+      if (line?.event === 'progress') this.#progress++;
       if (line) this.observed.take(peer, line);
       else if (!this.#dismissed.has(process))
         this.fallen.push(`peer ${peer} ended by itself: ${process.stderr.trim()}`);

@@ -50,7 +50,7 @@ function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
   }
   const view = json ? jsonView() : screenView(new Terminal(process.stdout, process.env));
   const facts = noFacts();
-  const shown = new Set<string>();
+  const shown = new Set<Report>();
   const files = filesOf(path);
   let self: PeerId | undefined;
   let code = 0;
@@ -127,18 +127,16 @@ function peerOf(ending: string | undefined, self: PeerId, { rounds }: Facts): Pe
 
 interface View {
   /** those that were not shown yet */
-  rounds(facts: Facts, self: PeerId, shown: Set<string>): void;
+  rounds(facts: Facts, self: PeerId, shown: Set<Report>): void;
   file(path: string, result: Replay): void;
   /** it has no beginning */
   passedOver(path: string): void;
   answer(answer: Answer): void;
 }
 
-/** A round that was unfinal may end once more, with another root. */
-function newRounds({ rounds }: Facts, shown: Set<string>) {
-  const nameOf = ({ round, root, final }: Report & { kind: 'round' }): string => `${round} ${root} ${final}`;
-  const reports = [...rounds.values()].flatMap(({ report }) => (report && !shown.has(nameOf(report)) ? [report] : []));
-  for (const report of reports) shown.add(nameOf(report));
+function newRounds({ rounds }: Facts, shown: Set<Report>) {
+  const reports = [...rounds.values()].flatMap((each) => each.reports).filter((report) => !shown.has(report));
+  for (const report of reports) shown.add(report);
   return reports.sort((a, b) => a.round - b.round);
 }
 
@@ -173,8 +171,8 @@ function screenView(terminal: Terminal): View {
     },
     passedOver: (path) => terminal.line(terminal.paint('dim', passedOverWords(path))),
     file(path, { events, difference, tornBytes, damaged, continued }) {
-      const torn = tornBytes > 0 ? `, ${formatBytes(tornBytes)} at the end are no whole event` : '';
-      const lost = `${formatBytes(tornBytes)} from event ${events + 1} on are damaged: what is in them is not known`;
+      const torn = tornBytes > 0 && !damaged ? `, ${formatBytes(tornBytes)} at the end are no whole event` : '';
+      const lost = `the last ${formatBytes(tornBytes)} are damaged, what is in them is not known`;
       if (damaged) terminal.line(terminal.paint('red', `${path}: ${lost}`));
       const same = continued ? 'the same rounds' : 'the same effects';
       if (!difference) return terminal.line(terminal.paint('dim', `${path}: ${events} events, ${same}${torn}`));

@@ -25,7 +25,8 @@ export interface RoundFacts {
   proposals: Map<Hash, { atMs: number; author: PeerId; authors: PeerId[] }>;
   /** the block that ended the round */
   decided?: { atMs: number; block: Hash; authors: PeerId[] };
-  report?: Report & { kind: 'round' };
+  /** what was told of its end, the last of all at the end: twice, where it was unfinal and another took its place */
+  reports: (Report & { kind: 'round' })[];
 }
 
 export interface Facts {
@@ -68,7 +69,7 @@ export function factsOf(
 function roundOf({ rounds }: Facts, round: number): RoundFacts {
   let facts = rounds.get(round);
   if (!facts) {
-    facts = { round, headers: new Map(), proposals: new Map() };
+    facts = { round, headers: new Map(), proposals: new Map(), reports: [] };
     rounds.set(round, facts);
   }
   return facts;
@@ -128,6 +129,14 @@ function done(facts: Facts, effect: Effect, atMs: number): void {
 }
 
 function told(facts: Facts, report: Report, atMs: number): void {
-  if (report.kind === 'round') roundOf(facts, report.round).report = report;
+  if (report.kind === 'round') ended(facts, report);
   if (report.kind === 'synced') facts.restored.push({ atMs, round: report.round });
+}
+
+/** After a restart the same end may be told again: the one that held last stays the last. */
+function ended(facts: Facts, report: Report & { kind: 'round' }): void {
+  const { reports } = roundOf(facts, report.round);
+  const known = reports.findIndex(({ root, final }) => root === report.root && final === report.final);
+  const [before] = known < 0 ? [] : reports.splice(known, 1);
+  reports.push(before ?? report);
 }

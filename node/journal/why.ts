@@ -39,7 +39,7 @@ export function whyNot(facts: Facts, round: number, peer: PeerId, self: PeerId):
   const found =
     round < first ? undefined : ((known && reasonIn(known, facts, peer, self)) ?? overtakenIn(facts, round));
   if (found) return { round, peer, ...found };
-  const ended = [...facts.rounds.values()].filter(({ report }) => report).map((each) => each.round);
+  const ended = [...facts.rounds.values()].filter(({ reports }) => reports.length > 0).map((each) => each.round);
   const range = ended.length > 0 ? `rounds ${Math.min(...ended)} to ${Math.max(...ended)}` : 'no round';
   throw new CodedError('E_ROUND', `round ${round} is not in this journal, which has ${range}`);
 }

@@ -26,11 +26,15 @@ export class BlobClient {
   readonly counters: ByteCounters = { bytesSent: 0, bytesReceived: 0 };
   readonly #components: StreamComponents;
   readonly #channels = new Map<PeerId, Promise<Channel>>();
+  /** when the last answer came, by `performance.now()` */
+  readonly #heardMs = new Map<PeerId, number>();
 
   constructor(components: StreamComponents) {
     this.#components = components;
     components.members.onChange((peer, change) => {
-      if (change === 'down') this.#channels.delete(peer);
+      if (change === 'up') return;
+      this.#channels.delete(peer);
+      this.#heardMs.delete(peer);
     });
   }
 
@@ -61,6 +65,11 @@ export class BlobClient {
     });
   }
 
+  /** When this peer answered last, by `performance.now()`; 0 where it has not. */
+  heardMs(peer: PeerId): number {
+    return this.#heardMs.get(peer) ?? 0;
+  }
+
   #channelTo(peer: PeerId): Promise<Channel> {
     const known = this.#channels.get(peer);
     if (known) return known;
@@ -71,7 +80,8 @@ export class BlobClient {
   }
 
   async #open(peer: PeerId): Promise<Channel> {
-    const channel = new Channel(peer, this.counters);
+    const onHeard = (): void => void this.#heardMs.set(peer, performance.now());
+    const channel = new Channel(peer, this.counters, onHeard);
     const frames = await openFrames(this.#components, peer, BLOB_PROTOCOL, {
       frameBytesMax: 1 + LIMITS.chunkBytes,
       unreadBytesMax: NET_LIMITS.chunksAskedPerProvider * (1 + LIMITS.chunkBytes + 4),
@@ -91,6 +101,7 @@ export class BlobClient {
 class Channel {
   readonly #peer: PeerId;
   readonly #counters: ByteCounters;
+  readonly #onHeard: () => void;
   readonly #waiting: Request[] = [];
   readonly #asked: Request[] = [];
   #frames: Frames | undefined;
@@ -98,9 +109,10 @@ class Channel {
   #stall: NodeJS.Timeout | undefined;
   #chunk: NodeJS.Timeout | undefined;
 
-  constructor(peer: PeerId, counters: ByteCounters) {
+  constructor(peer: PeerId, counters: ByteCounters, onHeard: () => void) {
     this.#peer = peer;
     this.#counters = counters;
+    this.#onHeard = onHeard;
   }
 
   ask(request: Request): void {
@@ -149,6 +161,7 @@ class Channel {
     const request = this.#asked.shift();
     if (!request) throw networkError('E_MALFORMED', `${this.#peer} sent a chunk that was not asked for`);
     this.#watchChunk();
+    this.#onHeard();
     const bytes = answer.subarray(1);
     if (answer[0] === BLOB_ANSWER.missing) {
       request.reject(networkError('E_BLOB_UNAVAILABLE', `${this.#peer} does not have ${request.id}`));

@@ -27,6 +27,8 @@ export interface BlobSink {
 export interface FetchBlobComponents {
   /** One chunk, already checked against its hash; throws as `BlobClient.fetchChunk`. */
   fetchChunk: (peer: PeerId, id: Hash, signal?: AbortSignal) => Promise<Uint8Array>;
+  /** When a chunk of whatever blob came from that peer last, by `performance.now()`: it gives one after the other. */
+  heardMs?: (peer: PeerId) => number;
   /** who may have it, best first; read again whenever a chunk has come or failed */
   providers: () => readonly PeerId[];
   sink: BlobSink;
@@ -86,7 +88,8 @@ function contradiction(id: Hash): CodedError {
 }
 
 interface Provider {
-  /** when it was last heard of: its last chunk came, or its first was asked for */
+  peer: PeerId;
+  /** when it was last heard of here: its last chunk came, or its first was asked for */
   heardMs: number;
   /** chunks that it was asked for so far */
   turns: number;
@@ -167,6 +170,7 @@ class Fetch {
   /** @param most chunks that it is asked for at a time */
   #askFor(peer: PeerId, most: number): void {
     const provider = this.#providers.get(peer) ?? {
+      peer,
       heardMs: 0,
       turns: 0,
       given: 0,
@@ -179,7 +183,7 @@ class Fetch {
     // who lacked one and gave none most likely has nothing of it: asked for more only if nobody else is left to wait for
     if (provider.missing.size > 0 && provider.given === 0 && this.#live() > 0) return;
     const id = this.#pick(provider);
-    if (id !== undefined) void this.#ask(peer, provider, id);
+    if (id !== undefined) void this.#ask(provider, id);
   }
 
   /** Chunks that are on their way, as far as that can be believed: not those of who has long been silent. */
@@ -193,8 +197,13 @@ class Fetch {
   }
 
   /** It owes something, and nothing has come from it for long. */
-  #isSilent({ asked, heardMs }: Provider): boolean {
-    return asked.size > 0 && performance.now() >= heardMs + this.#patienceMs;
+  #isSilent(provider: Provider): boolean {
+    return provider.asked.size > 0 && this.#patienceLeftMs(provider) <= 0;
+  }
+
+  #patienceLeftMs({ peer, heardMs }: Provider): number {
+    const elsewhereMs = this.#components.heardMs?.(peer) ?? 0;
+    return Math.max(heardMs, elsewhereMs) + this.#patienceMs - performance.now();
   }
 
   get #patienceMs(): number {
@@ -224,16 +233,15 @@ class Fetch {
     return askers;
   }
 
-  async #ask(peer: PeerId, provider: Provider, id: Hash): Promise<void> {
+  async #ask(provider: Provider, id: Hash): Promise<void> {
     const askedMs = performance.now();
     if (provider.asked.size === 0) provider.heardMs = askedMs;
     provider.asked.add(id);
     provider.turns++;
     // a provider gives its chunks one after the other: as long as they come, the later ones are only waiting their turn
-    const patienceMs = this.#patienceMs;
     let impatient: NodeJS.Timeout;
     const look = (): void => {
-      const leftMs = provider.heardMs + patienceMs - performance.now();
+      const leftMs = this.#patienceLeftMs(provider);
       if (leftMs > 0) {
         impatient = setTimeout(look, Math.ceil(leftMs));
         return;
@@ -241,9 +249,9 @@ class Fetch {
       this.#askersMax.set(id, this.#askers(id) + 1);
       this.#next();
     };
-    impatient = setTimeout(look, patienceMs);
+    impatient = setTimeout(look, this.#patienceMs);
     try {
-      const bytes = await this.#components.fetchChunk(peer, id, this.#over.signal);
+      const bytes = await this.#components.fetchChunk(provider.peer, id, this.#over.signal);
       provider.heardMs = performance.now();
       provider.given++;
       this.#credit.onChunk(askedMs, provider.heardMs);

@@ -66,8 +66,12 @@ interface Router extends GossipSub {
   onPeerConnected(peer: Libp2pPeerId, connection: Connection): void;
 }
 
-/** Heartbeats, a minute of them: gossipsub opens one stream after the other, and who lets it wait does so for ten seconds. */
+/**
+ * Heartbeats, a minute of them, and how many streams are opened again then: gossipsub opens one after the other, and who does not
+ * answer keeps the next one waiting for ten seconds.
+ */
 const REOPEN_BEATS = 86;
+const REOPENED_MAX = 4;
 
 /**
  * The one topic of a run, on gossipsub. Create it, give `service` to the host, and call `start` when the host runs.
@@ -93,6 +97,7 @@ export class Gossip {
   #connections: Pick<GossipSubComponents['connectionManager'], 'getConnections'> | undefined;
   #self: PeerId | undefined;
   #beats = 0;
+  #reopened = 0;
 
   constructor(components: GossipComponents, { version, runId }: GossipInit) {
     this.#components = components;
@@ -160,8 +165,11 @@ export class Gossip {
    */
   #reopen(): void {
     const router = this.#started();
-    for (const peer of this.#components.members.list()) {
-      if (router.streamsOutbound.has(peer)) continue;
+    const lost = this.#components.members.list().filter((peer) => !router.streamsOutbound.has(peer));
+    // others the next time
+    const first = lost.length === 0 ? 0 : this.#reopened % lost.length;
+    this.#reopened += REOPENED_MAX;
+    for (const peer of [...lost.slice(first), ...lost.slice(0, first)].slice(0, REOPENED_MAX)) {
       const id = peerIdFromString(peer);
       const connection = this.#connections?.getConnections(id).find(({ status }) => status === 'open');
       if (connection) router.onPeerConnected(id, connection);

@@ -38,9 +38,17 @@ export function readFramed(bytes: Uint8Array): { contents: Uint8Array[]; validBy
  * nothing but zeros, where the file had grown and the content was not written yet. Else it was damaged later.
  */
 export function isCutOff(rest: Uint8Array): boolean {
-  if (rest.length < PREFIX_BYTES) return true;
-  const length = new DataView(rest.buffer, rest.byteOffset).getUint32(0, true);
-  return rest.length < PREFIX_BYTES + length || rest.every((byte) => byte === 0);
+  if (rest.every((byte) => byte === 0)) return true;
+  const view = new DataView(rest.buffer, rest.byteOffset);
+  const endOf = (at: number): number => at + PREFIX_BYTES + view.getUint32(at, true);
+  if (rest.length < PREFIX_BYTES || endOf(0) > rest.length) {
+    // where some frame further on is right it is the length of the first that is wrong
+    for (let at = 1; at + PREFIX_BYTES <= rest.length; at++) {
+      if (endOf(at) <= rest.length && readFramed(rest.subarray(at, endOf(at))).validBytes > 0) return false;
+    }
+    return true;
+  }
+  return false;
 }
 
 const PREFIX_BYTES = 4 + HASH_BYTES;

@@ -43,13 +43,16 @@ export class Pins {
     if (!pin || others.some((other) => this.#keeps(other, pin))) return false;
     const heads = others.flatMap(({ index }) => this.#c.newest.get(index) ?? []);
     const [newest] = heads.sort((a, b) => b.height - a.height);
-    return newest !== undefined && this.#name(peer, newest) !== pin;
+    const named = newest && this.#name(peer, newest);
+    return named !== undefined && named !== pin;
   }
 
+  /** One that is about to be there may have it on its disk. */
   #keeps({ machine }: VirtualPeer, pin: Hash): boolean {
+    if (!machine) return true;
     const { height } = this.#c.chronicle.get(pin)!.entry.block;
-    const told = machine?.history({ fromHeight: height - 1, skip: 0, anchors: 0 });
-    return told?.entries.some(({ block }) => blockHash(block) === pin) ?? false;
+    const { entries } = machine.history({ fromHeight: height - 1, skip: 0, anchors: 0 });
+    return entries.some(({ block }) => blockHash(block) === pin);
   }
 
   #name(peer: number, { tip }: Head): Hash | undefined {

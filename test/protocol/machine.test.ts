@@ -387,7 +387,7 @@ test('a state that a peer has already is not fetched again while a payload after
   expect(told(19)).toContainEqual(expect.objectContaining({ type: 'restore', state: states.get(19) }));
 });
 
-test('who catches up fetches the payloads of two rounds more than the one whose turn it is', () => {
+test('who catches up fetches the payloads of two blocks more than the one whose turn it is', () => {
   const { give, told, states, blocks } = newcomerAfter(20);
   const payloadsOf = (effects: readonly Effect[]) => fetchesIn(effects).map(({ update }) => update.payload);
   const listed = blocks.map(({ updates }) => updates.map(({ payload }) => payload));

@@ -30,7 +30,7 @@ test('rounds are counted once, and the certified one where there was another bef
   observed.take(1, round(2, { final: false, root: 'right', tokens: 20, contributors: ['b'] }));
   observed.take(0, round(2, { tokens: 90 }));
   expect(observed.tokens).toBe(190);
-  expect([observed.lastRound, observed.lastRoundAtMs]).toEqual([2, 1]);
+  expect([observed.lastRound, observed.lastRoundAtMs]).toEqual([2, 2]);
   expect(observed.compareRoots()).toEqual({ rounds: 2, compared: 3, diverged: [] });
   expect([observed.contribution('a', 0), observed.contribution('a', 1), observed.contribution('a', 2)]).toEqual([
     1,
@@ -47,7 +47,7 @@ test('a round that was ended without a quorum is no sign that a peer is back', (
   expect([observed.contribution('a', 0), observed.contribution('b', 0)]).toEqual([undefined, 1]);
 });
 
-test('of a peer it is known for which round it has made its update, and of rounds how long the longest was', () => {
+test('of a peer it is known for which round it has made its update, and of rounds how long they usually are', () => {
   let nowMs = 0;
   const observed = new Observed(() => nowMs);
   const progress = (phase: 'training' | 'gathering', of: number) =>
@@ -57,15 +57,16 @@ test('of a peer it is known for which round it has made its update, and of round
   progress('gathering', 4);
   progress('training', 5);
   expect([observed.updateOf(1), observed.updateOf(0)]).toEqual([5, 0]);
+  expect(observed.usualRoundMs()).toBe(0);
   for (const [of, atMs] of [
-    [1, 100],
-    [2, 400],
-    [3, 500],
+    [1, 200],
+    [2, 9000],
+    [3, 9100],
   ] as const) {
     nowMs = atMs;
     observed.take(0, round(of));
   }
-  expect(observed.longestRoundMs).toBe(300);
+  expect(observed.usualRoundMs()).toBe(200);
 });
 
 test('two certified roots of a round are a divergence, in another life of the same peer too', () => {

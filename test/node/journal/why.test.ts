@@ -82,7 +82,7 @@ test('who has not joined has no place', async () => {
 });
 
 test('nothing is said of rounds before the first that the journal has', () => {
-  const rounds = new Map([[81, { round: 81, places: ['one'], headers: new Map(), proposals: new Map() }]]);
+  const rounds = new Map([[81, { round: 81, places: ['one'], headers: new Map(), proposals: new Map(), reports: [] }]]);
   const facts = { ...noFacts(), rounds, restored: [{ atMs: 1, round: 90 }] };
   expect(whyNot(facts, 82, 'one', 'one').reason).toBe('overtaken');
   expect(() => whyNot(facts, 5, 'one', 'one')).toThrow(expect.objectContaining({ code: 'E_ROUND' }));
@@ -95,6 +95,7 @@ test('a header in time with a payload that was refused, or late, or here', () =>
     headers: new Map([['other', { atMs: 1000, payload: 'p' }]]),
     proposals: new Map([['block', { atMs: 2000, author: 'leader', authors: ['leader'] }]]),
     decided: { atMs: 2500, block: 'block', authors: ['leader'] },
+    reports: [],
   });
   const reason = (payloads: Facts['payloads'], facts = round()) =>
     whyNot({ ...noFacts(), rounds: new Map([[5, facts]]), payloads }, 5, 'other', 'leader');

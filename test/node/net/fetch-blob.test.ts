@@ -155,6 +155,28 @@ describe('fetchBlob', () => {
     }
   });
 
+  it('is patient with a provider that is giving what other fetches asked for', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const id = BLOB.chunks[0]!;
+    const fetching = async (heardMs: () => number): Promise<string[]> => {
+      const asked: string[] = [];
+      const fetchChunk = async (peer: string): Promise<Uint8Array> => {
+        asked.push(peer);
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        return STORE.get(id)!;
+      };
+      const sink = { has: () => false, write: () => undefined };
+      const components = { fetchChunk, heardMs, providers: () => ['busy', 'idle'], patienceMs: 100, sink };
+      const done = fetchBlob(components, { id, size: LIMITS.chunkBytes });
+      await vi.advanceTimersByTimeAsync(2000);
+      await done;
+      return asked;
+    };
+    expect(await fetching(() => performance.now())).toEqual(['busy']);
+    expect(await fetching(() => 0)).toEqual(['busy', 'idle']);
+  });
+
   it('asks a liar once, and who lacks a chunk not again for that chunk', async () => {
     const { asked } = await fetchFrom(['lies', 'lacks', 'honest']);
     // manifest and chunks are two fetches, and the chunks are asked for four at a time
