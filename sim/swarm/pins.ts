@@ -35,12 +35,14 @@ export class Pins {
   }
 
   /**
-   * Where none of the others keeps the block any more, a newer one of theirs is named at the next start.
+   * Where none of the others keeps the block any more, a newer one of theirs is named at the next start: but to who has been past
+   * it, and is not to need it again.
    * @returns whether that is so
    */
-  renew(peer: number, others: readonly VirtualPeer[]): boolean {
+  renew({ index: peer, machine }: VirtualPeer, others: readonly VirtualPeer[]): boolean {
     const pin = this.#pins.get(peer);
-    if (!pin || others.some((other) => this.#keeps(other, pin))) return false;
+    if (!pin || !machine || machine.standing.round > this.#roundOf(pin)) return false;
+    if (others.some((other) => this.#keeps(other, pin))) return false;
     const heads = others.flatMap(({ index }) => this.#c.newest.get(index) ?? []);
     const [newest] = heads.sort((a, b) => b.height - a.height);
     const named = newest && this.#name(peer, newest);
@@ -53,6 +55,10 @@ export class Pins {
     const { height } = this.#c.chronicle.get(pin)!.entry.block;
     const { entries } = machine.history({ fromHeight: height - 1, skip: 0, anchors: 0 });
     return entries.some(({ block }) => blockHash(block) === pin);
+  }
+
+  #roundOf(pin: Hash): number {
+    return this.#c.chronicle.get(pin)!.entry.block.round;
   }
 
   #name(peer: number, { tip }: Head): Hash | undefined {

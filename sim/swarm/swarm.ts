@@ -6,7 +6,6 @@ import type { Effect, Event, Report } from '../../protocol/events.ts';
 import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
-import type { Machine } from '../../protocol/machine.ts';
 import { decodeHistory, type Message } from '../../protocol/messages.ts';
 import { modelLayout } from '../../protocol/model.ts';
 import { randomStream } from '../../protocol/random.ts';
@@ -122,10 +121,8 @@ export class Swarm {
   /** blocks that are in the counts of what was seen */
   readonly #counted = new Set<Hash>();
   readonly #pins: Pins;
-  /** who has been told a history that it does not trust, and has not taken up another since its start */
+  /** who has been told a history that it does not trust, and has not gone on since */
   readonly #distrustful = new Set<VirtualPeer>();
-  /** machines that have taken up a history, or made one */
-  readonly #atHome = new WeakSet<Machine>();
   #liarsWait = true;
   #healing = false;
 
@@ -288,20 +285,11 @@ export class Swarm {
     this.#progress.healed();
   }
 
-  #isAtHome({ machine }: VirtualPeer): boolean {
-    return machine !== undefined && this.#atHome.has(machine);
-  }
-
-  #onProgress(peer: VirtualPeer): void {
-    if (peer.machine) this.#atHome.add(peer.machine);
-    this.#distrustful.delete(peer);
-  }
-
   /** Where nobody has the block any more that is to be trusted, the user does as the warning says, and names a newer one. */
   #renewPins(): void {
     for (const peer of this.#distrustful) {
       const others = this.#judged().filter(({ index }) => index !== peer.index);
-      if (!this.#healing || !this.#pins.renew(peer.index, others)) continue;
+      if (!this.#healing || !this.#pins.renew(peer, others)) continue;
       this.#diary.note(this.#kernel.nowMs, peer.index, 'told a newer block to trust');
       this.#distrustful.delete(peer);
       this.#kernel.after(0, () => {
@@ -413,9 +401,8 @@ export class Swarm {
     if (this.#liars.has(peer.index)) return;
     const { warnings } = this.#seen;
     if (report.kind === 'warning') warnings[report.code] = (warnings[report.code] ?? 0) + 1;
-    if (report.kind === 'warning' && report.code === 'W_UNTRUSTED' && !this.#isAtHome(peer))
-      this.#distrustful.add(peer);
-    if (report.kind === 'synced' || report.kind === 'round') this.#onProgress(peer);
+    if (report.kind === 'warning' && report.code === 'W_UNTRUSTED') this.#distrustful.add(peer);
+    if (report.kind === 'synced' || report.kind === 'round') this.#distrustful.delete(peer);
     this.#renewPins();
     if (report.kind === 'synced') this.#seen.restored++;
     if (report.kind !== 'round') return;
