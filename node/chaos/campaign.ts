@@ -137,7 +137,7 @@ async function faultless(
     const { observed, fallen } = swarm;
     const trained = trainingOf(observed);
     await swarm.until(() => false, ms);
-    return { ...trained(), diverged: observed.compareRoots().diverged, fallen: [...fallen] };
+    return { ...trained(), diverged: observed.compareRoots().diverged, fallen };
   });
 }
 

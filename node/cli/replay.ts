@@ -77,7 +77,7 @@ function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
 
 /** Nothing of it was written but perhaps a part of its head. */
 function hasNoHead(bytes: Uint8Array): boolean {
-  return readFramed(bytes).contents.length === 0 && isCutOff(bytes);
+  return readFramed(bytes, 1).contents.length === 0 && isCutOff(bytes);
 }
 
 /** @throws CodedError as `read` does, and names the file */

@@ -16,13 +16,17 @@ export function framed(content: Uint8Array): Uint8Array {
 
 /**
  * The contents of all whole frames from the beginning on, as views of `bytes`.
+ * @param most frames that are looked at
  * @returns `validBytes`: where the first one that is not whole begins
  */
-export function readFramed(bytes: Uint8Array): { contents: Uint8Array[]; validBytes: number } {
+export function readFramed(
+  bytes: Uint8Array,
+  most = Number.POSITIVE_INFINITY,
+): { contents: Uint8Array[]; validBytes: number } {
   const contents: Uint8Array[] = [];
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let offset = 0;
-  while (offset + PREFIX_BYTES <= bytes.length) {
+  while (contents.length < most && offset + PREFIX_BYTES <= bytes.length) {
     const end = offset + PREFIX_BYTES + view.getUint32(offset, true);
     if (end > bytes.length) break;
     const content = bytes.subarray(offset + PREFIX_BYTES, end);
@@ -41,14 +45,12 @@ export function isCutOff(rest: Uint8Array): boolean {
   if (rest.every((byte) => byte === 0)) return true;
   const view = new DataView(rest.buffer, rest.byteOffset);
   const endOf = (at: number): number => at + PREFIX_BYTES + view.getUint32(at, true);
-  if (rest.length < PREFIX_BYTES || endOf(0) > rest.length) {
-    // where some frame further on is right it is the length of the first that is wrong
-    for (let at = 1; at + PREFIX_BYTES <= rest.length; at++) {
-      if (endOf(at) <= rest.length && readFramed(rest.subarray(at, endOf(at))).validBytes > 0) return false;
-    }
-    return true;
+  if (rest.length >= PREFIX_BYTES && endOf(0) <= rest.length) return false;
+  // where some frame further on is right it is the length of the first that is wrong
+  for (let at = 1; at + PREFIX_BYTES <= rest.length; at++) {
+    if (endOf(at) <= rest.length && readFramed(rest.subarray(at), 1).validBytes > 0) return false;
   }
-  return false;
+  return true;
 }
 
 const PREFIX_BYTES = 4 + HASH_BYTES;
