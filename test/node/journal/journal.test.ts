@@ -124,10 +124,15 @@ test('a byte that changed in the middle is damage, and zeros at the end are not'
   const { contents } = readFramed(bytes);
   const lengths = contents.slice(-2).map((content) => framed(content).length);
   const last = bytes.length - lengths[1]!;
-  // the end of a content, and in a length that reaches beyond the end of the file then
-  for (const place of [last - 1, last - lengths[0]! + 3]) {
+  // the end of a content, a length that reaches beyond the end of the file then, and the last byte, with nothing behind it
+  for (const [place, lost] of [
+    [last - 1, 2],
+    [last - lengths[0]! + 3, 2],
+    [bytes.length - 1, 1],
+  ] as const) {
     const changed = Uint8Array.from(bytes, (byte, i) => (i === place ? byte ^ 1 : byte));
-    expect(replay(changed, noFacts())).toMatchObject({ events: contents.length - 3, difference: null, damaged: true });
+    const events = contents.length - 1 - lost;
+    expect(replay(changed, noFacts())).toMatchObject({ events, difference: null, damaged: true });
   }
   const grown = Buffer.concat([bytes, new Uint8Array(500)]);
   expect(replay(grown, noFacts())).toMatchObject({ events: contents.length - 1, tornBytes: 500, damaged: false });
