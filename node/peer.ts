@@ -4,7 +4,6 @@ import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
-import { LIMITS } from '../protocol/limits.ts';
 import { Machine } from '../protocol/machine.ts';
 import {
   decodeHistory,
@@ -17,7 +16,7 @@ import {
 import { NO_HISTORY } from '../protocol/own-updates.ts';
 import { Receipts } from '../protocol/receipts.ts';
 import { encodeRecord } from '../protocol/record.ts';
-import { LOSS_MAX, type Update } from '../protocol/wire.ts';
+import { LOSS_MAX } from '../protocol/wire.ts';
 import type { Inbox } from './inbox.ts';
 import type { Journal } from './journal/journal.ts';
 import type { Network } from './net/index.ts';
@@ -190,7 +189,7 @@ export class Peer {
       case 'finish':
         return this.#watch(worker.finish());
       case 'fetch':
-        return this.#watch(this.#fetch(effect.update, effect.holders));
+        return this.#watch(this.#fetch(effect));
       case 'take':
         return this.#watch(this.#take(effect.headers));
       case 'apply':
@@ -255,10 +254,8 @@ export class Peer {
     });
   }
 
-  async #fetch(update: Update, holders: readonly PeerId[]): Promise<void> {
-    const { round } = this.machine.standing;
-    // it may be of a block whose turn is to come: the machine counts on it as long as that can be asked for
-    const error = await this.#payloads.fetch(update, holders, round + LIMITS.blocksFetchedAhead);
+  async #fetch({ update, round, holders }: Omit<Effect & { type: 'fetch' }, 'type'>): Promise<void> {
+    const error = await this.#payloads.fetch(update, holders, round);
     if (error === null) this.#telling.arrived(round, update.author, this.machine.standing.round);
     this.#give({ type: 'payload', update, error });
   }
@@ -268,7 +265,7 @@ export class Peer {
     const named: NamedHeader[] = [];
     for (const header of headers) {
       if (isNamed(header)) named.push(header);
-      else this.#watch(this.#fetch(header.update, [header.update.author]));
+      else this.#watch(this.#fetch({ ...header, holders: [header.update.author] }));
     }
     if (named.length === 0) return;
     const refused = await this.#payloads.take(named, this.machine.standing.round);

@@ -92,8 +92,8 @@ export type Effect =
   | { type: 'train'; round: number; base: Hash; firstPosition: number; steps: number; firstStep: number }
   /** others wait: stop after the current inner step and contribute what is there */
   | { type: 'finish' }
-  /** get the payload from one of the holders, check it with the codec, answer `payload` */
-  | { type: 'fetch'; update: Update; holders: PeerId[] }
+  /** get the payload, of an update for this round, from one of the holders, check it with the codec, answer `payload` */
+  | { type: 'fetch'; update: Update; round: number; holders: PeerId[] }
   /**
    * store the payloads that came inside these headers, check each with the codec, answer `taken`. What rides in a header is
    * not signed: where it is not what the header names, keep nothing of it, fetch the payload from the author and answer

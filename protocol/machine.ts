@@ -314,7 +314,7 @@ export class Machine {
     const { entries } = this.#core.branch;
     const next = applied.position + 1;
     for (const { block } of entries.slice(next, next + LIMITS.blocksFetchedAhead)) {
-      this.#payloads.require(block, holders);
+      this.#payloads.requireAhead(block, holders);
     }
     if (payloads !== 'held') return;
     this.#applying = blockHash(block);

@@ -66,8 +66,8 @@ export class Payloads {
     return this.#round?.stateOf(update) ?? this.otherState(update);
   }
 
-  /** Asks for a payload. @returns false while it is too early to ask again */
-  ask(update: Update, holders: readonly PeerId[]): boolean {
+  /** Asks for a payload of this round. @returns false while it is too early to ask again */
+  ask(update: Update, round: number, holders: readonly PeerId[]): boolean {
     const { nowMs, self } = this.#core;
     const name = nameOf(update);
     const atMs = (this.#askedMs.get(name) ?? Number.NEGATIVE_INFINITY) + RETRY_MS;
@@ -77,7 +77,7 @@ export class Payloads {
     }
     this.#askedMs.set(name, nowMs);
     const others = [...new Set(holders)].filter((peer) => peer !== self);
-    this.#core.emit({ type: 'fetch', update, holders: others });
+    this.#core.emit({ type: 'fetch', update, round, holders: others });
     return true;
   }
 
@@ -109,8 +109,13 @@ export class Payloads {
     return worst;
   }
 
+  /** Asks, once, for those of a block whose turn is to come: only then is it pressing what nobody had. */
+  requireAhead(block: Block, holders: Holders): void {
+    for (const update of block.updates) if (!this.state(update)) this.#want(update, block.round, holders);
+  }
+
   #want(update: Update, round: number, holders: Holders): void {
-    const state = this.ask(update, [update.author, ...holders()]) ? 'wanted' : 'unavailable';
+    const state = this.ask(update, round, [update.author, ...holders()]) ? 'wanted' : 'unavailable';
     if (this.#round?.stateOf(update)) this.#round.settle(update, state);
     else this.#others.set(nameOf(update), { state, round });
   }

@@ -259,7 +259,7 @@ export class Round implements PayloadTable {
   }
 
   #want(place: number, update: Update, holders: readonly PeerId[]): void {
-    this.#set(place, this.#payloads.ask(update, holders) ? 'wanted' : 'unavailable');
+    this.#set(place, this.#payloads.ask(update, this.round, holders) ? 'wanted' : 'unavailable');
   }
 
   #set(place: number, state: PayloadState): void {

@@ -86,7 +86,7 @@ const effects = {
     keep: NOTHING,
   }),
   fetch: (bytes: Uint8Array, size = bytes.length): Effect => {
-    return { type: 'fetch', update: { ...headerOf(bytes, null).update, size }, holders: [neighbour.self] };
+    return { type: 'fetch', update: { ...headerOf(bytes, null).update, size }, round: 0, holders: [neighbour.self] };
   },
   restore: (bytes: Uint8Array): Effect => {
     const named = { ...state, snapshot: idOf(bytes), snapshotBytes: bytes.length };

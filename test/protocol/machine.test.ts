@@ -407,6 +407,22 @@ test('who catches up fetches the payloads of two blocks more than the one whose 
   expect(applied.map(({ type }) => type)).toContain('apply');
 });
 
+test('a payload of a later block that nobody had is asked for again when its turn comes', () => {
+  const { give, wait, told, states } = newcomerAfter(20);
+  told(14);
+  const { snapshot, snapshotBytes } = states.get(14)!;
+  const fetches = fetchesIn(give({ type: 'restored', snapshot, snapshotBytes, error: null }));
+  const [first, second] = fetches as [Effect & { type: 'fetch' }, Effect & { type: 'fetch' }];
+  expect(fetches.map(({ round }) => round)).toEqual([14, 15, 16]);
+  const missed = give({ type: 'payload', update: second.update, error: 'E_BLOB_UNAVAILABLE' });
+  expect(fetchesIn([...missed, ...wait(1000), ...wait(1000)])).toEqual([]);
+  const effects = give({ type: 'payload', update: first.update, error: null });
+  const { block } = effects.find(({ type }) => type === 'apply') as Effect & { type: 'apply' };
+  const next = states.get(15)!;
+  const applied = give({ type: 'applied', block, snapshot: next.snapshot, snapshotBytes: 1 });
+  expect(fetchesIn(applied).map(({ update }) => update)).toContain(second.update);
+});
+
 test('a joiner asks to be let in when it is a round behind at most, not while it is still catching up', () => {
   const { give, wait, told, states } = newcomerAfter(20);
   const state = states.get(17)!;
