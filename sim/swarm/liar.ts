@@ -227,7 +227,7 @@ export class Liar {
   #lookingBack(message: Proposal): Proposal {
     const unjust = this.#c.random.below(4) === 0 ? unjustEviction(this.#past.messages) : undefined;
     const request = unjust ? { evictions: [unjust] } : this.#oldRequests();
-    if (request) {
+    if (request && (unjust || this.#c.random.unit() < OFTEN)) {
       this.#count('looks back');
       return this.#proposal({ ...message, block: { ...message.block, ...request } });
     }
@@ -238,7 +238,7 @@ export class Liar {
     this.#count('looks back');
     const { base, updates, previous } = past.block;
     const { round, updates: present } = message.block;
-    switch (this.#c.random.below(5)) {
+    switch (this.#c.random.below(6)) {
       case 0: {
         const { payload, size } = updates[0]!;
         const block = { ...message.block, base, updates: [this.#update(round, base, payload, size)] };
@@ -254,7 +254,7 @@ export class Liar {
         // follows the same block, and has another account of what came before
         return this.#proposal({ ...message, block: { ...message.block, head: past.block.head } });
       default: {
-        // what others said, but for a word
+        // what others said, but for a word: twice as often as each of the rest, since nothing else shows who checks signatures
         const changed = present.map((update) => ({ ...update, loss: update.loss / 2 }));
         return this.#proposal({ ...message, block: { ...message.block, updates: changed } });
       }
