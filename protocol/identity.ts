@@ -38,6 +38,8 @@ export function publicKeyOf(peer: PeerId): Uint8Array {
     throw new CodedError('E_PEER_ID', 'not a peer id of an Ed25519 key');
   }
   const key = bytes.slice(PREFIX.length);
+  // a key has one name: what else decodes to it would be a member beside it, or be no id to another program
+  if (peerIdOf(key) !== peer) throw new CodedError('E_PEER_ID', 'not a peer id as it is written');
   if (publicKeys.size >= PUBLIC_KEYS_CACHED) publicKeys.clear();
   publicKeys.set(peer, key);
   return key;
