@@ -2,7 +2,7 @@ import type { Agreement } from './agreement.ts';
 import type { Core } from './core.ts';
 import type { PeerId } from './identity.ts';
 import { LIMITS } from './limits.ts';
-import type { Membership } from './membership.ts';
+import { isMember, type Membership } from './membership.ts';
 import type { Message, MessageOf } from './messages.ts';
 import type { Round } from './round.ts';
 import type { Sync } from './sync.ts';
@@ -105,17 +105,25 @@ export class Post {
     return false;
   }
 
+  #isOfStranger(message: Message): boolean {
+    const author = message.type === 'header' ? message.update.author : 'author' in message ? message.author : undefined;
+    return author !== undefined && !isMember(this.#c.core.branch.head, author);
+  }
+
   #futureBlocks() {
     return this.#future.filter(({ message }) => isLarge(message));
   }
 
-  /** Where there are too many, the oldest goes. */
+  /** Where there are too many, the oldest goes: of a stranger's, if there are any, since strangers cost nothing. */
   #keep(from: PeerId, message: Message): void {
     if (isLarge(message)) {
       const blocks = this.#futureBlocks();
       if (blocks.length >= LIMITS.futureBlocksMax) this.#future.splice(this.#future.indexOf(blocks[0]!), 1);
     }
-    if (this.#future.length >= LIMITS.futureMessagesMax) this.#future.shift();
+    if (this.#future.length >= LIMITS.futureMessagesMax) {
+      const ofStranger = this.#future.findIndex((kept) => this.#isOfStranger(kept.message));
+      this.#future.splice(Math.max(0, ofStranger), 1);
+    }
     this.#future.push({ from, message });
   }
 }

@@ -304,6 +304,25 @@ test('of proposals and certificates for later heights only so many are kept', ()
   });
 });
 
+test('what strangers say of later rounds does not push out what is kept of others', () => {
+  const behind = new Behind();
+  const { run, machine, founder } = behind;
+  const gives = (message: Message) =>
+    behind.gives({ type: 'messages', nowMs: 10, messages: [message], from: [founder.self] });
+  const signature = new Uint8Array(64);
+  for (let i = 0; i < 10; i++) {
+    const certificate = { kind: 'finalize', height: 5 + i, view: 0, block: 'ab'.repeat(32), signatures: [] } as const;
+    gives({ type: 'certificate', run, certificate: { ...certificate, signatures: [[0, signature]] }, block: null });
+  }
+  const base = 'cd'.repeat(32);
+  const common = { payload: base, size: 8, tokens: 1, steps: 1, loss: 1, signature };
+  for (let i = 0; i < LIMITS.futureMessagesMax + 20; i++) {
+    const update = { ...common, author: testSigner(`stranger ${i % 30}`).self };
+    gives({ type: 'header', run, round: 50 + i, base, update, inline: null });
+  }
+  expect(machine.load).toMatchObject({ futureMessages: LIMITS.futureMessagesMax, futureBlocks: 10 });
+});
+
 test('a record of however many views can be read again', () => {
   const [run, views] = ['ab'.repeat(32), 1800];
   const signers = Array.from({ length: 200 }, (_, i) => testSigner(`voter ${i}`)).sort((a, b) =>
