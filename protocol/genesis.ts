@@ -5,6 +5,8 @@ import { decodeCanonical, encodeCanonical } from './encoding.ts';
 import { CodedError } from './errors.ts';
 import { HASH_PATTERN, type Hash, hashOf } from './hash.ts';
 import { LIMITS } from './limits.ts';
+import { modelLayout } from './model.ts';
+import { outerOf } from './outer/index.ts';
 import { OUTER_NAMES } from './outer/outer.ts';
 
 /** The version of messages, payloads, snapshots and rules; peers of different versions refuse each other at hello. */
@@ -136,6 +138,10 @@ export function checkGenesis(value: unknown): Genesis {
 function crossFieldFault({ model, codec, outer, inner }: Genesis): string | undefined {
   if (model.width % (4 * model.heads) !== 0) {
     return `genesis field model.width: ${model.width} must be a multiple of 4 x heads (${model.heads})`;
+  }
+  const stateBytes = 4 * modelLayout(model).length * (1 + outerOf(outer.name).slots);
+  if (stateBytes > LIMITS.blobBytesMax) {
+    return `genesis field model: its state of ${stateBytes} bytes with this outer optimizer exceeds ${LIMITS.blobBytesMax}`;
   }
   if (codec.k > codec.chunk) return `genesis field codec.k: ${codec.k} exceeds the chunk of ${codec.chunk}`;
   if (outer.name === 'sgd' && outer.momentum !== 0) return 'genesis field outer.momentum: sgd has none, use nesterov';

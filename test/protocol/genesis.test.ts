@@ -114,6 +114,8 @@ describe('genesis', () => {
   it('refuses fields that do not go together', () => {
     const few = changed(['codec', 'chunk'], 64);
     expect(() => checkGenesis(few)).toThrow(refusal(['codec', 'k']));
+    const large = changed(['model', 'width'], 65_536);
+    expect(() => checkGenesis(large)).toThrow(refusal(['model']));
     const sgd = changed(['outer', 'name'], 'sgd');
     expect(() => checkGenesis(sgd)).toThrow(refusal(['outer', 'momentum']));
   });
