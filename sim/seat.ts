@@ -218,8 +218,9 @@ export class Seat<Optimizer> {
   async #initialize(): Promise<Settled> {
     const { model, seed } = this.#genesis;
     const run = runIdOf(this.#genesis);
-    this.#replica.adopt(initialParameters(model, seed), new Float32Array(this.#replica.outerState.length));
-    this.#updates.restored(NO_HISTORY);
+    const known = this.#updates.restored(NO_HISTORY) && { final: [], unfinal: [] };
+    this.#replica.adopt(initialParameters(model, seed), new Float32Array(this.#replica.outerState.length), known);
+    if (!known) this.#observer?.onForgotten(this.#peer);
     return this.#settle(run);
   }
 

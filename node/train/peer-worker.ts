@@ -39,6 +39,8 @@ const ADVANCE_SHARE = 0.05;
 
 const OWN_LOST =
   'an update of this peer is not whole on its disk any more: what it had learned beside the model is given up';
+const OWN_ASIDE =
+  'the run went on another way than this peer had gone before it was ended: what it had learned beside the model is given up';
 
 /**
  * The thread that computes: inner steps, codec, outer step, hashing, checkpoints. It holds the parameters, in memory that
@@ -109,13 +111,12 @@ export class PeerWorker {
   }
 
   /** The initial parameters become the agreed state. @param keep snapshots that must stay, beside the newest */
-  async initialize(keep: readonly Hash[] = []): Promise<AppliedState> {
+  async initialize(keep: readonly Hash[] = []): Promise<RestoredState> {
     await this.#quiet();
-    this.#replica.adopt(
-      initialParameters(this.#genesis.model, this.#genesis.seed),
-      new Float32Array(this.#replica.outerState.length),
-    );
-    this.#updates.restored(NO_HISTORY);
+    if (this.#ownLater) await this.#takeOwn(this.#ownLater);
+    const known = this.#updates.restored(NO_HISTORY) && { final: [], unfinal: [] };
+    const { model, seed } = this.#genesis;
+    this.#replica.adopt(initialParameters(model, seed), new Float32Array(this.#replica.outerState.length), known);
     this.#pending = null; // it is in the residual now
     const run = runIdOf(this.#genesis);
     const settled = await this.#settle(stateAt(firstHead(this.#genesis, run), { id: '', bytes: 0 }), run, {
@@ -123,7 +124,7 @@ export class PeerWorker {
       keep,
     });
     await this.#checkpoints.saved;
-    return settled;
+    return { ...settled, forgot: !known };
   }
 
   /**
@@ -140,6 +141,8 @@ export class PeerWorker {
     await this.#quiet();
     const bytes = await readBlob(this.#store, { id: state.snapshot, size: state.snapshotBytes });
     const { parameters, outerState } = this.#replica.readSnapshot(bytes);
+    // of the newest own work, not of that before: it is known by its hash what a history has of it, on any state
+    if (this.#ownLater) await this.#takeOwn(this.#ownLater);
     const before = this.#updates.export();
     const included = this.#updates.restored(own);
     let known: Included<EncodedUpdate> | null;
@@ -242,7 +245,8 @@ export class PeerWorker {
     await this.#stopTraining('close');
     if (this.#root === undefined) return;
     await this.#checkpoints.saved;
-    await this.#saveOwn(this.#root);
+    // what is on the disk is newer, as long as its round is not reached again
+    if (!this.#ownLater) await this.#saveOwn(this.#root);
     if (this.#closed) await this.#underWay.write(this.#closed);
     await this.#checkpoints.close(this.#underWay.taken);
   }
@@ -254,6 +258,7 @@ export class PeerWorker {
 
   async #trainAndEncode(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<Contribution | NoContribution> {
     const { engine } = this.#trainer;
+    if (this.#ownLater) this.#giveUpOwn();
     const [underWay, checkpoints, round] = [this.#underWay, this.#checkpoints, this.#round];
     const from = await underWay.resume(base);
     if (!from) await engine.writeParameters(this.#replica.parameters);
@@ -274,6 +279,7 @@ export class PeerWorker {
     };
     const result = await this.#trainer.trainRound(plan, { signal, onStep, afterStep, ...(from ? { from } : {}) });
     await checkpoints.saved; // the residual is in it
+    if (!result.badParameters && progress === undefined) return 'overtaken'; // not a step was done
     const isUseful = !result.badParameters && result.tokens > 0;
     if (signal.reason === 'close') {
       if (isUseful && progress) this.#closed = { base, round, progress };
@@ -382,6 +388,16 @@ export class PeerWorker {
     if (own.base === root) await this.#takeOwn(own);
     else if (own.taken > this.#underWay.taken) this.#ownLater = own;
     return [...this.#updates.open, ...(this.#ownLater?.updates.open ?? [])];
+  }
+
+  /** The round that it was saved in is not on the way to the newest: what it has in it, and the books before it, may count already. */
+  #giveUpOwn(): void {
+    const nothing = { values: new Float32Array(this.#layout.length), tokens: 0 };
+    this.#replica.importOwn({ residual: nothing, pending: null, unfinalOwn: null });
+    this.#updates.import({ pending: null, open: [] });
+    this.#pending = null;
+    this.#ownLater = undefined;
+    tell({ code: 'W_OWN_LOST', message: OWN_ASIDE });
   }
 
   async #takeOwn(own: SavedOwn): Promise<void> {

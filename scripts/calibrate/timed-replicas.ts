@@ -77,8 +77,8 @@ export class TimedWorker implements Remote<PeerWorker> {
     return { backend: 'none', parameters: 0, states: [], warnings: [], open: [] };
   }
 
-  async initialize(): Promise<AppliedState> {
-    return this.#settle(runIdOf(this.#init.genesis));
+  async initialize(): Promise<RestoredState> {
+    return { ...(await this.#settle(runIdOf(this.#init.genesis))), forgot: false };
   }
 
   async restore(_: unknown, block: Hash): Promise<RestoredState> {

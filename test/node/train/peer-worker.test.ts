@@ -312,6 +312,51 @@ test('closing writes the state of a large model where that is not on disk, and i
   expect(ends[1]).toEqual(ends[0]);
 });
 
+/** Of a large model, four rounds and an update after a checkpoint; on the disk is that, and own work of the newest round. */
+async function longAfterCheckpoint() {
+  const { worker } = await open({ alwaysParameters: 0 });
+  const begun = initialState(await worker.initialize());
+  // as it comes from others
+  const { vectors } = loadNewestCheckpoint(directory.paths.checkpoints).loaded!.checkpoint;
+  const snapshot = [vectors.get('parameters')!, vectors.get('outer')!].map(({ buffer }) => new Uint8Array(buffer));
+  await writeBlob(new BlobStore(directory.paths.blobs), Buffer.concat(snapshot));
+  let state = begun;
+  for (let i = 0; i < 3; i++) state = await round(worker, state);
+  await train(worker, state);
+  const back = async (each: PeerWorker): Promise<Float32Array> => {
+    await each.restore(begun, runIdOf(genesis), { own: NO_HISTORY, keep: [] });
+    return savedResidual();
+  };
+  return { worker, begun, state, back };
+}
+
+test.each(['killed', 'closed'])(
+  'own work of a round that a peer, %s, does not reach again is taken along to another state',
+  async (how) => {
+    const { worker, begun, back } = await longAfterCheckpoint();
+    if (how === 'closed') {
+      // on the way to the newest round
+      const next = await open({ alwaysParameters: 0 });
+      expect(next.applied?.state).toEqual(begun);
+      await next.worker.close();
+    }
+    const again = await open({ alwaysParameters: 0 });
+    const residual = await back(again.worker);
+    expect(residual.some((value) => value !== 0)).toBe(true);
+    expect(residual).toEqual(await back(worker));
+  },
+);
+
+test('own work of a round that is on no way any more is given up, as some of it may count already', async () => {
+  const { begun } = await longAfterCheckpoint();
+  const warnings: string[] = [];
+  const { remote, kill } = await thread(undefined, (code) => warnings.push(code), { alwaysParameters: 0 });
+  const { tokens } = await train(remote, begun);
+  expect(tokens).toBe(2 * genesis.model.context);
+  expect(warnings).toEqual(['W_OWN_LOST']);
+  await kill();
+});
+
 test('training that an apply overtakes ends, and its work is in the next update', async () => {
   const { worker } = await open();
   const begun = initialState(await worker.initialize());
@@ -351,7 +396,11 @@ test('closing in mid-round keeps what was learned: the next life goes on from th
 const LONG = { firstStep: 0, steps: 300, firstPosition: 0 };
 
 /** A training thread of its own on a folder, which can be killed. */
-async function thread(onStep: (notice: StepNotice) => void = () => undefined, onWarning = (_: string) => {}) {
+async function thread(
+  onStep: (notice: StepNotice) => void = () => undefined,
+  onWarning = (_: string) => {},
+  init: Pick<WorkerInit, 'alwaysParameters'> = {},
+) {
   const worker = spawnWorker(new URL('../../../node/train/peer-worker.ts', import.meta.url));
   const remote = connect<PeerWorker>(
     worker,
@@ -364,7 +413,7 @@ async function thread(onStep: (notice: StepNotice) => void = () => undefined, on
   );
   const genesisBytes = encodeGenesis(genesis);
   const settings = { backend: 'wasm', deterministic: true, underWay: { everyMs: 0, share: 1 } } as const;
-  await remote.open({ genesisBytes, directory: directory.path, ...settings });
+  await remote.open({ genesisBytes, directory: directory.path, ...settings, ...init });
   return { remote, kill: () => worker.terminate() };
 }
 
