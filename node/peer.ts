@@ -23,9 +23,9 @@ import type { Network } from './net/index.ts';
 import { FATAL, isNamed, type NamedHeader, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import type { BlobReference } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { RecordFile } from './store/record.ts';
+import type { Unfinished } from './store/unfinished.ts';
 import { Telling } from './telling.ts';
 import type { AppliedState, Contribution, PeerWorker, Remote, SnapshotFile, WorkerNotice } from './train/index.ts';
 import { TRAINING_ATTEMPTS } from './train/worker-calls.ts';
@@ -44,6 +44,7 @@ export interface PeerComponents {
   store: BlobStore;
   chain: ChainLog;
   record: RecordFile;
+  unfinished: Unfinished;
   /** writes down what the machine is given, where that is wanted */
   journal?: Journal | undefined;
   onEvent: (event: PeerEvent) => void;
@@ -67,8 +68,6 @@ export class Peer {
   #stopped = false;
   #wake: NodeJS.Timeout | undefined;
   readonly #payloads: Payloads;
-  /** a snapshot of which only some may have come */
-  #unfinished: BlobReference | undefined;
   readonly #telling: Telling;
   readonly #receipts: Receipts;
   #training: { round: number; steps: number } | undefined;
@@ -89,7 +88,7 @@ export class Peer {
   /** Begins where the disk left off. */
   start(restart: Restart | null, trustBlock?: Hash): void {
     this.#started = true;
-    this.#give({ type: 'start', restart, trustBlock });
+    this.#give({ type: 'start', restart, trustBlock, unfinished: this.#c.unfinished.blob?.id });
     for (const peer of this.#c.network.peers()) this.#give({ type: 'peer', peer, up: true });
     this.#c.inbox.open(({ messages, from, bytes }) => this.#give({ type: 'messages', messages, from }, bytes));
   }
@@ -296,8 +295,10 @@ export class Peer {
 
   async #initialize({ keep }: Effect & { type: 'initialize' }): Promise<void> {
     this.#payloads.needAll(keep.payloads, 0);
+    const { unfinished } = this.#c;
+    if (unfinished.blob) await this.#payloads.dropUnfinished(unfinished.blob);
     const applied = await this.#c.worker.initialize(keep.snapshots);
-    this.#receipts.restored(NO_HISTORY, false);
+    this.#receipts.restored(NO_HISTORY, applied.forgot);
     await this.#restored(applied);
   }
 
@@ -306,10 +307,11 @@ export class Peer {
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     this.#payloads.needAll(keep.payloads, state.round);
     this.#telling.phase('fetching', state.round);
-    const before = this.#unfinished;
-    this.#unfinished = undefined;
+    const { unfinished } = this.#c;
+    const before = unfinished.blob;
     try {
       if (before && before.id !== snapshot.id) await this.#payloads.dropUnfinished(before);
+      await unfinished.begin(snapshot);
       await this.#payloads.fetchBlob(snapshot, holders);
       const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
       await this.#payloads.dropChunks(snapshot);
@@ -319,13 +321,13 @@ export class Peer {
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
       const { id, size } = snapshot;
-      this.#unfinished = snapshot;
       this.#give({ type: 'restored', snapshot: id, snapshotBytes: size, error: cause.code });
     }
   }
 
   async #restored({ snapshot, snapshotBytes }: AppliedState): Promise<void> {
     await this.serve(await this.#c.worker.saved());
+    this.#c.unfinished.end();
     this.#give({ type: 'restored', snapshot, snapshotBytes, error: null });
   }
 

@@ -20,6 +20,7 @@ import { namedParts } from './store/blobs.ts';
 import { ChainLog } from './store/chain-log.ts';
 import type { RunDirectory } from './store/directory.ts';
 import { RecordFile } from './store/record.ts';
+import { Unfinished } from './store/unfinished.ts';
 import {
   type BackendName,
   connect,
@@ -116,10 +117,13 @@ async function startPeer(
       const onWarning = (code: string, message: string) => onEvent({ event: 'warning', code, message });
       journal = new Journal({ folder: directory.paths.journal, genesisBytes, chain, signer: identity, onWarning });
     }
-    peer = new Peer({ signer: identity, network, inbox, worker, store, chain, record, journal, onEvent }, genesis);
+    const unfinished = new Unfinished(directory.paths.unfinished);
+    const files = { store, chain, record, unfinished, journal };
+    peer = new Peer({ signer: identity, network, inbox, worker, ...files, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
-    warnOfLoss(directory, opened, chain, onEvent);
-    await begin({ peer, opened, chain, record, store, genesis, identity, trustBlock: options.trustBlock });
+    if (!unfinished.blob) warnOfLoss(directory, opened, chain, onEvent);
+    const { trustBlock } = options;
+    await begin({ peer, opened, chain, record, store, unfinished, genesis, identity, trustBlock });
     return running(peer, worker, close);
   } catch (error) {
     const isBegun = !isCoded(error) || !NOT_LISTENING.has(error.code);
@@ -200,7 +204,7 @@ function tellReady(ready: {
 
 /** Hands the machine what the disk kept, after clearing the disk of what nothing refers to any more. */
 export async function begin(kept: Kept): Promise<void> {
-  const { peer, opened, chain, record, store, genesis, identity, trustBlock } = kept;
+  const { peer, opened, chain, record, store, unfinished, genesis, identity, trustBlock } = kept;
   const { states } = opened;
   const { segments } = chain;
   const entries = segments.flatMap((segment) => segment.entries);
@@ -215,6 +219,7 @@ export async function begin(kept: Kept): Promise<void> {
   const blobs = [genesis.data.blob, ...opened.open, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
   if (genesis.tokenizer.kind === 'char') blobs.push(genesis.tokenizer.blob);
   const retained = new Set<string>(states.map(({ state }) => state.snapshot));
+  if (unfinished.blob) blobs.push(unfinished.blob);
   for (const blob of blobs) for (const part of (await namedParts(store, blob)) ?? []) retained.add(part);
   store.retain(retained);
   for (const { file } of states) await peer.serve(file);
@@ -229,6 +234,7 @@ interface Kept {
   chain: ChainLog;
   record: RecordFile;
   store: BlobStore;
+  unfinished: Unfinished;
   genesis: Genesis;
   identity: Signer;
   trustBlock?: Hash | undefined;

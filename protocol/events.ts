@@ -11,6 +11,8 @@ interface StartEvent {
   restart: Restart | null;
   /** known to the user: no history without this block is followed */
   trustBlock?: Hash | undefined;
+  /** a snapshot of which parts are on the disk: gone on with, where those who have it serve it still */
+  unfinished?: Hash | undefined;
 }
 
 /** What happens to a peer. Every event carries the driver's clock: milliseconds that never run backwards. */

@@ -6,7 +6,7 @@ import { Closing } from './closing.ts';
 import { Core } from './core.ts';
 import { Ending } from './ending.ts';
 import { assert } from './errors.ts';
-import type { Effect, Event, Restart } from './events.ts';
+import type { Effect, Event } from './events.ts';
 import { type Genesis, runIdOf } from './genesis.ts';
 import type { Hash } from './hash.ts';
 import type { SegmentSize } from './history.ts';
@@ -43,7 +43,8 @@ import type { Block, Entry } from './wire.ts';
  *    are kept.
  * 6. Send `wake` at the time last asked for, or a little later.
  * 7. Answer other peers' history requests with `history()`, and serve the states, payloads and blobs it names.
- * 8. Give `restart` back all that was persisted and appended, and the newest agreed state that is whole.
+ * 8. Give `restart` back all that was persisted and appended, and the newest agreed state that is whole; and `unfinished`, if
+ *    the process ended while it fetched a snapshot and has parts of it.
  *
  * A round: train, announce a header, fetch and check the others' payloads, agree on a block (`Agreement`), apply it.
  */
@@ -120,7 +121,7 @@ export class Machine {
   #handle(event: Event): void {
     switch (event.type) {
       case 'start':
-        return this.#onStart(event.restart, event.trustBlock);
+        return this.#onStart(event);
       case 'messages':
         for (let i = 0; i < event.messages.length; i++) this.#post.deliver(event.from[i]!, event.messages[i]!);
         return;
@@ -149,8 +150,9 @@ export class Machine {
     }
   }
 
-  #onStart(restart: Restart | null, trustBlock: Hash | undefined): void {
+  #onStart({ restart, trustBlock, unfinished }: Event & { type: 'start' }): void {
     const { context, self } = this.#core;
+    this.#sync.unfinished = unfinished;
     if (restart) {
       this.#core.resume(restart.segments, restart.states);
       this.#present.agreement = this.#newAgreement();

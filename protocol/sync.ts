@@ -60,6 +60,8 @@ export class Sync {
   restoring: 'initialize' | { block: Hash; state: AgreedState } | undefined;
   /** the branch was heard to be as good as anybody's at least once, so that a joiner may ask to be let in */
   caughtUp = false;
+  /** a snapshot that an earlier process has begun to fetch: tried once more, rather than a newer one from the beginning */
+  unfinished: Hash | undefined;
   #asked: Asked | undefined;
   /** a peer that was one block ahead of us */
   #ahead: { peer: PeerId; height: number; atMs: number } | undefined;
@@ -186,6 +188,7 @@ export class Sync {
     const target = this.restoring;
     this.restoring = undefined;
     if (!target) return false;
+    this.unfinished = undefined;
     if (event.error) {
       this.#core.warn(event.error, 'the snapshot could not be had; asking again');
       return false;
@@ -417,10 +420,11 @@ export class Sync {
       const behind = fork.head.round - applied.state.round;
       if ((named === undefined || named === applied.root) && behind <= LIMITS.payloadRoundsKept) return { position };
     }
-    const candidates = [...states, ...this.#core.states.values()].sort((a, b) => b.round - a.round);
-    for (const state of candidates) {
+    const isBegun = ({ snapshot }: AgreedState): number => Number(snapshot === this.unfinished);
+    const candidates = [...states, ...this.#core.states.values()];
+    for (const state of candidates.sort((a, b) => isBegun(b) - isBegun(a) || b.round - a.round)) {
       // what came after it is replayed from payloads, and those are not kept for longer
-      if (fork.head.round - state.round > LIMITS.payloadRoundsKept) break;
+      if (fork.head.round - state.round > LIMITS.payloadRoundsKept) continue;
       const start = roundStart(fork, state.round);
       const root = rootOf(state);
       if (start === undefined || baseAfter(fork, start) !== root) continue;

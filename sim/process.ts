@@ -1,5 +1,6 @@
 import type { Event, StateOnDisk } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
+import type { Hash } from '../protocol/hash.ts';
 import type { Segment, SegmentSize } from '../protocol/history.ts';
 import type { PeerId } from '../protocol/identity.ts';
 import type { PeerRecord } from '../protocol/record.ts';
@@ -39,6 +40,8 @@ export interface Disk {
   record: PeerRecord | null;
   /** agreed states, oldest first */
   states: StateOnDisk[];
+  /** the snapshot that was being fetched */
+  unfinished?: Hash | undefined;
   /** of the replica's seat */
   version: number;
 }

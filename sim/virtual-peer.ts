@@ -96,7 +96,7 @@ export class VirtualPeer implements Endpoint {
   /** A new process, with what the disk has. */
   start(): void {
     const { host, ledger, kernel, network, trace, bootMs = 0 } = this.#world;
-    const { segments, record, states, version } = this.#disk;
+    const { segments, record, states, version, unfinished } = this.#disk;
     if (this.#running || this.finished) return;
     if (this.#life++ > 0) host.restart(this.index, version);
     this.#running = this.#newProcess();
@@ -110,7 +110,7 @@ export class VirtualPeer implements Endpoint {
     network.attach(this.index, this);
     const begin = (): void => {
       this.#booting = undefined;
-      this.#give({ type: 'start', restart, trustBlock: this.#world.trustBlock?.(this.index) });
+      this.#give({ type: 'start', restart, trustBlock: this.#world.trustBlock?.(this.index), unfinished });
       for (const peer of connected) this.#give({ type: 'peer', peer: this.#world.peers[peer]!.id, up: true });
     };
     if (bootMs === 0) begin();

@@ -57,10 +57,11 @@ export class VirtualStorage {
   }
 
   restore({ state, block, holders, own, keep }: Effect & { type: 'restore' }): void {
-    const { world, index } = this.#process;
+    const { world, index, disk } = this.#process;
     const { library, host, ledger, kernel } = world;
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     ledger.turn(index, 'fetching', kernel.nowMs);
+    disk.unfinished = snapshot.id;
     this.#pull(snapshot, holders, 'snapshot', (complete) => {
       const bytes = complete ? library.bytes(snapshot.id) : undefined;
       const { id, size } = snapshot;
@@ -86,11 +87,12 @@ export class VirtualStorage {
     );
   }
 
-  #keep({ snapshot, bytes, version }: Settled, { block, state, keep }: Target): void {
+  #keep({ snapshot, bytes, version }: Settled, { block, state, answer, keep }: Target): void {
     const { world, index, disk } = this.#process;
     const { library } = world;
     library.put(index, snapshot, bytes);
     disk.version = version;
+    if (answer === 'restored') disk.unfinished = undefined;
     const before = disk.states;
     const saved = { block, state: { ...state, snapshot, snapshotBytes: bytes.length } };
     disk.states = statesKept(before, saved, (each) => keep.snapshots.includes(each.state.snapshot));

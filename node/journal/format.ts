@@ -90,7 +90,12 @@ export function decodeStep(bytes: Uint8Array, head: Head, run: string, signer: S
 function storedEvent(event: Event, bytes?: readonly Uint8Array[]): StoredEvent {
   switch (event.type) {
     case 'start':
-      return { type: 'start', nowMs: event.nowMs, ...(event.trustBlock ? { trustBlock: event.trustBlock } : {}) };
+      return {
+        type: 'start',
+        nowMs: event.nowMs,
+        ...(event.trustBlock ? { trustBlock: event.trustBlock } : {}),
+        ...(event.unfinished ? { unfinished: event.unfinished } : {}),
+      };
     case 'messages':
       return { ...event, messages: event.messages.map((message, i) => storedMessage(message, bytes?.[i])) };
     case 'taken': {
@@ -111,7 +116,7 @@ function eventOf(stored: StoredEvent, head: Head, run: string, signer: Signer): 
   const fields = stored as unknown;
   switch (stored.type) {
     case 'start':
-      return { ...(fields as { nowMs: number; trustBlock?: string }), type: 'start', restart: restartOf(head) };
+      return { ...(fields as Omit<Event & { type: 'start' }, 'restart'>), type: 'start', restart: restartOf(head) };
     case 'messages': {
       const { messages, ...rest } = fields as Omit<Event & { type: 'messages' }, 'messages'> & {
         messages: Uint8Array[];

@@ -11,6 +11,7 @@ import { Peer } from '../../node/peer.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { RecordFile } from '../../node/store/record.ts';
+import { Unfinished } from '../../node/store/unfinished.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
 import type { Append } from '../../protocol/history.ts';
 import { Payloads, TimedWorker, Times } from './timed-replicas.ts';
@@ -107,7 +108,8 @@ async function makePeer(init: PeerInit): Promise<{ network: Network; peer: Peer 
     tell({ type: 'round', round, atMs, bytesSent, cpuMs: (user + system) / 1000, ...means });
     if (round === genesis.rounds) tell({ type: 'done' });
   };
-  const peer: Peer = new Peer({ signer: identity, network, inbox, worker, store, chain, record, onEvent }, genesis);
+  const files = { store, chain, record, unfinished: new Unfinished(join(folder, 'unfinished.json')) };
+  const peer: Peer = new Peer({ signer: identity, network, inbox, worker, ...files, onEvent }, genesis);
   await network.start({ runId, genesisBytes });
   return { network, peer };
 }

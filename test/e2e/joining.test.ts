@@ -30,12 +30,17 @@ function start(name: string, options: string[]): PeerProcess {
   return peer;
 }
 
-async function startHere(name: string, bootstrap: string, onEvent: (event: PeerEvent) => void = () => {}) {
+async function startHere(
+  name: string,
+  bootstrap: string,
+  onEvent: (event: PeerEvent) => void = () => {},
+): Promise<RunningPeer> {
   const machine = { backend: 'auto', deterministic: false } as const;
   const options = { bootstrap: [bootstrap], choices: {}, dir: join(folder, name), listen: ['/ip4/127.0.0.1/tcp/0'] };
   const peer = await openRun({ ...options, ...machine }, onEvent);
   here.push(peer);
   peer.run().catch(() => undefined); // ended by the test
+  return peer;
 }
 
 /** What the stores of this process serve of agreed states, and what comes in of them. */
@@ -120,6 +125,60 @@ test(
     const roots = new Map(founder.rounds.map(({ round, root }) => [round, root]));
     for (const event of events)
       if (event.event === 'round') expect(event.root).toBe(roots.get(event.round) ?? event.root);
+  },
+  3 * 60_000,
+);
+
+test(
+  'a joiner that is ended while it fetches the state, or whose donor is, goes on with the parts that it has',
+  async () => {
+    // of two voters one is not enough, so that the round stays as it is once the other is gone
+    const timing = ['--wait-for', '2', '--quorum-wait', 'never'];
+    const founder = start('founder', ['--model', 'nano', '--batch', '1', '--inner-steps', '4', ...timing]);
+    await founder.ready();
+    const other = start('other', ['--bootstrap', founder.address]);
+    await founder.reached(2);
+    await other.kill('SIGKILL');
+
+    let [isFetching, life] = [false, 0];
+    const written: string[][] = [[], [], []];
+    let onWritten: () => void = () => {};
+    const { write } = BlobStore.prototype;
+    vi.spyOn(BlobStore.prototype, 'write').mockImplementation(async function (this: BlobStore, id, bytes) {
+      await write.call(this, id, bytes);
+      if (!isFetching) return;
+      written[life]!.push(id);
+      onWritten();
+    });
+    const parts = (count: number): Promise<void> =>
+      new Promise((resolve) => {
+        onWritten = () => written[life]!.length >= count && resolve();
+        onWritten();
+      });
+    let onSynced: () => void = () => {};
+    const synced = new Promise<void>((resolve) => {
+      onSynced = resolve;
+    });
+    const onEvent = (event: PeerEvent): void => {
+      if (event.event === 'progress' && event.phase === 'fetching') isFetching = true;
+      if (event.event === 'synced') onSynced();
+    };
+    const before = await startHere('joiner', founder.address, onEvent);
+    await parts(3);
+    await before.close();
+
+    life = 1;
+    await startHere('joiner', founder.address, onEvent);
+    await parts(3);
+    await founder.kill('SIGKILL');
+
+    life = 2;
+    await start('founder', []).ready();
+    await synced;
+    // the manifest and three chunks at least had come before, and nothing comes twice
+    const all = written.flat();
+    expect(new Set(all).size).toBe(all.length);
+    expect(written[2]!.length).toBeGreaterThan(0);
   },
   3 * 60_000,
 );

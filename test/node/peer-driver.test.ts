@@ -11,6 +11,7 @@ import { type BlobReference, readBlob, writeBlob } from '../../node/store/blobs.
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { type RunPaths, runPaths } from '../../node/store/directory.ts';
 import { RecordFile } from '../../node/store/record.ts';
+import { Unfinished } from '../../node/store/unfinished.ts';
 import type {
   AppliedState,
   Contribution,
@@ -120,12 +121,12 @@ class NamedWorker implements Remote<PeerWorker> {
     return { backend: 'none', parameters: 1, states, warnings: [], open: [] };
   }
 
-  async initialize(): Promise<AppliedState> {
+  async initialize(): Promise<RestoredState> {
     const { genesis } = this.#init;
     const run = runIdOf(genesis);
     const settled = this.#settle(snapshotAfter(run), run, stateAt(firstHead(genesis, run), { id: '', bytes: 0 }));
     await this.#saved;
-    return settled;
+    return { ...settled, forgot: false };
   }
 
   async restore(state: AgreedState, block: Hash): Promise<RestoredState> {
@@ -234,7 +235,8 @@ class RealDriver implements DriverUnderTest {
     const chain = this.#logs.at(-1)!;
     const opened = await new NamedWorker(this.#init, this.#store, this.#folder).open();
     const [peer, store, record] = [this.#peer, this.#store, new RecordFile(this.#paths.record)];
-    await begin({ peer, store, chain, record, opened, genesis: this.#genesis, identity: signers[0] });
+    const unfinished = new Unfinished(this.#paths.unfinished);
+    await begin({ peer, store, chain, record, unfinished, opened, genesis: this.#genesis, identity: signers[0] });
   }
 
   kill(): void {
@@ -295,6 +297,7 @@ class RealDriver implements DriverUnderTest {
       store: this.#store,
       chain: this.#logs.at(-1)!,
       record: new RecordFile(this.#paths.record),
+      unfinished: new Unfinished(this.#paths.unfinished),
       onEvent: () => undefined,
     };
     this.#peer = new Peer(components, this.#genesis);

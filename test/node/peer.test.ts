@@ -10,6 +10,7 @@ import { BlobStore } from '../../node/store/blob-store.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { runPaths } from '../../node/store/directory.ts';
 import { RecordFile } from '../../node/store/record.ts';
+import { Unfinished } from '../../node/store/unfinished.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { idOf, validPayload } from '../contracts/driver-under-test.ts';
@@ -27,7 +28,7 @@ function founder(worker: Record<string, unknown>, network: Record<string, unknow
   const signer = testSigner('founder');
   const source = { name: 'text', bytes: TEXT };
   const genesis = buildGenesis({ model: 'micro' }, signer.self, source, tokenizerFor('char', TEXT));
-  const initial = { snapshot: 'ab'.repeat(32), snapshotBytes: 1, valLoss: null, open: [] };
+  const initial = { snapshot: 'ab'.repeat(32), snapshotBytes: 1, valLoss: null, open: [], forgot: false };
   const components = {
     signer,
     inbox: new Inbox(runIdOf(genesis), signer),
@@ -36,6 +37,7 @@ function founder(worker: Record<string, unknown>, network: Record<string, unknow
     store: new BlobStore(paths.blobs),
     chain: new ChainLog(paths.chain),
     record: new RecordFile(paths.record),
+    unfinished: new Unfinished(paths.unfinished),
     onEvent: (event: PeerEvent) => events.push(event),
   };
   const peer = new Peer(components as unknown as PeerComponents, genesis);
