@@ -27,7 +27,8 @@ export class Closing {
   /** when this peer came to each view of the height; those that it skipped are missing */
   readonly #viewStartsMs = new Map<number, number>();
   #readySinceMs: number | undefined;
-  #unfinalSaid = false;
+  /** the user was told that there is no quorum */
+  #missSaid = false;
 
   constructor(core: Core, membership: Membership, payloads: Payloads, unfinal: Unfinal) {
     this.#core = core;
@@ -56,8 +57,8 @@ export class Closing {
 
   /** A certified block has been applied. @param before where the branch stood: it may have unfinal rounds in it */
   onFinalRound(before: Head): void {
-    if (!this.#unfinalSaid) return;
-    this.#unfinalSaid = false;
+    if (!this.#missSaid) return;
+    this.#missSaid = false;
     const too = before.unfinalTokens > 0 ? 'this round and the unfinal ones before it are' : 'this round is';
     this.#core.warn('W_FINAL_AGAIN', `a quorum is back: ${too} final`);
   }
@@ -147,11 +148,15 @@ export class Closing {
   /** No quorum for the stated time, or none since the last unfinal round. */
   #mayGoOn(agreement: Agreement, { head }: Applied): boolean {
     const { context, nowMs, self } = this.#core;
-    const { quorumWaitMs } = context.genesis.timing;
+    const { quorumWaitMs, viewMs } = context.genesis.timing;
     const { committee } = head;
-    if (quorumWaitMs === null || !isMember(head, self)) return false;
+    if (!isMember(head, self)) return false;
     const quorum = quorumOf(committee.length);
     const live = () => committee.filter((peer) => this.#membership.isLive(peer)).length;
+    if (quorumWaitMs === null) {
+      if (nowMs >= this.#readySinceMs! + viewMs) this.#sayNoQuorum(live(), committee.length, 'waiting for them');
+      return false;
+    }
     const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
     const waited = nowMs >= sinceMs + quorumWaitMs;
     if (!waited && !(head.unfinalTokens > 0 && live() < quorum)) {
@@ -164,15 +169,17 @@ export class Closing {
       for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);
     }
     if (live() >= quorum) return false;
-    this.#sayUnfinal(live(), committee.length);
+    this.#sayNoQuorum(live(), committee.length, 'going on in unfinal rounds');
     return true;
   }
 
-  #sayUnfinal(live: number, voters: number): void {
-    if (this.#unfinalSaid) return;
-    this.#unfinalSaid = true;
-    const text = `${live} of ${voters} voters can be reached, ${quorumOf(voters)} are needed: going on in unfinal rounds`;
-    this.#core.warn('W_UNFINAL', text);
+  /** Once, until there is one again. */
+  #sayNoQuorum(live: number, voters: number, what: string): void {
+    const quorum = quorumOf(voters);
+    if (this.#missSaid || live >= quorum) return;
+    this.#missSaid = true;
+    const code = this.#core.context.genesis.timing.quorumWaitMs === null ? 'W_NO_QUORUM' : 'W_UNFINAL';
+    this.#core.warn(code, `${live} of ${voters} voters can be reached, ${quorum} are needed: ${what}`);
   }
 }
 

@@ -200,19 +200,23 @@ export class Core {
     this.branch = fork;
     const begins = before.find(fork.heads[0]!.tip) < 0 ? { ...fork.beginning, pinned } : undefined;
     const common = begins ? 0 : commonLength(before.entries, fork.entries);
-    // of a history that begins later on it is not known what it has of ours
-    if (!begins) this.#tellOverruled(before, common);
+    this.#tellOverruled(before, begins ? undefined : common);
     for (const [i, entry] of fork.entries.slice(common).entries()) this.#record(entry, i === 0 ? begins : undefined);
   }
 
-  /** @param from position from which on that branch is followed no more */
-  #tellOverruled(branch: Branch, from: number): void {
-    const left = branch.entries.slice(Math.max(from, branch.certifiedLength()), this.applied?.position);
+  /**
+   * @param from position from which on that branch is followed no more; undefined where the history that is followed begins
+   * later, so that nobody can tell what it has of that
+   */
+  #tellOverruled(branch: Branch, from: number | undefined): void {
+    const left = branch.entries.slice(Math.max(from ?? 0, branch.certifiedLength()), this.applied?.position);
     const rounds = left.flatMap(({ block: { kind, round } }) => (kind === 'round' ? [round + 1] : []));
     const [first, last] = [rounds[0], rounds.at(-1)];
     if (!this.applied || first === undefined) return;
     const which = first === last ? `round ${first}, which was` : `rounds ${first} to ${last}, which were`;
-    this.warn('W_OVERRULED', `${which} unfinal, gave way to what others have; own work that is not in it returns`);
+    const what =
+      from === undefined ? 'own work of which that tells no more is given up' : 'own work that is not in it returns';
+    this.warn('W_OVERRULED', `${which} unfinal, gave way to what others have; ${what}`);
   }
 
   #record(entry: Entry, beginning: Beginning | undefined): void {

@@ -280,15 +280,18 @@ test('a long time without a quorum is not told again and again: each asks for wh
   expectNoDivergence(cluster);
 });
 
-test('where genesis forbids unfinal rounds, the rest wait', () => {
+test('where genesis forbids unfinal rounds, the rest wait, and say so', () => {
   const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
   const cluster = started(new Cluster(81, 2, { waitFor: 2, timing }));
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
   cluster.peers[1]!.kill();
   const before = cluster.peers[0]!.lastRound;
+  const told = () => cluster.peers[0]!.reports.flatMap((report) => (report.kind === 'warning' ? [report.code] : []));
   expect(cluster.runUntil(() => cluster.peers[0]!.lastRound > before + 1, 120_000)).toBe(false);
+  expect(told()).toEqual(['W_NO_QUORUM']);
   cluster.peers[1]!.start();
   expect(cluster.runUntil(() => cluster.peers[0]!.lastRound > before + 1, 60_000)).toBe(true);
+  expect(told()).toEqual(['W_NO_QUORUM', 'W_FINAL_AGAIN']);
   expectNoDivergence(cluster);
 });
 
@@ -299,8 +302,11 @@ test('a driver that speaks before start is told so: state from the disk must com
   expect(() => machine.step({ type: 'peer', nowMs: 0, peer: other.id, up: true })).toThrow('start comes first');
 });
 
-/** A newcomer that is driven by hand, and the founder of a run that is some rounds old, with a state of each round. */
-function newcomerAfter(rounds: number) {
+/**
+ * A newcomer that is driven by hand, and the founder of a run that is some rounds old, with a state of each round.
+ * @param begun round of the state that it was fetching when its process was ended
+ */
+function newcomerAfter(rounds: number, begun?: number) {
   const cluster = started(new Cluster(31, 1));
   const [founder] = cluster.peers as [TestPeer];
   const states = new Map<number, AgreedState>();
@@ -319,11 +325,13 @@ function newcomerAfter(rounds: number) {
     pass(ms);
     return give({ type: 'wake' });
   };
-  give({ type: 'start', restart: null });
+  give({ type: 'start', restart: null, unfinished: begun === undefined ? begun : states.get(begun)!.snapshot });
   const asks = give({ type: 'peer', peer: founder.id, up: true });
   expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, request: WHOLE });
-  const told = (round: number) =>
-    give({ type: 'history', peer: founder.id, history: { ...history, states: [states.get(round)!] } });
+  const told = (...served: number[]) => {
+    const named = served.map((round) => states.get(round)!);
+    return give({ type: 'history', peer: founder.id, history: { ...history, states: named } });
+  };
   const blocks = history.entries.map(({ block }) => block).filter(({ kind }) => kind === 'round');
   return { states, blocks, give, pass, wait, told };
 }
@@ -386,6 +394,28 @@ test('a state that a peer has already is not fetched again while a payload after
   give({ type: 'payload', update: fetch!.update, error: 'E_BLOB_UNAVAILABLE' });
   expect(told(19)).toContainEqual(expect.objectContaining({ type: 'restore', state: states.get(19) }));
 });
+
+test.each([
+  [17, 17],
+  // nobody serves it any more
+  [16, 18],
+  // what comes after it is not to be had
+  [20 - 1 - LIMITS.payloadRoundsKept, 18],
+])(
+  'of a snapshot of round %i that a process before has begun to fetch it goes on with that of round %i',
+  (begun, taken) => {
+    const { give, wait, told, states } = newcomerAfter(20, begun);
+    const served = [17, 18, ...(begun < 12 ? [begun] : [])];
+    const restores = (effects: readonly Effect[]) =>
+      effects.flatMap((effect) => (effect.type === 'restore' ? [effect.state.round] : []));
+    expect(restores(told(...served))).toEqual([taken]);
+    // only once: who says that it serves the state may not
+    const { snapshot, snapshotBytes } = states.get(taken)!;
+    const asks = [...give({ type: 'restored', snapshot, snapshotBytes, error: 'E_BLOB_UNAVAILABLE' }), ...wait(1000)];
+    expect(asks.map(({ type }) => type)).toContain('request-history');
+    expect(restores(told(...served))).toEqual([18]);
+  },
+);
 
 test('who catches up fetches the payloads of two blocks more than the one whose turn it is', () => {
   const { give, told, states, blocks } = newcomerAfter(20);
