@@ -129,8 +129,9 @@ async function explain(seed: number): Promise<boolean> {
   console.log(`\nseed ${seed} fails: ${failed.failure.checker}: ${failed.failure.message}`);
   console.log(`again: ${againOf(seed)}`);
   const { plan: small, outcome } = await shrink(plan, failed);
-  const { peers, liars, genesis } = small;
+  const { peers, liars, leftDown, genesis } = small;
   console.log(`${peers} peers, ${liars} of them may lie, ${genesis.codec.name}, wait for ${genesis.waitFor}`);
+  if (leftDown.length > 0) console.log(`not healed: ${leftDown.join(', ')}`);
   console.log(`${plan.faults.length} faults, of which it needs ${small.faults.length}:`);
   for (const fault of small.faults) console.log(`  ${describeFault(fault)}`);
   console.log(`then ${outcome.failure?.checker}: ${outcome.failure?.message}\nlast events:`);

@@ -10,8 +10,8 @@ interface Standing {
 }
 
 /**
- * Once the swarm is healed (every correct peer is up and reaches every other, and at most f voters lie) it goes on: three
- * more final rounds, on all correct peers, who are all members of the run.
+ * Once the swarm is healed (correct peers are up and reach each other, and at most f voters lie or are down) it goes on:
+ * three more final rounds, on all of these peers, who are all members of the run.
  */
 export class ProgressChecker {
   readonly #standing = new Map<number, Standing>();

@@ -86,6 +86,12 @@ export class Mischief {
     peer.start();
   }
 
+  /** The peer's machine is gone. */
+  giveUp(index: number): void {
+    this.wanted.delete(index);
+    this.#c.peers[index]!.crash();
+  }
+
   /** No more faults, and who is wanted is up. Cuts and storms end by themselves before. */
   end(): void {
     this.#dying.clear();

@@ -46,6 +46,8 @@ export interface Plan {
   pinned: number[];
   /** faults begin and end before this time; then the swarm is healed */
   safetyMs: number;
+  /** correct peers that are down for good from when the rest are healed; with the liars they are as many as may fail */
+  leftDown: number[];
   /** once healed, one of the peers leaves and comes back */
   returns: boolean;
   faults: Fault[];
@@ -85,6 +87,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
     pinned: drawPinned(seed, honest),
     safetyMs,
+    leftDown: drawLeftDown(seed, peers, liars),
     returns: true,
     faults: [],
   };
@@ -103,6 +106,16 @@ function drawCommittee(seed: number, peers: number, liars: number): Genesis['com
 function drawPinned(seed: number, honest: number): number[] {
   const random = randomStream(seed, 'pinned');
   return Array.from({ length: honest }, (_, peer) => peer).filter(() => random.unit() < 0.25);
+}
+
+/** In half of the swarms nobody: then each of its peers has to get on again. */
+function drawLeftDown(seed: number, peers: number, liars: number): number[] {
+  const random = randomStream(seed, 'core');
+  const most = faultsTolerated(peers) - liars;
+  if (most <= 0 || random.unit() < 0.5) return [];
+  const count = 1 + random.below(most);
+  const correct = Array.from({ length: peers - liars }, (_, peer) => peer);
+  return Array.from({ length: count }, () => correct.splice(random.below(correct.length), 1)[0]!);
 }
 
 /** The same swarm, whose liars all fuzz, ten times as often as liars speak. */

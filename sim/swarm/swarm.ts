@@ -276,10 +276,16 @@ export class Swarm {
     this.#mischief.begin(fault);
   }
 
-  /** No more faults, and every correct peer is up. Liars go on lying. */
+  /** No more faults, and every correct peer is up, or a core of them. Liars go on lying. */
   #heal(): void {
     this.#healing = true;
-    this.#diary.note(this.#kernel.nowMs, -1, 'healed');
+    const { leftDown } = this.#plan;
+    this.#diary.note(
+      this.#kernel.nowMs,
+      -1,
+      leftDown.length === 0 ? 'healed' : `healed, but for ${leftDown.join(', ')}`,
+    );
+    for (const index of leftDown) this.#mischief.giveUp(index);
     this.#mischief.end();
     this.#renewPins();
     this.#progress.healed();

@@ -17,6 +17,7 @@ export function calm(faults: Fault[], options: Partial<Plan> = {}): Plan {
     liars: 0,
     genesis,
     safetyMs: 30_000,
+    leftDown: [],
     returns: false,
     faults,
     ...options,
