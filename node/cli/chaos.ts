@@ -40,8 +40,8 @@ interface ChaosFlags extends Omit<RunFlags, 'waitFor' | 'rounds'>, MachineFlags 
   every?: number;
   kinds?: FaultKind[];
   /** milliseconds */
-  latency?: number;
-  bandwidth?: ReturnType<typeof parseBandwidth>;
+  latency?: number | 'none';
+  bandwidth?: ReturnType<typeof parseBandwidth> | 'none';
   namespaces?: boolean;
   /** false with --no-baseline */
   baseline: boolean;
@@ -57,6 +57,9 @@ const EVERY_MS = 30_000;
 const EVERY_MS_MIN = 1000;
 const EVERY_MS_MAX = 24 * 3600 * 1000;
 const PEERS_MAX = 64;
+/** Links as between two towns, at home: what passes is still the proxies' own affair, so that any Linux can do it. */
+const LATENCY_MS = 20;
+const MBIT = 100;
 
 const EXAMPLES = `
 Starts real peers on this machine, each in a process of its own, and does something to one of them every so often:
@@ -88,13 +91,13 @@ export function addChaos(program: Command, finish: (code: number) => void): void
     .option('--kinds <list>', `of faults, with commas (default: ${FAULTS.join(',')})`, faultKinds)
     .option(
       '--latency <time>',
-      'of links, one-way, like 40ms (default: none)',
-      asInScenario('--latency', parseDuration),
+      `of links, one-way, like 40ms, or none (default: ${LATENCY_MS}ms, with --namespaces none)`,
+      orNone(asInScenario('--latency', parseDuration)),
     )
     .option(
       '--bandwidth <down/up>',
-      'of a connection (with --namespaces: of a peer) each way, the slower of the two, like 50mbit',
-      asInScenario('--bandwidth', parseBandwidth),
+      `of a connection (with --namespaces: of a peer) each way, the slower of the two, like 50mbit, or none (default: ${MBIT}mbit, with --namespaces none)`,
+      orNone(asInScenario('--bandwidth', parseBandwidth)),
     )
     .option('--namespaces', 'a network namespace for each peer (Linux): a cut makes packets vanish instead')
     .option(
@@ -115,6 +118,10 @@ export function addChaos(program: Command, finish: (code: number) => void): void
   command.option('--json', 'one JSON object a line instead of the screen');
   addDebugOption(command).addHelpText('after', EXAMPLES);
   command.action(async (flags: ChaosFlags) => finish(await chaos(flags)));
+}
+
+function orNone<Value>(parse: (text: string) => Value): (text: string) => Value | 'none' {
+  return (text) => (text === 'none' ? text : parse(text));
 }
 
 function faultKinds(text: string): FaultKind[] {
@@ -189,7 +196,8 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
   const linked = process.platform === 'linux';
   const kinds = flags.kinds ?? FAULTS.filter((kind) => linked || kind !== 'cut');
   const shape = shapeOf(flags);
-  if (!linked && (kinds.includes('cut') || Object.keys(shape).length > 0 || flags.namespaces)) {
+  const isShaped = [flags.latency, flags.bandwidth].some((asked) => asked !== undefined && asked !== 'none');
+  if (!linked && (kinds.includes('cut') || isShaped || flags.namespaces)) {
     throw new CodedError(
       'E_OPTION',
       'links can be cut and shaped on Linux alone: leave out cut, --latency, --bandwidth, --namespaces',
@@ -218,10 +226,11 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
   };
 }
 
-function shapeOf({ latency, bandwidth }: ChaosFlags): LinkShape {
-  const shape: LinkShape = {};
-  if (latency !== undefined) shape.latencyMs = latency;
-  if (bandwidth) shape.bytesPerSecond = Math.min(bandwidth.downloadBits, bandwidth.uploadBits) / 8;
+function shapeOf({ namespaces, latency, bandwidth }: ChaosFlags): LinkShape {
+  const shape: LinkShape = namespaces ? {} : { latencyMs: LATENCY_MS, bytesPerSecond: (MBIT * 1e6) / 8 };
+  if (latency !== undefined) shape.latencyMs = latency === 'none' ? 0 : latency;
+  if (bandwidth === 'none') delete shape.bytesPerSecond;
+  else if (bandwidth) shape.bytesPerSecond = Math.min(bandwidth.downloadBits, bandwidth.uploadBits) / 8;
   return shape;
 }
 
