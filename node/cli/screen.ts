@@ -167,13 +167,15 @@ export class Screen {
   }
 
   /** Comes before the round that it came of. */
-  #showReceipt({ status, round }: EventOf<'receipt'>): void {
+  #showReceipt({ status, round, code }: EventOf<'receipt'>): void {
     switch (status) {
       case 'accepted':
         this.#accepted++;
         return;
-      case 'late':
-        return this.note(`round ${round} ended without the update of this peer: its work goes into the next one`);
+      case 'late': {
+        const how = code === 'training' ? 'before this peer had an update for it' : 'without the update of this peer';
+        return this.note(`round ${round} ended ${how}: its work goes into the next one`);
+      }
       case 'returned':
         return this.note(`the update for round ${round} was given back: its work goes into the next one`);
       case 'unknown':
