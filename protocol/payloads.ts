@@ -36,7 +36,7 @@ export function stateAfter(error: string | null): PayloadState {
 export class Payloads {
   readonly #core: Core;
   #round: PayloadTable | undefined;
-  readonly #others = new Map<string, { state: PayloadState; round: number }>();
+  readonly #others = new Map<string, Other>();
   readonly #askedMs = new Map<string, number>();
 
   constructor(core: Core) {
@@ -102,7 +102,7 @@ export class Payloads {
     let worst: PayloadState = 'held';
     for (const update of block.updates) {
       const known = this.state(update);
-      const state = known ?? 'wanted';
+      const state = known === undefined || this.#wasEarly(update, known) ? 'wanted' : known;
       if (RANKS[state] > RANKS[worst]) worst = state;
       if (known === undefined || known === 'unavailable') this.#want(update, block.round, holders);
     }
@@ -111,14 +111,28 @@ export class Payloads {
 
   /** Asks, once, for those of a block whose turn is to come: only then is it pressing what nobody had. */
   requireAhead(block: Block, holders: Holders): void {
-    for (const update of block.updates) if (!this.state(update)) this.#want(update, block.round, holders);
+    for (const update of block.updates) if (!this.state(update)) this.#want(update, block.round, holders, true);
   }
 
-  #want(update: Update, round: number, holders: Holders): void {
-    const state = this.ask(update, round, [update.author, ...holders()]) ? 'wanted' : 'unavailable';
-    if (this.#round?.stateOf(update)) this.#round.settle(update, state);
-    else this.#others.set(nameOf(update), { state, round });
+  /** It was asked for before its turn alone: that nobody had it then says little of now. */
+  #wasEarly(update: Update, known: PayloadState): boolean {
+    return known === 'unavailable' && this.#others.get(nameOf(update))?.early === true;
   }
+
+  #want(update: Update, round: number, holders: Holders, early = false): void {
+    const isAsked = this.ask(update, round, [update.author, ...holders()]);
+    const state = isAsked ? 'wanted' : 'unavailable';
+    if (this.#round?.stateOf(update)) return this.#round.settle(update, state);
+    const before = this.#others.get(nameOf(update))?.early ?? false;
+    this.#others.set(nameOf(update), { state, round, early: early || (before && !isAsked) });
+  }
+}
+
+interface Other {
+  state: PayloadState;
+  round: number;
+  /** asked for when its block's turn had not come */
+  early: boolean;
 }
 
 /** From the best to the worst. */

@@ -438,7 +438,7 @@ test('who catches up fetches the payloads of two blocks more than the one whose 
 });
 
 test('a payload of a later block that nobody had is asked for again when its turn comes', () => {
-  const { give, wait, told, states } = newcomerAfter(20);
+  const { give, pass, wait, told, states } = newcomerAfter(20);
   told(14);
   const { snapshot, snapshotBytes } = states.get(14)!;
   const fetches = fetchesIn(give({ type: 'restored', snapshot, snapshotBytes, error: null }));
@@ -451,6 +451,12 @@ test('a payload of a later block that nobody had is asked for again when its tur
   const next = states.get(15)!;
   const applied = give({ type: 'applied', block, snapshot: next.snapshot, snapshotBytes: 1 });
   expect(fetchesIn(applied).map(({ update }) => update)).toContain(second.update);
+  // nobody is asked for a state yet: who had it not then may have it now
+  const types = (effects: readonly Effect[]) => effects.map(({ type }) => type);
+  expect(types(applied)).not.toContain('request-history');
+  pass(60_000); // a question of before is not waited for any more
+  const lost = give({ type: 'payload', update: second.update, error: 'E_BLOB_UNAVAILABLE' });
+  expect(types(lost)).toContain('request-history');
 });
 
 test('a joiner asks to be let in when it is a round behind at most, not while it is still catching up', () => {
