@@ -221,6 +221,7 @@ export class Peer {
   async #train(effect: Effect & { type: 'train' }): Promise<void> {
     const { base, round, steps, firstStep, firstPosition } = effect;
     this.#training = { round, steps };
+    this.#watch(this.#dropUnfinished());
     for (let attempt = 1; attempt <= TRAINING_ATTEMPTS; attempt++) {
       const contribution = await this.#c.worker.train(base, { steps, firstStep, firstPosition });
       if (contribution === 'overtaken' || this.#stopped) return;
@@ -295,8 +296,7 @@ export class Peer {
 
   async #initialize({ keep }: Effect & { type: 'initialize' }): Promise<void> {
     this.#payloads.needAll(keep.payloads, 0);
-    const { unfinished } = this.#c;
-    if (unfinished.blob) await this.#payloads.dropUnfinished(unfinished.blob);
+    await this.#dropUnfinished();
     const applied = await this.#c.worker.initialize(keep.snapshots);
     this.#receipts.restored(NO_HISTORY, applied.forgot);
     await this.#restored(applied);
@@ -323,6 +323,14 @@ export class Peer {
       const { id, size } = snapshot;
       this.#give({ type: 'restored', snapshot: id, snapshotBytes: size, error: cause.code });
     }
+  }
+
+  /** It has come as far as the others without that state. */
+  async #dropUnfinished(): Promise<void> {
+    const { blob } = this.#c.unfinished;
+    if (!blob) return;
+    this.#c.unfinished.end();
+    await this.#payloads.dropUnfinished(blob);
   }
 
   async #restored({ snapshot, snapshotBytes }: AppliedState): Promise<void> {

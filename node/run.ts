@@ -16,7 +16,7 @@ import type { PeerEvent } from './peer-events.ts';
 import { type FolderOptions, type OpenedFolder, openFolder } from './run-folder.ts';
 import { type NetworkOptions, openNetwork } from './run-network.ts';
 import type { BlobStore } from './store/blob-store.ts';
-import { namedParts } from './store/blobs.ts';
+import { hasBlob, namedParts } from './store/blobs.ts';
 import { ChainLog } from './store/chain-log.ts';
 import type { RunDirectory } from './store/directory.ts';
 import { RecordFile } from './store/record.ts';
@@ -219,7 +219,12 @@ export async function begin(kept: Kept): Promise<void> {
   const blobs = [genesis.data.blob, ...opened.open, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
   if (genesis.tokenizer.kind === 'char') blobs.push(genesis.tokenizer.blob);
   const retained = new Set<string>(states.map(({ state }) => state.snapshot));
-  if (unfinished.blob) blobs.push(unfinished.blob);
+  if (states.some(({ state }) => state.snapshot === unfinished.blob?.id)) unfinished.end();
+  if (unfinished.blob) {
+    // what a power cut has spoiled is found, and removed, now and not when all the rest is here
+    await hasBlob(store, unfinished.blob);
+    blobs.push(unfinished.blob);
+  }
   for (const blob of blobs) for (const part of (await namedParts(store, blob)) ?? []) retained.add(part);
   store.retain(retained);
   for (const { file } of states) await peer.serve(file);

@@ -420,7 +420,10 @@ export class Sync {
       const behind = fork.head.round - applied.state.round;
       if ((named === undefined || named === applied.root) && behind <= LIMITS.payloadRoundsKept) return { position };
     }
-    const isBegun = ({ snapshot }: AgreedState): number => Number(snapshot === this.unfinished);
+    // one that leads no further than this peer is already is as good as any other
+    const passed = applied && position >= 0 ? applied.state.round : -1;
+    const isBegun = ({ snapshot, round }: AgreedState): number =>
+      Number(snapshot === this.unfinished && round > passed);
     const candidates = [...states, ...this.#core.states.values()];
     for (const state of candidates.sort((a, b) => isBegun(b) - isBegun(a) || b.round - a.round)) {
       // what came after it is replayed from payloads, and those are not kept for longer

@@ -258,7 +258,7 @@ export class PeerWorker {
 
   async #trainAndEncode(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<Contribution | NoContribution> {
     const { engine } = this.#trainer;
-    if (this.#ownLater) this.#giveUpOwn();
+    if (this.#ownLater) await this.#giveUpOwn(base, this.#ownLater);
     const [underWay, checkpoints, round] = [this.#underWay, this.#checkpoints, this.#round];
     const from = await underWay.resume(base);
     if (!from) await engine.writeParameters(this.#replica.parameters);
@@ -391,12 +391,15 @@ export class PeerWorker {
   }
 
   /** The round that it was saved in is not on the way to the newest: what it has in it, and the books before it, may count already. */
-  #giveUpOwn(): void {
+  async #giveUpOwn(base: Hash, { taken }: SavedOwn): Promise<void> {
     const nothing = { values: new Float32Array(this.#layout.length), tokens: 0 };
     this.#replica.importOwn({ residual: nothing, pending: null, unfinalOwn: null });
     this.#updates.import({ pending: null, open: [] });
     this.#pending = null;
     this.#ownLater = undefined;
+    // else it would be taken for newer at the next start
+    this.#underWay.taken = Math.max(this.#underWay.taken, taken);
+    await this.#saveOwn(base);
     tell({ code: 'W_OWN_LOST', message: OWN_ASIDE });
   }
 
