@@ -215,8 +215,10 @@ export class Core {
     if (!this.applied || first === undefined) return;
     const which = first === last ? `round ${first}, which was` : `rounds ${first} to ${last}, which were`;
     const what =
-      from === undefined ? 'own work of which that tells no more is given up' : 'own work that is not in it returns';
-    this.warn('W_OVERRULED', `${which} unfinal, gave way to what others have; ${what}`);
+      from === undefined
+        ? 'gave way to a history that begins later: whether it has them nobody can tell, and own work in them is given up'
+        : 'gave way to what others have; own work that is not in it returns';
+    this.warn('W_OVERRULED', `${which} unfinal, ${what}`);
   }
 
   #record(entry: Entry, beginning: Beginning | undefined): void {

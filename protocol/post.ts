@@ -25,10 +25,15 @@ export interface PostComponents {
   append: (entry: Entry) => void;
 }
 
+interface Kept {
+  from: PeerId;
+  message: Message;
+}
+
 /** Takes every message to where it belongs; one for a height or round that this peer has not reached is kept. */
 export class Post {
   readonly #c: PostComponents;
-  #future: { from: PeerId; message: Message }[] = [];
+  #future: Kept[] = [];
 
   constructor(components: PostComponents) {
     this.#c = components;
@@ -105,6 +110,11 @@ export class Post {
     return false;
   }
 
+  #dropOneOf(kept: readonly Kept[]): void {
+    const least = kept.find(({ message }) => this.#isOfStranger(message)) ?? kept[0]!;
+    this.#future.splice(this.#future.indexOf(least), 1);
+  }
+
   #isOfStranger(message: Message): boolean {
     const author = message.type === 'header' ? message.update.author : 'author' in message ? message.author : undefined;
     return author !== undefined && !isMember(this.#c.core.branch.head, author);
@@ -114,16 +124,13 @@ export class Post {
     return this.#future.filter(({ message }) => isLarge(message));
   }
 
-  /** Where there are too many, the oldest goes: of a stranger's, if there are any, since strangers cost nothing. */
+  /** Where there are too many, the oldest goes: of strangers', if there are any, since strangers cost nothing. */
   #keep(from: PeerId, message: Message): void {
     if (isLarge(message)) {
       const blocks = this.#futureBlocks();
-      if (blocks.length >= LIMITS.futureBlocksMax) this.#future.splice(this.#future.indexOf(blocks[0]!), 1);
+      if (blocks.length >= LIMITS.futureBlocksMax) this.#dropOneOf(blocks);
     }
-    if (this.#future.length >= LIMITS.futureMessagesMax) {
-      const ofStranger = this.#future.findIndex((kept) => this.#isOfStranger(kept.message));
-      this.#future.splice(Math.max(0, ofStranger), 1);
-    }
+    if (this.#future.length >= LIMITS.futureMessagesMax) this.#dropOneOf(this.#future);
     this.#future.push({ from, message });
   }
 }
