@@ -56,6 +56,8 @@ const FUZZED = 8;
 const BLOCK_LIES = 5;
 /** Chance that a habit shows when it could. */
 const OFTEN = 0.5;
+/** And of a lie about a block, which a liar can tell only when it leads. */
+const MOSTLY = 0.8;
 
 /**
  * A peer that breaks the rules. It runs the same machine as a correct one, so that it knows what to lie about; what that
@@ -114,7 +116,7 @@ export class Liar {
     if (this.#does('poisons') && message.type === 'header' && random.unit() < OFTEN) said[0] = this.#poisoned(message);
     if (this.#does('looks back') && message.type === 'proposal') {
       // the same to all, for only then a quorum could fall for it
-      const lie = this.#lies.get(message) ?? (random.unit() < OFTEN ? this.#lookingBack(message) : message);
+      const lie = this.#lies.get(message) ?? (random.unit() < MOSTLY ? this.#lookingBack(message) : message);
       this.#lies.set(message, lie);
       said[0] = lie;
     }

@@ -21,6 +21,8 @@ export interface MischiefComponents {
 export class Mischief {
   /** peers whose user wants them to run */
   readonly wanted = new Set<number>();
+  /** peers that never come back */
+  readonly #gone = new Set<number>();
   readonly #c: MischiefComponents;
   /** by index: crashes that wait for a vote */
   readonly #dying = new Map<number, Fault & { kind: 'crash' }>();
@@ -80,6 +82,7 @@ export class Mischief {
   }
 
   wantUp(index: number): void {
+    if (this.#gone.has(index)) return;
     const peer = this.#c.peers[index]!;
     this.wanted.add(index);
     peer.finished = false;
@@ -88,6 +91,7 @@ export class Mischief {
 
   /** The peer's machine is gone. */
   giveUp(index: number): void {
+    this.#gone.add(index);
     this.wanted.delete(index);
     this.#c.peers[index]!.crash();
   }

@@ -87,7 +87,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
     pinned: drawPinned(seed, honest),
     safetyMs,
-    leftDown: drawLeftDown(seed, peers, liars),
+    leftDown: drawLeftDown(seed, peers, { liars, waitFor: genesis.waitFor }),
     returns: true,
     faults: [],
   };
@@ -109,9 +109,9 @@ function drawPinned(seed: number, honest: number): number[] {
 }
 
 /** In half of the swarms nobody: then each of its peers has to get on again. */
-function drawLeftDown(seed: number, peers: number, liars: number): number[] {
+function drawLeftDown(seed: number, peers: number, { liars, waitFor }: { liars: number; waitFor: number }): number[] {
   const random = randomStream(seed, 'core');
-  const most = faultsTolerated(peers) - liars;
+  const most = Math.min(faultsTolerated(peers), peers - waitFor) - liars;
   if (most <= 0 || random.unit() < 0.5) return [];
   const count = 1 + random.below(most);
   const correct = Array.from({ length: peers - liars }, (_, peer) => peer);
@@ -158,10 +158,12 @@ function drawFaults(random: RandomStream, plan: Plan): Fault[] {
     }
     if (peer < honest) continue;
     const habits = new Set(Array.from({ length: 1 + random.below(5) }, () => pick(random, HABITS)));
+    // many lies in one, each of which can only be told when the liar leads
+    if (random.unit() < 0.4) habits.add('looks back');
     for (const habit of habits) faults.push({ kind: 'lie', peer, atMs: 0, habit });
   }
   // who leaves for good must not leave the liars more than a third
-  let mayGo = Math.max(0, honest - Math.max(2 * liars + 1, plan.genesis.waitFor));
+  let mayGo = Math.max(0, honest - plan.leftDown.length - Math.max(2 * liars + 1, plan.genesis.waitFor));
   const count = random.below(14);
   for (let i = 0; i < count; i++) {
     const fault = drawFault(random, plan, mayGo > 0);
