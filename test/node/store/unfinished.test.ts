@@ -1,0 +1,58 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeEach, expect, it } from 'vitest';
+
+import { buildGenesis, tokenizerFor } from '../../../node/defaults.ts';
+import { begin } from '../../../node/run.ts';
+import { BlobStore } from '../../../node/store/blob-store.ts';
+import { writeBlob } from '../../../node/store/blobs.ts';
+import { runPaths } from '../../../node/store/directory.ts';
+import { Unfinished } from '../../../node/store/unfinished.ts';
+import { blobManifest } from '../../../protocol/blob.ts';
+import { LIMITS } from '../../../protocol/limits.ts';
+import { testSigner } from '../../helpers/signers.ts';
+import { temporaryFolder } from '../../helpers/temporary-folder.ts';
+
+const TEXT = new TextEncoder().encode('to be or not to be '.repeat(50));
+const SNAPSHOT = Uint8Array.from({ length: 3 * LIMITS.chunkBytes }, (_, i) => 1 + Math.floor(i / LIMITS.chunkBytes));
+
+let paths: ReturnType<typeof runPaths>;
+let store: BlobStore;
+
+beforeEach(() => {
+  paths = runPaths(temporaryFolder());
+  store = new BlobStore(paths.blobs);
+});
+
+/** A start of a peer that has these states. @returns what is known of a snapshot after it */
+async function started(states: string[]): Promise<Unfinished> {
+  const identity = testSigner('joiner');
+  const genesis = buildGenesis({}, identity.self, { name: 'text', bytes: TEXT }, tokenizerFor('char', TEXT));
+  const unfinished = new Unfinished(paths.unfinished);
+  const onDisk = states.map((snapshot) => ({ block: '', state: { round: 1, snapshot }, file: {} }));
+  const rest = { peer: { serve: () => undefined, start: () => undefined }, record: { load: () => undefined } };
+  const kept = { ...rest, opened: { states: onDisk, open: [] }, chain: { segments: [] }, store, genesis, identity };
+  await begin({ ...kept, unfinished } as unknown as Parameters<typeof begin>[0]);
+  return unfinished;
+}
+
+it('keeps the parts of a state that was being fetched, but for those that are spoiled, until it is whole', async () => {
+  const { id, chunks } = blobManifest(SNAPSHOT);
+  await writeBlob(store, SNAPSHOT);
+  const [first, second, third] = chunks as [string, string, string];
+  store.remove(third);
+  writeFileSync(join(paths.blobs, second.slice(0, 2), second), new Uint8Array(LIMITS.chunkBytes));
+  await new Unfinished(paths.unfinished).begin({ id, size: SNAPSHOT.length });
+
+  expect((await started(['ab'.repeat(32)])).blob).toEqual({ id, size: SNAPSHOT.length });
+  expect([id, first, second].map((part) => store.hasOwn(part))).toEqual([true, true, false]);
+  // it was taken up in the moment in which the process ended
+  expect((await started([id])).blob).toBeUndefined();
+  expect(new Unfinished(paths.unfinished).blob).toBeUndefined();
+  expect(store.hasOwn(first)).toBe(false);
+});
+
+it.each(['', '{"id":"x","size":1}', `{"id":"${'ab'.repeat(32)}","size":0}`])('takes %j for none', async (content) => {
+  writeFileSync(paths.unfinished, content);
+  expect(new Unfinished(paths.unfinished).blob).toBeUndefined();
+});
