@@ -2,22 +2,29 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, expect, it } from 'vitest';
 
-import { buildGenesis, tokenizerFor } from '../../../node/defaults.ts';
-import { begin } from '../../../node/run.ts';
-import { BlobStore } from '../../../node/store/blob-store.ts';
-import { writeBlob } from '../../../node/store/blobs.ts';
-import { runPaths } from '../../../node/store/directory.ts';
-import { Unfinished } from '../../../node/store/unfinished.ts';
-import { blobManifest } from '../../../protocol/blob.ts';
-import { LIMITS } from '../../../protocol/limits.ts';
-import { testSigner } from '../../helpers/signers.ts';
-import { temporaryFolder } from '../../helpers/temporary-folder.ts';
+import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
+import { begin } from '../../node/run.ts';
+import { BlobStore } from '../../node/store/blob-store.ts';
+import { writeBlob } from '../../node/store/blobs.ts';
+import { runPaths } from '../../node/store/directory.ts';
+import { Unfinished } from '../../node/store/unfinished.ts';
+import { blobManifest } from '../../protocol/blob.ts';
+import { firstHead } from '../../protocol/chain.ts';
+import { runIdOf } from '../../protocol/genesis.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { encodeRecord } from '../../protocol/record.ts';
+import { blockHash } from '../../protocol/signing.ts';
+import { signedEntry } from '../helpers/history.ts';
+import { testSigner } from '../helpers/signers.ts';
+import { temporaryFolder } from '../helpers/temporary-folder.ts';
 
 const TEXT = new TextEncoder().encode('to be or not to be '.repeat(50));
 const SNAPSHOT = Uint8Array.from({ length: 3 * LIMITS.chunkBytes }, (_, i) => 1 + Math.floor(i / LIMITS.chunkBytes));
 
 let paths: ReturnType<typeof runPaths>;
 let store: BlobStore;
+const identity = testSigner('joiner');
+const genesis = buildGenesis({}, identity.self, { name: 'text', bytes: TEXT }, tokenizerFor('char', TEXT));
 
 beforeEach(() => {
   paths = runPaths(temporaryFolder());
@@ -25,12 +32,10 @@ beforeEach(() => {
 });
 
 /** A start of a peer that has these states. @returns what is known of a snapshot after it */
-async function started(states: string[]): Promise<Unfinished> {
-  const identity = testSigner('joiner');
-  const genesis = buildGenesis({}, identity.self, { name: 'text', bytes: TEXT }, tokenizerFor('char', TEXT));
+async function started(states: string[], record?: Uint8Array): Promise<Unfinished> {
   const unfinished = new Unfinished(paths.unfinished);
   const onDisk = states.map((snapshot) => ({ block: '', state: { round: 1, snapshot }, file: {} }));
-  const rest = { peer: { serve: () => undefined, start: () => undefined }, record: { load: () => undefined } };
+  const rest = { peer: { serve: () => undefined, start: () => undefined }, record: { load: () => record } };
   const kept = { ...rest, opened: { states: onDisk, open: [] }, chain: { segments: [] }, store, genesis, identity };
   await begin({ ...kept, unfinished } as unknown as Parameters<typeof begin>[0]);
   return unfinished;
@@ -55,4 +60,17 @@ it('keeps the parts of a state that was being fetched, but for those that are sp
 it.each(['', '{"id":"x","size":1}', `{"id":"${'ab'.repeat(32)}","size":0}`])('takes %j for none', async (content) => {
   writeFileSync(paths.unfinished, content);
   expect(new Unfinished(paths.unfinished).blob).toBeUndefined();
+});
+
+it('keeps the payloads of a block that may yet be decided', async () => {
+  const run = runIdOf(genesis);
+  const head = firstHead(genesis, run);
+  const { block, certificate } = signedEntry(run, head, [identity]);
+  const [locked, dropped] = [await writeBlob(store, Uint8Array.of(1)), await writeBlob(store, Uint8Array.of(2))];
+  const updates = block.updates.map((update) => ({ ...update, payload: locked.id, size: locked.size }));
+  const message = { type: 'certificate' as const, run, certificate, block: { ...block, updates } };
+  message.certificate = { ...certificate, block: blockHash(message.block) };
+  const record = encodeRecord({ height: 1, votes: [], certificates: [message], proposal: null, headers: [] });
+  await started([], record);
+  expect([locked, dropped].map(({ id }) => store.hasOwn(id))).toEqual([true, false]);
 });
