@@ -21,7 +21,7 @@ import { EVALUATION_SEQUENCES, evaluationEvery } from './evaluation.ts';
 import { type Included, readOwnPayloads, writeOwnPayload } from './own-payloads.ts';
 import { decodeOwn, encodeOwn, OwnFile, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
-import { type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
+import { FINISH, type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
 import { type Training, UnderWay } from './under-way.ts';
 import type {
   AppliedState,
@@ -183,7 +183,7 @@ export class PeerWorker {
       await before;
       // asked for again when training broke down, while the round's end was on its way here
       await moved;
-      const isOver = abort.signal.aborted || base !== this.#root;
+      const isOver = (abort.signal.aborted && abort.signal.reason !== FINISH) || base !== this.#root;
       return isOver ? 'overtaken' : await this.#trainAndEncode(base, plan, abort.signal);
     } finally {
       if (this.#training === training) this.#training = undefined;
@@ -193,7 +193,7 @@ export class PeerWorker {
 
   /** Ends the training under way after its current step; `train` answers with what there is. */
   finish(): void {
-    this.#training?.abort.abort('finish');
+    this.#training?.abort.abort(FINISH);
   }
 
   /**
@@ -279,14 +279,13 @@ export class PeerWorker {
     };
     const result = await this.#trainer.trainRound(plan, { signal, onStep, afterStep, ...(from ? { from } : {}) });
     await checkpoints.saved; // the residual is in it
-    if (!result.badParameters && progress === undefined) return 'overtaken'; // not a step was done
     const isUseful = !result.badParameters && result.tokens > 0;
     if (signal.reason === 'close') {
       if (isUseful && progress) this.#closed = { base, round, progress };
       return 'overtaken';
     }
     await engine.readParameters(this.#local);
-    if (signal.aborted && signal.reason !== 'finish') {
+    if (signal.aborted && signal.reason !== FINISH) {
       if (isUseful) this.#abandon(this.#local, result.tokens);
       return 'overtaken';
     }

@@ -74,6 +74,9 @@ export interface EvaluateOptions {
 /** So many skipped steps in a row are not the fault of a batch. */
 const SKIPS_IN_A_ROW_MAX = 5;
 
+/** Reason of an abort after which the steps that are done are to be contributed. */
+export const FINISH = 'finish';
+
 export const NO_PROGRESS: Progress = { steps: 0, skipped: 0, skipsInARow: 0, lossSum: 0, meanLoss: undefined };
 
 /** Inner training of one peer: which sequences, which learning rate, when to give up. */
@@ -103,7 +106,9 @@ export class Trainer {
     let { steps, skipped, skipsInARow, lossSum } = from ?? NO_PROGRESS;
     const startedMs = performance.now();
     let badParameters = skipsInARow > SKIPS_IN_A_ROW_MAX || !(await this.engine.parametersFinite());
-    while (steps < plan.steps && !badParameters && !signal?.aborted) {
+    // whoever is to finish contributes something: one step is soon done
+    const isOver = (): boolean => signal?.aborted === true && (steps > 0 || signal.reason !== FINISH);
+    while (steps < plan.steps && !badParameters && !isOver()) {
       const learningRate = innerLearningRate(inner, plan.firstStep + steps);
       const batch = this.#trainBatch(plan.firstPosition + steps * sequences, sequences);
       const result = await this.engine.step(batch, { learningRate, ...(afterPiece ? { afterPiece } : {}) });

@@ -589,6 +589,14 @@ async function updateOfAnother(state: AgreedState): Promise<Contribution> {
   return made;
 }
 
+test('finish before the first step waits for it: a peer that has begun late contributes too', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const training = worker.train(rootOf(begun), { firstStep: 0, steps: 100_000, firstPosition: 0 });
+  worker.finish();
+  expect(await training).toMatchObject({ steps: 1, tokens: 2 * genesis.model.context });
+});
+
 test('finish cuts a round short and contributes the steps that were done', async () => {
   const { worker } = await open();
   const begun = initialState(await worker.initialize());
