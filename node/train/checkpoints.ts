@@ -146,6 +146,11 @@ export class Checkpoints {
     this.#saving = Promise.resolve(null);
   }
 
+  /** The replica leaves the state that was not due: it can be written no more. */
+  leave(): void {
+    this.#outstanding = undefined;
+  }
+
   /** Writes the newest agreed state, if that was not due. @param taken trainings in own work by now */
   async close(taken: number): Promise<void> {
     if (this.#outstanding) await this.begin({ ...this.#outstanding, taken });

@@ -18,7 +18,7 @@ import { runPaths } from '../store/directory.ts';
 import { Checkpoints, type SnapshotFile } from './checkpoints.ts';
 import { createEngine } from './engine.ts';
 import { EVALUATION_SEQUENCES, evaluationEvery } from './evaluation.ts';
-import { type Included, readOwnPayloads, writeOwnPayload } from './own-payloads.ts';
+import { type Included, readOwnPayloads, rewriteOwnPayload, writeOwnPayload } from './own-payloads.ts';
 import { decodeOwn, encodeOwn, OwnFile, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
 import { FINISH, type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
@@ -67,6 +67,7 @@ export class PeerWorker {
   #training: { abort: AbortController; finished: Promise<void> } | undefined;
   /** the last call that takes the replica to another state */
   #moved: Promise<unknown> = Promise.resolve();
+  #isClosing = false;
   /** where training was when this was closed */
   #closed: Training | undefined;
   /** trainings in the own work that is on disk */
@@ -111,7 +112,11 @@ export class PeerWorker {
   }
 
   /** The initial parameters become the agreed state. @param keep snapshots that must stay, beside the newest */
-  async initialize(keep: readonly Hash[] = []): Promise<RestoredState> {
+  initialize(keep: readonly Hash[] = []): Promise<RestoredState> {
+    return this.#move(() => this.#initialize(keep));
+  }
+
+  async #initialize(keep: readonly Hash[]): Promise<RestoredState> {
     await this.#quiet();
     if (this.#ownLater) await this.#takeOwn(this.#ownLater);
     const known = this.#updates.restored(NO_HISTORY) && { final: [], unfinal: [] };
@@ -133,7 +138,11 @@ export class PeerWorker {
    * @param with.keep snapshots that must stay, beside the newest
    * @throws CodedError `E_BLOB_MISSING`, `E_SNAPSHOT_SIZE`, `E_NOT_FINITE`
    */
-  async restore(
+  restore(state: AgreedState, block: Hash, how: { own: OwnHistory; keep: readonly Hash[] }): Promise<RestoredState> {
+    return this.#move(() => this.#restore(state, block, how));
+  }
+
+  async #restore(
     state: AgreedState,
     block: Hash,
     { own, keep }: { own: OwnHistory; keep: readonly Hash[] },
@@ -150,6 +159,7 @@ export class PeerWorker {
       known = included && (await readOwnPayloads(this.#store, included));
       // nothing could be taken off for what is lost, and its work would count twice
       if (!known) this.#updates.import({ pending: null, open: [] });
+      this.#checkpoints.leave();
       this.#replica.adopt(parameters, outerState, known);
     } catch (error) {
       this.#updates.import(before);
@@ -201,9 +211,16 @@ export class PeerWorker {
    * @throws CodedError `E_BLOB_MISSING`, and those of a checkpoint that could not be written
    */
   apply(request: ApplyRequest): Promise<AppliedState> {
-    const applied = this.#apply(request);
-    this.#moved = applied.catch(() => undefined);
-    return applied;
+    return this.#move(() => this.#apply(request));
+  }
+
+  /** What takes the replica to another state: whoever trains or closes meanwhile waits for it. */
+  #move<T>(operation: () => Promise<T>): Promise<T> {
+    // what is written at the end must not change any more
+    if (this.#isClosing) return Promise.reject(new CodedError('E_WORKER', 'this peer is stopping'));
+    const moved = operation();
+    this.#moved = moved.catch(() => undefined);
+    return moved;
   }
 
   async #apply(request: ApplyRequest): Promise<AppliedState> {
@@ -219,6 +236,7 @@ export class PeerWorker {
       const bytes = known?.payload ?? (await readBlob(this.#store, { id: payload, size }));
       updates.push({ payload: bytes, tokens, own: kind });
     }
+    this.#checkpoints.leave();
     this.#replica.apply(updates, { final: request.final });
     const ownPayload = own === undefined ? undefined : request.updates[own]?.payload;
     this.#updates.applied({ own: ownPayload, round: this.#round, final: request.final });
@@ -242,12 +260,19 @@ export class PeerWorker {
 
   /** Ends training after the current step and puts on disk what is not there; the agreed state last, as it may be large. */
   async close(): Promise<void> {
+    this.#isClosing = true;
     await this.#stopTraining('close');
+    await this.#moved;
     if (this.#root === undefined) return;
-    await this.#checkpoints.saved;
+    let failure: unknown;
+    // own work takes less room, and is on the disk nowhere else then
+    await this.#checkpoints.saved.catch((error: unknown) => {
+      failure = error;
+    });
     // what is on the disk is newer, as long as its round is not reached again
     if (!this.#ownLater) await this.#saveOwn(this.#root);
     if (this.#closed) await this.#underWay.write(this.#closed);
+    if (failure !== undefined) throw failure;
     await this.#checkpoints.close(this.#underWay.taken);
   }
 
@@ -310,10 +335,11 @@ export class PeerWorker {
       throw error;
     }
     this.#underWay.taken++;
+    // where the payload cannot be written, the work is in the replica's pending update, and in own.bin if that can be
+    this.#pending = update;
     const { payload, tokens } = update;
     const { id, size } = await writeOwnPayload(this.#store, payload);
     this.#updates.made({ id, size, round: this.#round, tokens });
-    this.#pending = update;
     await this.#saveOwn(base);
     const inline = size <= LIMITS.inlinePayloadBytesMax ? payload.slice() : null;
     const { steps, skipped, computeMs: trainMs, meanLoss: loss } = result;
@@ -379,7 +405,7 @@ export class PeerWorker {
     const root = rootOf(state);
     this.#root = root;
     this.#round = state.round;
-    const saved = this.#own.load();
+    const saved = this.#loadOwnFile();
     const own = saved && decodeOwn(saved);
     this.#ownTaken = own?.taken ?? 0;
     // older than the checkpoint's, it would take the place of newer: a peer may come back to a state that it had left
@@ -387,6 +413,16 @@ export class PeerWorker {
     if (own.base === root) await this.#takeOwn(own);
     else if (own.taken > this.#underWay.taken) this.#ownLater = own;
     return [...this.#updates.open, ...(this.#ownLater?.updates.open ?? [])];
+  }
+
+  /** Training under way may be in the work that is damaged, and would count twice where the user goes on without that. */
+  #loadOwnFile(): Uint8Array | undefined {
+    try {
+      return this.#own.load();
+    } catch (error) {
+      if (isCoded(error) && error.code === 'E_OWN_DAMAGED') this.#underWay.drop();
+      throw error;
+    }
   }
 
   /** The round that it was saved in is not on the way to the newest: what it has in it, and the books before it, may count already. */
@@ -408,7 +444,7 @@ export class PeerWorker {
     this.#underWay.taken = own.taken;
     this.#ownLater = undefined;
     this.#pending = own.pending;
-    if (own.pending) await writeOwnPayload(this.#store, own.pending.payload);
+    if (own.pending) await rewriteOwnPayload(this.#store, own.pending.payload);
   }
 
   async #evaluate(round: number, all: boolean): Promise<number | null> {

@@ -1,6 +1,6 @@
 import { cpSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { charTokenizer } from '../../../node/data/tokenizer.ts';
 import { buildGenesis } from '../../../node/defaults.ts';
 import { BlobStore } from '../../../node/store/blob-store.ts';
@@ -60,9 +60,9 @@ interface Opening extends Pick<Opened, 'states' | 'warnings'> {
   applied: StateOnDisk | undefined;
 }
 
-async function open(init: Pick<WorkerInit, 'alwaysParameters'> = {}): Promise<Opening> {
+async function open(init: Pick<WorkerInit, 'alwaysParameters'> = {}, path = directory.path): Promise<Opening> {
   const worker = new PeerWorker();
-  const settings = { directory: directory.path, backend: 'wasm', deterministic: true, ...init } as const;
+  const settings = { directory: path, backend: 'wasm', deterministic: true, ...init } as const;
   const opened = await worker.open({ genesisBytes: encodeGenesis(genesis), ...settings });
   return { worker, applied: opened.states.at(-1), states: opened.states, warnings: opened.warnings };
 }
@@ -275,7 +275,7 @@ test('a crash before the checkpoint of a round is written goes on from the one b
   expect(savedResidual()).toEqual(ends[1]);
 });
 
-test('an update outlives the blobs that were on their way to the disk', async () => {
+test.each(['lost', 'spoiled'])('an update outlives the blobs that were on their way to the disk, %s', async (what) => {
   const first = await open();
   const begun = initialState(await first.worker.initialize());
   const contribution = await train(first.worker, begun);
@@ -283,10 +283,37 @@ test('an update outlives the blobs that were on their way to the disk', async ()
   rmSync(checkpointPath(directory.paths.checkpoints, 1));
   const store = new BlobStore(directory.paths.blobs);
   for (const part of (await blobParts(store, { id: contribution.payload, size: contribution.size })) ?? []) {
-    store.remove(part);
+    if (what === 'lost') store.remove(part);
+    else writeFileSync(join(directory.paths.blobs, part.slice(0, 2), part), '');
   }
   const again = await open();
   expect(await apply(again.worker, begun, contribution, true)).toEqual(expected);
+});
+
+test('the work of an update whose payload cannot be written is in the next one, also after a restart', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const write = vi.spyOn(BlobStore.prototype, 'write').mockRejectedValueOnce(new Error('no room'));
+  await expect(train(worker, begun)).rejects.toThrow('no room');
+  write.mockRestore();
+  await worker.close();
+  const { tokens } = await train((await open()).worker, begun);
+  expect(tokens).toBe(2 * 2 * genesis.model.context);
+});
+
+test('closing waits for the state that is being taken up, and lets no other be', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  await round(worker, begun);
+  let isRestored = false;
+  const restoring = worker.restore(begun, runIdOf(genesis), { own: NO_HISTORY, keep: [] }).then(() => {
+    isRestored = true;
+  });
+  await worker.close();
+  expect(isRestored).toBe(true);
+  await restoring;
+  await expect(worker.initialize()).rejects.toMatchObject({ code: 'E_WORKER' });
+  expect((await open()).applied?.state).toEqual(begun);
 });
 
 test('of a large model every fourth state is written, and that of the last round', async () => {
@@ -303,13 +330,20 @@ test('of a large model every fourth state is written, and that of the last round
 
 test('closing writes the state of a large model where that is not on disk, and its own work goes on from there', async () => {
   const { worker } = await open({ alwaysParameters: 0 });
-  const state = await round(worker, initialState(await worker.initialize()));
+  const begun = initialState(await worker.initialize());
+  const first = await train(worker, begun);
+  const state = await apply(worker, begun, first, true);
   const contribution = await train(worker, state);
+  // as a kill leaves it
+  const killed = join(folder, 'killed');
+  cpSync(directory.path, killed, { recursive: true });
   await worker.close();
   const again = await open({ alwaysParameters: 0 });
   expect(again.applied?.state).toEqual(state);
-  const ends = [await apply(worker, state, contribution, true), await apply(again.worker, state, contribution, true)];
-  expect(ends[1]).toEqual(ends[0]);
+  const ended = await apply(again.worker, state, contribution, true);
+  const other = await open({ alwaysParameters: 0 }, killed);
+  expect(await apply(other.worker, begun, first, true)).toEqual(state);
+  expect(await apply(other.worker, state, contribution, true)).toEqual(ended);
 });
 
 /** Of a large model, four rounds and an update after a checkpoint; on the disk is that, and own work of the newest round. */
@@ -553,7 +587,9 @@ test('own work that is damaged on disk is refused, and its file named: without i
   await train(worker, begun);
   writeFileSync(directory.paths.own, 'nonsense that is long enough to be looked at, as any file would be');
   const message = expect.stringMatching(/own\.bin.*remove that file/);
+  writeFileSync(directory.paths.underWay, 'of the same training');
   await expect(open()).rejects.toMatchObject({ code: 'E_OWN_DAMAGED', message });
+  expect(existsSync(directory.paths.underWay)).toBe(false);
   rmSync(directory.paths.own);
   expect((await open()).applied?.state).toEqual(begun);
 });
