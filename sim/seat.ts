@@ -271,9 +271,9 @@ export class Seat<Optimizer> {
   async #abandon(steps: number): Promise<void> {
     const trained = await this.#settleTraining(steps);
     if (trained.badParameters || trained.tokens === 0) return;
-    this.#replica.abandon(trained.local, trained.tokens);
-    // whether or not the replica took it: that is for the checker of its books to see
+    // whether or not the replica takes it: that is for the checker of its books to see
     this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local, trained.tokens);
+    this.#replica.abandon(trained.local, trained.tokens);
   }
 
   async #apply({ block, round, updates, own, final }: ApplyRequest): Promise<Settled> {

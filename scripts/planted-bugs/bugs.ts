@@ -62,6 +62,21 @@ export const BUGS: readonly Bug[] = [
     "    if (!signedBy(signer, update.author, bytes, update.signature)) throw fault('an update not signed by its author');\n",
     '',
   ]),
+  bug('who asked to leave is not looked at', [
+    'protocol/chain.ts',
+    "    if (!fresh || !signedBy(signer, leave.author, leaveBytes(run, leave), leave.signature)) throw fault('a void leave');\n",
+    "    if (!fresh) throw fault('a void leave');\n",
+  ]),
+  bug('an update counts for as many tokens as it says', [
+    'protocol/chain.ts',
+    "    if (!isPossible(genesis, update)) throw fault('an update with more work in it than a round has');\n",
+    '',
+  ]),
+  bug('own work is given up whenever a state is taken from others', [
+    'protocol/own-updates.ts',
+    '    const isUntold = this.open.some(({ id, round }) => round < begins && !told.has(id));\n',
+    '    const isUntold = this.open.some(({ id }) => !told.has(id));\n',
+  ]),
   bug('the residual is dropped at a restart', [
     'protocol/replica.ts',
     '    this.#residual = copyOf(residual);\n',

@@ -5,9 +5,10 @@ import { isCoded } from '../../protocol/errors.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import type { Beginning, Message } from '../../protocol/messages.ts';
-import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Anchor, Block, Entry } from '../../protocol/wire.ts';
+import { blockHash, joinBytes, leaveBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import type { Anchor, Block, Entry, Update } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
@@ -16,7 +17,8 @@ import type { Chronicle, Recorded } from './chronicle.ts';
 /**
  * What is certified may be: a quorum of the committee signed it, each once; it names what it follows, and builds on the state
  * that its round began with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
- * that round and state, and as large as it says; no request to come or go takes effect twice; and who is evicted did contradict itself.
+ * that round and state, and as large as it says, and of no more tokens than it can have seen; requests to come or go are their
+ * authors' own, and none takes effect twice; and who is evicted did contradict itself.
  * As many vote next as genesis says, and nobody is gone who did not ask for it, contradict itself or stay silent for long.
  */
 export class ValidityChecker implements Checker {
@@ -104,6 +106,7 @@ export class ValidityChecker implements Checker {
     this.#checkCertificate(recorded);
     if (block.head !== headHash(before)) throw fault(block, 'has another account of what it follows');
     if (block.round !== before.round) throw fault(block, `is for round ${block.round} after ${before.round}`);
+    if (block.height !== before.height + 1) throw fault(block, `follows height ${before.height}`);
     this.#checkBase(recorded);
     if (!ascending(block.updates.map(({ author }) => author))) throw fault(block, 'lists updates out of order');
     for (const update of block.updates) {
@@ -114,6 +117,8 @@ export class ValidityChecker implements Checker {
       const signed = this.#signer.verify(publicKeyOf(author), bytes, signature);
       const announced = !this.#correct.has(author) || this.#announced.has(`${author}/${round}/${base}/${payload}`);
       if (!signed || !announced) throw fault(block, `has an update that ${author} did not make`);
+      if (!this.#isPossible(update))
+        throw fault(block, `has an update of ${update.tokens} tokens, ${update.steps} steps`);
       const { length = size } = this.#library.bytes(payload) ?? {};
       if (length !== size) throw fault(block, `says ${size} bytes of a payload of ${length}`);
     }
@@ -176,9 +181,15 @@ export class ValidityChecker implements Checker {
     if (signers.size < needed) throw fault(block, `is certified by ${signers.size} of ${voters.length}`);
   }
 
+  /** In the steps of a round, and with as much of late work for each of some rounds more. */
+  #isPossible({ tokens, steps }: Update): boolean {
+    const { innerSteps, batch, model } = this.#chronicle.genesis;
+    const most = (1 + LIMITS.lateRoundsMax) * innerSteps * batch * model.context;
+    return steps >= 1 && steps <= innerSteps && tokens >= 1 && tokens <= most;
+  }
+
   #checkBase({ entry }: Recorded): void {
     const { block } = entry;
-    if (block.kind !== 'round') return;
     for (const { hash, entry: past } of this.#chronicle.back(block.previous)) {
       if (past.block.kind !== 'round') continue;
       const root = this.#roots.get(hash);
@@ -188,8 +199,24 @@ export class ValidityChecker implements Checker {
     }
   }
 
-  #checkRequests({ hash, entry }: Recorded): void {
+  #checkRequests({ hash, entry, before }: Recorded): void {
     const { block } = entry;
+    const { run } = this.#chronicle;
+    const members = new Set(before.roster.map(({ peer }) => peer));
+    const isFrom = ({ author, height }: { author: PeerId; height: number }, bytes: Uint8Array, signature: Uint8Array) =>
+      this.#signer.verify(publicKeyOf(author), bytes, signature) && height <= block.height;
+    for (const join of block.joins) {
+      const { author } = join;
+      if (!isFrom(join, joinBytes(run, join), join.signature)) throw fault(block, `lets in ${author}, who did not ask`);
+      if (members.has(author)) throw fault(block, `lets in ${author}, who is in`);
+    }
+    for (const leave of block.leaves) {
+      const { author } = leave;
+      if (!isFrom(leave, leaveBytes(run, leave), leave.signature))
+        throw fault(block, `lets ${author} go, who did not ask`);
+      if (!members.has(author) || block.members !== null) throw fault(block, `lets ${author} go, who cannot`);
+    }
+    if (block.members?.some((peer) => !members.has(peer))) throw fault(block, 'is of peers that are no members');
     const names = requestsOf(block);
     if (names.length === 0) return;
     for (const past of this.#chronicle.back(hash)) {

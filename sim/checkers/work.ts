@@ -53,6 +53,10 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #at = new Map<number, Hash>();
   /** the last block that this peer applied for good: what is in it is in the state that it will come back to */
   readonly #settled = new Map<number, Hash>();
+  /** where the history begins that a state is taken from */
+  readonly #begins = new Map<number, number>();
+  /** rounds that this process has seen end for good: nothing of them is open on its books */
+  readonly #ended = new Map<number, number>();
   readonly #ids = new Map<number, PeerId>();
   readonly #sums = new Map<string, Included>();
 
@@ -129,6 +133,11 @@ export class WorkChecker implements Checker, SeatObserver {
     this.#tellForgotten(peer, true);
     const [target, id] = [this.#target.get(peer), this.#ids.get(peer)];
     if (target === undefined || !id) return;
+    const [begins, ended] = [this.#begins.get(peer) ?? 0, this.#ended.get(peer) ?? -1];
+    if (begins <= ended && this.#correct(peer)) {
+      const told = `peer ${peer} gives up own work, and is told a history from round ${begins} on`;
+      this.#lost ??= new Violation('work', `${told}, while it knows of all up to ${ended}`);
+    }
     const { values, tokens } = this.#included(this.#standing(peer, target), id);
     this.#trained[peer] = values.slice();
     this.#trainedTokens[peer] = tokens;
@@ -144,10 +153,15 @@ export class WorkChecker implements Checker, SeatObserver {
       this.#at.delete(index);
       this.#target.delete(index);
       this.#settled.delete(index);
+      this.#ended.delete(index);
       const newest = event.restart?.states.at(-1);
       if (newest) this.#came(index, newest.block);
     }
-    if (event.type === 'applied') this.#came(index, event.block);
+    if (event.type === 'applied') {
+      this.#came(index, event.block);
+      const applied = this.#chronicle.get(event.block);
+      if (applied?.entry.block.members === null) this.#ended.set(index, applied.after.round);
+    }
     if (event.type === 'restored' && event.error === null) {
       const target = this.#target.get(index);
       if (target !== undefined) this.#came(index, target);
@@ -155,7 +169,9 @@ export class WorkChecker implements Checker, SeatObserver {
     if (event.type === 'applied' || (event.type === 'restored' && !event.error)) this.#balance(peer, event.type);
     for (const effect of effects) {
       if (effect.type === 'initialize') this.#target.set(index, this.#chronicle.run);
+      if (effect.type === 'initialize') this.#begins.set(index, 0);
       if (effect.type === 'restore') this.#target.set(index, effect.block);
+      if (effect.type === 'restore') this.#begins.set(index, effect.own.begins);
     }
   }
 

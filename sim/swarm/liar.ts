@@ -53,7 +53,7 @@ const ENDORSERS = 6;
 /** Messages that a liar which fuzzes says at once. */
 const FUZZED = 8;
 /** Lies about what a block follows and has in it. */
-const BLOCK_LIES = 5;
+const BLOCK_LIES = 8;
 /** Chance that a habit shows when it could. */
 const OFTEN = 0.5;
 /** And of a lie about a block, which a liar can tell only when it leads. */
@@ -260,6 +260,25 @@ export class Liar {
       case 3:
         // follows the same block, and has another account of what came before
         return this.#proposal({ ...message, block: { ...message.block, head: past.block.head } });
+      case 4: {
+        // somebody else is to go, who did not say so
+        const [author] = (this.#c.machine()?.standing.roster ?? []).filter((peer) => peer !== this.#c.signer.self);
+        if (!author) return message;
+        const leave = { author, height: message.height, signature: this.#c.signer.sign(Uint8Array.of(0)) };
+        return this.#proposal({ ...message, block: { ...message.block, leaves: [leave] } });
+      }
+      case 5: {
+        // somebody is to come who did not ask
+        const { self: author } = this.#c.mint(`unwilling ${this.#init.index}`);
+        const signature = this.#c.signer.sign(Uint8Array.of(0));
+        const join = { author, height: message.height, attempt: 0, signature };
+        return this.#proposal({ ...message, block: { ...message.block, joins: [join] } });
+      }
+      case 6: {
+        // its own update counts for more than can be in it
+        const heavier = present.map((update) => (this.#isOwn(update) ? this.#heavier(round, base, update) : update));
+        return this.#proposal({ ...message, block: { ...message.block, updates: heavier } });
+      }
       default: {
         // what others said, but for a word
         const changed = present.map((update) => ({ ...update, loss: update.loss / 2 }));
@@ -353,6 +372,12 @@ export class Liar {
   /** The same payload, and said to be larger. */
   #resized(round: number, base: Hash, { payload, size }: Update): Update {
     return this.#update(round, base, payload, size + 1);
+  }
+
+  #heavier(round: number, base: Hash, { signature: _, ...unsigned }: Update): Update {
+    const { signer } = this.#c;
+    const heavy = { ...unsigned, tokens: 1e9 * unsigned.tokens };
+    return { ...heavy, signature: signer.sign(updateBytes(this.#init.run, round, base, heavy)) };
   }
 
   #update(round: number, base: Hash, payload: Hash, size = 944): Update {

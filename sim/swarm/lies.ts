@@ -18,7 +18,10 @@ export const HABITS = [
   'falsifies',
   /** announces updates that nobody can fetch or decode, of sizes they have not, two in a round, or others' with another payload inside */
   'poisons',
-  /** proposes blocks on a state or a block of the past, or with updates that their authors did not sign so, or of a size not announced */
+  /**
+   * proposes blocks on a state or a block of the past, with updates that their authors did not sign so, of a size not announced or
+   * of more tokens than there can be, or with requests to come or go that nobody made
+   */
   'looks back',
   /** goes on alone in unfinal rounds */
   'secedes',
