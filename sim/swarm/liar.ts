@@ -48,6 +48,8 @@ export interface LiarInit {
 
 /** Of any height that a message can name. */
 const HEIGHT_MAX = 2 ** 40;
+/** The most that an update can say. */
+const TOKENS_MAX = 2 ** 40;
 /** Strangers in whose names a flood endorses the same block. */
 const ENDORSERS = 6;
 /** Messages that a liar which fuzzes says at once. */
@@ -57,7 +59,7 @@ const BLOCK_LIES = 8;
 /** Chance that a habit shows when it could. */
 const OFTEN = 0.5;
 /** And of a lie about a block, which a liar can tell only when it leads. */
-const MOSTLY = 0.8;
+const MOSTLY = 0.9;
 
 /**
  * A peer that breaks the rules. It runs the same machine as a correct one, so that it knows what to lie about; what that
@@ -243,12 +245,13 @@ export class Liar {
     });
     if (!past) return message;
     this.#count('looks back');
-    const { base, updates, previous } = past.block;
-    const { round, updates: present } = message.block;
+    const { base: oldBase, updates, previous } = past.block;
+    const { round, base, updates: present } = message.block;
     switch (this.#turn++ % BLOCK_LIES) {
       case 0: {
         const { payload, size } = updates[0]!;
-        const block = { ...message.block, base, updates: [this.#update(round, base, payload, size)] };
+        const update = this.#update(round, oldBase, payload, size);
+        const block = { ...message.block, base: oldBase, updates: [update] };
         return this.#proposal({ ...message, block });
       }
       case 1:
@@ -376,7 +379,7 @@ export class Liar {
 
   #heavier(round: number, base: Hash, { signature: _, ...unsigned }: Update): Update {
     const { signer } = this.#c;
-    const heavy = { ...unsigned, tokens: 1e9 * unsigned.tokens };
+    const heavy = { ...unsigned, tokens: TOKENS_MAX };
     return { ...heavy, signature: signer.sign(updateBytes(this.#init.run, round, base, heavy)) };
   }
 

@@ -159,7 +159,7 @@ function drawFaults(random: RandomStream, plan: Plan): Fault[] {
     if (peer < honest) continue;
     const habits = new Set(Array.from({ length: 1 + random.below(5) }, () => pick(random, HABITS)));
     // many lies in one, each of which can only be told when the liar leads
-    if (random.unit() < 0.4) habits.add('looks back');
+    if (random.unit() < 0.7) habits.add('looks back');
     for (const habit of habits) faults.push({ kind: 'lie', peer, atMs: 0, habit });
   }
   // who leaves for good must not leave the liars more than a third
