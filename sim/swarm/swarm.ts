@@ -258,13 +258,17 @@ export class Swarm {
 
   /**
    * Of the committee that decides next there are enough correct peers; who left without its certificate is not. A block that
-   * is gone with the last peer that knew it decided is not, for those who are left.
+   * is gone with the last peer that knew it decided is not, for those who are left. And somebody is there who voted for the
+   * newest: what it names may be with nobody else, where few voted for it, or one alone.
    */
   #quorumIsUp(): boolean {
     const heads = this.#judged().flatMap(({ index }) => this.#newest.get(index) ?? []);
     const newest = heads.sort((a, b) => b.height - a.height)[0];
     const voters = newest?.committee ?? [this.#genesis.founder];
     const up = new Set(this.#judged().map(({ id }) => id));
+    const last = newest && this.#chronicle.get(newest.tip);
+    const signers = last?.entry.certificate.signatures.map(([place]) => last.before.committee[place]!);
+    if (signers && !signers.some((peer) => up.has(peer))) return false;
     return voters.filter((peer) => up.has(peer)).length >= voters.length - Math.floor((voters.length - 1) / 3);
   }
 
