@@ -60,6 +60,7 @@ const PEERS_MAX = 64;
 /** Links as between two towns, at home: what passes is still the proxies' own affair, so that any Linux can do it. */
 const LATENCY_MS = 20;
 const MBIT = 100;
+const BANDWIDTH = { downloadBits: MBIT * 1e6, uploadBits: MBIT * 1e6 };
 
 const EXAMPLES = `
 Starts real peers on this machine, each in a process of its own, and does something to one of them every so often:
@@ -226,11 +227,11 @@ function campaignOf(flags: ChaosFlags): Omit<CampaignInit, 'dir'> {
   };
 }
 
-function shapeOf({ namespaces, latency, bandwidth }: ChaosFlags): LinkShape {
-  const shape: LinkShape = namespaces ? {} : { latencyMs: LATENCY_MS, bytesPerSecond: (MBIT * 1e6) / 8 };
-  if (latency !== undefined) shape.latencyMs = latency === 'none' ? 0 : latency;
-  if (bandwidth === 'none') delete shape.bytesPerSecond;
-  else if (bandwidth) shape.bytesPerSecond = Math.min(bandwidth.downloadBits, bandwidth.uploadBits) / 8;
+function shapeOf({ namespaces, ...asked }: ChaosFlags): LinkShape {
+  const { latency = namespaces ? 'none' : LATENCY_MS, bandwidth = namespaces ? 'none' : BANDWIDTH } = asked;
+  const shape: LinkShape = {};
+  if (latency !== 'none') shape.latencyMs = latency;
+  if (bandwidth !== 'none') shape.bytesPerSecond = Math.min(bandwidth.downloadBits, bandwidth.uploadBits) / 8;
   return shape;
 }
 

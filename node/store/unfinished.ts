@@ -1,9 +1,10 @@
 import { readFileSync, rmSync } from 'node:fs';
 import * as z from 'zod';
+import { HASH_PATTERN } from '../../protocol/hash.ts';
 import { writeFileAtomic } from './atomic.ts';
 import type { BlobReference } from './blobs.ts';
 
-const schema = z.strictObject({ id: z.string().regex(/^[0-9a-f]{64}$/), size: z.int().positive() });
+const schema = z.strictObject({ id: z.string().regex(HASH_PATTERN), size: z.int().positive() });
 
 /**
  * The snapshot that is being fetched, of which parts are on the disk: a peer that is started again goes on with it. It is a

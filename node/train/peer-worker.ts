@@ -193,7 +193,7 @@ export class PeerWorker {
       await before;
       // asked for again when training broke down, while the round's end was on its way here
       await moved;
-      const isOver = (abort.signal.aborted && abort.signal.reason !== FINISH) || base !== this.#root;
+      const isOver = isCut(abort.signal) || base !== this.#root;
       return isOver ? 'overtaken' : await this.#trainAndEncode(base, plan, abort.signal);
     } finally {
       if (this.#training === training) this.#training = undefined;
@@ -310,7 +310,7 @@ export class PeerWorker {
       return 'overtaken';
     }
     await engine.readParameters(this.#local);
-    if (signal.aborted && signal.reason !== FINISH) {
+    if (isCut(signal)) {
       if (isUseful) this.#abandon(this.#local, result.tokens);
       return 'overtaken';
     }
@@ -453,6 +453,11 @@ export class PeerWorker {
     await this.#trainer.engine.writeParameters(this.#replica.parameters);
     return this.#trainer.evaluate(all ? {} : { sequencesMax: EVALUATION_SEQUENCES });
   }
+}
+
+/** What was learned is not to be contributed. */
+function isCut({ aborted, reason }: AbortSignal): boolean {
+  return aborted && reason !== FINISH;
 }
 
 function tell(notice: WorkerNotice): void {

@@ -48,13 +48,12 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #last: (Books | undefined)[];
   /** decoded updates by payload */
   readonly #updates = new Map<string, Float32Array>();
-  readonly #target = new Map<number, Hash>();
+  /** the block whose state the peer goes to, and in which round the history begins that it is told for it */
+  readonly #target = new Map<number, { block: Hash; begins: number }>();
   /** the block whose state the peer is at */
   readonly #at = new Map<number, Hash>();
   /** the last block that this peer applied for good: what is in it is in the state that it will come back to */
   readonly #settled = new Map<number, Hash>();
-  /** where the history begins that a state is taken from */
-  readonly #begins = new Map<number, number>();
   /** rounds that this process has seen end for good: nothing of them is open on its books */
   readonly #ended = new Map<number, number>();
   readonly #ids = new Map<number, PeerId>();
@@ -133,12 +132,13 @@ export class WorkChecker implements Checker, SeatObserver {
     this.#tellForgotten(peer, true);
     const [target, id] = [this.#target.get(peer), this.#ids.get(peer)];
     if (target === undefined || !id) return;
-    const [begins, ended] = [this.#begins.get(peer) ?? 0, this.#ended.get(peer) ?? -1];
+    const { block, begins } = target;
+    const ended = this.#ended.get(peer) ?? -1;
     if (begins <= ended && this.#correct(peer)) {
       const told = `peer ${peer} gives up own work, and is told a history from round ${begins} on`;
       this.#lost ??= new Violation('work', `${told}, while it knows of all up to ${ended}`);
     }
-    const { values, tokens } = this.#included(this.#standing(peer, target), id);
+    const { values, tokens } = this.#included(this.#standing(peer, block), id);
     this.#trained[peer] = values.slice();
     this.#trainedTokens[peer] = tokens;
   }
@@ -164,14 +164,12 @@ export class WorkChecker implements Checker, SeatObserver {
     }
     if (event.type === 'restored' && event.error === null) {
       const target = this.#target.get(index);
-      if (target !== undefined) this.#came(index, target);
+      if (target !== undefined) this.#came(index, target.block);
     }
     if (event.type === 'applied' || (event.type === 'restored' && !event.error)) this.#balance(peer, event.type);
     for (const effect of effects) {
-      if (effect.type === 'initialize') this.#target.set(index, this.#chronicle.run);
-      if (effect.type === 'initialize') this.#begins.set(index, 0);
-      if (effect.type === 'restore') this.#target.set(index, effect.block);
-      if (effect.type === 'restore') this.#begins.set(index, effect.own.begins);
+      if (effect.type === 'initialize') this.#target.set(index, { block: this.#chronicle.run, begins: 0 });
+      if (effect.type === 'restore') this.#target.set(index, { block: effect.block, begins: effect.own.begins });
     }
   }
 

@@ -279,7 +279,10 @@ export class Liar {
       }
       case 6: {
         // its own update counts for more than can be in it
-        const heavier = present.map((update) => (this.#isOwn(update) ? this.#heavier(round, base, update) : update));
+        const heavier = present.map((update) => {
+          const { payload, size } = update;
+          return this.#isOwn(update) ? this.#update(round, base, payload, size, TOKENS_MAX) : update;
+        });
         return this.#proposal({ ...message, block: { ...message.block, updates: heavier } });
       }
       default: {
@@ -377,15 +380,9 @@ export class Liar {
     return this.#update(round, base, payload, size + 1);
   }
 
-  #heavier(round: number, base: Hash, { signature: _, ...unsigned }: Update): Update {
+  #update(round: number, base: Hash, payload: Hash, size = 944, tokens = 4): Update {
     const { signer } = this.#c;
-    const heavy = { ...unsigned, tokens: TOKENS_MAX };
-    return { ...heavy, signature: signer.sign(updateBytes(this.#init.run, round, base, heavy)) };
-  }
-
-  #update(round: number, base: Hash, payload: Hash, size = 944): Update {
-    const { signer } = this.#c;
-    const unsigned = { author: signer.self, payload, size, tokens: 4, steps: 1, loss: 1 };
+    const unsigned = { author: signer.self, payload, size, tokens, steps: 1, loss: 1 };
     return { ...unsigned, signature: signer.sign(updateBytes(this.#init.run, round, base, unsigned)) };
   }
 
