@@ -4,6 +4,7 @@ import { isCoded } from '../protocol/errors.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { Signer } from '../protocol/identity.ts';
+import { updatesKept } from '../protocol/kept-updates.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
 import { conflictsWith, type RunChoices } from './defaults.ts';
@@ -207,18 +208,9 @@ export async function begin(kept: Kept): Promise<void> {
   const { peer, opened, chain, record, store, unfinished, genesis, identity, trustBlock } = kept;
   const { states } = opened;
   const { segments } = chain;
-  const entries = segments.flatMap((segment) => segment.entries);
   const saved = record.load() ?? null;
-  const known = saved ? decodeRecord(saved, runIdOf(genesis), identity) : undefined;
-  const newest = entries.reduce((round, { block }) => Math.max(round, block.round), 0);
-  // and what leads on from the states that are kept for those who may have to come back to them
-  const oldest = Math.min(newest - LIMITS.payloadRoundsKept, ...states.map(({ state }) => state.round));
-  const recent = entries.filter(({ block }) => block.round >= oldest);
-  const updates = recent.flatMap(({ block }) => block.updates);
-  updates.push(...(known?.headers ?? []).map(({ update }) => update));
-  // that may yet be decided: nobody else may have what they name
-  const undecided = [known?.proposal, ...(known?.certificates ?? [])].flatMap((each) => each?.block ?? []);
-  updates.push(...undecided.flatMap((block) => block.updates));
+  const known = saved && decodeRecord(saved, runIdOf(genesis), identity);
+  const updates = updatesKept({ segments, states }, known);
   const blobs = [genesis.data.blob, ...opened.open, ...updates.map(({ payload, size }) => ({ id: payload, size }))];
   if (genesis.tokenizer.kind === 'char') blobs.push(genesis.tokenizer.blob);
   const retained = new Set<string>(states.map(({ state }) => state.snapshot));
@@ -231,7 +223,8 @@ export async function begin(kept: Kept): Promise<void> {
   for (const blob of blobs) for (const part of (await namedParts(store, blob)) ?? []) retained.add(part);
   store.retain(retained);
   for (const { file } of states) await peer.serve(file);
-  const hasBegun = states.length > 0 || entries.length > 0 || saved !== null;
+  const hasEntries = segments.some(({ entries }) => entries.length > 0);
+  const hasBegun = states.length > 0 || hasEntries || saved !== null;
   const onDisk = states.map(({ block, state }) => ({ block, state }));
   peer.start(hasBegun ? { segments, record: saved, states: onDisk } : null, trustBlock);
 }

@@ -287,10 +287,23 @@ export class Agreement {
         if (certificate) certificates.push(this.#certificateMessage(certificate));
       }
     }
-    // that of another, too, once voted for: what the vote is about must be known, and what that follows be kept
-    const isNeeded = this.proposal?.author === this.#init.signer.self || this.hasVoted('notarize');
-    const proposal = isNeeded ? (this.proposal ?? null) : null;
-    return { height: this.height, votes, certificates, proposal };
+    return { height: this.height, votes, certificates, proposals: this.#proposalsNeeded() };
+  }
+
+  /**
+   * Its own in this view, to repeat it, and those that it voted for in any: what the votes are about must be known, for it
+   * may come back as the block that is locked, and what that follows and names be kept. Of one block the newest proposal.
+   */
+  #proposalsNeeded(): Proposal[] {
+    const needed = new Map<Hash, Proposal>();
+    for (const [view, { proposal, mine }] of this.#views) {
+      const isMine = view === this.view && proposal?.author === this.#init.signer.self;
+      if (!proposal || !(isMine || mine.has('notarize'))) continue;
+      const hash = blockHash(proposal.block);
+      if (proposal.view > (needed.get(hash)?.view ?? -1)) needed.set(hash, proposal);
+    }
+    const newestFirst = [...needed.values()].sort((a, b) => b.view - a.view);
+    return newestFirst.slice(0, PROPOSALS_RECORDED).reverse();
   }
 
   restore(record: AgreementRecord): void {
@@ -298,7 +311,7 @@ export class Agreement {
     for (const vote of record.votes) this.#at(vote.view).mine.set(vote.kind, vote);
     for (const { certificate, block } of record.certificates) this.onCertificate(certificate, block);
     for (const vote of record.votes) this.onVote(vote);
-    if (record.proposal) this.onProposal(record.proposal);
+    for (const proposal of record.proposals) this.onProposal(proposal);
   }
 
   #certificateMessage(certificate: Certificate): MessageOf<'certificate'> {
@@ -384,6 +397,8 @@ function certificateBytes({ signatures }: Certificate): number {
   return 128 + 70 * signatures.length;
 }
 
+/** Different blocks voted for at a height that are remembered: each may be large, and is written with every vote. */
+const PROPOSALS_RECORDED = 4;
 /** Certificates that a proposal has no room for, and that are repeated at a time. */
 const AHEAD_REPEATED = 16;
 
@@ -422,5 +437,6 @@ export interface AgreementRecord {
   height: number;
   votes: Vote[];
   certificates: MessageOf<'certificate'>[];
-  proposal: Proposal | null;
+  /** of as many blocks */
+  proposals: Proposal[];
 }

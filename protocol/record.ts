@@ -9,10 +9,8 @@ export interface PeerRecord extends AgreementRecord {
   headers: MessageOf<'header'>[];
 }
 
-export function encodeRecord({ height, votes, certificates, proposal, headers }: PeerRecord): Uint8Array {
-  const messages: Message[] = [...votes, ...certificates];
-  if (proposal) messages.push(proposal);
-  messages.push(...headers);
+export function encodeRecord({ height, votes, certificates, proposals, headers }: PeerRecord): Uint8Array {
+  const messages: Message[] = [...votes, ...certificates, ...proposals, ...headers];
   return encodeCanonical({ height, messages: messages.map(encodeMessage) });
 }
 
@@ -20,12 +18,12 @@ export function encodeRecord({ height, votes, certificates, proposal, headers }:
 export function decodeRecord(bytes: Uint8Array, run: Hash, signer: Signer): PeerRecord {
   // written by this peer: however many views a height took, it must be read again
   const { height, messages } = decodeCanonical(bytes, bytes.length) as { height: number; messages: Uint8Array[] };
-  const record: PeerRecord = { height, votes: [], certificates: [], proposal: null, headers: [] };
+  const record: PeerRecord = { height, votes: [], certificates: [], proposals: [], headers: [] };
   for (const each of messages) {
     const message = decodeMessage(each, run, signer);
     if (message.type === 'vote') record.votes.push(message);
     else if (message.type === 'certificate') record.certificates.push(message);
-    else if (message.type === 'proposal') record.proposal = message;
+    else if (message.type === 'proposal') record.proposals.push(message);
     else if (message.type === 'header') record.headers.push(message);
   }
   return record;

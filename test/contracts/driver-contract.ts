@@ -53,7 +53,7 @@ function message(number: number): Message {
 
 const numberOf = (sent: Message): number => (sent.type === 'join' ? sent.join.height : -1);
 const record = (height: number): PeerRecord => {
-  return { height, votes: [], certificates: [], proposal: null, headers: [] };
+  return { height, votes: [], certificates: [], proposals: [], headers: [] };
 };
 
 /** The neighbour announces a payload, with these bytes inside. */

@@ -70,7 +70,7 @@ it('keeps the payloads of a block that may yet be decided', async () => {
   const updates = block.updates.map((update) => ({ ...update, payload: locked.id, size: locked.size }));
   const message = { type: 'certificate' as const, run, certificate, block: { ...block, updates } };
   message.certificate = { ...certificate, block: blockHash(message.block) };
-  const record = encodeRecord({ height: 1, votes: [], certificates: [message], proposal: null, headers: [] });
+  const record = encodeRecord({ height: 1, votes: [], certificates: [message], proposals: [], headers: [] });
   await started([], record);
   expect([locked, dropped].map(({ id }) => store.hasOwn(id))).toEqual([true, false]);
 });

@@ -88,6 +88,33 @@ test('a block that this peer voted for stays supported when its view is given up
   expect(second.candidates()).toEqual([]);
   expect(second.supported()).toEqual([block(1)]);
   expect(other.supported()).toEqual([]);
+
+  const restarted = make((leader + 1) % 4);
+  restarted.restore(second.record());
+  expect([restarted.view, restarted.supported()]).toEqual([1, [block(1)]]);
+});
+
+test('of many blocks that were voted for the newest are remembered, each once', () => {
+  const { committee, make } = swarm(4);
+  const agreements = committee.map((_, i) => make(i));
+  const leaders = Array.from({ length: 7 }, (_, view) => committee.indexOf(leaderOf(seed, height, view, committee)));
+  const voter = agreements[0]!;
+  for (const [view, leader] of leaders.entries()) {
+    agreements[leader]!.propose(block(view === 6 ? 4 : view + 1));
+    for (const message of agreements[leader]!.takeOutbox()) give(voter, message);
+    voter.notarize();
+    for (const each of agreements) each.nullify();
+    settle(agreements);
+  }
+  const { proposals } = voter.record();
+  expect(proposals.map(({ view, block: { base } }) => [view, base])).toEqual(
+    [
+      [2, 3],
+      [4, 5],
+      [5, 6],
+      [6, 4],
+    ].map(([view, label]) => [view, block(label!).base]),
+  );
 });
 
 test('a silent leader is nullified and the next one decides', () => {
