@@ -37,7 +37,10 @@ export class Payloads {
   readonly #core: Core;
   #round: PayloadTable | undefined;
   readonly #others = new Map<string, Other>();
-  readonly #askedMs = new Map<string, number>();
+  /** what was asked for in this round, and what came of it */
+  readonly #asked = new Map<string, { atMs: number; state: PayloadState }>();
+  /** updates of others that name what is on its way for another's: the answer says that one's name alone */
+  readonly #waiting = new Map<string, Update[]>();
 
   constructor(core: Core) {
     this.#core = core;
@@ -51,34 +54,58 @@ export class Payloads {
   /** The headers of another round are heard now. What belongs to rounds long past is forgotten. */
   beginRound(round: PayloadTable): void {
     this.#round = round;
-    this.#askedMs.clear();
+    this.#asked.clear();
+    this.#waiting.clear();
     for (const [name, known] of this.#others) {
       if (known.round + LIMITS.payloadRoundsKept < round.round) this.#others.delete(name);
     }
   }
 
   /** Of a payload that is not in the round's own table. */
-  otherState(update: Update): PayloadState | undefined {
+  #otherState(update: Update): PayloadState | undefined {
     return this.#others.size === 0 ? undefined : this.#others.get(nameOf(update))?.state;
   }
 
-  state(update: Update): PayloadState | undefined {
-    return this.#round?.stateOf(update) ?? this.otherState(update);
+  /** Of one that comes into the round's table, if it is known outside of it: where that is on its way, this one is too. */
+  adopt(update: Update): PayloadState | undefined {
+    const state = this.#otherState(update);
+    if (state === 'wanted') this.#wait(update);
+    return state;
   }
 
-  /** Asks for a payload of this round. @returns false while it is too early to ask again */
-  ask(update: Update, round: number, holders: readonly PeerId[]): boolean {
+  state(update: Update): PayloadState | undefined {
+    return this.#round?.stateOf(update) ?? this.#otherState(update);
+  }
+
+  /**
+   * Asks for a payload of this round, where nobody has named it before: another's update may name the same, in good faith or
+   * not, and then what is known of the one holds for the other.
+   * @returns its state: `unavailable` while it is too early to ask again
+   */
+  ask(update: Update, round: number, holders: readonly PeerId[]): PayloadState {
     const { nowMs, self } = this.#core;
     const name = nameOf(update);
-    const atMs = (this.#askedMs.get(name) ?? Number.NEGATIVE_INFINITY) + RETRY_MS;
+    const asked = this.#asked.get(name);
+    if (asked && asked.state !== 'unavailable') {
+      if (asked.state === 'wanted') this.#wait(update);
+      return asked.state;
+    }
+    const atMs = (asked?.atMs ?? Number.NEGATIVE_INFINITY) + RETRY_MS;
     if (nowMs < atMs) {
       this.#core.wakeAt(atMs);
-      return false;
+      return 'unavailable';
     }
-    this.#askedMs.set(name, nowMs);
+    this.#asked.set(name, { atMs: nowMs, state: 'wanted' });
     const others = [...new Set(holders)].filter((peer) => peer !== self);
     this.#core.emit({ type: 'fetch', update, round, holders: others });
-    return true;
+    return 'wanted';
+  }
+
+  #wait(update: Update): void {
+    const name = nameOf(update);
+    const waiting = this.#waiting.get(name);
+    if (waiting) waiting.push(update);
+    else this.#waiting.set(name, [update]);
   }
 
   /** The answer may come when its round is given up: what it says of the payloads holds all the same. */
@@ -89,9 +116,10 @@ export class Payloads {
   onPayload(update: Update, error: string | null): void {
     const state = stateAfter(error);
     if (error !== null) this.#core.warn(error, `payload ${update.payload.slice(0, 12)} refused`);
-    this.#round?.settle(update, state);
-    const other = this.#others.get(nameOf(update));
-    if (other) other.state = state;
+    const name = nameOf(update);
+    for (const each of [update, ...(this.#waiting.get(name) ?? [])]) this.#round?.settle(each, state);
+    this.#waiting.delete(name);
+    for (const known of [this.#asked.get(name), this.#others.get(name)]) if (known) known.state = state;
   }
 
   /**
@@ -102,9 +130,11 @@ export class Payloads {
     let worst: PayloadState = 'held';
     for (const update of block.updates) {
       const known = this.state(update);
-      const state = known === undefined || this.#wasEarly(update, known) ? 'wanted' : known;
-      if (RANKS[state] > RANKS[worst]) worst = state;
+      const isWanted = known === undefined || this.#wasEarly(update, known);
       if (known === undefined || known === 'unavailable') this.#want(update, block.round, holders);
+      const after = this.state(update);
+      const state = after === 'held' || after === 'refused' ? after : isWanted ? 'wanted' : known;
+      if (RANKS[state] > RANKS[worst]) worst = state;
     }
     return worst;
   }
@@ -120,11 +150,10 @@ export class Payloads {
   }
 
   #want(update: Update, round: number, holders: Holders, early = false): void {
-    const isAsked = this.ask(update, round, [update.author, ...holders()]);
-    const state = isAsked ? 'wanted' : 'unavailable';
+    const state = this.ask(update, round, [update.author, ...holders()]);
     if (this.#round?.stateOf(update)) return this.#round.settle(update, state);
     const before = this.#others.get(nameOf(update))?.early ?? false;
-    this.#others.set(nameOf(update), { state, round, early: early || (before && !isAsked) });
+    this.#others.set(nameOf(update), { state, round, early: early || (before && state === 'unavailable') });
   }
 }
 

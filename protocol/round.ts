@@ -95,7 +95,7 @@ export class Round implements PayloadTable {
     }
     if (!isPossible(this.#core.context.genesis, update)) return;
     this.#note(place, update);
-    const state = this.#payloads.otherState(update);
+    const state = this.#payloads.adopt(update);
     if (state && state !== 'unavailable') this.#set(place, state);
     else this.#wantAnnounced(place, header, from);
   }
@@ -259,7 +259,7 @@ export class Round implements PayloadTable {
   }
 
   #want(place: number, update: Update, holders: readonly PeerId[]): void {
-    this.#set(place, this.#payloads.ask(update, this.round, holders) ? 'wanted' : 'unavailable');
+    this.#set(place, this.#payloads.ask(update, this.round, holders));
   }
 
   #set(place: number, state: PayloadState): void {

@@ -10,6 +10,7 @@ import type { MessageOf } from '../../protocol/messages.ts';
 import { Patience } from '../../protocol/patience.ts';
 import { Payloads } from '../../protocol/payloads.ts';
 import { GATHERING, Round } from '../../protocol/round.ts';
+import type { Block } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
 
@@ -101,6 +102,38 @@ test('what nobody had is asked for again, but not at once', () => {
   expect(find(core.takeEffects(), 'fetch')).toHaveLength(1);
   payloads.onPayload(wanted.update, null);
   expect(round.stateOf(wanted.update)).toBe('held');
+});
+
+test('who names the payload of another neither holds up nor shuts out the other', () => {
+  const { core, round, payloads, header, places } = roundOf(4);
+  const { update } = header(1, null);
+  const namedBy = (place: number) => ({ ...header(1, null), update: { ...update, author: places[place]! } });
+  // in a block that is caught up with, whose other authors are not heard yet
+  const block = { round: 0, updates: [2, 1].map((place) => namedBy(place).update) } as unknown as Block;
+  expect(payloads.require(block, () => [])).toBe('wanted');
+  expect(find(core.takeEffects(), 'fetch')).toHaveLength(1);
+  for (const place of [1, 3]) round.onHeader(namedBy(place), places[0]!);
+  expect(find(core.takeEffects(), 'fetch')).toEqual([]);
+  payloads.onPayload(namedBy(2).update, null);
+  expect(payloads.require(block, () => [])).toBe('held');
+  expect(round.held().map(({ author }) => author)).toEqual([places[1], places[3]]);
+  // and when it is here
+  round.onHeader(namedBy(2), places[0]!);
+  expect(round.held()).toHaveLength(3);
+});
+
+test('of two in a round who name the same payload both have it when it is here', () => {
+  const { core, round, payloads, header, places } = roundOf(4);
+  const named = (place: number) => {
+    const { update, ...rest } = header(1, null);
+    return { ...rest, update: { ...update, author: places[place]! } };
+  };
+  for (const place of [2, 1]) round.onHeader(named(place), places[0]!);
+  expect(find(core.takeEffects(), 'fetch')).toHaveLength(1);
+  payloads.onPayload(named(2).update, null);
+  round.onHeader(named(3), places[0]!);
+  expect(round.held().map(({ author }) => author)).toEqual([places[1], places[2], places[3]]);
+  expect(find(core.takeEffects(), 'fetch')).toEqual([]);
 });
 
 test('where a block has no room for all, those come first who have waited longest', () => {
