@@ -24,6 +24,7 @@ import { FATAL, isNamed, type NamedHeader, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
 import type { ChainLog } from './store/chain-log.ts';
+import type { ReceiptsFile } from './store/receipts.ts';
 import type { RecordFile } from './store/record.ts';
 import type { Unfinished } from './store/unfinished.ts';
 import { Telling } from './telling.ts';
@@ -45,6 +46,7 @@ export interface PeerComponents {
   chain: ChainLog;
   record: RecordFile;
   unfinished: Unfinished;
+  receipts: ReceiptsFile;
   /** writes down what the machine is given, where that is wanted */
   journal?: Journal | undefined;
   onEvent: (event: PeerEvent) => void;
@@ -78,7 +80,8 @@ export class Peer {
     this.#payloads = new Payloads(components, genesis);
     this.machine = new Machine({ signer: components.journal?.signer ?? components.signer }, { genesis });
     this.#telling = new Telling(components, genesis);
-    this.#receipts = new Receipts((receipt) => components.onEvent({ event: 'receipt', ...receipt }));
+    const { onEvent, receipts } = components;
+    this.#receipts = new Receipts((receipt) => onEvent({ event: 'receipt', ...receipt }), receipts.load());
     this.#done = new Promise((resolve, reject) => {
       this.#settle = { resolve, reject };
     });
@@ -89,6 +92,8 @@ export class Peer {
   start(restart: Restart | null, trustBlock?: Hash): void {
     this.#started = true;
     this.#give({ type: 'start', restart, trustBlock, unfinished: this.#c.unfinished.blob?.id });
+    const { ownHistory, standing } = this.machine;
+    if (ownHistory) this.#answer((receipts) => receipts.resumed(ownHistory, standing.round));
     for (const peer of this.#c.network.peers()) this.#give({ type: 'peer', peer, up: true });
     this.#c.inbox.open(({ messages, from, bytes }) => this.#give({ type: 'messages', messages, from }, bytes));
   }
@@ -241,7 +246,7 @@ export class Peer {
   #trained(base: Hash, round: number, contribution: Contribution): void {
     const { payload, size, tokens, steps, loss, inline, skipped, trainMs } = contribution;
     this.#telling.trained(trainMs);
-    this.#receipts.made(round + 1, payload);
+    this.#answer((receipts) => receipts.made(round + 1, payload));
     this.#payloads.need(payload, size, round);
     if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
     this.#telling.arrived(round, this.#c.signer.self, round);
@@ -298,7 +303,7 @@ export class Peer {
     this.#payloads.needAll(keep.payloads, 0);
     await this.#dropUnfinished();
     const applied = await this.#c.worker.initialize(keep.snapshots);
-    this.#receipts.restored(NO_HISTORY, applied.forgot);
+    this.#answer((receipts) => receipts.restored(NO_HISTORY, applied.forgot));
     await this.#restored(applied);
   }
 
@@ -316,7 +321,7 @@ export class Peer {
       const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
       await this.#payloads.dropChunks(snapshot);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);
-      this.#receipts.restored(own, applied.forgot);
+      this.#answer((receipts) => receipts.restored(own, applied.forgot));
       await this.#restored(applied);
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
@@ -363,12 +368,18 @@ export class Peer {
   }
 
   #report(report: Report): void {
-    if (report.kind === 'round') this.#receipts.ended(report);
+    if (report.kind === 'round') this.#answer((receipts) => receipts.ended(report));
     this.#telling.report(report);
     if (report.kind === 'peer' || report.kind === 'synced') this.#tellWaiting();
     if (report.kind !== 'done') return;
     this.stop(); // `done` is the last that is heard of this peer
     this.#settle.resolve(report.reason);
+  }
+
+  /** Something has happened to this peer's contributions. */
+  #answer(tell: (receipts: Receipts) => void): void {
+    tell(this.#receipts);
+    this.#c.receipts.save(this.#receipts.saved);
   }
 
   /** Before the first round: for how many more peers. */

@@ -20,6 +20,7 @@ import type { BlobStore } from './store/blob-store.ts';
 import { hasBlob, namedParts } from './store/blobs.ts';
 import { ChainLog } from './store/chain-log.ts';
 import type { RunDirectory } from './store/directory.ts';
+import { ReceiptsFile } from './store/receipts.ts';
 import { RecordFile } from './store/record.ts';
 import { Unfinished } from './store/unfinished.ts';
 import {
@@ -119,7 +120,8 @@ async function startPeer(
       journal = new Journal({ folder: directory.paths.journal, genesisBytes, chain, signer: identity, onWarning });
     }
     const unfinished = new Unfinished(directory.paths.unfinished);
-    const files = { store, chain, record, unfinished, journal };
+    const receipts = new ReceiptsFile(directory.paths.receipts);
+    const files = { store, chain, record, unfinished, receipts, journal };
     peer = new Peer({ signer: identity, network, inbox, worker, ...files, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
     if (!unfinished.blob) warnOfLoss(directory, opened, chain, onEvent);

@@ -23,6 +23,7 @@ import {
   stateBytes,
   statusFields,
 } from './messages.ts';
+import type { OwnHistory } from './own-updates.ts';
 import { blockHash, statusBytes } from './signing.ts';
 import type { AgreedState, Block, Entry } from './wire.ts';
 
@@ -333,6 +334,17 @@ export class Core {
   /** The block that the user knows, or knew, once the branch has had it. */
   get pinBehind(): Hash | null {
     return this.#pinIsMissing ? null : (this.#pinned ?? this.branch.pinned);
+  }
+
+  /** What the branch says of this peer's updates, up to a position. */
+  ownHistory(position: number): OwnHistory {
+    const { branch, self } = this;
+    const certified = branch.certifiedLength();
+    const included = branch.entries.slice(0, position).flatMap(({ block: { updates } }, i) => {
+      const own = updates.find((update) => update.author === self);
+      return own ? [{ payload: own.payload, final: i < certified }] : [];
+    });
+    return { included, begins: branch.heads[0]!.round };
   }
 
   /** The whole branch is in the state: nothing is left to apply. */

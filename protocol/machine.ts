@@ -14,6 +14,7 @@ import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { isMember, Membership } from './membership.ts';
 import type { History, MessageOf, PageRequest } from './messages.ts';
+import type { OwnHistory } from './own-updates.ts';
 import { Patience } from './patience.ts';
 import { Payloads } from './payloads.ts';
 import { Post, type Present } from './post.ts';
@@ -109,6 +110,12 @@ export class Machine {
   get standing(): { round: number; roster: readonly PeerId[]; root: Hash | undefined; places: readonly PeerId[] } {
     const head = this.#core.applied?.head ?? this.#core.branch.head;
     return { round: head.round, roster: peersOf(head.roster), root: this.#core.applied?.root, places: head.places };
+  }
+
+  /** What the history up to its state says of this peer's updates; undefined where it has no state. */
+  get ownHistory(): OwnHistory | undefined {
+    const { applied } = this.#core;
+    return applied && this.#core.ownHistory(applied.position);
   }
 
   /** Entries in every queue and map that others' messages fill, for a watcher; each is bounded by `LIMITS`. */

@@ -262,15 +262,9 @@ export class Sync {
   }
 
   #restore(position: number, state: AgreedState, holders: PeerId[]): void {
-    const { branch, self } = this.#core;
-    const block = branch.heads[position]!.tip;
-    const certified = branch.certifiedLength();
-    const included = branch.entries.slice(0, position).flatMap(({ block: { updates } }, i) => {
-      const own = updates.find((update) => update.author === self);
-      return own ? [{ payload: own.payload, final: i < certified }] : [];
-    });
+    const block = this.#core.branch.heads[position]!.tip;
     this.restoring = { block, state };
-    const own = { included, begins: branch.heads[0]!.round };
+    const own = this.#core.ownHistory(position);
     this.#core.emit({ type: 'restore', state, block, holders, own, keep: this.#core.keepNeeded() });
   }
 

@@ -29,6 +29,8 @@ export interface RunPaths {
   own: string;
   /** a round's training while it is under way, see train/under-way.ts */
   underWay: string;
+  /** contributions without an answer, see receipts.ts */
+  receipts: string;
   /** the snapshot that is being fetched, see unfinished.ts */
   unfinished: string;
   /** folder of checkpoint.ts */
@@ -61,6 +63,7 @@ export function runPaths(path: string): RunPaths {
     whereabouts: join(path, 'whereabouts.json'),
     own: join(path, 'own.bin'),
     underWay: join(path, 'under-way.bin'),
+    receipts: join(path, 'receipts.json'),
     unfinished: join(path, 'unfinished.json'),
     checkpoints: join(path, 'checkpoints'),
     blobs: join(path, 'blobs'),

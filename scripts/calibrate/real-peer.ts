@@ -10,6 +10,7 @@ import { ShapedLink } from '../../node/net/shaped-transport.ts';
 import { Peer } from '../../node/peer.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
+import { ReceiptsFile } from '../../node/store/receipts.ts';
 import { RecordFile } from '../../node/store/record.ts';
 import { Unfinished } from '../../node/store/unfinished.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
@@ -108,7 +109,11 @@ async function makePeer(init: PeerInit): Promise<{ network: Network; peer: Peer 
     tell({ type: 'round', round, atMs, bytesSent, cpuMs: (user + system) / 1000, ...means });
     if (round === genesis.rounds) tell({ type: 'done' });
   };
-  const files = { store, chain, record, unfinished: new Unfinished(join(folder, 'unfinished.json')) };
+  const hints = {
+    unfinished: new Unfinished(join(folder, 'unfinished.json')),
+    receipts: new ReceiptsFile(join(folder, 'receipts.json')),
+  };
+  const files = { store, chain, record, ...hints };
   const peer: Peer = new Peer({ signer: identity, network, inbox, worker, ...files, onEvent }, genesis);
   await network.start({ runId, genesisBytes });
   return { network, peer };

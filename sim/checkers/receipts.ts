@@ -6,7 +6,7 @@ import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
 import type { Chronicle } from './chronicle.ts';
 
-/** What one process of a peer is told of its contributions. */
+/** What a peer is told of its contributions. */
 interface Told {
   receipts: Receipts;
   /** made and not answered yet: their rounds, by payload */
@@ -24,7 +24,7 @@ interface Told {
 /**
  * Every update is answered: when a round has ended for good, every update that was made for it or an earlier one has
  * had a receipt; what was accepted is in that round for good, or its work in an update there; and nothing is accepted or
- * given up twice. What a peer made before it was killed is not known to it any more.
+ * given up twice. All that however often the peer is killed: what receipts know is on its disk.
  */
 export class ReceiptsChecker implements Checker {
   readonly #chronicle: Chronicle;
@@ -43,8 +43,10 @@ export class ReceiptsChecker implements Checker {
   }
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
-    if (event.type === 'start') this.#told.set(peer.index, this.#fresh());
+    if (event.type === 'start') this.#told.set(peer.index, this.#begun(this.#told.get(peer.index)));
     const told = this.#told.get(peer.index)!;
+    const { ownHistory, standing } = peer.machine!;
+    if (event.type === 'start' && ownHistory) told.receipts.resumed(ownHistory, standing.round);
     if (event.type === 'trained') {
       const { payload } = event.update;
       told.unanswered.set(payload, told.round);
@@ -69,9 +71,13 @@ export class ReceiptsChecker implements Checker {
     }
   }
 
-  #fresh(): Told {
-    const receipts = new Receipts((receipt) => this.#news.push(receipt));
-    const [unanswered, carriers, closed] = [new Map(), new Map(), new Set<Hash>()];
+  #begun(before: Told | undefined): Told {
+    const receipts = new Receipts((receipt) => this.#news.push(receipt), before?.receipts.saved);
+    const { unanswered, carriers, closed } = before ?? {
+      unanswered: new Map(),
+      carriers: new Map(),
+      closed: new Set<Hash>(),
+    };
     return { receipts, unanswered, carriers, closed, round: 0, restoring: undefined, forgot: false };
   }
 

@@ -10,6 +10,7 @@ import { BlobStore, rangesOf } from '../../node/store/blob-store.ts';
 import { type BlobReference, readBlob, writeBlob } from '../../node/store/blobs.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { type RunPaths, runPaths } from '../../node/store/directory.ts';
+import { ReceiptsFile } from '../../node/store/receipts.ts';
 import { RecordFile } from '../../node/store/record.ts';
 import { Unfinished } from '../../node/store/unfinished.ts';
 import type {
@@ -298,6 +299,7 @@ class RealDriver implements DriverUnderTest {
       chain: this.#logs.at(-1)!,
       record: new RecordFile(this.#paths.record),
       unfinished: new Unfinished(this.#paths.unfinished),
+      receipts: new ReceiptsFile(this.#paths.receipts),
       onEvent: () => undefined,
     };
     this.#peer = new Peer(components, this.#genesis);

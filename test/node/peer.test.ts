@@ -9,6 +9,7 @@ import type { PeerEvent } from '../../node/peer-events.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
 import { ChainLog } from '../../node/store/chain-log.ts';
 import { runPaths } from '../../node/store/directory.ts';
+import { ReceiptsFile } from '../../node/store/receipts.ts';
 import { RecordFile } from '../../node/store/record.ts';
 import { Unfinished } from '../../node/store/unfinished.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
@@ -38,6 +39,7 @@ function founder(worker: Record<string, unknown>, network: Record<string, unknow
     chain: new ChainLog(paths.chain),
     record: new RecordFile(paths.record),
     unfinished: new Unfinished(paths.unfinished),
+    receipts: new ReceiptsFile(paths.receipts),
     onEvent: (event: PeerEvent) => events.push(event),
   };
   const peer = new Peer(components as unknown as PeerComponents, genesis);

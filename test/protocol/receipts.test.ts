@@ -178,3 +178,63 @@ test('an update that was given back, and is in the next one already, is not late
     ['p2', 'accepted'],
   ]);
 });
+
+test('what one process has not answered the next one does, and nothing twice', () => {
+  const restart = (): void => {
+    receipts = new Receipts((receipt) => told.push(receipt), JSON.parse(JSON.stringify(receipts.saved)));
+  };
+  receipts.made(1, 'p1');
+  restart();
+  end(1, 'late', 'p1');
+  receipts.made(2, 'p2');
+  restart();
+  end(2, 'included', 'p2', false);
+  take();
+  restart();
+  // from an earlier state: the same rounds again
+  end(2, 'included', 'p2', false);
+  receipts.made(3, 'p3');
+  restart();
+  end(3, 'included', 'p3');
+  expect(take()).toEqual([
+    { round: 1, payload: 'p1', status: 'accepted', acceptedIn: 2 },
+    { round: 2, payload: 'p2', status: 'accepted', acceptedIn: 2 },
+    { round: 3, payload: 'p3', status: 'accepted', acceptedIn: 3 },
+  ]);
+  restart();
+  end(3, 'included', 'p3');
+  expect(take()).toEqual([]);
+});
+
+test('an update that was made and not announced is late when its round ends without this peer', () => {
+  receipts.made(4, 'p4');
+  receipts = new Receipts((receipt) => told.push(receipt), receipts.saved);
+  end(3, 'none', null);
+  expect(take()).toEqual([]);
+  end(4, 'none', null);
+  expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'late', code: 'not-listed' }]);
+});
+
+test('an update that was announced and is made anew by the next process is returned', () => {
+  receipts.made(4, 'p4');
+  receipts = new Receipts((receipt) => told.push(receipt), receipts.saved);
+  receipts.made(4, 'p4 anew');
+  expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'returned' }]);
+});
+
+test('what a process came to without hearing of it, the next one answers', () => {
+  receipts.made(1, 'p1');
+  end(1, 'included', 'p1', false);
+  receipts.made(2, 'p2');
+  const { saved } = receipts;
+  receipts.resumed({ included: [{ payload: 'p1', final: true }], begins: 0 }, 1);
+  expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 }]);
+  receipts.resumed({ included: [], begins: 0 }, 2);
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'late', code: 'not-listed' }]);
+
+  receipts = new Receipts((receipt) => told.push(receipt), saved);
+  receipts.resumed({ included: [1, 2].map((n) => ({ payload: `p${n}`, final: n === 1 })), begins: 0 }, 2);
+  expect(take().map(({ payload }) => payload)).toEqual(['p1']);
+  end(3, 'none', null);
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'accepted', acceptedIn: 2 }]);
+});
