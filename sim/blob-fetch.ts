@@ -29,6 +29,8 @@ export interface BlobComponents {
   transfers: Transfers;
   neighbours: (peer: number) => ReadonlySet<number>;
   hasPart: (peer: number, blob: Hash, part: number) => boolean;
+  /** how long a provider lets an asker wait before it answers at all @default 0 */
+  dawdleMs?: (provider: number) => number;
 }
 
 interface Provider {
@@ -144,7 +146,8 @@ export class BlobFetches {
     fetch.underWay++;
     ledger.move(fetch.request.kind, peer, provider.peer, NETWORK_PARAMETERS.chunkRequestBytes);
     const stream = channel;
-    kernel.after(openMs + links.oneWayMs(peer, provider.peer), () => {
+    const dawdleMs = this.#c.dawdleMs?.(provider.peer) ?? 0;
+    kernel.after(openMs + links.oneWayMs(peer, provider.peer) + dawdleMs, () => {
       if (this.#channels.get(name) === stream && provider.asked.has(part)) this.#answer(stream, fetch, provider, part);
     });
   }

@@ -168,6 +168,24 @@ export class BlobLibrary {
     return shelf.verdict;
   }
 
+  /** All else that the peer has of blobs, whole or in part, is gone: so a process clears its disk when it starts. */
+  retain(peer: number, keep: ReadonlySet<Hash>): void {
+    for (const shelf of this.#shelves.values()) {
+      if (keep.has(shelf.blob)) continue;
+      shelf.partial.delete(peer);
+      shelf.holders.delete(peer);
+      if (!shelf.round && shelf.holders.size === 0) this.#shelves.delete(shelf.blob);
+    }
+    for (const { taken } of this.#rounds.values()) {
+      const lists = taken.get(peer);
+      if (lists)
+        taken.set(
+          peer,
+          lists.map((headers) => headers.filter(({ update }) => keep.has(update.payload))),
+        );
+    }
+  }
+
   drop(peer: number, blob: Hash): void {
     const shelf = this.#shelves.get(blob);
     if (!shelf) return;

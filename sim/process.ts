@@ -32,6 +32,8 @@ export interface Surroundings {
   segmentSize?: SegmentSize | undefined;
   /** payloads up to this size ride in their headers @default the protocol's limit */
   inlineBytesMax?: number;
+  /** from when such payloads are here until they are on the disk @default 0 */
+  takeMs?: number;
 }
 
 /** What is left of a peer when its process is gone. */
@@ -44,6 +46,8 @@ export interface Disk {
   unfinished?: Hash | undefined;
   /** of the replica's seat */
   version: number;
+  /** payloads of own updates that this version of it needs */
+  open: readonly Hash[];
 }
 
 /** An event before it is given: the clock is read then. */

@@ -20,6 +20,8 @@ export interface Contribution {
   /** mean over the steps, in nats (in the quadratic's own unit for the synthetic trainer) */
   loss: number;
   version: number;
+  /** as in `Settled`, and not this update's own */
+  open: Hash[];
 }
 
 export interface ApplyRequest {

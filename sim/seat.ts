@@ -53,12 +53,15 @@ interface Agreed {
   bytes: Uint8Array;
 }
 
-/** Agreed states kept for peers that come to them later; one that is gone is computed again. */
-const AGREED_KEPT = 6;
-
 /** The agreed states of one thread, by the block that leads to them. */
 export class AgreedStates {
   readonly #states = new Map<Hash, Agreed>();
+  readonly #kept: number;
+
+  /** @param kept for peers that come to them later; one that is gone is computed again */
+  constructor(kept = 6) {
+    this.#kept = kept;
+  }
 
   get(block: Hash): Agreed | undefined {
     return this.#states.get(block);
@@ -79,7 +82,7 @@ export class AgreedStates {
     this.#states.delete(block);
     this.#states.set(block, agreed);
     for (const oldest of this.#states.keys()) {
-      if (this.#states.size <= AGREED_KEPT) break;
+      if (this.#states.size <= this.#kept) break;
       this.#states.delete(oldest);
     }
     return agreed;
@@ -264,8 +267,8 @@ export class Seat<Optimizer> {
     const { id } = blobManifest(bytes, nativeSha256);
     this.#updates.made({ id, size: bytes.length, round, tokens });
     this.#payloads.set(id, bytes);
-    const { version } = this.#save(this.#agreed!);
-    return { payload: id, bytes, tokens, steps: trained.steps, loss: trained.meanLoss, version };
+    const { version, open } = this.#save(this.#agreed!);
+    return { payload: id, bytes, tokens, steps: trained.steps, loss: trained.meanLoss, version, open };
   }
 
   async #abandon(steps: number): Promise<void> {

@@ -160,12 +160,12 @@ export class SyntheticHost implements ReplicaHost {
   readonly trainer: QuadraticTrainer;
   readonly #seats: Seat<null>[];
 
-  /** @param observer makes every peer compute its states itself, so that a difference shows, and hears of its work */
+  /** @param observer makes every peer compute its states itself, every time, so that a difference shows, and hears of its work */
   constructor(genesis: Genesis, peers: number, quadratic: Quadratic = DEFAULT_QUADRATIC, observer?: SeatObserver) {
     this.parameters = modelLayout(genesis.model).length;
     this.trainer = new QuadraticTrainer(genesis, quadratic);
     const shared = new AgreedStates();
-    const statesOf = () => (observer ? new AgreedStates() : shared);
+    const statesOf = () => (observer ? new AgreedStates(0) : shared);
     this.#seats = Array.from({ length: peers }, (_, peer) => {
       return new Seat(peer, genesis, this.trainer, statesOf(), observer);
     });

@@ -4,6 +4,7 @@ import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { afterAppend } from '../protocol/history.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
+import { updatesKept } from '../protocol/kept-updates.ts';
 import { Machine } from '../protocol/machine.ts';
 import { decodeHistory, encodeHistory, type History } from '../protocol/messages.ts';
 import { encodeRecord } from '../protocol/record.ts';
@@ -51,7 +52,7 @@ export class VirtualPeer implements Endpoint {
   finished = false;
   readonly #world: World;
   readonly #signer: Signer;
-  readonly #disk: Disk = { segments: [], record: null, states: [], version: 0 };
+  readonly #disk: Disk = { segments: [], record: null, states: [], version: 0, open: [] };
   /** counts processes, so that what an earlier one began does not reach a later one */
   #life = 0;
   #running: Running | undefined;
@@ -88,6 +89,11 @@ export class VirtualPeer implements Endpoint {
     return this.#world.kernel.nowMs < this.#pausedUntilMs;
   }
 
+  /** Of own updates that its books need, as its disk has them. */
+  get openPayloads(): readonly Hash[] {
+    return this.#disk.open;
+  }
+
   /** Effects that wait for the disk. */
   get queuedEffects(): number {
     return this.#queue.length;
@@ -98,7 +104,10 @@ export class VirtualPeer implements Endpoint {
     const { host, ledger, kernel, network, trace, bootMs = 0 } = this.#world;
     const { segments, record, states, version, unfinished } = this.#disk;
     if (this.#running || this.finished) return;
-    if (this.#life++ > 0) host.restart(this.index, version);
+    if (this.#life++ > 0) {
+      this.#clearDisk();
+      host.restart(this.index, version);
+    }
     this.#running = this.#newProcess();
     const known = states.length > 0 || segments.length > 0 || record !== null;
     const saved = record && encodeRecord(record);
@@ -115,6 +124,15 @@ export class VirtualPeer implements Endpoint {
     };
     if (bootMs === 0) begin();
     else this.#later(bootMs, begin);
+  }
+
+  /** Of what nothing refers to any more, as `node/run.ts` does. */
+  #clearDisk(): void {
+    const { library } = this.#world;
+    const { segments, record, states, unfinished, open } = this.#disk;
+    const named = updatesKept({ segments, states }, record).map(({ payload }) => payload);
+    const snapshots = [...states.map(({ state }) => state.snapshot), ...(unfinished ? [unfinished] : [])];
+    library.retain(this.index, new Set([...named, ...snapshots, ...open]));
   }
 
   /** The process is gone without a word; what was not durable is lost, but perhaps for the write under way. */

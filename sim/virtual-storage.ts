@@ -32,7 +32,16 @@ export class VirtualStorage {
     this.#fetch(update, holders);
   }
 
-  take({ headers }: Effect & { type: 'take' }): void {
+  take(effect: Effect & { type: 'take' }): void {
+    const { world, isAlive } = this.#process;
+    const { kernel, takeMs = 0 } = world;
+    if (takeMs === 0) return this.#take(effect);
+    kernel.after(takeMs, () => {
+      if (isAlive()) this.#take(effect);
+    });
+  }
+
+  #take({ headers }: Effect & { type: 'take' }): void {
     const { world, index } = this.#process;
     const { taken, refused, misnamed } = world.library.take(index, headers);
     // what rides in a header is not signed: whoever handed it on may have put something else there
@@ -87,11 +96,12 @@ export class VirtualStorage {
     );
   }
 
-  #keep({ snapshot, bytes, version }: Settled, { block, state, answer, keep }: Target): void {
+  #keep({ snapshot, bytes, version, open }: Settled, { block, state, answer, keep }: Target): void {
     const { world, index, disk } = this.#process;
     const { library } = world;
     library.put(index, snapshot, bytes);
     disk.version = version;
+    disk.open = open;
     if (answer === 'restored') disk.unfinished = undefined;
     const before = disk.states;
     const saved = { block, state: { ...state, snapshot, snapshotBytes: bytes.length } };

@@ -91,8 +91,8 @@ export class VirtualTraining {
     world.kernel.cancel(training.end);
     this.#training = undefined;
     this.#busyUntilMs = Math.max(this.#busyUntilMs, training.startMs + training.ends[steps - 1]!);
-    // nobody waits for it alone: whatever is asked of the seat next does
-    world.host.abandon(index, steps).catch(() => undefined);
+    // nothing waits for it but whatever is asked of the seat next; that it fails is not to be missed
+    world.kernel.whenReady(this.#busyUntilMs, world.host.abandon(index, steps), () => undefined);
   }
 
   /** The machine stands still for so long. */
@@ -151,9 +151,10 @@ export class VirtualTraining {
     if (attempt < TRAINING_ATTEMPTS) this.#begin(asked, attempt + 1);
   }
 
-  #keep(round: number, { payload, bytes, version }: Contribution): void {
+  #keep(round: number, { payload, bytes, version, open }: Contribution): void {
     const { world, index, disk } = this.#process;
     disk.version = version;
+    disk.open = open;
     world.library.putPayload(index, payload, bytes, round);
   }
 

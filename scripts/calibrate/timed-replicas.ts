@@ -181,6 +181,7 @@ export class TimedHost implements ReplicaHost {
       steps,
       loss: 1,
       version: 1,
+      open: [],
     };
   }
 

@@ -99,7 +99,7 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('training that is overtaken is thrown away', [
     'sim/virtual-training.ts',
-    '    world.host.abandon(index, steps).catch(() => undefined);\n',
+    '    world.kernel.whenReady(this.#busyUntilMs, world.host.abandon(index, steps), () => undefined);\n',
     '    void steps;\n',
   ]),
   bug('votes leave before they are on the disk', [
@@ -203,6 +203,26 @@ export const BUGS: readonly Bug[] = [
     'protocol/chain.ts',
     '  if (!certificateHolds(context.signer, context.run, committee, certificate)) {\n',
     "  if (context.run === '') {\n",
+  ]),
+  bug('payloads of a block under vote are dropped at a restart', [
+    'protocol/kept-updates.ts',
+    '[...recent, ...undecided].flatMap',
+    'recent.flatMap',
+  ]),
+  bug('a block is voted for before all that it names is here', [
+    'protocol/closing.ts',
+    "    if (this.#payloads.require(proposal.block, () => [proposal.author]) === 'held') agreement.notarize();\n",
+    "    if (this.#payloads.require(proposal.block, () => [proposal.author]) !== 'refused') agreement.notarize();\n",
+  ]),
+  bug('what was voted for in an earlier view is not remembered', [
+    'protocol/agreement.ts',
+    "      if (!proposal || !(isMine || mine.has('notarize'))) continue;\n",
+    "      if (!proposal || view !== this.view || !(isMine || mine.has('notarize'))) continue;\n",
+  ]),
+  bug('where no quorum is a silent leader is waited for', [
+    'protocol/unfinal.ts',
+    '      this.#membership.absent.add(leader);\n',
+    '',
   ]),
   bug('who is no member is not told that it is as far as the members', [
     'protocol/sync.ts',

@@ -1,8 +1,11 @@
+import type { Hash } from '../../protocol/hash.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { Violation } from './checker.ts';
 
 /** Final rounds that a healed swarm must get through. */
 const ROUNDS_AFTER_HEALING = 3;
+/** Rounds of any kind that those who are left must get through where no quorum is, and genesis lets them go on. */
+const ROUNDS_WITHOUT_QUORUM = 2;
 
 interface Standing {
   /** of the last final round that it reported */
@@ -11,15 +14,40 @@ interface Standing {
 
 /**
  * Once the swarm is healed (correct peers are up and reach each other, and at most f voters lie or are down) it goes on:
- * three more final rounds, on all of these peers, who are all members of the run.
+ * three more final rounds, on all of these peers, who are all members of the run. Where those who are left are no quorum and
+ * nobody lies, the members among them go on together, in unfinal rounds.
  */
 export class ProgressChecker {
   readonly #standing = new Map<number, Standing>();
+  /** by peer: the last round of any kind that it reported */
+  readonly #reached = new Map<number, number>();
   #goal = Number.POSITIVE_INFINITY;
+  /** by peer: the root after each round of any kind, as last reported */
+  readonly #roots = new Map<number, Map<number, Hash>>();
+  #goalWithout = Number.POSITIVE_INFINITY;
 
   onFinalRound(peer: VirtualPeer, round: number): void {
     const { round: before = 0 } = this.#standing.get(peer.index) ?? {};
     this.#standing.set(peer.index, { round: Math.max(before, round) });
+  }
+
+  /** A round of any kind has ended for this peer. */
+  onRound(peer: VirtualPeer, round: number, root: Hash): void {
+    const roots = this.#roots.get(peer.index) ?? new Map<number, Hash>();
+    this.#roots.set(peer.index, roots.set(round, root));
+    this.#reached.set(peer.index, round);
+  }
+
+  /** What is not as it should be where no quorum is: members who do not go on, or not together. */
+  apart(peers: readonly VirtualPeer[]): string | undefined {
+    // before the first round nobody has anything to go on with
+    const members = peers.filter((peer) => isIn(peer) && peer.machine!.standing.places.length > 0);
+    const reached = members.map(({ index }) => this.#reached.get(index) ?? 0);
+    const least = Math.min(...reached);
+    const at = members.map(({ index }, i) => `peer ${index} at round ${reached[i]}`).join(', ');
+    if (least < this.#goalWithout) return `without a quorum not all members came to round ${this.#goalWithout}: ${at}`;
+    const roots = new Set(members.map(({ index }) => this.#roots.get(index)!.get(least)));
+    return roots.size > 1 ? `without a quorum members went on apart, at round ${least}: ${at}` : undefined;
   }
 
   /** The last final round that anybody has reported. */
@@ -28,8 +56,9 @@ export class ProgressChecker {
   }
 
   /** From now on the goal stands. */
-  healed(): void {
+  healed(peers: readonly VirtualPeer[]): void {
     this.#goal = this.newest + ROUNDS_AFTER_HEALING;
+    this.#goalWithout = Math.max(0, ...peers.map(({ index }) => this.#reached.get(index) ?? 0)) + ROUNDS_WITHOUT_QUORUM;
   }
 
   /** Those who are not there yet. */

@@ -6,7 +6,7 @@ import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import { type PeerId, publicKeyOf, type Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import type { Beginning, Message } from '../../protocol/messages.ts';
+import type { Beginning, Message, MessageOf } from '../../protocol/messages.ts';
 import { blockHash, joinBytes, leaveBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import type { Anchor, Block, Entry, Update } from '../../protocol/wire.ts';
 import type { BlobLibrary } from '../blob-library.ts';
@@ -19,6 +19,7 @@ import type { Chronicle, Recorded } from './chronicle.ts';
  * that its round began with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
  * that round and state, and as large as it says, and of no more tokens than it can have seen; requests to come or go are their
  * authors' own, and none takes effect twice; and who is evicted did contradict itself.
+ * Who votes for a fresh block has all that it names.
  * As many vote next as genesis says, and nobody is gone who did not ask for it, contradict itself or stay silent for long.
  */
 export class ValidityChecker implements Checker {
@@ -28,6 +29,9 @@ export class ValidityChecker implements Checker {
   readonly #correct: ReadonlySet<PeerId>;
   /** by author, round, base and payload: what correct peers announced */
   readonly #announced = new Set<string>();
+  /** by height, view and block: those proposed for the first time, and those said to be repeated */
+  readonly #fresh = new Map<string, Block>();
+  readonly #repeated = new Set<string>();
   /** the root after a round block, as peers computed it */
   readonly #roots = new Map<Hash, Hash>();
 
@@ -44,6 +48,7 @@ export class ValidityChecker implements Checker {
   }
 
   onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
+    if (event.type === 'messages') for (const message of event.messages) this.#note(message);
     for (const effect of effects) {
       if (effect.type === 'broadcast') this.#onBroadcast(peer, effect.message);
       if (effect.type !== 'append') continue;
@@ -94,7 +99,26 @@ export class ValidityChecker implements Checker {
     return chain.isProven;
   }
 
+  #note(message: Message): void {
+    if (message.type !== 'proposal') return;
+    const { height, view, parentView, block } = message;
+    const place = `${height}/${view}/${blockHash(block)}`;
+    // one that is repeated was checked by those who certified it
+    if (parentView < 0) this.#fresh.set(place, block);
+    else this.#repeated.add(place);
+  }
+
+  /** @throws Violation where the peer votes for updates that it does not have */
+  #checkVote({ index }: VirtualPeer, { kind, height, view, block: hash }: MessageOf<'vote'>): void {
+    const place = `${height}/${view}/${hash}`;
+    const block = kind === 'notarize' && !this.#repeated.has(place) ? this.#fresh.get(place) : undefined;
+    const missing = block?.updates.find(({ payload }) => !this.#library.has(index, payload));
+    if (missing) throw fault(block!, `gets the vote of peer ${index}, who does not have ${missing.payload}`);
+  }
+
   #onBroadcast(peer: VirtualPeer, message: Message): void {
+    this.#note(message);
+    if (message.type === 'vote' && message.author === peer.id) this.#checkVote(peer, message);
     if (message.type !== 'header' || message.update.author !== peer.id) return;
     const { round, base, update } = message;
     this.#announced.add(`${update.author}/${round}/${base}/${update.payload}`);

@@ -1,7 +1,9 @@
 import type { Effect, Event } from '../../protocol/events.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId } from '../../protocol/identity.ts';
+import type { Message } from '../../protocol/messages.ts';
 import type { Replica } from '../../protocol/replica.ts';
+import type { BlobLibrary } from '../blob-library.ts';
 import type { SeatObserver } from '../seat.ts';
 import type { VirtualPeer } from '../virtual-peer.ts';
 import { type Checker, Violation } from './checker.ts';
@@ -32,7 +34,7 @@ interface Included {
  * (in a state behind what the peer has applied for good, on its way back there: in the blocks up to that). A crash sets "so
  * far" back to what the disk has. And whatever codec: no token that was trained on is missing in the same sum of tokens
  * (an update that was given back and counts after all may be counted again), and a training that was begun ends as an
- * update or in the residual, unless the peer is killed.
+ * update or in the residual, unless the peer is killed. Payloads that the books may be put right with are still there.
  */
 export class WorkChecker implements Checker, SeatObserver {
   readonly #chronicle: Chronicle;
@@ -43,6 +45,9 @@ export class WorkChecker implements Checker, SeatObserver {
   readonly #trained: Float64Array[];
   readonly #trainedTokens: number[];
   readonly #open: boolean[];
+  /** payloads of own updates that others may know of */
+  readonly #announced: Set<Hash>[];
+  readonly #library: BlobLibrary;
   #lost: Violation | undefined;
   readonly #books: Map<number, Books>[];
   readonly #last: (Books | undefined)[];
@@ -66,12 +71,14 @@ export class WorkChecker implements Checker, SeatObserver {
   constructor(
     components: {
       chronicle: Chronicle;
+      library: BlobLibrary;
       correct: (peer: number) => boolean;
       onForgotten: (peer: number, forgot: boolean) => void;
     },
     init: { peers: number; parameters: number; exact: boolean },
   ) {
     this.#chronicle = components.chronicle;
+    this.#library = components.library;
     this.#correct = components.correct;
     this.#tellForgotten = components.onForgotten;
     this.#exact = init.exact;
@@ -80,6 +87,7 @@ export class WorkChecker implements Checker, SeatObserver {
     this.#trained = each(() => new Float64Array(init.parameters));
     this.#trainedTokens = each(() => 0);
     this.#open = each(() => false);
+    this.#announced = each(() => new Set());
     this.#books = each(() => new Map());
     this.#last = each(() => undefined);
   }
@@ -156,6 +164,7 @@ export class WorkChecker implements Checker, SeatObserver {
       this.#ended.delete(index);
       const newest = event.restart?.states.at(-1);
       if (newest) this.#came(index, newest.block);
+      this.#checkDisk(peer);
     }
     if (event.type === 'applied') {
       this.#came(index, event.block);
@@ -171,6 +180,18 @@ export class WorkChecker implements Checker, SeatObserver {
       if (effect.type === 'initialize') this.#target.set(index, { block: this.#chronicle.run, begins: 0 });
       if (effect.type === 'restore') this.#target.set(index, { block: effect.block, begins: effect.own.begins });
     }
+  }
+
+  onSent({ index, id }: VirtualPeer, message: Message): void {
+    if (message.type === 'header' && message.update.author === id) this.#announced[index]!.add(message.update.payload);
+  }
+
+  /** An update that others know of may come to count, and then the books are put right with its payload. */
+  #checkDisk({ index, openPayloads }: VirtualPeer): void {
+    const isLost = (payload: Hash) => this.#announced[index]!.has(payload) && !this.#library.has(index, payload);
+    const lost = openPayloads.find(isLost);
+    if (lost)
+      throw new Violation('work', `peer ${index} has dropped ${lost}, an update of its own that may come to count`);
   }
 
   #came(index: number, at: Hash): void {

@@ -95,8 +95,17 @@ export class Liar {
     return this.#does('withholds');
   }
 
+  /** How long an answer is held back. @param patienceMs about when the asker gives up, or asks others too */
+  dawdleMs(patienceMs: number): number {
+    const { random } = this.#c;
+    if (!this.#does('dawdles') || random.unit() > OFTEN) return 0;
+    this.#count('dawdles');
+    return random.below(patienceMs);
+  }
+
   hear(message: Message): void {
-    this.#past.note(message);
+    const isNew = this.#past.note(message);
+    if (isNew && message.type === 'header' && this.#does('poisons')) this.#outrun(message);
     if (message.type === 'proposal') {
       this.#about = { height: message.height, view: message.view, block: blockHash(message.block) };
     } else if (message.type === 'vote' && message.block) {
@@ -178,12 +187,15 @@ export class Liar {
         return Array.from({ length: FUZZED }, () => this.#fuzzer.message(this.#past.messages));
       case 'boasts':
         return [encodeMessage(this.#boast())];
-      case 'poisons':
-        return this.#forged().map(encodeMessage);
+      case 'poisons': {
+        const header = this.#past.messages.findLast((each): each is MessageOf<'header'> => each.type === 'header');
+        return header ? [encodeMessage(this.#forged(header))] : [];
+      }
       case 'secedes':
         return this.#seceded().map(encodeMessage);
       case 'floods':
         return this.#flood().map(encodeMessage);
+      case 'dawdles':
       case 'equivocates':
       case 'falsifies':
       case 'looks back':
@@ -357,18 +369,25 @@ export class Liar {
     return { ...message, update, inline: known && random.below(2) === 0 ? junk : null };
   }
 
+  /** To everybody at once, some of whom have not heard the true one. */
+  #outrun(header: MessageOf<'header'>): void {
+    const { random, say } = this.#c;
+    if (this.#isOwn(header.update) || random.unit() > OFTEN) return;
+    const bytes = encodeMessage(this.#forged(header));
+    this.#count('poisons');
+    for (let to = 0; to < this.#init.peers; to++) if (to !== this.#init.index) say(to, bytes);
+  }
+
   /** Another peer's header, truly signed by it, with a payload inside that is not the one it names; or its payload as one's own. */
-  #forged(): Message[] {
-    const header = this.#past.messages.findLast((each): each is MessageOf<'header'> => each.type === 'header');
-    if (!header) return [];
+  #forged(header: MessageOf<'header'>): Message {
     const { random } = this.#c;
     if (random.below(3) === 0) {
       const { round, base, update } = header;
-      return [{ ...header, update: this.#update(round, base, update.payload, update.size) }];
+      return { ...header, update: this.#update(round, base, update.payload, update.size) };
     }
     const length = random.below(2) === 0 ? header.update.size : 1 + random.below(99);
     const inline = Uint8Array.from({ length: Math.min(length, 4096) }, () => random.below(256));
-    return [{ ...header, inline }];
+    return { ...header, inline };
   }
 
   #isOwn({ author }: Update): boolean {

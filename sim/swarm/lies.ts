@@ -14,6 +14,8 @@ export const HABITS = [
   'fuzzes',
   /** claims to be far ahead, and answers no question */
   'boasts',
+  /** answers questions for its history, and for parts of payloads and states, very late */
+  'dawdles',
   /** tells histories that are cut, changed or made up, and offers states that no history names */
   'falsifies',
   /** announces updates that nobody can fetch or decode, of sizes they have not, two in a round, or others' with another payload inside */

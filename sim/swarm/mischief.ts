@@ -1,6 +1,6 @@
 import type { SkewedClock } from '../clock.ts';
 import type { Kernel } from '../kernel.ts';
-import type { VirtualPeer } from '../virtual-peer.ts';
+import type { LastWrite, VirtualPeer } from '../virtual-peer.ts';
 import { FAIR, type HostileNetwork } from './network.ts';
 import type { Fault } from './plan.ts';
 
@@ -24,7 +24,7 @@ export class Mischief {
   /** peers that never come back */
   readonly #gone = new Set<number>();
   readonly #c: MischiefComponents;
-  /** by index: crashes that wait for a vote */
+  /** by index: crashes that wait for their moment */
   readonly #dying = new Map<number, Fault & { kind: 'crash' }>();
 
   constructor(components: MischiefComponents) {
@@ -57,9 +57,14 @@ export class Mischief {
       case 'pause':
         return peers[fault.peer]!.pause(fault.forMs);
       case 'crash':
-        if (fault.moment === 'vote') this.#dying.set(fault.peer, fault);
+        if (fault.moment) this.#dying.set(fault.peer, fault);
         else this.#crash(fault);
         return;
+      case 'blackout': {
+        const { peers: hit, forMs, lastWrite } = fault;
+        for (const [i, peer] of hit.entries()) this.#crash({ peer, forMs: (forMs * (i + 1)) / hit.length, lastWrite });
+        return;
+      }
       case 'leave':
         return this.#leave(fault);
       case 'late':
@@ -75,10 +80,12 @@ export class Mischief {
     }
   }
 
-  /** A vote of this peer has just left. */
-  onVote(index: number): void {
+  /** A vote of this peer has just left, or it has begun to write. */
+  onMoment(index: number, moment: 'vote' | 'write'): void {
     const dying = this.#dying.get(index);
-    if (dying && this.#dying.delete(index)) this.#c.kernel.after(0, () => this.#crash(dying));
+    if (dying?.moment !== moment) return;
+    this.#dying.delete(index);
+    this.#c.kernel.after(0, () => this.#crash(dying));
   }
 
   wantUp(index: number): void {
@@ -111,7 +118,7 @@ export class Mischief {
     });
   }
 
-  #crash({ peer, forMs, lastWrite }: Fault & { kind: 'crash' }): void {
+  #crash({ peer, forMs, lastWrite }: { peer: number; forMs: number; lastWrite: LastWrite }): void {
     const { kernel, peers, onCrash } = this.#c;
     if (!peers[peer]!.isUp) return;
     onCrash();

@@ -4,6 +4,7 @@ import type { Signer } from '../../protocol/identity.ts';
 import { decodeMessage, encodeMessage, type Message } from '../../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../../protocol/random.ts';
 import { BlobFetches, type FetchRequest } from '../blob-fetch.ts';
+import type { Batch } from '../inbox.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Ledger } from '../ledger.ts';
 import type { Links } from '../links.ts';
@@ -36,6 +37,8 @@ export const FAIR: Weather = { loss: 0, duplicates: 0, delayMs: 0 };
 
 /** A peer that answers no question for its history is given up after so long, as in `node/net/limits.ts`. */
 const ANSWER_MS = 30_000;
+/** Parts that a peer does not give for so long are asked of others too. */
+const CHUNK_PATIENCE_MS = 3000;
 /** Of a message's latency, drawn for each: what comes later may arrive earlier. */
 const JITTER = 0.5;
 const REDIAL_MS_MAX = 2000;
@@ -59,12 +62,18 @@ export class HostileNetwork implements PeerNetwork {
   readonly #blobs: BlobFetches;
   readonly #decoded = new WeakMap<Message, Message>();
   #messages = 0;
+  readonly #readMs: number;
+  /** by receiver: what has come and is not read yet */
+  readonly #unread: (Batch | undefined)[];
 
-  constructor(components: HostileComponents, init: { peers: number; seed: number; run: Hash }) {
+  /** @param init.readMs a peer reads so long after something has come, and all at once; 0 for each message by itself */
+  constructor(components: HostileComponents, init: { peers: number; seed: number; run: Hash; readMs: number }) {
     const { kernel, links, ledger } = components;
     const { peers, seed, run } = init;
     this.#c = components;
     this.#run = run;
+    this.#readMs = init.readMs;
+    this.#unread = Array.from({ length: peers });
     this.#random = randomStream(seed, 'hostile network');
     this.#endpoints = Array.from({ length: peers });
     this.#lives = Array.from({ length: peers }, () => 0);
@@ -76,7 +85,8 @@ export class HostileNetwork implements PeerNetwork {
     };
     const neighbours = (peer: number) => this.#neighbours(peer);
     const transfers = new Transfers(kernel, links);
-    this.#blobs = new BlobFetches({ kernel, links, ledger, transfers, neighbours, hasPart });
+    const dawdleMs = (peer: number) => components.liars.get(peer)?.dawdleMs(CHUNK_PATIENCE_MS) ?? 0;
+    this.#blobs = new BlobFetches({ kernel, links, ledger, transfers, neighbours, hasPart, dawdleMs });
   }
 
   attach(peer: number, endpoint: Endpoint): void {
@@ -87,6 +97,7 @@ export class HostileNetwork implements PeerNetwork {
 
   detach(peer: number): void {
     this.#endpoints[peer] = undefined;
+    this.#unread[peer] = undefined;
     this.#lives[peer]!++;
     for (const other of [...this.#connected[peer]!]) {
       this.#disconnect(peer, other);
@@ -136,19 +147,30 @@ export class HostileNetwork implements PeerNetwork {
   request(from: number, to: number, answer: () => Uint8Array | undefined, done: (bytes?: Uint8Array) => void): void {
     const { kernel, links, liars } = this.#c;
     if (!this.#connected[from]!.has(to)) return void kernel.after(0, () => done());
-    const answerMs = links.oneWayMs(to, from) * (1 + this.#random.unit());
-    kernel.after(links.oneWayMs(from, to) * (1 + this.#random.unit()), () => {
+    // nothing of it is lost in a storm, but comes late
+    const wayMs = (a: number, b: number): number => {
+      const lateMs = this.weather.delayMs > 0 ? this.#random.unit() * this.weather.delayMs : 0;
+      return links.oneWayMs(a, b) * (1 + this.#random.unit()) + lateMs;
+    };
+    const answerMs = wayMs(to, from);
+    const askedMs = kernel.nowMs;
+    kernel.after(wayMs(from, to), () => {
       const reached = this.#endpoints[to] && this.#isOpen(from, to) && this.#isOpen(to, from);
       const honest = reached ? answer() : undefined;
       const liar = liars.get(to);
       if (honest && !liar) this.#c.onAnswer(to, honest);
       const bytes = honest && liar ? liar.answer(honest) : honest;
-      kernel.after(bytes ? answerMs : ANSWER_MS, () => done(bytes));
+      const inTimeMs = ANSWER_MS - (kernel.nowMs - askedMs);
+      const afterMs = answerMs + (liar?.dawdleMs(ANSWER_MS + 1000) ?? 0);
+      if (bytes && afterMs < inTimeMs) kernel.after(afterMs, () => done(bytes));
+      else kernel.after(inTimeMs, () => done());
     });
   }
 
   fetch(request: FetchRequest): void {
-    this.#blobs.fetch(request);
+    const { delayMs } = this.weather;
+    if (delayMs === 0) this.#blobs.fetch(request);
+    else this.#c.kernel.after(this.#random.unit() * delayMs, () => this.#blobs.fetch(request));
   }
 
   #hear(from: number, message: Message): void {
@@ -200,7 +222,22 @@ export class HostileNetwork implements PeerNetwork {
     const message = what instanceof Uint8Array ? this.#decode(what) : this.#decodeOnce(what);
     if (!message) return;
     this.#c.liars.get(to)?.hear(message);
-    this.#endpoints[to]?.onMessages({ messages: [message], from: [by], numbers: [this.#messages++] });
+    const number = this.#messages++;
+    const unread = this.#unread[to];
+    if (unread) {
+      unread.messages.push(message);
+      unread.from.push(by);
+      unread.numbers.push(number);
+      return;
+    }
+    const batch: Batch = { messages: [message], from: [by], numbers: [number] };
+    if (this.#readMs === 0) return this.#endpoints[to]?.onMessages(batch);
+    this.#unread[to] = batch;
+    this.#c.kernel.after(this.#readMs, () => {
+      if (this.#unread[to] !== batch) return;
+      this.#unread[to] = undefined;
+      this.#endpoints[to]?.onMessages(batch);
+    });
   }
 
   #decodeOnce(message: Message): Message {

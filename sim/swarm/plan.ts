@@ -13,8 +13,13 @@ export type Fault = { atMs: number } & (
   /** messages are lost, doubled and held up, by these chances and at most so long */
   | { kind: 'storm'; forMs: number; loss: number; duplicates: number; delayMs: number }
   | { kind: 'pause'; peer: number; forMs: number }
-  /** at once, or in the moment in which the peer's next vote has left: what it said must be on its disk by then */
-  | { kind: 'crash'; peer: number; forMs: number; lastWrite: LastWrite; moment?: 'vote' }
+  /**
+   * at once, or in the moment in which the peer's next vote has left (what it said must be on its disk by then), or in which it
+   * next writes
+   */
+  | { kind: 'crash'; peer: number; forMs: number; lastWrite: LastWrite; moment?: 'vote' | 'write' }
+  /** many crash at once, as where they hang on one line or one cloud, and come back one after the other until so much later */
+  | { kind: 'blackout'; peers: number[]; forMs: number; lastWrite: LastWrite }
   /** the peer's user stops it, and starts it again after a while, or never */
   | { kind: 'leave'; peer: number; backAfterMs: number | null }
   /** the peer is not there before */
@@ -37,6 +42,8 @@ export interface Plan {
   encodeMs: number;
   applyMs: number;
   diskMs: number;
+  /** from when something has come to a peer until it reads it, with all that has come meanwhile; 0 for each by itself */
+  readMs: number;
   /** from when a process can be reached until it listens */
   bootMs: number;
   inlineBytesMax: number;
@@ -82,6 +89,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     encodeMs: 1 + random.below(40),
     applyMs: 1 + random.below(80),
     diskMs: pick(random, [0, 1, 5, 40]),
+    readMs: pick(randomStream(seed, 'reading'), [0, 0, 5, 50]),
     bootMs: pick(randomStream(seed, 'boot'), [0, 0, 300, 1500, 5000]),
     inlineBytesMax: pick(random, [0, 32 * 1024]),
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
@@ -186,7 +194,7 @@ function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | un
   const forMs = Math.min(1 + random.below(pick(random, LENGTHS_MS)), safetyMs - atMs);
   const peer = random.below(peers);
   const common = { atMs, forMs };
-  switch (random.below(11)) {
+  switch (random.below(12)) {
     case 0:
     case 1: {
       const groups = split(random, peers);
@@ -211,14 +219,20 @@ function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | un
       const forGood = mayGo && random.unit() < 0.5;
       return { kind: 'leave', atMs, peer, backAfterMs: forGood ? null : random.below(8000) };
     }
-    default:
+    case 9: {
+      const hit = Array.from({ length: peers }, (_, each) => each).filter(() => random.unit() < 0.7);
+      return { ...common, kind: 'blackout', peers: hit, lastWrite: pick(random, ['lost', 'kept']) };
+    }
+    default: {
+      const moment = pick(random, ['vote', 'write', undefined] as const);
       return {
         ...common,
         kind: 'crash',
         peer,
         lastWrite: pick(random, ['lost', 'kept']),
-        ...(random.below(2) === 0 ? { moment: 'vote' } : {}),
+        ...(moment ? { moment } : {}),
       };
+    }
   }
 }
 

@@ -11,15 +11,20 @@ export class Remembered {
   readonly messages: Message[] = [];
   readonly requests: MessageOf<'join' | 'leave'>[] = [];
   readonly #random: RandomStream;
+  readonly #noted = new WeakSet<Message>();
 
   constructor(random: RandomStream) {
     this.#random = random;
   }
 
-  note(message: Message): void {
+  /** The same message once, however often it comes and to however many it is said. @returns whether it is new */
+  note(message: Message): boolean {
+    if (this.#noted.has(message)) return false;
+    this.#noted.add(message);
     const isRequest = message.type === 'join' || message.type === 'leave';
     if (isRequest && this.requests.length < REQUESTS) this.requests.push(message);
     if (this.messages.length < MESSAGES) this.messages.push(message);
     else this.messages[this.#random.below(MESSAGES)] = message;
+    return true;
   }
 }

@@ -149,7 +149,10 @@ export class Swarm {
     const chronicle = this.#chronicle;
     const receipts = new ReceiptsChecker(chronicle);
     const onForgotten = (peer: number, forgot: boolean) => receipts.onForgotten(peer, forgot);
-    const work = new WorkChecker({ chronicle, correct, onForgotten }, { peers, parameters: layout.length, exact });
+    const work = new WorkChecker(
+      { chronicle, library, correct, onForgotten },
+      { peers, parameters: layout.length, exact },
+    );
     this.#checkers = [
       new ValidityChecker({ chronicle, signer, correct: ids, library }),
       new AgreementChecker(),
@@ -174,7 +177,7 @@ export class Swarm {
         onAnswer: (peer, answer) => this.#onAnswer(peer, answer),
         onNew: (message) => library.inspect(message),
       },
-      { peers, seed, run },
+      { peers, seed, run, readMs: plan.readMs },
     );
     this.#mischief = new Mischief({
       kernel: this.#kernel,
@@ -227,14 +230,18 @@ export class Swarm {
     await this.#kernel.runFor(safetyMs);
     this.#heal();
     const hadQuorum = this.#quorumIsUp(); // else it is for the liars to say when there is one
+    const goesOnWithout = !hadQuorum && this.#plan.liars === 0 && this.#genesis.timing.quorumWaitMs !== null;
     let untilLook = 0;
     const there = (): boolean => {
       if (untilLook-- > 0) return false;
       untilLook = 64;
-      return this.#progress.behind(this.#judged()).length === 0;
+      const peers = this.#judged();
+      return goesOnWithout ? this.#progress.apart(peers) === undefined : this.#progress.behind(peers).length === 0;
     };
     await this.#kernel.runFor(PATIENCE_MS, there);
     this.#seen.noQuorum = !hadQuorum || !this.#quorumIsUp();
+    const apart = goesOnWithout && this.#progress.apart(this.#judged());
+    if (apart) throw new Violation('progress', apart);
     if (this.#seen.overrun || this.#seen.noQuorum) return;
     this.#progress.check(this.#judged());
     await this.#seeOneReturn();
@@ -292,7 +299,7 @@ export class Swarm {
     for (const index of leftDown) this.#mischief.giveUp(index);
     this.#mischief.end();
     this.#renewPins();
-    this.#progress.healed();
+    this.#progress.healed(this.#judged());
   }
 
   /** Where nobody has the block any more that is to be trusted, the user does as the warning says, and names a newer one. */
@@ -355,6 +362,7 @@ export class Swarm {
       leaversReturn: true,
       trustBlock: (peer) => this.#pins.at(peer),
       inlineBytesMax,
+      takeMs: diskMs,
       bootMs,
       segmentSize:
         segmentBlocks === null ? undefined : { blocksMin: segmentBlocks, blocksMax: segmentBlocks, bytesMax: 0 },
@@ -367,6 +375,9 @@ export class Swarm {
     if (this.#liars.has(peer.index)) return;
     for (const checker of this.#looking()) checker.onStep?.(peer, event, effects);
     for (const effect of effects) if (effect.type === 'append') this.#onAppend(peer.index, effect);
+    // planned for after this event: by then the first write is under way
+    const writes = effects.some(({ type }) => type === 'append' || type === 'persist');
+    if (writes) this.#mischief.onMoment(peer.index, 'write');
   }
 
   #onAppend(peer: number, { entry, segment }: Effect & { type: 'append' }): void {
@@ -392,7 +403,7 @@ export class Swarm {
   }
 
   #onSent(index: number, message: Message): void {
-    if (message.type === 'vote') this.#mischief.onVote(index);
+    if (message.type === 'vote') this.#mischief.onMoment(index, 'vote');
     for (const checker of this.#looking()) checker.onSent?.(this.#peers[index]!, message);
   }
 
@@ -416,6 +427,7 @@ export class Swarm {
     this.#renewPins();
     if (report.kind === 'synced') this.#seen.restored++;
     if (report.kind !== 'round') return;
+    this.#progress.onRound(peer, report.round, report.root);
     this.#letLiarsIn(peer.machine?.standing.roster ?? []);
     if (!report.final) this.#seen.unfinalRounds++;
     else {

@@ -54,7 +54,7 @@ class NamedHost implements ReplicaHost {
 
   async contribute(_: number, steps: number): Promise<Contribution> {
     const bytes = validPayload(this.#init.genesis, steps);
-    return { payload: idOf(bytes), bytes, tokens: 8 * steps, steps, loss: 1, version: ++this.#version };
+    return { payload: idOf(bytes), bytes, tokens: 8 * steps, steps, loss: 1, version: ++this.#version, open: [] };
   }
 
   async abandon(): Promise<void> {}

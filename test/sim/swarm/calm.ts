@@ -8,7 +8,16 @@ export function calm(faults: Fault[], options: Partial<Plan> = {}): Plan {
   const codec = { name: 'fp32', chunk: 64, k: 8, bits: 2 } as const;
   const outer = { name: 'sgd', learningRate: 1, momentum: 0 } as const;
   const genesis = { innerSteps: 4, codec, outer, waitFor: 4, committee: COMMITTEE, timing };
-  const costs = { stepMs: 60, latencyMs: 20, encodeMs: 5, applyMs: 5, diskMs: 1, bootMs: 0, inlineBytesMax: 0 };
+  const costs = {
+    stepMs: 60,
+    latencyMs: 20,
+    encodeMs: 5,
+    applyMs: 5,
+    diskMs: 1,
+    readMs: 0,
+    bootMs: 0,
+    inlineBytesMax: 0,
+  };
   return {
     ...plan,
     ...costs,
