@@ -48,7 +48,8 @@ export type PeerEvent =
   | ({ event: 'receipt' } & Receipt)
   | { event: 'peer'; id: string; change: 'connected' | 'disconnected' }
   /** members of the run after it */
-  | { event: 'peer'; id: string; change: 'joined' | 'left' | 'evicted'; members: number }
+  /** of the roster; this peer itself, a member already, has `resumed` */
+  | { event: 'peer'; id: string; change: 'joined' | 'left' | 'evicted' | 'resumed'; members: number }
   | { event: 'warning'; code: string; message: string }
   | { event: 'done'; reason: 'rounds' | 'left' | 'stopped' }
   | {

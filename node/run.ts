@@ -3,7 +3,7 @@ import type { Worker } from 'node:worker_threads';
 import { isCoded } from '../protocol/errors.ts';
 import { encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
-import type { Signer } from '../protocol/identity.ts';
+import type { PeerId, Signer } from '../protocol/identity.ts';
 import { updatesKept } from '../protocol/kept-updates.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import { decodeRecord } from '../protocol/record.ts';
@@ -127,6 +127,7 @@ async function startPeer(
     if (!unfinished.blob) warnOfLoss(directory, opened, chain, onEvent);
     const { trustBlock } = options;
     await begin({ peer, opened, chain, record, store, unfinished, genesis, identity, trustBlock });
+    if (resumed) tellMembers(peer, identity.self, onEvent);
     return running(peer, worker, close);
   } catch (error) {
     const isBegun = !isCoded(error) || !NOT_LISTENING.has(error.code);
@@ -203,6 +204,12 @@ function tellReady(ready: {
     resumed,
   });
   for (const { code, message } of opened.warnings) onEvent({ event: 'warning', code, message });
+}
+
+/** How many may fail, which else is said with every coming and going. */
+function tellMembers({ machine }: Peer, self: PeerId, onEvent: (event: PeerEvent) => void): void {
+  const { roster } = machine.standing;
+  if (roster.includes(self)) onEvent({ event: 'peer', id: self, change: 'resumed', members: roster.length });
 }
 
 /** Hands the machine what the disk kept, after clearing the disk of what nothing refers to any more. */

@@ -129,6 +129,7 @@ test.each([2, 3])(
     await back.ready();
     const together = (peer: PeerProcess) => peer.last?.final === true && peer.last.contributors.length === count;
     await Promise.all([...rest, back].map((peer) => peer.until(() => together(peer))));
+    expect(back.lines).toContainEqual({ event: 'peer', id: back.id, change: 'resumed', members: count });
     expectNoDivergence();
   },
   4 * MINUTES,
