@@ -93,7 +93,8 @@ export class Peer {
     this.#started = true;
     this.#give({ type: 'start', restart, trustBlock, unfinished: this.#c.unfinished.blob?.id });
     const { ownHistory, standing } = this.machine;
-    if (ownHistory) this.#answer((receipts) => receipts.resumed(ownHistory, standing.round));
+    // where the run is over `done` was the last
+    if (ownHistory && !this.#stopped) this.#answer((receipts) => receipts.resumed(ownHistory, standing.round));
     for (const peer of this.#c.network.peers()) this.#give({ type: 'peer', peer, up: true });
     this.#c.inbox.open(({ messages, from, bytes }) => this.#give({ type: 'messages', messages, from }, bytes));
   }
@@ -120,7 +121,11 @@ export class Peer {
   }
 
   onNotice(notice: WorkerNotice): void {
-    if ('code' in notice) return this.#warn(notice.code, notice.message);
+    if ('code' in notice) {
+      this.#warn(notice.code, notice.message);
+      if (notice.gaveUp) this.#answer((receipts) => receipts.gaveUp());
+      return;
+    }
     if (this.#stopped) return;
     this.#telling.step(notice, this.#training, this.machine.standing.round);
   }
@@ -379,7 +384,8 @@ export class Peer {
   /** Something has happened to this peer's contributions. */
   #answer(tell: (receipts: Receipts) => void): void {
     tell(this.#receipts);
-    this.#c.receipts.save(this.#receipts.saved);
+    const problem = this.#c.receipts.save(this.#receipts.saved);
+    if (problem) this.#warn('W_RECEIPTS', `receipts will be forgotten if this peer is killed: ${problem.message}`);
   }
 
   /** Before the first round: for how many more peers. */

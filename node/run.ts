@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { isCoded } from '../protocol/errors.ts';
@@ -121,6 +122,7 @@ async function startPeer(
     }
     const unfinished = new Unfinished(directory.paths.unfinished);
     const receipts = new ReceiptsFile(directory.paths.receipts);
+    if (!existsSync(directory.paths.own)) receipts.remove();
     const files = { store, chain, record, unfinished, receipts, journal };
     peer = new Peer({ signer: identity, network, inbox, worker, ...files, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });

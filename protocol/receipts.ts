@@ -46,6 +46,8 @@ export interface SavedReceipts {
 const OWED_MAX = 256;
 /** A peer that goes back to a state before such a round comes to the round again. */
 const ACCEPTED_KEPT = 256;
+/** Of those in unfinal rounds the newest go to the next process: without a quorum there is one more each round, for days. */
+const UNFINAL_SAVED = 1024;
 
 /**
  * Gives every contribution of this peer its answer; a late or returned one a second when its work is in after all. What it
@@ -56,6 +58,8 @@ export class Receipts {
   #made: Contribution | undefined;
   /** in unfinal rounds, to be confirmed by the next certified one */
   #unfinal: readonly Contribution[] = [];
+  /** those that were so for the process before: this one may begin at an earlier state, and go on another way */
+  #before: readonly Contribution[] = [];
   /** late and returned: their work waits in the residual */
   #owed: readonly Work[] = [];
   /** payloads of the last ones that were accepted, oldest first */
@@ -66,13 +70,22 @@ export class Receipts {
     this.#tell = tell;
     if (!saved) return;
     this.#made = saved.made ?? undefined;
-    this.#unfinal = saved.unfinal;
+    this.#before = saved.unfinal;
     this.#owed = saved.owed;
     this.#accepted = saved.accepted;
   }
 
   get saved(): SavedReceipts {
-    return { made: this.#made ?? null, unfinal: this.#unfinal, owed: this.#owed, accepted: this.#accepted };
+    const unfinal = [...this.#before, ...this.#unfinal].slice(-UNFINAL_SAVED);
+    return { made: this.#made ?? null, unfinal, owed: this.#owed, accepted: this.#accepted };
+  }
+
+  /** A process begins at a state to which the one before may have come without hearing of it. @param round completed there */
+  resumed({ included }: OwnHistory, round: number): void {
+    this.#settle(included);
+    this.#giveBack(round);
+    const made = this.#made;
+    if (made && made.round <= round) this.#owe(this.#take(made.round, made.payload), 'late');
   }
 
   /** An update of the residual and what was trained. */
@@ -80,24 +93,6 @@ export class Receipts {
     if (this.#made) this.#owe(this.#made, 'returned');
     this.#made = { round, payload, carries: this.#owed };
     this.#owed = [];
-  }
-
-  /** A process begins at a state to which the one before may have come without hearing of it. @param round completed there */
-  resumed({ included }: OwnHistory, round: number): void {
-    const isFinal = new Map<Hash | null, boolean>(included.map(({ payload, final }) => [payload, final]));
-    for (const contribution of this.#open) {
-      if (isFinal.get(contribution.payload)) this.#settle(contribution);
-    }
-    const made = this.#made;
-    if (made && isFinal.has(made.payload)) this.#count(this.#take(made.round, made.payload));
-    else if (made && made.round <= round) this.#owe(this.#take(made.round, made.payload), 'late');
-  }
-
-  /** In the state for good. */
-  #settle(contribution: Contribution): void {
-    if (this.#made === contribution) this.#made = undefined;
-    this.#unfinal = this.#unfinal.filter((each) => each !== contribution);
-    this.#accept(contribution);
   }
 
   /** Training gave nothing of use. */
@@ -112,6 +107,7 @@ export class Receipts {
     // made by a process that was killed before it could be announced
     if (own === 'none' && this.#made && this.#made.round <= round)
       this.#owe(this.#take(round, this.#made.payload), 'late');
+    this.#giveBack(round);
     if (!final) return;
     for (const contribution of this.#unfinal) this.#accept(contribution);
     this.#unfinal = [];
@@ -123,53 +119,84 @@ export class Receipts {
    * @param forgot it begins too late to tell of all of them, and own work was given up
    */
   restored({ included }: OwnHistory, forgot: boolean): void {
+    this.#settle(included, {
+      forgot,
+      lose: (contribution) => {
+        if (forgot || contribution.forgotten) this.#forget(contribution);
+        else this.#owe(contribution, 'returned');
+      },
+    });
+    if (forgot) this.#forgetOwed();
+  }
+
+  /** All own work was given up, whatever it is in. */
+  gaveUp(): void {
     const open = this.#open;
     this.#made = undefined;
+    this.#before = [];
     this.#unfinal = [];
-    const isFinal = new Map<Hash | null, boolean>(included.map(({ payload, final }) => [payload, final]));
-    const settle = (contribution: Contribution): void => {
-      if (isFinal.get(contribution.payload)) this.#accept(contribution);
-      else this.#count(forgot ? { ...contribution, forgotten: true } : contribution);
-    };
-    for (const contribution of open) {
-      if (isFinal.has(contribution.payload)) settle(contribution);
-      else if (forgot || contribution.forgotten) this.#forget(contribution);
-      else this.#owe(contribution, 'returned');
-    }
-    // others may have taken up what was late here, or given back
-    const counted = this.#owed.filter(({ payload }) => isFinal.has(payload));
-    this.#owed = this.#owed.filter(({ payload }) => !isFinal.has(payload));
-    for (const each of counted) settle({ ...each, carries: [] });
-    if (!forgot) return;
+    for (const contribution of open) this.#forget(contribution);
+    this.#forgetOwed();
+  }
+
+  #forgetOwed(): void {
     for (const each of this.#owed) this.#forget({ ...each, carries: [] });
     this.#owed = [];
   }
 
-  /** Once, also where a process comes again to rounds that the one before has seen end. */
+  /**
+   * What a history has of those without an answer: others may have taken up what was late here, or given back, too.
+   * @param how.lose hears of those that were open and are not in it, which wait for it no more
+   */
+  #settle(
+    included: OwnHistory['included'],
+    { forgot = false, lose }: { forgot?: boolean; lose?: (contribution: Contribution) => void } = {},
+  ): void {
+    const isFinal = new Map<Hash | null, boolean>(included.map(({ payload, final }) => [payload, final]));
+    const owed = this.#owed.filter(({ payload }) => isFinal.has(payload));
+    for (const { round, payload } of [...this.#open, ...owed]) {
+      const final = isFinal.get(payload);
+      if (final === undefined && !lose) continue;
+      const contribution = this.#take(round, payload);
+      if (final) this.#accept(contribution);
+      else if (final === undefined) lose?.(contribution);
+      else this.#count(forgot ? { ...contribution, forgotten: true } : contribution);
+    }
+  }
+
+  /** In unfinal rounds up to this one for the process before, and in none that this one went through: they were overruled. */
+  #giveBack(round: number): void {
+    if (this.#before.length === 0) return;
+    const past = this.#before.filter((each) => each.round <= round);
+    this.#before = this.#before.filter((each) => each.round > round);
+    for (const each of past) this.#owe(each, 'returned');
+  }
+
+  /** It is in an unfinal round, or in the one that ends now. */
   #count(contribution: Contribution): void {
-    const { payload } = contribution;
-    const others = this.#unfinal.filter((each) => payload === null || each.payload !== payload);
-    this.#unfinal = [...others, contribution];
+    this.#unfinal = [...this.#unfinal, contribution];
   }
 
   /** Made, and not known to be in or out. */
   get #open(): readonly Contribution[] {
-    return this.#made ? [...this.#unfinal, this.#made] : this.#unfinal;
+    return [...this.#before, ...this.#unfinal, ...(this.#made ? [this.#made] : [])];
   }
 
-  /** The contribution that a round speaks of. */
+  /** The contribution that a round speaks of, out of where it waited; one may be given back and then taken up after all. */
   #take(round: number, payload: Hash | null): Contribution {
     const made = this.#made;
     if (made && (payload === null ? made.round === round : made.payload === payload)) {
       this.#made = undefined;
       return made;
     }
-    const counting = payload !== null && this.#unfinal.find((each) => each.payload === payload);
-    if (counting) return counting;
-    // given back, and then taken up after all
-    const owed = this.#isOwed(payload) && this.#owed.find((each) => each.payload === payload);
-    this.#owed = this.#owed.filter((each) => each !== owed);
-    return { ...(owed || { round, payload }), carries: [] };
+    const isIt = (each: Work): boolean => payload !== null && each.payload === payload;
+    const waiting = this.#before.find(isIt) ?? this.#unfinal.find(isIt) ?? this.#owed.find(isIt);
+    if (!waiting) return { round, payload, carries: [] };
+    const without = <T extends Work>(list: readonly T[]): readonly T[] => list.filter((each) => each !== waiting);
+    this.#before = without(this.#before);
+    this.#unfinal = without(this.#unfinal);
+    this.#owed = without(this.#owed);
+    return { carries: [], ...waiting };
   }
 
   /** Its work waits, by itself or in an update that was made since, or is in. */

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import * as z from 'zod';
 import { HASH_PATTERN } from '../../protocol/hash.ts';
 import type { SavedReceipts } from '../../protocol/receipts.ts';
@@ -16,10 +16,12 @@ const schema: z.ZodType<SavedReceipts> = z.strictObject({
 
 /**
  * Which contributions have no answer yet, for the process that comes after this one. Nothing but answers depends on it: what
- * cannot be read counts as none, and it is not waited for until the disk has it.
+ * cannot be read counts as none, what cannot be written is no reason to stop, and it is not waited for until the disk has it.
  */
 export class ReceiptsFile {
   readonly #path: string;
+  #written: string | undefined;
+  #hasFailed = false;
 
   constructor(path: string) {
     this.#path = path;
@@ -33,8 +35,24 @@ export class ReceiptsFile {
     }
   }
 
-  /** @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
-  save(receipts: SavedReceipts): void {
-    writeFileAtomicSync(this.#path, new TextEncoder().encode(JSON.stringify(receipts)), { durable: false });
+  /** Without the books that they are about they would say of work that is gone that it counts. */
+  remove(): void {
+    rmSync(this.#path, { force: true });
+  }
+
+  /** @returns why it could not be written, where it could before */
+  save(receipts: SavedReceipts): Error | undefined {
+    const text = JSON.stringify(receipts);
+    if (text === this.#written) return undefined;
+    try {
+      writeFileAtomicSync(this.#path, new TextEncoder().encode(text), { durable: false });
+      this.#written = text;
+      this.#hasFailed = false;
+      return undefined;
+    } catch (cause) {
+      const isNew = !this.#hasFailed;
+      this.#hasFailed = true;
+      return isNew ? (cause as Error) : undefined;
+    }
   }
 }

@@ -435,7 +435,7 @@ export class PeerWorker {
     // else it would be taken for newer at the next start
     this.#underWay.taken = Math.max(this.#underWay.taken, taken);
     await this.#saveOwn(base);
-    tell({ code: 'W_OWN_LOST', message: OWN_ASIDE });
+    tell({ code: 'W_OWN_LOST', message: OWN_ASIDE, gaveUp: true });
   }
 
   async #takeOwn(own: SavedOwn): Promise<void> {

@@ -69,7 +69,14 @@ export interface ApplyRequest {
 }
 
 /** What the thread tells unasked. */
-export type WorkerNotice = StepNotice | { code: string; message: string };
+export type WorkerNotice = StepNotice | WorkerWarning;
+
+export interface WorkerWarning {
+  code: string;
+  message: string;
+  /** all own work was given up: no receipt may say of it that it counts */
+  gaveUp?: true;
+}
 
 export interface StepNotice {
   step: number;

@@ -5,7 +5,7 @@ import { beforeEach, expect, it } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
 import { begin } from '../../node/run.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
-import { writeBlob } from '../../node/store/blobs.ts';
+import { type BlobReference, writeBlob } from '../../node/store/blobs.ts';
 import { runPaths } from '../../node/store/directory.ts';
 import { Unfinished } from '../../node/store/unfinished.ts';
 import { blobManifest } from '../../protocol/blob.ts';
@@ -13,7 +13,7 @@ import { firstHead } from '../../protocol/chain.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { encodeRecord } from '../../protocol/record.ts';
-import { blockHash } from '../../protocol/signing.ts';
+import { blockHash, proposalBytes } from '../../protocol/signing.ts';
 import { signedEntry } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
@@ -32,11 +32,15 @@ beforeEach(() => {
 });
 
 /** A start of a peer that has these states. @returns what is known of a snapshot after it */
-async function started(states: string[], record?: Uint8Array): Promise<Unfinished> {
+async function started(
+  states: string[],
+  record?: Uint8Array,
+  open: readonly BlobReference[] = [],
+): Promise<Unfinished> {
   const unfinished = new Unfinished(paths.unfinished);
   const onDisk = states.map((snapshot) => ({ block: '', state: { round: 1, snapshot }, file: {} }));
   const rest = { peer: { serve: () => undefined, start: () => undefined }, record: { load: () => record } };
-  const kept = { ...rest, opened: { states: onDisk, open: [] }, chain: { segments: [] }, store, genesis, identity };
+  const kept = { ...rest, opened: { states: onDisk, open }, chain: { segments: [] }, store, genesis, identity };
   await begin({ ...kept, unfinished } as unknown as Parameters<typeof begin>[0]);
   return unfinished;
 }
@@ -73,4 +77,17 @@ it('keeps the payloads of a block that may yet be decided', async () => {
   const record = encodeRecord({ height: 1, votes: [], certificates: [message], proposals: [], headers: [] });
   await started([], record);
   expect([locked, dropped].map(({ id }) => store.hasOwn(id))).toEqual([true, false]);
+});
+
+it('keeps the payloads of what it voted for in an earlier view, and of its own updates that may come to count', async () => {
+  const run = runIdOf(genesis);
+  const { block } = signedEntry(run, firstHead(genesis, run), [identity]);
+  const [voted, own, dropped] = await Promise.all([1, 2, 3].map((byte) => writeBlob(store, Uint8Array.of(byte))));
+  const updates = block.updates.map((update) => ({ ...update, payload: voted!.id, size: voted!.size }));
+  const place = { run, author: identity.self, height: 1, view: 0, parentView: -1, block: { ...block, updates } };
+  const signature = identity.sign(proposalBytes(run, 1, 0, -1, blockHash(place.block)));
+  const proposal = { type: 'proposal' as const, ...place, justification: [], signature };
+  const record = encodeRecord({ height: 1, votes: [], certificates: [], proposals: [proposal], headers: [] });
+  await started([], record, [own!]);
+  expect([voted, own, dropped].map((blob) => store.hasOwn(blob!.id))).toEqual([true, true, false]);
 });

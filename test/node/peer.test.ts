@@ -1,7 +1,7 @@
-import { mkdirSync, rmdirSync } from 'node:fs';
+import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
 import { Inbox } from '../../node/inbox.ts';
 import { Peer, type PeerComponents } from '../../node/peer.ts';
@@ -12,8 +12,9 @@ import { runPaths } from '../../node/store/directory.ts';
 import { ReceiptsFile } from '../../node/store/receipts.ts';
 import { RecordFile } from '../../node/store/record.ts';
 import { Unfinished } from '../../node/store/unfinished.ts';
-import { runIdOf } from '../../protocol/genesis.ts';
+import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { PeerId } from '../../protocol/identity.ts';
+import { type Receipt, Receipts } from '../../protocol/receipts.ts';
 import { idOf, validPayload } from '../contracts/driver-under-test.ts';
 import { testSigner } from '../helpers/signers.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
@@ -81,4 +82,56 @@ it('says nothing more when what it was to remember did not get to the disk', asy
   await setImmediate();
   components.chain.close();
   expect(left).toEqual([]);
+});
+
+describe('what this peer is owed an answer for', () => {
+  const training = (genesis: Genesis) => {
+    const bytes = validPayload(genesis);
+    const done = { steps: 1, tokens: 8, loss: 1, skipped: 0, trainMs: 1 };
+    return { payload: idOf(bytes), size: bytes.length, inline: null, ...done };
+  };
+  /** As far as its first update. */
+  async function trained(before?: (paths: ReturnType<typeof runPaths>) => void) {
+    const made = founder({ train: async () => training(made.genesis), saved: async () => null });
+    const { peer, components, paths, events, genesis } = made;
+    before?.(paths);
+    // its update is announced when the record of it is on the disk: nothing more is asked of this peer
+    const announced = new Promise<void>((resolve) => {
+      components.network.broadcast = async () => {
+        resolve();
+        return 0;
+      };
+    });
+    peer.start(null);
+    await Promise.race([announced, peer.run()]);
+    peer.stop();
+    components.chain.close();
+    return { paths, events, payload: training(genesis).payload };
+  }
+
+  it('is on the disk before others hear of it, and the next process answers it', async () => {
+    const { paths, payload } = await trained();
+    expect(new ReceiptsFile(paths.receipts).load()?.made).toEqual({ round: 1, payload, carries: [] });
+    const told: Receipt[] = [];
+    const next = new Receipts((receipt) => told.push(receipt), new ReceiptsFile(paths.receipts).load());
+    next.resumed({ included: [{ payload, final: true }], begins: 0 }, 1);
+    expect(told).toEqual([{ round: 1, payload, status: 'accepted', acceptedIn: 1 }]);
+  });
+
+  it('is a warning and no more where it cannot be written down, once', async () => {
+    const { events } = await trained((paths) => mkdirSync(paths.receipts));
+    const warnings = events.filter((event) => event.event === 'warning');
+    expect(warnings.map(({ code }) => code)).toEqual(['W_RECEIPTS']);
+  });
+
+  it.each([
+    '',
+    'null',
+    '{"made":null}',
+    '{"made":null,"unfinal":[],"owed":[{"round":-1,"payload":null}],"accepted":[]}',
+  ])('is forgotten where the file has %j', (content) => {
+    const { paths } = founder({});
+    writeFileSync(paths.receipts, content);
+    expect(new ReceiptsFile(paths.receipts).load()).toBeUndefined();
+  });
 });

@@ -195,6 +195,7 @@ test('what one process has not answered the next one does, and nothing twice', (
   end(2, 'included', 'p2', false);
   receipts.made(3, 'p3');
   restart();
+  receipts.resumed({ included: [{ payload: 'p2', final: false }], begins: 0 }, 2);
   end(3, 'included', 'p3');
   expect(take()).toEqual([
     { round: 1, payload: 'p1', status: 'accepted', acceptedIn: 2 },
@@ -237,4 +238,45 @@ test('what a process came to without hearing of it, the next one answers', () =>
   expect(take().map(({ payload }) => payload)).toEqual(['p1']);
   end(3, 'none', null);
   expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'accepted', acceptedIn: 2 }]);
+});
+
+test('a process that begins at an earlier state may go another way: what that does not have is not accepted', () => {
+  for (const round of [1, 2, 3]) {
+    receipts.made(round, `p${round}`);
+    end(round, 'included', `p${round}`, round === 1);
+  }
+  take();
+  receipts = new Receipts((receipt) => told.push(receipt), receipts.saved);
+  receipts.resumed({ included: [{ payload: 'p1', final: true }], begins: 0 }, 1);
+  expect(take()).toEqual([]);
+  // the others' second round, in which this peer's announced update is not
+  end(2, 'late', 'p2');
+  expect(take()).toEqual([{ round: 2, payload: 'p2', status: 'late', code: 'not-listed' }]);
+  end(3, 'none', null);
+  expect(take()).toEqual([{ round: 3, payload: 'p3', status: 'returned' }]);
+  receipts.made(4, 'p4');
+  end(4, 'included', 'p4');
+  expect(take().map(({ payload, acceptedIn }) => [payload, acceptedIn])).toEqual([
+    ['p2', 4],
+    ['p3', 4],
+    ['p4', 4],
+  ]);
+});
+
+test('where all own work is given up nothing of it is accepted later', () => {
+  receipts.made(1, 'p1');
+  end(1, 'late', 'p1');
+  receipts.made(2, 'p2');
+  end(2, 'included', 'p2', false);
+  receipts.made(3, 'p3');
+  take();
+  receipts.gaveUp();
+  expect(take().map(({ payload, status }) => [payload, status])).toEqual([
+    ['p1', 'unknown'],
+    ['p2', 'unknown'],
+    ['p3', 'unknown'],
+  ]);
+  receipts.made(4, 'p4');
+  end(4, 'included', 'p4');
+  expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'accepted', acceptedIn: 4 }]);
 });
