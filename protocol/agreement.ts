@@ -179,16 +179,18 @@ export class Agreement {
     return { inside: needed.slice(first), ahead };
   }
 
-  onProposal(proposal: Proposal): void {
+  /** @returns whether it is the first of its view */
+  onProposal(proposal: Proposal): boolean {
     for (const certificate of proposal.justification) this.onCertificate(certificate, null);
-    if (proposal.view > this.view + LIMITS.viewsAheadMax || proposal.block.height !== this.height) return;
-    if (proposal.author !== this.leader(proposal.view)) return;
+    if (proposal.view > this.view + LIMITS.viewsAheadMax || proposal.block.height !== this.height) return false;
+    if (proposal.author !== this.leader(proposal.view)) return false;
     const view = this.#at(proposal.view);
-    if (view.proposal) return;
+    if (view.proposal) return false;
     view.proposal = proposal;
     // votes may have outrun it: a late proposal still brings the block that they are about
     this.#blocks.set(blockHash(proposal.block), proposal.block);
     for (const { finalization } of this.#views.values()) if (finalization) this.#decide(finalization);
+    return true;
   }
 
   /** Whether the current proposal is a repetition that the certificates force, which needs no check of its content. */
@@ -211,17 +213,19 @@ export class Agreement {
     if (!this.hasVoted('nullify') && !this.hasVoted('finalize')) this.#vote('nullify', this.view, null);
   }
 
-  onVote(vote: Vote): void {
-    if (vote.kind === 'endorse' || (vote.kind === 'nullify') !== (vote.block === null)) return;
+  /** @returns whether it is the first of its kind and view by this voter */
+  onVote(vote: Vote): boolean {
+    if (vote.kind === 'endorse' || (vote.kind === 'nullify') !== (vote.block === null)) return false;
     const place = this.#placeOf.get(vote.author);
-    if (place === undefined || vote.view > this.view + LIMITS.viewsAheadMax) return;
+    if (place === undefined || vote.view > this.view + LIMITS.viewsAheadMax) return false;
     const tally = this.#tally(vote.view, vote.kind);
     const earlier = tally.at(place);
     this.#lookForContradiction(vote, place);
-    if (earlier) return;
+    if (earlier) return false;
     const agreeing = tally.add(place, vote);
     if (agreeing >= this.#quorum) this.#certify(vote, tally);
     else if (vote.kind === 'nullify') this.#followNullify(vote.view, agreeing);
+    return true;
   }
 
   /**

@@ -54,6 +54,8 @@ export class Core {
   #pinned: Hash | undefined;
   /** branches that this peer has left, though it helped on blocks that follow them and may yet be decided */
   #left: Branch[] = [];
+  /** unfinal blocks that were given up since nobody had what they name, until somebody comes who may */
+  readonly #lost = new Set<Hash>();
   /** the branch has not had the pinned block yet */
   #pinIsMissing = false;
   nowMs = 0;
@@ -174,6 +176,24 @@ export class Core {
     this.#leave((tip) => this.branch.find(tip) <= position);
     this.#tellOverruled(this.branch, position);
     this.branch.truncate(position);
+  }
+
+  /** Goes back to a position whose unfinal block cannot be applied, and follows nothing that has it, unless it is certified. */
+  giveUp(position: number): void {
+    if (this.#lost.size >= LOST_MAX) this.#lost.clear();
+    this.#lost.add(this.branch.heads[position + 1]!.tip);
+    this.truncate(position);
+  }
+
+  /** Somebody has come who may have what nobody had. */
+  lookAgain(): void {
+    this.#lost.clear();
+  }
+
+  /** Whether it has an unfinal block that was given up. */
+  isLost(fork: Branch): boolean {
+    const certified = fork.certifiedLength();
+    return [...this.#lost].some((tip) => fork.find(tip) > certified);
   }
 
   /** One of the branches that were left, up to a block that a decided one follows. */
@@ -383,6 +403,8 @@ function commonLength(a: readonly Entry[], b: readonly Entry[]): number {
 const WAKE_MS_MIN = 20;
 /** States that blocks under vote build on: of the one that is locked, and of one that may come back as that. */
 const BUILT_ON_MAX = 2;
+/** Rounds given up that are remembered. */
+const LOST_MAX = 64;
 /** Of an answer beside its anchors, entries and states. */
 const ANSWER_HEAD_BYTES = 4096;
 const NO_EFFECTS: readonly Effect[] = [];

@@ -63,6 +63,8 @@ export class Machine {
   readonly #post: Post;
   readonly #present: Present;
   #applying: Hash | undefined;
+  /** the block that comes next, and since when nobody has all that it names */
+  #lacking: { tip: Hash; sinceMs: number } | undefined;
   readonly #announced = new Announced();
   /** what was signed at a height that the history here does not reach: the end of that was lost */
   #signedAhead: PeerRecord | undefined;
@@ -178,6 +180,7 @@ export class Machine {
   #onPeer(peer: PeerId, up: boolean): void {
     this.#membership.onPeer(peer, up);
     if (!up) return;
+    this.#core.lookAgain();
     this.#core.emit({ type: 'send', peer, message: this.#core.status() });
     if (!this.#core.applied) this.#sync.ask(peer, false);
     // the gossip mesh may not have formed yet, and what was said before would be lost on the newcomer
@@ -201,6 +204,7 @@ export class Machine {
   #onRestored(event: Event & { type: 'restored' }): void {
     if (!this.#sync.restored(event)) return;
     this.#present.round = undefined;
+    this.#payloads.endRound();
     this.#chatter.hurry(); // a joiner asks to be let in at once
   }
 
@@ -318,6 +322,7 @@ export class Machine {
     }
     const holders = () => this.#membership.reachable();
     const payloads = this.#payloads.require(block, holders);
+    if (payloads === 'unavailable' && this.#givesUp(block)) return this.#applyNext();
     if (payloads === 'unavailable' || payloads === 'refused') return this.#sync.askInTurn(true);
     // round trips to fetch each in its turn would take whoever is behind as long as the others take for their rounds
     const { entries } = this.#core.branch;
@@ -330,6 +335,26 @@ export class Machine {
     const state = factsAt(this.#core.branch.heads[applied.position + 1]!);
     const [final, keep] = [block.members === null, this.#core.keepNeeded()];
     this.#core.emit({ type: 'apply', entry, block: this.#applying, final, state, keep });
+  }
+
+  /** An unfinal round that nobody has any more: those who went on with it are gone, and it is gone with them. */
+  #givesUp(block: Block): boolean {
+    const { branch, context, nowMs } = this.#core;
+    const { position } = this.#core.applied!;
+    const { quorumWaitMs } = context.genesis.timing;
+    if (block.members === null || quorumWaitMs === null || branch.certifiedLength() > position) return false;
+    const { tip } = branch.heads[position + 1]!;
+    if (this.#lacking?.tip !== tip) this.#lacking = { tip, sinceMs: nowMs };
+    const atMs = this.#lacking.sinceMs + LOST_WAITS * quorumWaitMs;
+    if (nowMs < atMs) {
+      this.#core.wakeAt(atMs);
+      return false;
+    }
+    const what = `round ${block.round + 1}, which was unfinal, is given up`;
+    this.#core.warn('W_ROUND_LOST', `${what}: nobody who can be reached has all its updates any more`);
+    this.#core.giveUp(position);
+    this.#changedHeight();
+    return true;
   }
 
   #startRound(): void {
@@ -428,3 +453,6 @@ export class Machine {
     this.#chatter.repeatWhenStuck(waiting, agreement, round);
   }
 }
+
+/** Quorum waits that an unfinal round is looked for which nobody has. */
+const LOST_WAITS = 2;

@@ -27,7 +27,7 @@ export class Membership {
   /** counts what comes and goes, so that an answer holds until then */
   #changes = 0;
   #asked: { head: Head; joins: boolean; changes: number; answer: boolean } | undefined;
-  /** peers that let a whole quorum wait pass in silence; cleared by any word of theirs */
+  /** peers that let a whole quorum wait pass in silence; cleared by what shows that they are there */
   readonly absent = new Set<PeerId>();
   leaving = false;
   #attempts = 0;
@@ -45,22 +45,24 @@ export class Membership {
     if (!up) this.#members = [];
   }
 
-  /** A signed message of this author arrived. @returns its place among the members, if it has one */
-  heard(author: PeerId): number | undefined {
+  /** Something arrived that shows that its author is there. @param place `placeOf` it */
+  heard(author: PeerId, place: number | undefined): void {
     if (this.absent.size > 0) this.absent.delete(author);
+    // members of the roster only: anybody can sign with a key just made
+    if (place === undefined || this.#heard[place] !== 0) return;
+    this.#heard[place] = 1;
+    this.#reachable.add(author);
+  }
+
+  /** Among the members, if it is one. */
+  placeOf(author: PeerId): number | undefined {
     const members = peersOf(this.#core.branch.head.roster);
     if (members !== this.#members) {
       this.#members = members;
       this.#placeOf = placesIn(members);
       this.#heard = new Uint8Array(members.length);
     }
-    // members of the roster only: anybody can sign with a key just made
-    const place = this.#placeOf.get(author);
-    if (place !== undefined && this.#heard[place] === 0) {
-      this.#heard[place] = 1;
-      this.#reachable.add(author);
-    }
-    return place;
+    return this.#placeOf.get(author);
   }
 
   isLive(peer: PeerId): boolean {
@@ -86,6 +88,10 @@ export class Membership {
     return [...this.#connected];
   }
 
+  isConnected(peer: PeerId): boolean {
+    return this.#connected.has(peer);
+  }
+
   /** So many of the peers with a connection, others each time. */
   someConnected(count: number): PeerId[] {
     const all = this.connected();
@@ -98,7 +104,16 @@ export class Membership {
   onJoin(join: Join): void {
     if (join.height < (this.#joins.get(join.author)?.height ?? 0)) return;
     this.#changes++;
-    if (this.#joins.size < LIMITS.pendingJoinsMax || this.#joins.has(join.author)) this.#joins.set(join.author, join);
+    if (this.#joins.size >= LIMITS.pendingJoinsMax && !this.#joins.has(join.author) && !this.#makeRoomFor(join)) return;
+    this.#joins.set(join.author, join);
+  }
+
+  /** A request that may take effect counts for more than one for a height that may never come. */
+  #makeRoomFor(join: Join): boolean {
+    const { head } = this.#core.branch;
+    if (!isTimely(head, join)) return false;
+    for (const [author, pending] of this.#joins) if (!isTimely(head, pending)) return this.#joins.delete(author);
+    return false;
   }
 
   onLeave(leave: Leave): void {

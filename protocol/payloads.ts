@@ -37,8 +37,10 @@ export class Payloads {
   readonly #core: Core;
   #round: PayloadTable | undefined;
   readonly #others = new Map<string, Other>();
-  /** what was asked for in this round, and what came of it */
-  readonly #asked = new Map<string, { atMs: number; state: PayloadState }>();
+  /** what was asked for since the round under way began, and what came of it */
+  readonly #asked = new Map<string, { atMs: number; round: number; state: PayloadState }>();
+  /** of the newest block whose payloads were required: the disk drops those of rounds long before */
+  #at = 0;
   /** updates of others that name what is on its way for another's: the answer says that one's name alone */
   readonly #waiting = new Map<string, Update[]>();
 
@@ -48,7 +50,7 @@ export class Payloads {
 
   /** Payloads that are kept track of outside of the round, for a watcher. */
   get load(): number {
-    return this.#others.size;
+    return this.#others.size + this.#asked.size + this.#waiting.size;
   }
 
   /** The headers of another round are heard now. What belongs to rounds long past is forgotten. */
@@ -56,9 +58,25 @@ export class Payloads {
     this.#round = round;
     this.#asked.clear();
     this.#waiting.clear();
-    for (const [name, known] of this.#others) {
-      if (known.round + LIMITS.payloadRoundsKept < round.round) this.#others.delete(name);
+    this.#forgetBefore(round.round);
+  }
+
+  /** A state was taken up in place of the one that the round builds on. */
+  endRound(): void {
+    this.#round = undefined;
+    this.#asked.clear();
+    this.#waiting.clear();
+  }
+
+  /** What is off the disk by then, as the driver has it. */
+  #forgetBefore(round: number): void {
+    if (round === this.#at) return;
+    this.#at = round;
+    const isOld = (known: { round: number }): boolean => known.round + LIMITS.payloadRoundsKept < round;
+    for (const states of [this.#others, this.#asked]) {
+      for (const [name, known] of states as Map<string, { round: number }>) if (isOld(known)) states.delete(name);
     }
+    if (this.#round && isOld(this.#round)) this.#round = undefined;
   }
 
   /** Of a payload that is not in the round's own table. */
@@ -78,7 +96,7 @@ export class Payloads {
   }
 
   /**
-   * Asks for a payload of this round, where nobody has named it before: another's update may name the same, in good faith or
+   * Asks for the payload of an update, where nobody has named it before: another's update may name the same, in good faith or
    * not, and then what is known of the one holds for the other.
    * @returns its state: `unavailable` while it is too early to ask again
    */
@@ -95,7 +113,7 @@ export class Payloads {
       this.#core.wakeAt(atMs);
       return 'unavailable';
     }
-    this.#asked.set(name, { atMs: nowMs, state: 'wanted' });
+    this.#asked.set(name, { atMs: nowMs, round, state: 'wanted' });
     const others = [...new Set(holders)].filter((peer) => peer !== self);
     this.#core.emit({ type: 'fetch', update, round, holders: others });
     return 'wanted';
@@ -127,6 +145,7 @@ export class Payloads {
    * @param holders who may have one, beside its author
    */
   require(block: Block, holders: Holders): PayloadState {
+    this.#forgetBefore(block.round);
     let worst: PayloadState = 'held';
     for (const update of block.updates) {
       const known = this.state(update);

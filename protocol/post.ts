@@ -45,29 +45,42 @@ export class Post {
   }
 
   deliver(from: PeerId, message: Message): void {
-    const { membership, sync, unfinal } = this.#c;
+    const author = authorOf(message);
+    const place = author === undefined ? undefined : this.#c.membership.placeOf(author);
+    const isNews = this.#handle(from, message, place);
+    // what others hand on may be old, and its author long gone
+    if (author !== undefined && (isNews || from === author)) this.#c.membership.heard(author, place);
+  }
+
+  /**
+   * @param member the author's place in the roster
+   * @returns whether nobody can have kept it back: its author has said it not long ago
+   */
+  #handle(from: PeerId, message: Message, member: number | undefined): boolean {
+    const { membership, sync, unfinal, present } = this.#c;
     switch (message.type) {
       case 'header':
-        return this.#onHeader(from, message, membership.heard(message.update.author));
+        return this.#onHeader(from, message, member);
       case 'vote':
-        membership.heard(message.author);
-        if (message.kind === 'endorse') return unfinal.onVote(message);
-        if (this.#isAtHeight(from, message, message.height)) this.#c.present.agreement.onVote(message);
-        return;
+        if (message.kind === 'endorse') unfinal.onVote(message);
+        else if (this.#isAtHeight(from, message, message.height)) return present.agreement.onVote(message);
+        return false;
       case 'proposal':
-        membership.heard(message.author);
-        if (message.block.members) return unfinal.onProposal(message);
-        if (this.#isAtHeight(from, message, message.height)) this.#c.present.agreement.onProposal(message);
-        return;
+        if (message.block.members) unfinal.onProposal(message);
+        else if (this.#isAtHeight(from, message, message.height)) return present.agreement.onProposal(message);
+        return false;
       case 'certificate':
-        return this.#onCertificate(from, message);
+        this.#onCertificate(from, message);
+        return false;
       case 'status':
-        membership.heard(message.author);
-        return sync.onStatus(message);
+        sync.onStatus(message);
+        return false;
       case 'join':
-        return membership.onJoin(message.join);
+        membership.onJoin(message.join);
+        return false;
       case 'leave':
-        return membership.onLeave(message.leave);
+        membership.onLeave(message.leave);
+        return false;
       default:
         return message satisfies never;
     }
@@ -78,16 +91,20 @@ export class Post {
     if (this.#future.length === 0) return;
     const kept = this.#future;
     this.#future = [];
-    for (const { from, message } of kept) this.deliver(from, message);
+    for (const { from, message } of kept) {
+      const author = authorOf(message);
+      this.#handle(from, message, author === undefined ? undefined : this.#c.membership.placeOf(author));
+    }
   }
 
-  /** @param member the author's place in the roster */
-  #onHeader(from: PeerId, message: MessageOf<'header'>, member: number | undefined): void {
+  #onHeader(from: PeerId, message: MessageOf<'header'>, member: number | undefined): boolean {
     const { round } = this.#c.present;
     if (round !== undefined && message.base === round.base) {
       // signed for another round, it would make the block that lists it void
-      if (message.round === round.round) round.onHeader(message, from, member);
-    } else if (message.round >= (this.#c.core.applied?.state.round ?? 0)) this.#keep(from, message);
+      return message.round === round.round && round.onHeader(message, from, member);
+    }
+    if (message.round >= (this.#c.core.applied?.state.round ?? 0)) this.#keep(from, message);
+    return false;
   }
 
   #onCertificate(from: PeerId, message: MessageOf<'certificate'>): void {
@@ -116,7 +133,7 @@ export class Post {
   }
 
   #isOfStranger(message: Message): boolean {
-    const author = message.type === 'header' ? message.update.author : 'author' in message ? message.author : undefined;
+    const author = authorOf(message);
     return author !== undefined && !isMember(this.#c.core.branch.head, author);
   }
 
@@ -138,4 +155,9 @@ export class Post {
 /** A whole block may be in it, and hundreds of signatures. */
 function isLarge({ type }: Message): boolean {
   return type === 'certificate' || type === 'proposal';
+}
+
+/** Who signed it, where one alone did. */
+function authorOf(message: Message): PeerId | undefined {
+  return message.type === 'header' ? message.update.author : 'author' in message ? message.author : undefined;
 }

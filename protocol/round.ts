@@ -6,7 +6,7 @@ import { LIMITS } from './limits.ts';
 import type { MessageOf } from './messages.ts';
 import type { Outcome, Patience, PatienceInit } from './patience.ts';
 import { type PayloadState, type Payloads, type PayloadTable, stateAfter } from './payloads.ts';
-import { placesIn, quorumOf } from './roster.ts';
+import { faultsTolerated, placesIn, quorumOf } from './roster.ts';
 import { updateBytes } from './signing.ts';
 import type { Update } from './wire.ts';
 
@@ -51,6 +51,7 @@ export class Round implements PayloadTable {
   #open: number;
   /** the place that was last found to be waited for */
   #waitedFor = 0;
+  /** when somebody had announced an update who has trained for it */
   #firstDoneMs: number | undefined;
   /** when a quorum of the members had announced updates, and when their payloads were here */
   #quorumAnnouncedMs: number | undefined;
@@ -80,24 +81,26 @@ export class Round implements PayloadTable {
   /**
    * A header of this round; the first of an author counts.
    * @param guess its author's place, as a rule
+   * @returns whether it is the first
    */
-  onHeader(header: MessageOf<'header'>, from: PeerId, guess?: number): void {
+  onHeader(header: MessageOf<'header'>, from: PeerId, guess?: number): boolean {
     const { update } = header;
     const isRight = guess !== undefined && this.places[guess] === update.author;
     const place = isRight ? guess : this.#placeOf.get(update.author);
-    if (place === undefined) return;
+    if (place === undefined) return false;
     const known = this.#updates[place];
     if (known) {
       // said again, it is a chance to get what could not be had
       const isChance = isSame(known, update) && this.#states[place] === CODES.unavailable;
       if (isChance) this.#wantAnnounced(place, header, from);
-      return;
+      return false;
     }
-    if (!isPossible(this.#core.context.genesis, update)) return;
+    if (!isPossible(this.#core.context.genesis, update)) return false;
     this.#note(place, update);
     const state = this.#payloads.adopt(update);
     if (state && state !== 'unavailable') this.#set(place, state);
     else this.#wantAnnounced(place, header, from);
+    return true;
   }
 
   /** Signs and announces this peer's update. */
@@ -124,7 +127,9 @@ export class Round implements PayloadTable {
     if (this.#announced >= this.#quorum) this.#quorumAnnouncedMs ??= this.#core.nowMs;
     if (this.#announced >= MOST * this.places.length) this.#mostDoneMs ??= this.#core.nowMs;
     this.#updates[place] = update;
-    this.#firstDoneMs ??= this.#core.nowMs;
+    // a liar may announce as soon as the round begins: of so many one at least has trained, and so has this peer itself
+    const isSure = this.#announced > faultsTolerated(this.places.length) || update.author === this.#core.self;
+    if (isSure) this.#firstDoneMs ??= this.#core.nowMs;
   }
 
   stateOf(update: Update): PayloadState | undefined {

@@ -124,12 +124,24 @@ export class Sync {
     const { nowMs } = this.#core;
     if (peer === this.#core.self || this.restoring) return;
     if (this.#asked && nowMs < this.#asked.atMs + (this.#asked.peer === peer ? LATE_ANSWER_MS : ANSWER_MS)) {
-      if (this.#offers.size < LIMITS.rosterMax) this.#offers.add(peer);
+      this.#noteOffer(peer);
       return;
     }
     if (this.#isResting(peer)) return;
     if (this.#asked) this.#restFrom(this.#asked);
     this.#question(this.#longestNotAsked(peer), restore);
+  }
+
+  /** Of those who can be asked alone: names cost nothing, and would leave no room. A member takes a stranger's. */
+  #noteOffer(peer: PeerId): void {
+    if (!this.#membership.isConnected(peer)) return;
+    if (this.#offers.size >= LIMITS.rosterMax) {
+      const { head } = this.#core.branch;
+      const stranger = isMember(head, peer) && [...this.#offers].find((other) => !isMember(head, other));
+      if (!stranger) return;
+      this.#offers.delete(stranger);
+    }
+    this.#offers.add(peer);
   }
 
   /** Of a peer and of those who offered themselves while another was asked: else who does so all the time would always be. */
@@ -141,7 +153,9 @@ export class Sync {
     const isBetter = (a: PeerId, b: PeerId): boolean => {
       return members.has(a) === members.has(b) ? askedMs(a) < askedMs(b) : members.has(a);
     };
-    return others.reduce((best, other) => (isBetter(other, best) ? other : best), peer);
+    // of two who were not asked for as long, who offered itself first
+    const offers = [...others.filter((other) => other !== peer), peer];
+    return offers.reduce((best, other) => (isBetter(other, best) ? other : best));
   }
 
   #isResting(peer: PeerId): boolean {
@@ -303,6 +317,7 @@ export class Sync {
     }
     if (!fork || (this.#core.pinIsMissing && !this.#isTrusted(asked, fork))) return undefined;
     this.caughtUp = true;
+    if (this.#core.isLost(fork)) return undefined;
     const { head } = fork;
     const members = fork.entries.at(-1)?.block.members ?? null;
     if (!isCredible(head, members, this.#membership.seesQuorum(head.committee))) return undefined;

@@ -28,6 +28,8 @@ export class Unfinal {
   /** the tip that the rest belongs to; another tip, another attempt */
   #tip: Hash | undefined;
   #waitingSinceMs = 0;
+  /** silent when they should have proposed or signed: for this tip they are not asked again, whatever else they say */
+  readonly #passedOver = new Set<PeerId>();
   #attempt: { proposal: Proposal; hash: Hash; sinceMs: number } | undefined;
   /** the tip for which a leader that has not been given up has proposed */
   #proposedOn: Hash | undefined;
@@ -119,25 +121,41 @@ export class Unfinal {
     const { nowMs, branch } = this.#core;
     if (this.#tip !== branch.head.tip) {
       this.#tip = branch.head.tip;
+      this.#passedOver.clear();
       this.#waitingSinceMs = nowMs;
       this.#attempt = undefined;
       if (this.#proposal?.block.previous !== this.#tip) this.#proposal = undefined;
     }
     if (this.#attempt && nowMs >= this.#attempt.sinceMs + viewMs) this.#giveUpOnSilent(this.#attempt);
-    const live = peersOf(branch.head.roster).filter((peer) => this.#membership.isLive(peer));
-    const leader = live[round.round % live.length]!;
-    if (leader === this.#core.self) {
-      if (!this.#attempt && round.held().length > 0) this.#propose(round, this.#members(live));
-    } else if (nowMs >= this.#waitingSinceMs + 2 * viewMs) {
+    let live = this.#live();
+    if (this.#leaderOf(live, round) !== this.#core.self && nowMs >= this.#waitingSinceMs + 2 * viewMs) {
       // silent, or gone with its proposal
-      this.#membership.absent.add(leader);
+      this.#passOver(this.#leaderOf(live, round));
       this.#waitingSinceMs = nowMs;
       this.#proposedOn = undefined;
       this.#proposal = undefined;
+      live = this.#live();
+    }
+    if (this.#leaderOf(live, round) === this.#core.self && !this.#attempt && round.held().length > 0) {
+      this.#propose(round, this.#members(live));
     }
     this.#core.wakeAt((this.#attempt?.sinceMs ?? this.#waitingSinceMs + viewMs) + viewMs);
     this.#endorse();
     return this.#complete();
+  }
+
+  #live(): PeerId[] {
+    const members = peersOf(this.#core.branch.head.roster);
+    return members.filter((peer) => this.#membership.isLive(peer) && !this.#passedOver.has(peer));
+  }
+
+  #leaderOf(live: readonly PeerId[], { round }: Round): PeerId {
+    return live[round % live.length]!;
+  }
+
+  #passOver(peer: PeerId): void {
+    this.#passedOver.add(peer);
+    this.#membership.absent.add(peer);
   }
 
   /** Those who are to sign: where more are there than a block names, only those whose word counts (`isCredible`). */
@@ -182,7 +200,7 @@ export class Unfinal {
 
   #giveUpOnSilent({ proposal, hash }: { proposal: Proposal; hash: Hash }): void {
     const isSilent = (member: PeerId) => this.#endorsementOf(hash, member) === undefined;
-    for (const member of (proposal.block.members ?? []).filter(isSilent)) this.#membership.absent.add(member);
+    for (const member of (proposal.block.members ?? []).filter(isSilent)) this.#passOver(member);
     this.#attempt = undefined;
   }
 

@@ -38,7 +38,8 @@ export interface FetchBlobComponents {
 
 /**
  * Fetches a blob into a sink, chunk by chunk, from several providers at once. A provider that lies, stalls or leaves is
- * dropped and its chunks are asked of others; what a slow one still owes when nothing else is left is asked twice.
+ * dropped and its chunks are asked of others; what a slow one still owes when nothing else is left is asked twice, and
+ * after long silence again of those who lacked it.
  * After an error the sink keeps what came, so that the next call goes on from there.
  *
  * @throws CodedError `E_BLOB_UNAVAILABLE` when no provider is left that has the rest; `E_BLOB_CORRUPT` when all there
@@ -247,7 +248,11 @@ class Fetch {
         return;
       }
       this.#askersMax.set(id, this.#askers(id) + 1);
+      // who did not have it then may have it now: it may have been handed round since, to all but us
+      const isLong = this.#patienceMs - leftMs >= NET_LIMITS.blobAgainMs;
+      if (isLong) for (const each of this.#providers.values()) each.missing.clear();
       this.#next();
+      impatient = setTimeout(look, NET_LIMITS.blobAgainMs);
     };
     impatient = setTimeout(look, this.#patienceMs);
     try {

@@ -68,6 +68,8 @@ export const NET_LIMITS = {
   streamsPerPeerMax: 2,
   /** A provider that gave no chunk for so long has its chunks asked of a second one too, if that has nothing else to do. */
   blobPatienceMs: 3_000,
+  /** A provider that gave no chunk for so long has them asked again of those who lacked them, and once more after as long. */
+  blobAgainMs: 10_000,
   /** A provider that owes us a chunk and sends no byte for so long is dropped. */
   blobStallMs: 10_000,
   /** A provider that drips is dropped when one chunk takes so long (256 KiB at 17 kbit/s). */

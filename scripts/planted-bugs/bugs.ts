@@ -11,8 +11,8 @@ function bug(name: string, ...edits: [file: string, find: string, replace: strin
 export const BUGS: readonly Bug[] = [
   bug('a vote said twice counts twice', [
     'protocol/agreement.ts',
-    '    if (earlier) return;\n',
-    '    if (earlier && earlier.block !== vote.block) return;\n',
+    '    if (earlier) return false;\n',
+    '    if (earlier && earlier.block !== vote.block) return false;\n',
   ]),
   bug(
     'a leader proposes anew after a notarization, and voters let it',
@@ -221,7 +221,7 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('where no quorum is a silent leader is waited for', [
     'protocol/unfinal.ts',
-    '      this.#membership.absent.add(leader);\n',
+    '      this.#passOver(this.#leaderOf(live, round));\n',
     '',
   ]),
   bug('who is no member is not told that it is as far as the members', [

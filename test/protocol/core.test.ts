@@ -191,3 +191,17 @@ test('branches that were replaced on the disk are there after a restart, until t
   core.append({ block: { ...other.block, previous: core.branch.head.tip, members: null, round: 2 }, certificate });
   expect(core.branchLeft(tip)).toBeUndefined();
 });
+
+test('a round that was given up is followed with nobody, until somebody comes or it is certified', () => {
+  const follower = new Follower();
+  const { core } = follower;
+  follower.round(null);
+  const before = core.branch.entries.length;
+  follower.round([peers[1]!]);
+  const told = core.branch.fork(core.branch.entries.length);
+  core.giveUp(before);
+  expect(core.branch.entries).toHaveLength(before);
+  expect([core.isLost(told), core.isLost(core.branch)]).toEqual([true, false]);
+  core.lookAgain();
+  expect(core.isLost(told)).toBe(false);
+});

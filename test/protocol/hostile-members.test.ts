@@ -183,6 +183,18 @@ test.each([1, 2, 3, 20])(
   },
 );
 
+test('names that nobody is connected to do not keep those from being asked who are', () => {
+  const behind = new Behind();
+  const [silent, another, honest] = ['silent', 'another', 'honest'].map(testSigner) as [Signer, Signer, Signer];
+  behind.gives({ type: 'peer', nowMs: 1, peer: silent.self, up: true });
+  expect(behind.asked).toEqual([silent.self]);
+  const name = testSigner('a name');
+  for (let i = 0; i < LIMITS.rosterMax + 1; i++) behind.hears(3, { ...name, self: `${name.self}${i}` as PeerId }, 100);
+  for (const { self } of [honest, another]) behind.gives({ type: 'peer', nowMs: 4, peer: self, up: true });
+  behind.hears(15_010, another, 100);
+  expect(behind.asked.slice(1)).toEqual([honest.self]);
+});
+
 test('who made up a quorum long ago does not overrule what has been certified since, however much it certifies', () => {
   const { cluster, members } = swarm(4);
   expect(cluster.runUntil(() => members.every(({ lastRound }) => lastRound >= 8), 120_000)).toBe(true);

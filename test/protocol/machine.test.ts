@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { rootOf } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
 import { branchFromLog, GENESIS } from '../../protocol/history.ts';
@@ -363,6 +364,35 @@ test('who was ended on the way back from a branch goes on from the state before,
   const { snapshot, snapshotBytes } = two!;
   const restored = machine.step({ type: 'restored', nowMs: 2, snapshot, snapshotBytes, error: null });
   expect(restored).toContainEqual(expect.objectContaining({ type: 'train', round: 2 }));
+});
+
+test('an unfinal round that nobody has any more is given up, and trained again', () => {
+  const cluster = started(new Cluster(31, 1));
+  const [founder] = cluster.peers as [TestPeer];
+  expect(cluster.runUntil(() => founder.lastRound >= 3, 60_000)).toBe(true);
+  const { genesis } = cluster;
+  const machine = new Machine({ signer: founder.signer }, { genesis });
+  const { entries, states } = founder.machine!.history(WHOLE);
+  const state = states.find(({ round }) => round === 2)!;
+  const context = { genesis, run: machine.run, signer: founder.signer };
+  const certified = entries.slice(0, entries.findIndex(({ block }) => block.round === 1) + 1);
+  const { head } = branchFromLog(context, [{ ...GENESIS, entries: certified }]);
+  const lost = soloEntry(machine.run, head, founder.signer, rootOf(state));
+  const segments = [{ ...GENESIS, entries: [...certified, lost] }];
+  let nowMs = 1;
+  const give = (event: WithoutClock<Event>): readonly Effect[] => machine.step({ ...event, nowMs } as Event);
+  const warned = (effects: readonly Effect[]): string[] =>
+    effects.flatMap((each) => (each.type === 'report' && each.report.kind === 'warning' ? [each.report.code] : []));
+  let effects = give({ type: 'start', restart: { segments, states: [{ block: head.tip, state }], record: null } });
+  const update = lost.block.updates[0]!;
+  while (!warned(effects).includes('W_ROUND_LOST')) {
+    expect(nowMs).toBeLessThan(4 * genesis.timing.quorumWaitMs!);
+    const isAsked = fetchesIn(effects).some((fetch) => fetch.update.payload === update.payload);
+    effects = give(isAsked ? { type: 'payload', update, error: 'E_BLOB_UNAVAILABLE' } : { type: 'wake' });
+    nowMs += 600;
+  }
+  expect(nowMs).toBeGreaterThan(2 * genesis.timing.quorumWaitMs!);
+  expect(effects).toContainEqual(expect.objectContaining({ type: 'train', round: 2, base: rootOf(state) }));
 });
 
 test('a state from which the rest cannot be replayed, since payloads are not kept so long, is not taken', () => {

@@ -10,7 +10,7 @@ import type { MessageOf } from '../../protocol/messages.ts';
 import { Patience } from '../../protocol/patience.ts';
 import { Payloads } from '../../protocol/payloads.ts';
 import { GATHERING, Round } from '../../protocol/round.ts';
-import type { Block } from '../../protocol/wire.ts';
+import type { Block, Update } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
 
@@ -136,6 +136,20 @@ test('of two in a round who name the same payload both have it when it is here',
   expect(find(core.takeEffects(), 'fetch')).toEqual([]);
 });
 
+test('a payload of long ago is asked for anew where another names it: it is off the disk', () => {
+  const { core, payloads, header, places } = roundOf(2);
+  const { update } = header(1, null);
+  const named = { ...update, author: places[0]! };
+  const block = (round: number, updates: Update[]) => ({ round, updates }) as unknown as Block;
+  payloads.require(block(0, [update]), () => []);
+  payloads.onPayload(update, null);
+  expect(payloads.require(block(LIMITS.payloadRoundsKept, [named]), () => [])).toBe('held');
+  core.takeEffects();
+  core.nowMs = 10_000;
+  expect(payloads.require(block(LIMITS.payloadRoundsKept + 1, [named]), () => [])).toBe('wanted');
+  expect(find(core.takeEffects(), 'fetch')).toHaveLength(1);
+});
+
 test('where a block has no room for all, those come first who have waited longest', () => {
   const count = LIMITS.blockUpdatesMax + 100;
   // the last hundred were left out of the round before
@@ -146,6 +160,20 @@ test('where a block has no room for all, those come first who have waited longes
   expect(authors).toEqual([...authors].sort(comparePeers));
   expect(authors.slice(-100)).toEqual(places.slice(-100));
   expect(authors[0]).toBe(places[0]);
+});
+
+test('an update that is announced as soon as the round begins does not hurry those who train', () => {
+  const { core, round, header, places } = roundOf(4);
+  const liar = places.findIndex((peer) => peer !== core.self);
+  const other = places.findIndex((peer, place) => place > liar && peer !== core.self);
+  round.onHeader(header(liar), places[liar]!, liar);
+  round.askToFinish();
+  expect(round.deadlineMs()).toBe(Number.POSITIVE_INFINITY);
+  core.nowMs = 60_000;
+  round.askToFinish();
+  expect(find(core.takeEffects(), 'finish')).toEqual([]);
+  round.onHeader(header(other), places[other]!, other);
+  expect(round.deadlineMs()).toBeGreaterThan(60_000 + 30_000);
 });
 
 test("measures how long a quorum's payloads took once announced, and waits as long as that has taught", () => {

@@ -95,3 +95,21 @@ test('proposal and endorsement are said again until the round is decided, or giv
   expect(leader.progress().entry?.block).toEqual(second.block);
   expect(leader.unfinal.repeat()).toEqual([]);
 });
+
+test('a leader that says everything but its proposal is passed over, and not asked again for this round', () => {
+  const { core, membership, progress } = memberOf(1);
+  const talks = (): void => membership.heard(all[0]!.self, membership.placeOf(all[0]!.self));
+  progress();
+  core.nowMs = 2 * VIEW_MS;
+  talks();
+  const { said } = progress();
+  expect(typesOf(said)).toEqual(['proposal', 'vote']);
+  expect((said[0] as Proposal).block.members).toEqual([all[1]!.self, all[2]!.self]);
+  talks();
+  expect(membership.isLive(all[0]!.self)).toBe(true);
+  core.nowMs += VIEW_MS; // the third is silent: alone then
+  talks();
+  const { said: more, entry } = progress();
+  expect(more).toEqual([]);
+  expect(entry?.block.members).toEqual([all[1]!.self]);
+});

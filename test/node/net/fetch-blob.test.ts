@@ -177,6 +177,28 @@ describe('fetchBlob', () => {
     expect(await fetching(() => 0)).toEqual(['busy', 'idle']);
   });
 
+  it('asks again those who lacked it where the only one that had it is silent for long', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const asked: string[] = [];
+    const startMs = performance.now();
+    const fetchChunk = (peer: string, id: Hash, signal?: AbortSignal): Promise<Uint8Array> => {
+      asked.push(peer);
+      if (peer === 'drips')
+        return new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+      const has = performance.now() >= startMs + 5000;
+      return has ? Promise.resolve(STORE.get(id)!) : Promise.reject(networkError('E_BLOB_UNAVAILABLE', 'not yet'));
+    };
+    const sink = new Set<Hash>();
+    const components = { has: (id: Hash) => sink.has(id), write: (id: Hash) => void sink.add(id) };
+    const done = fetchBlob({ fetchChunk, providers: () => ['drips', 'later'], sink: components }, BLOB);
+    await vi.advanceTimersByTimeAsync(60_000);
+    await done;
+    expect(sink.size).toBe(1 + CHUNKS);
+    // the manifest twice, the chunks once each
+    expect(asked.filter((peer) => peer === 'later')).toHaveLength(2 + CHUNKS);
+  });
+
   it('asks a liar once, and who lacks a chunk not again for that chunk', async () => {
     const { asked } = await fetchFrom(['lies', 'lacks', 'honest']);
     // manifest and chunks are two fetches, and the chunks are asked for four at a time

@@ -1,0 +1,70 @@
+import { expect, test } from 'vitest';
+import { Agreement } from '../../protocol/agreement.ts';
+import { Core } from '../../protocol/core.ts';
+import { runIdOf } from '../../protocol/genesis.ts';
+import { Branch } from '../../protocol/history.ts';
+import { comparePeers, type Signer } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
+import { Membership } from '../../protocol/membership.ts';
+import type { Vote } from '../../protocol/messages.ts';
+import { Post, type PostComponents } from '../../protocol/post.ts';
+import { joinBytes, voteBytes } from '../../protocol/signing.ts';
+import { testGenesis } from '../helpers/cluster.ts';
+import { factsOf, signedEntry } from '../helpers/history.ts';
+import { testSigner } from '../helpers/signers.ts';
+
+const all = ['a', 'b', 'c', 'd'].map(testSigner).sort((a, b) => comparePeers(a.self, b.self));
+const [self, gone, relay] = all as [Signer, Signer, Signer];
+
+function memberOfFour() {
+  const genesis = testGenesis(self.self);
+  const run = runIdOf(genesis);
+  const core = new Core({ genesis, run, signer: self });
+  const facts = factsOf(all.map((each) => ({ peer: each.self, lastRound: 11 })));
+  const entry = signedEntry(run, { ...core.branch.head, height: 11, round: 11 }, all);
+  core.branch = new Branch(core.context, { anchors: [{ head: facts, entry }], passed: null, pinned: null });
+  const membership = new Membership(core);
+  return { core, membership, run };
+}
+
+test('what others hand on again does not bring back who is gone', () => {
+  const { core, membership, run } = memberOfFour();
+  const { height, committee } = core.branch.head;
+  const agreement = new Agreement({ run, seed: 1, height: height + 1, committee, signer: self });
+  const present = { agreement, round: undefined };
+  const post = new Post({ core, membership, present } as unknown as PostComponents);
+  const vote = (view: number): Vote => {
+    const signature = gone.sign(voteBytes(run, 'nullify', height + 1, view, null));
+    return { type: 'vote', run, author: gone.self, kind: 'nullify', height: height + 1, view, block: null, signature };
+  };
+  const ahead = { ...vote(0), height: height + 2 };
+  post.deliver(relay.self, vote(0));
+  expect(membership.isLive(gone.self)).toBe(true);
+  membership.onPeer(gone.self, false);
+  post.deliver(relay.self, vote(0));
+  post.deliver(relay.self, ahead);
+  post.replay();
+  expect(membership.isLive(gone.self)).toBe(false);
+  // it says so itself, or something that nobody has heard
+  post.deliver(gone.self, vote(0));
+  expect(membership.isLive(gone.self)).toBe(true);
+  membership.onPeer(gone.self, false);
+  post.deliver(relay.self, vote(1));
+  expect(membership.isLive(gone.self)).toBe(true);
+});
+
+test('requests to come in at heights that never come leave room for one that may', () => {
+  const { core, membership, run } = memberOfFour();
+  const { head } = core.branch;
+  const joinOf = ({ self: author, sign }: Signer, height: number) => {
+    const unsigned = { author, height, attempt: 0 };
+    return { ...unsigned, signature: sign(joinBytes(run, unsigned)) };
+  };
+  const void1 = joinOf(testSigner('void'), 2 ** 40);
+  for (let i = 0; i < LIMITS.pendingJoinsMax; i++) membership.onJoin({ ...void1, author: `${void1.author}${i}` });
+  const honest = joinOf(testSigner('honest'), head.height + 1);
+  membership.onJoin(joinOf(testSigner('another'), 2 ** 40));
+  membership.onJoin(honest);
+  expect(membership.load.joins).toBe(LIMITS.pendingJoinsMax);
+  expect(membership.requests(head).joins).toEqual([honest]);
+});
