@@ -19,7 +19,7 @@ import type { Chronicle, Recorded } from './chronicle.ts';
  * that its round began with; its updates are of peers with a place, in canonical order, each announced (or at least signed) by its author for
  * that round and state, and as large as it says, and of no more tokens than it can have seen; requests to come or go are their
  * authors' own, and none takes effect twice; and who is evicted did contradict itself.
- * Who votes for a fresh block has all that it names.
+ * Who votes for a fresh block or endorses one has all that it names, and who applies one too.
  * As many vote next as genesis says, and nobody is gone who did not ask for it, contradict itself or stay silent for long.
  */
 export class ValidityChecker implements Checker {
@@ -51,6 +51,7 @@ export class ValidityChecker implements Checker {
     if (event.type === 'messages') for (const message of event.messages) this.#note(message);
     for (const effect of effects) {
       if (effect.type === 'broadcast') this.#onBroadcast(peer, effect.message);
+      if (effect.type === 'apply') this.#checkHas(peer, effect.entry.block, 'is applied by');
       if (effect.type !== 'append') continue;
       if (effect.segment) this.#checkBeginning(effect.segment);
       const recorded = this.#chronicle.add(effect.entry);
@@ -109,11 +110,17 @@ export class ValidityChecker implements Checker {
   }
 
   /** @throws Violation where the peer votes for updates that it does not have */
-  #checkVote({ index }: VirtualPeer, { kind, height, view, block: hash }: MessageOf<'vote'>): void {
+  #checkVote(peer: VirtualPeer, { kind, height, view, block: hash }: MessageOf<'vote'>): void {
     const place = `${height}/${view}/${hash}`;
-    const block = kind === 'notarize' && !this.#repeated.has(place) ? this.#fresh.get(place) : undefined;
-    const missing = block?.updates.find(({ payload }) => !this.#library.has(index, payload));
-    if (missing) throw fault(block!, `gets the vote of peer ${index}, who does not have ${missing.payload}`);
+    const isChecked = kind === 'endorse' || (kind === 'notarize' && !this.#repeated.has(place));
+    const block = isChecked ? this.#fresh.get(place) : undefined;
+    if (block) this.#checkHas(peer, block, 'gets the vote of');
+  }
+
+  /** @throws Violation where the peer's disk lacks one of the payloads */
+  #checkHas({ index }: VirtualPeer, block: Block, what: string): void {
+    const missing = block.updates.find(({ payload }) => !this.#library.has(index, payload));
+    if (missing) throw fault(block, `${what} peer ${index}, who does not have ${missing.payload}`);
   }
 
   #onBroadcast(peer: VirtualPeer, message: Message): void {

@@ -76,6 +76,8 @@ export class Liar {
   readonly #lies = new WeakMap<Proposal, Proposal>();
   #header: MessageOf<'header'> | undefined;
   #about: { height: number; view: number; block: Hash } | undefined;
+  /** by author, round and base: headers that it has forged already */
+  readonly #outrunNames = new Set<string>();
   #minted = 0;
   /** which of the lies about a block comes next: drawn each time, some would hardly ever be told in a short run */
   #turn: number;
@@ -369,10 +371,13 @@ export class Liar {
     return { ...message, update, inline: known && random.below(2) === 0 ? junk : null };
   }
 
-  /** To everybody at once, some of whom have not heard the true one. */
+  /** To everybody at once, some of whom have not heard the true one. What is a forgery itself is left. */
   #outrun(header: MessageOf<'header'>): void {
     const { random, say } = this.#c;
-    if (this.#isOwn(header.update) || random.unit() > OFTEN) return;
+    const { round, base, update } = header;
+    const name = `${update.author}/${round}/${base}`;
+    if (this.#outrunNames.has(name) || this.#isOwn(update) || random.unit() > OFTEN) return;
+    this.#outrunNames.add(name);
     const bytes = encodeMessage(this.#forged(header));
     this.#count('poisons');
     for (let to = 0; to < this.#init.peers; to++) if (to !== this.#init.index) say(to, bytes);

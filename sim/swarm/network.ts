@@ -37,7 +37,7 @@ export const FAIR: Weather = { loss: 0, duplicates: 0, delayMs: 0 };
 
 /** A peer that answers no question for its history is given up after so long, as in `node/net/limits.ts`. */
 const ANSWER_MS = 30_000;
-/** Parts that a peer does not give for so long are asked of others too. */
+/** About as long as a real peer waits for a part before it asks others too; here it only waits. */
 const CHUNK_PATIENCE_MS = 3000;
 /** Of a message's latency, drawn for each: what comes later may arrive earlier. */
 const JITTER = 0.5;

@@ -224,7 +224,9 @@ function drawFault(random: RandomStream, plan: Plan, mayGo: boolean): Fault | un
       return { ...common, kind: 'blackout', peers: hit, lastWrite: pick(random, ['lost', 'kept']) };
     }
     default: {
-      const moment = pick(random, ['vote', 'write', undefined] as const);
+      // what a liar says and writes is nobody's concern
+      const moments = peer < peers - liars ? (['vote', 'write', undefined] as const) : ([undefined] as const);
+      const moment = pick(random, moments);
       return {
         ...common,
         kind: 'crash',

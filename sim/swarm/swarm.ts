@@ -66,6 +66,10 @@ export interface Seen {
   segments: number;
   leaps: number;
   crashes: number;
+  /** many at once */
+  blackouts: number;
+  /** messages that were read together, as one event each */
+  batches: number;
   lies: number;
   /** messages of liars that fuzz, as they came to a decoder, and histories; among the lies */
   fuzzed: number;
@@ -109,6 +113,8 @@ export class Swarm {
     segments: 0,
     leaps: 0,
     crashes: 0,
+    blackouts: 0,
+    batches: 0,
     lies: 0,
     fuzzed: 0,
     refusedMessages: 0,
@@ -230,7 +236,8 @@ export class Swarm {
     await this.#kernel.runFor(safetyMs);
     this.#heal();
     const hadQuorum = this.#quorumIsUp(); // else it is for the liars to say when there is one
-    const goesOnWithout = !hadQuorum && this.#plan.liars === 0 && this.#genesis.timing.quorumWaitMs !== null;
+    const mayGoOn = this.#plan.liars === 0 && this.#genesis.timing.quorumWaitMs !== null;
+    const goesOnWithout = !hadQuorum && mayGoOn && this.#newestIsKnown();
     let untilLook = 0;
     const there = (): boolean => {
       if (untilLook-- > 0) return false;
@@ -265,18 +272,26 @@ export class Swarm {
 
   /**
    * Of the committee that decides next there are enough correct peers; who left without its certificate is not. A block that
-   * is gone with the last peer that knew it decided is not, for those who are left. And somebody is there who voted for the
-   * newest: what it names may be with nobody else, where few voted for it, or one alone.
+   * is gone with the last peer that knew it decided is not, for those who are left.
    */
   #quorumIsUp(): boolean {
-    const heads = this.#judged().flatMap(({ index }) => this.#newest.get(index) ?? []);
-    const newest = heads.sort((a, b) => b.height - a.height)[0];
-    const voters = newest?.committee ?? [this.#genesis.founder];
+    const voters = this.#newestUp()?.committee ?? [this.#genesis.founder];
     const up = new Set(this.#judged().map(({ id }) => id));
+    const enough = voters.filter((peer) => up.has(peer)).length >= voters.length - Math.floor((voters.length - 1) / 3);
+    return enough && this.#newestIsKnown();
+  }
+
+  /** Somebody is there who voted for the newest block: what it names may be with nobody else, where few did, or one alone. */
+  #newestIsKnown(): boolean {
+    const newest = this.#newestUp();
     const last = newest && this.#chronicle.get(newest.tip);
-    const signers = last?.entry.certificate.signatures.map(([place]) => last.before.committee[place]!);
-    if (signers && !signers.some((peer) => up.has(peer))) return false;
-    return voters.filter((peer) => up.has(peer)).length >= voters.length - Math.floor((voters.length - 1) / 3);
+    const up = new Set(this.#judged().map(({ id }) => id));
+    return !last || last.entry.certificate.signatures.some(([place]) => up.has(last.before.committee[place]!));
+  }
+
+  #newestUp(): Head | undefined {
+    const heads = this.#judged().flatMap(({ index }) => this.#newest.get(index) ?? []);
+    return heads.sort((a, b) => b.height - a.height)[0];
   }
 
   // --- faults ---------------------------------------------------------------------------------------------------------
@@ -284,6 +299,7 @@ export class Swarm {
   #begin(fault: Fault): void {
     if (this.#healing) return;
     this.#diary.note(this.#kernel.nowMs, -1, `fault: ${describeFault(fault)}`);
+    if (fault.kind === 'blackout') this.#seen.blackouts++;
     this.#mischief.begin(fault);
   }
 
@@ -372,12 +388,13 @@ export class Swarm {
 
   #onStep(peer: VirtualPeer, event: Event, effects: readonly Effect[]): void {
     this.#diary.onStep(this.#kernel.nowMs, peer.index, event, effects);
+    if (event.type === 'messages' && event.messages.length > 1) this.#seen.batches++;
     if (this.#liars.has(peer.index)) return;
-    for (const checker of this.#looking()) checker.onStep?.(peer, event, effects);
-    for (const effect of effects) if (effect.type === 'append') this.#onAppend(peer.index, effect);
     // planned for after this event: by then the first write is under way
     const writes = effects.some(({ type }) => type === 'append' || type === 'persist');
     if (writes) this.#mischief.onMoment(peer.index, 'write');
+    for (const checker of this.#looking()) checker.onStep?.(peer, event, effects);
+    for (const effect of effects) if (effect.type === 'append') this.#onAppend(peer.index, effect);
   }
 
   #onAppend(peer: number, { entry, segment }: Effect & { type: 'append' }): void {
