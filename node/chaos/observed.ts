@@ -14,7 +14,7 @@ export interface Work {
   accepted: number;
   /** late or returned, and accepted with a later update */
   carried: number;
-  /** late or returned and not told of again: in a residual at the end, or forgotten by a peer that was killed */
+  /** late or returned and not told of again: in a residual at the end */
   open: number;
   refused: number;
   /**
