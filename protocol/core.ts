@@ -54,8 +54,8 @@ export class Core {
   #pinned: Hash | undefined;
   /** branches that this peer has left, though it helped on blocks that follow them and may yet be decided */
   #left: Branch[] = [];
-  /** unfinal blocks that were given up since nobody had what they name, until somebody comes who may */
-  readonly #lost = new Set<Hash>();
+  /** unfinal blocks that were given up since nobody had what they name: how often, and until when */
+  readonly #lost = new Map<Hash, { times: number; untilMs: number }>();
   /** the branch has not had the pinned block yet */
   #pinIsMissing = false;
   nowMs = 0;
@@ -178,10 +178,15 @@ export class Core {
     this.branch.truncate(position);
   }
 
-  /** Goes back to a position whose unfinal block cannot be applied, and follows nothing that has it, unless it is certified. */
-  giveUp(position: number): void {
+  /**
+   * Goes back to a position whose unfinal block cannot be applied. What has it is not followed for some time, each time for
+   * twice as long, unless the block is certified: who has what it names may only be cut off.
+   */
+  giveUp(position: number, forMs: number): void {
+    const { tip } = this.branch.heads[position + 1]!;
+    const times = this.#lost.get(tip)?.times ?? 0;
     if (this.#lost.size >= LOST_MAX) this.#lost.clear();
-    this.#lost.add(this.branch.heads[position + 1]!.tip);
+    this.#lost.set(tip, { times: times + 1, untilMs: this.nowMs + forMs * 2 ** Math.min(times, LOST_DOUBLINGS) });
     this.truncate(position);
   }
 
@@ -193,7 +198,7 @@ export class Core {
   /** Whether it has an unfinal block that was given up. */
   isLost(fork: Branch): boolean {
     const certified = fork.certifiedLength();
-    return [...this.#lost].some((tip) => fork.find(tip) > certified);
+    return [...this.#lost].some(([tip, { untilMs }]) => this.nowMs < untilMs && fork.find(tip) > certified);
   }
 
   /** One of the branches that were left, up to a block that a decided one follows. */
@@ -405,6 +410,7 @@ const WAKE_MS_MIN = 20;
 const BUILT_ON_MAX = 2;
 /** Rounds given up that are remembered. */
 const LOST_MAX = 64;
+const LOST_DOUBLINGS = 6;
 /** Of an answer beside its anchors, entries and states. */
 const ANSWER_HEAD_BYTES = 4096;
 const NO_EFFECTS: readonly Effect[] = [];

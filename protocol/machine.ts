@@ -352,7 +352,7 @@ export class Machine {
     }
     const what = `round ${block.round + 1}, which was unfinal, is given up`;
     this.#core.warn('W_ROUND_LOST', `${what}: nobody who can be reached has all its updates any more`);
-    this.#core.giveUp(position);
+    this.#core.giveUp(position, LOST_AGAIN_WAITS * quorumWaitMs);
     this.#changedHeight();
     return true;
   }
@@ -456,3 +456,5 @@ export class Machine {
 
 /** Quorum waits that an unfinal round is looked for which nobody has. */
 const LOST_WAITS = 2;
+/** And for which what others tell of it is not followed, at first. */
+const LOST_AGAIN_WAITS = 4;

@@ -90,7 +90,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     applyMs: 1 + random.below(80),
     diskMs: pick(random, [0, 1, 5, 40]),
     readMs: pick(randomStream(seed, 'reading'), [0, 0, 5, 50]),
-    bootMs: pick(randomStream(seed, 'boot'), [0, 0, 300, 1500, 5000]),
+    bootMs: drawBootMs(seed, drawPinned(seed, honest).length > 0),
     inlineBytesMax: pick(random, [0, 32 * 1024]),
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
     pinned: drawPinned(seed, honest),
@@ -109,6 +109,12 @@ function drawCommittee(seed: number, peers: number, liars: number): Genesis['com
   const least = Math.max(4, 3 * liars + 1);
   if (peers <= least || random.unit() < 0.5) return COMMITTEE;
   return { size: least + random.below(peers - least), heights: pick(random, [3, 10, 30]) };
+}
+
+/** A block to trust must not have become older than what others keep, by the time that it can be asked for. */
+function drawBootMs(seed: number, isPinned: boolean): number {
+  const bootMs = pick(randomStream(seed, 'boot'), [0, 0, 300, 1500, 5000]);
+  return isPinned ? Math.min(bootMs, 300) : bootMs;
 }
 
 function drawPinned(seed: number, honest: number): number[] {

@@ -192,16 +192,24 @@ test('branches that were replaced on the disk are there after a restart, until t
   expect(core.branchLeft(tip)).toBeUndefined();
 });
 
-test('a round that was given up is followed with nobody, until somebody comes or it is certified', () => {
+test('a round that was given up is followed with nobody for some time, or until somebody comes', () => {
   const follower = new Follower();
   const { core } = follower;
   follower.round(null);
   const before = core.branch.entries.length;
   follower.round([peers[1]!]);
   const told = core.branch.fork(core.branch.entries.length);
-  core.giveUp(before);
+  core.giveUp(before, 1000);
   expect(core.branch.entries).toHaveLength(before);
   expect([core.isLost(told), core.isLost(core.branch)]).toEqual([true, false]);
   core.lookAgain();
   expect(core.isLost(told)).toBe(false);
+  for (const forMs of [1000, 2000]) {
+    core.branch = told.fork(told.entries.length);
+    core.giveUp(before, 1000);
+    core.nowMs += forMs - 1;
+    expect(core.isLost(told)).toBe(true);
+    core.nowMs++;
+    expect(core.isLost(told)).toBe(false);
+  }
 });
