@@ -105,14 +105,14 @@ export class Sync {
     else if (this.#ahead?.height !== height) this.#ahead = { peer, height, atMs: nowMs + PATIENCE_MS };
   }
 
-  /** Asks a peer that was one block ahead, if we did not get there by ourselves. */
+  /** Asks a peer that was one block ahead, if we did not get there by ourselves: then we are as far as it was. */
   progress(): void {
     if (!this.#ahead) return;
     const { peer, height, atMs } = this.#ahead;
     if (this.#core.branch.head.height < height) {
       if (this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);
       this.ask(peer, false);
-    }
+    } else this.caughtUp = true;
     this.#ahead = undefined;
   }
 

@@ -213,3 +213,18 @@ test('a round that was given up is followed with nobody for some time, or until 
     expect(core.isLost(told)).toBe(false);
   }
 });
+
+test('who is told of one block more, and gets there by itself, is as far as the others, and may ask to be let in', () => {
+  const follower = new Follower();
+  const { core } = follower;
+  const sync = new Sync(core, new Membership(core));
+  const { height, round } = core.branch.head;
+  const standing = { height: height + 1, unfinalTokens: 0, round: round + 1, tip: id('the next block') };
+  sync.onStatus({ type: 'status', run, author: peers[1]!, ...standing, signature: new Uint8Array(64) });
+  sync.progress();
+  expect(sync.caughtUp).toBe(false);
+  follower.round(null);
+  sync.progress();
+  expect(sync.caughtUp).toBe(true);
+  expect(core.takeEffects().map(({ type }) => type)).not.toContain('request-history');
+});
