@@ -47,8 +47,7 @@ export type PeerEvent =
     }
   | ({ event: 'receipt' } & Receipt)
   | { event: 'peer'; id: string; change: 'connected' | 'disconnected' }
-  /** members of the run after it */
-  /** of the roster; this peer itself, a member already, has `resumed` */
+  /** members of the run after it; this peer itself, where it is one already when it starts, has `resumed` */
   | { event: 'peer'; id: string; change: 'joined' | 'left' | 'evicted' | 'resumed'; members: number }
   | { event: 'warning'; code: string; message: string }
   | { event: 'done'; reason: 'rounds' | 'left' | 'stopped' }

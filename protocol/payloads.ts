@@ -55,13 +55,12 @@ export class Payloads {
 
   /** The headers of another round are heard now. What belongs to rounds long past is forgotten. */
   beginRound(round: PayloadTable): void {
+    this.endRound();
     this.#round = round;
-    this.#asked.clear();
-    this.#waiting.clear();
     this.#forgetBefore(round.round);
   }
 
-  /** A state was taken up in place of the one that the round builds on. */
+  /** Another state is gone on from: the round's table, and what was asked for meanwhile, say nothing of what comes. */
   endRound(): void {
     this.#round = undefined;
     this.#asked.clear();

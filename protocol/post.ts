@@ -53,10 +53,10 @@ export class Post {
   }
 
   /**
-   * @param member the author's place in the roster
+   * @param member the author's place in the roster, where it was looked up already
    * @returns whether nobody can have kept it back: its author has said it not long ago
    */
-  #handle(from: PeerId, message: Message, member: number | undefined): boolean {
+  #handle(from: PeerId, message: Message, member?: number): boolean {
     const { membership, sync, unfinal, present } = this.#c;
     switch (message.type) {
       case 'header':
@@ -91,10 +91,7 @@ export class Post {
     if (this.#future.length === 0) return;
     const kept = this.#future;
     this.#future = [];
-    for (const { from, message } of kept) {
-      const author = authorOf(message);
-      this.#handle(from, message, author === undefined ? undefined : this.#c.membership.placeOf(author));
-    }
+    for (const { from, message } of kept) this.#handle(from, message);
   }
 
   #onHeader(from: PeerId, message: MessageOf<'header'>, member: number | undefined): boolean {

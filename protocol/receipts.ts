@@ -1,6 +1,6 @@
 import type { Report } from './events.ts';
 import type { Hash } from './hash.ts';
-import type { OwnHistory } from './own-updates.ts';
+import { NO_HISTORY, type OwnHistory } from './own-updates.ts';
 
 /** What became of an update that this peer made, or of training that did not get so far (payload null). */
 export interface Receipt {
@@ -84,8 +84,7 @@ export class Receipts {
   resumed({ included }: OwnHistory, round: number): void {
     this.#settle(included);
     this.#giveBack(round);
-    const made = this.#made;
-    if (made && made.round <= round) this.#owe(this.#take(made.round, made.payload), 'late');
+    this.#miss(round);
   }
 
   /** An update of the residual and what was trained. */
@@ -104,9 +103,7 @@ export class Receipts {
   ended({ round, own, ownPayload, final }: Report & { kind: 'round' }): void {
     if (own === 'included') this.#count(this.#take(round, ownPayload));
     if (own === 'late' && !this.#isAnswered(ownPayload)) this.#owe(this.#take(round, ownPayload), 'late');
-    // made by a process that was killed before it could be announced
-    if (own === 'none' && this.#made && this.#made.round <= round)
-      this.#owe(this.#take(round, this.#made.payload), 'late');
+    if (own === 'none') this.#miss(round);
     this.#giveBack(round);
     if (!final) return;
     for (const contribution of this.#unfinal) this.#accept(contribution);
@@ -126,22 +123,22 @@ export class Receipts {
         else this.#owe(contribution, 'returned');
       },
     });
-    if (forgot) this.#forgetOwed();
+    if (!forgot) return;
+    for (const each of this.#owed) this.#forget({ ...each, carries: [] });
+    this.#owed = [];
   }
 
   /** All own work was given up, whatever it is in. */
   gaveUp(): void {
-    const open = this.#open;
-    this.#made = undefined;
-    this.#before = [];
-    this.#unfinal = [];
-    for (const contribution of open) this.#forget(contribution);
-    this.#forgetOwed();
+    this.restored(NO_HISTORY, true);
   }
 
-  #forgetOwed(): void {
-    for (const each of this.#owed) this.#forget({ ...each, carries: [] });
-    this.#owed = [];
+  /** The round is over that an update was made for by a process that was killed before it could announce it. */
+  #miss(round: number): void {
+    const made = this.#made;
+    if (!made || made.round > round) return;
+    this.#made = undefined;
+    this.#owe(made, 'late');
   }
 
   /**

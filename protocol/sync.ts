@@ -146,9 +146,8 @@ export class Sync {
 
   /** Of a peer and of those who offered themselves while another was asked: else who does so all the time would always be. */
   #longestNotAsked(peer: PeerId): PeerId {
-    const connected = new Set(this.#membership.connected());
     const members = placesIn(peersOf(this.#core.branch.head.roster));
-    const others = [...this.#offers].filter((other) => connected.has(other) && !this.#isResting(other));
+    const others = [...this.#offers].filter((other) => this.#membership.isConnected(other) && !this.#isResting(other));
     const askedMs = (each: PeerId) => this.#askedMs.get(each) ?? Number.NEGATIVE_INFINITY;
     const isBetter = (a: PeerId, b: PeerId): boolean => {
       return members.has(a) === members.has(b) ? askedMs(a) < askedMs(b) : members.has(a);

@@ -78,6 +78,7 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   const honest = peers - liars;
   const latencyMs = pick(random, [2, 20, 60, 150]);
   const genesis = { ...drawGenesis(random, { honest, latencyMs }), committee: drawCommittee(seed, peers, liars) };
+  const pinned = drawPinned(seed, honest);
   const plan: Plan = {
     seed,
     peers,
@@ -90,10 +91,10 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     applyMs: 1 + random.below(80),
     diskMs: pick(random, [0, 1, 5, 40]),
     readMs: pick(randomStream(seed, 'reading'), [0, 0, 5, 50]),
-    bootMs: drawBootMs(seed, drawPinned(seed, honest).length > 0),
+    bootMs: drawBootMs(seed, pinned.length > 0),
     inlineBytesMax: pick(random, [0, 32 * 1024]),
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
-    pinned: drawPinned(seed, honest),
+    pinned,
     safetyMs,
     leftDown: drawLeftDown(seed, peers, { liars, waitFor: genesis.waitFor }),
     returns: true,
