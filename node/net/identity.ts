@@ -47,14 +47,35 @@ export function identityToBytes(identity: Identity): Uint8Array {
   return identity.privateKey.raw.slice(0, SEED_BYTES);
 }
 
-/** RFC 8032; false for a wrong signature and for a public key that is not one. */
+/**
+ * RFC 8032, without the cofactor; false for a wrong signature, for a public key that is not one, and where the key or R is of
+ * small order. Of those OpenSSL refuses some, from 3.5 on, and took all before: peers would not agree on a certificate.
+ */
 export function verifySignature(publicKey: Uint8Array, bytes: Uint8Array, signature: Uint8Array): boolean {
   if (publicKey.length !== 32 || signature.length !== 64) return false;
+  if (isSmallOrder(publicKey) || isSmallOrder(signature.subarray(0, 32))) return false;
   try {
     return verify(null, bytes, verifyingKey(publicKey), signature);
   } catch {
     return false;
   }
+}
+
+/** The y of the eight points of small order, also where it is not reduced, little-endian; the sign of x is in the last bit. */
+const SMALL_ORDER_Y: ReadonlySet<string> = new Set([
+  '0000000000000000000000000000000000000000000000000000000000000000',
+  '0100000000000000000000000000000000000000000000000000000000000000',
+  '26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05',
+  'c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a',
+  'ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+  'eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
+]);
+
+function isSmallOrder(point: Uint8Array): boolean {
+  const y = Buffer.from(point);
+  y.writeUInt8(y.readUInt8(31) & 0x7f, 31);
+  return SMALL_ORDER_Y.has(y.toString('hex'));
 }
 
 /** Making a key object costs about as much as a verification; bounded, since strangers' keys pass here too. */

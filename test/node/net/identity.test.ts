@@ -1,7 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createIdentity, identityFromBytes, identityToBytes, verifySignature } from '../../../node/net/index.ts';
+import { hexToBytes } from '../../../protocol/hash.ts';
 import { publicKeyOf } from '../../../protocol/identity.ts';
 
 describe('identity', () => {
@@ -20,6 +22,19 @@ describe('identity', () => {
       '92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da' +
         '085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00',
     );
+  });
+
+  it('verifies what implementations do not agree on as docs/protocol.md says, for one that does not hold voids a certificate', () => {
+    const page = readFileSync(new URL('../../../docs/protocol.md', import.meta.url), 'utf8');
+    const lines = /^```signatures\n([^`]*)^```/m.exec(page)?.[1]?.trim().split('\n') ?? [];
+    const answers = lines.map((line) => {
+      const [key = '', message = '', signature = '', answer] = line.split(' ');
+      const bytes = new TextEncoder().encode(message.replaceAll('_', ' '));
+      const holds = verifySignature(hexToBytes(key), bytes, hexToBytes(signature));
+      return [answer, holds ? 'holds' : 'void'];
+    });
+    expect(answers).toHaveLength(10);
+    for (const [told, found] of answers) expect(found).toBe(told);
   });
 
   it('verifies only the very bytes, signature and key', () => {
