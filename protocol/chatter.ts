@@ -104,7 +104,8 @@ export class Chatter {
   standing(agreement: Agreement, round: Round | undefined): Message[] {
     // who asks to be let in as soon as it is there may have been heard by nobody
     const join = this.#asks ? [this.#membership.standingJoin()] : [];
-    return [...agreement.repeat(), ...this.#standingWords(round), ...join];
+    const leave = this.#membership.leaving ? [this.#membership.leaveMessage()] : [];
+    return [...agreement.repeat(), ...this.#standingWords(round), ...join, ...leave];
   }
 
   #standingWords(round: Round | undefined): Message[] {

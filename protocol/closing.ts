@@ -2,6 +2,7 @@ import type { Agreement } from './agreement.ts';
 import { checkBlock, type Head, headHash } from './chain.ts';
 import type { Applied, Core } from './core.ts';
 import { isCoded } from './errors.ts';
+import type { PeerId } from './identity.ts';
 import { isMember, type Membership } from './membership.ts';
 import { Patience } from './patience.ts';
 import type { Payloads } from './payloads.ts';
@@ -86,6 +87,7 @@ export class Closing {
     const deadlineMs = Math.max(this.#readySinceMs, this.#viewSinceMs) + this.#viewMs(agreement);
     if (nowMs >= deadlineMs) agreement.nullify();
     else this.#core.wakeAt(deadlineMs);
+    if (kind === 'membership' && applied.head.places.length === 0) this.#sayWhenStuck(applied);
     if (kind !== 'round' || !round || !this.#mayGoOn(agreement, applied)) return undefined;
     return this.#unfinal.progress(round, this.#core.context.genesis.timing.viewMs);
   }
@@ -152,9 +154,10 @@ export class Closing {
     const { committee } = head;
     if (!isMember(head, self)) return false;
     const quorum = quorumOf(committee.length);
-    const live = () => committee.filter((peer) => this.#membership.isLive(peer)).length;
+    const live = (): number => this.#live(committee);
     if (quorumWaitMs === null) {
-      if (nowMs >= this.#readySinceMs! + viewMs) this.#sayNoQuorum(live(), committee.length, 'waiting for them');
+      if (nowMs >= this.#readySinceMs! + viewMs)
+        this.#sayNoQuorum('W_NO_QUORUM', live(), committee.length, 'waiting for them');
       return false;
     }
     const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
@@ -169,16 +172,28 @@ export class Closing {
       for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);
     }
     if (live() >= quorum) return false;
-    this.#sayNoQuorum(live(), committee.length, 'going on in unfinal rounds');
+    this.#sayNoQuorum('W_UNFINAL', live(), committee.length, 'going on in unfinal rounds');
     return true;
   }
 
+  /** Before the first round there is nothing that could go on without a quorum. */
+  #sayWhenStuck({ head: { committee } }: Applied): void {
+    const { viewMs, quorumWaitMs } = this.#core.context.genesis.timing;
+    const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
+    if (this.#core.nowMs >= sinceMs + (quorumWaitMs ?? viewMs)) {
+      this.#sayNoQuorum('W_NO_QUORUM', this.#live(committee), committee.length, 'the first round waits for them');
+    }
+  }
+
+  #live(committee: readonly PeerId[]): number {
+    return committee.filter((peer) => this.#membership.isLive(peer)).length;
+  }
+
   /** Once, until there is one again. */
-  #sayNoQuorum(live: number, voters: number, what: string): void {
+  #sayNoQuorum(code: 'W_NO_QUORUM' | 'W_UNFINAL', live: number, voters: number, what: string): void {
     const quorum = quorumOf(voters);
     if (this.#missSaid || live >= quorum) return;
     this.#missSaid = true;
-    const code = this.#core.context.genesis.timing.quorumWaitMs === null ? 'W_NO_QUORUM' : 'W_UNFINAL';
     this.#core.warn(code, `${live} of ${voters} voters can be reached, ${quorum} are needed: ${what}`);
   }
 }

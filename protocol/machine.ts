@@ -368,6 +368,7 @@ export class Machine {
     const [core, payloads, patience] = [this.#core, this.#payloads, this.#patience];
     const next = new Round({ core, payloads, patience }, applied);
     this.#present.round = next;
+    this.#ending.goOn();
     this.#payloads.beginRound(next);
     this.#closing.beginRound();
     const place = placesIn(applied.head.places).get(self);

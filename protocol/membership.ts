@@ -10,10 +10,13 @@ import type { Block, Evidence, Join, Leave } from './wire.ts';
 /** Attempts to join are counted up to here, then anew: gossip has forgotten the first by then. */
 const ATTEMPTS = 1_000_000;
 
+/** A joiner says so again every eight seconds at the latest: who was not heard for longer has gone before it was let in. */
+const JOIN_HEARD_MS = 24_000;
+
 /** Who wants in or out, and who can be reached. Only certificates change the roster; this is what leads to them. */
 export class Membership {
   readonly #core: Core;
-  readonly #joins = new Map<PeerId, Join>();
+  readonly #joins = new Map<PeerId, Asking>();
   readonly #leaves = new Map<PeerId, Leave>();
   readonly #evidence = new Map<PeerId, Evidence>();
   /** peers with a connection, or heard from since they lost it */
@@ -24,6 +27,8 @@ export class Membership {
   #placeOf: ReadonlyMap<PeerId, number> = new Map();
   #heard = new Uint8Array(0);
   #turn = 0;
+  /** no joiner counts as silent up to then */
+  #silentFromMs = Number.POSITIVE_INFINITY;
   /** counts what comes and goes, so that an answer holds until then */
   #changes = 0;
   #asked: { head: Head; joins: boolean; changes: number; answer: boolean } | undefined;
@@ -43,6 +48,9 @@ export class Membership {
       else peers.delete(peer);
     }
     if (!up) this.#members = [];
+    // who has gone is not to be counted on, and who is back wants to stay
+    const undone = up ? this.#leaves : this.#joins;
+    if (undone.delete(peer)) this.#changes++;
   }
 
   /** Something arrived that shows that its author is there. @param place `placeOf` it */
@@ -102,18 +110,26 @@ export class Membership {
   }
 
   onJoin(join: Join): void {
-    if (join.height < (this.#joins.get(join.author)?.height ?? 0)) return;
+    if (join.height < (this.#joins.get(join.author)?.join.height ?? 0)) return;
     this.#changes++;
     if (this.#joins.size >= LIMITS.pendingJoinsMax && !this.#joins.has(join.author) && !this.#makeRoomFor(join)) return;
-    this.#joins.set(join.author, join);
+    const { nowMs } = this.#core;
+    this.#joins.set(join.author, { join, heardMs: nowMs });
+    this.#silentFromMs = Math.min(this.#silentFromMs, nowMs + JOIN_HEARD_MS);
   }
 
   /** A request that may take effect counts for more than one for a height that may never come. */
   #makeRoomFor(join: Join): boolean {
     const { head } = this.#core.branch;
     if (!isTimely(head, join)) return false;
-    for (const [author, pending] of this.#joins) if (!isTimely(head, pending)) return this.#joins.delete(author);
+    for (const [author, pending] of this.#joins) {
+      if (!isTimely(head, pending.join) || this.#isSilent(pending)) return this.#joins.delete(author);
+    }
     return false;
+  }
+
+  #isSilent({ heardMs }: Asking): boolean {
+    return this.#core.nowMs > heardMs + JOIN_HEARD_MS;
   }
 
   onLeave(leave: Leave): void {
@@ -159,11 +175,23 @@ export class Membership {
 
   /** Whether `requests` has any. Asked at every event, so it is looked up again only after a change. */
   hasRequests(head: Head, { joins }: { joins: boolean }): boolean {
+    this.#forgetSilent();
     const asked = this.#asked;
     if (asked?.head === head && asked.joins === joins && asked.changes === this.#changes) return asked.answer;
     const answer = this.#lookForRequests(head, joins);
     this.#asked = { head, joins, changes: this.#changes, answer };
     return answer;
+  }
+
+  #forgetSilent(): void {
+    if (this.#core.nowMs <= this.#silentFromMs) return;
+    this.#silentFromMs = Number.POSITIVE_INFINITY;
+    for (const [peer, asking] of this.#joins) {
+      if (this.#isSilent(asking)) {
+        this.#joins.delete(peer);
+        this.#changes++;
+      } else this.#silentFromMs = Math.min(this.#silentFromMs, asking.heardMs + JOIN_HEARD_MS);
+    }
   }
 
   #lookForRequests(head: Head, joins: boolean): boolean {
@@ -174,7 +202,7 @@ export class Membership {
     // somebody has to stay
     if (going.size > 0 && head.roster.length > 1) return true;
     if (!joins || roomIn(head) === 0) return false;
-    for (const join of this.#joins.values()) {
+    for (const { join } of this.#joins.values()) {
       if (!isMember(head, join.author) && isTimely(head, join)) return true;
     }
     return false;
@@ -182,8 +210,10 @@ export class Membership {
 
   /** Requests that a block on this head may carry, in canonical order. */
   requests(head: Head): Pick<Block, 'joins' | 'leaves' | 'evictions'> {
+    this.#forgetSilent();
     const roster = new Set(peersOf(head.roster));
     const joins = [...this.#joins.values()]
+      .map(({ join }) => join)
       .filter((join) => !roster.has(join.author) && isTimely(head, join))
       .sort((a, b) => comparePeers(a.author, b.author))
       .slice(0, roomIn(head));
@@ -211,13 +241,18 @@ export class Membership {
     const asked = new Set(leaves.map(({ author }) => author));
     for (const peer of went) tell(peer, asked.has(peer) ? 'left' : 'evicted');
     this.#changes++;
-    for (const [peer, join] of this.#joins) {
+    for (const [peer, { join }] of this.#joins) {
       if (isMember(after, peer) || !isTimely(after, join)) this.#joins.delete(peer);
     }
     for (const requests of [this.#leaves, this.#evidence]) {
       for (const [peer, each] of requests) if (!isMember(after, peer) || !isTimely(after, each)) requests.delete(peer);
     }
   }
+}
+
+interface Asking {
+  join: Join;
+  heardMs: number;
 }
 
 /** Joins that a block may have: what comes of it must fit. */

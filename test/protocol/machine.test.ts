@@ -176,6 +176,64 @@ test('a quorum that comes back overrules who went on alone: it is told that, and
   expectNoDivergence(cluster);
 });
 
+test('who made the last rounds without the others ends after it has waited for them, and started again takes what they decided', () => {
+  const cluster = started(new Cluster(33, 4, { waitFor: 4, rounds: 6 }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  cluster.partition([[0], [1, 2, 3]]);
+  const [alone, ...rest] = cluster.peers as [TestPeer, ...TestPeer[]];
+  [alone.trainMs, cluster.trainMs] = [200, 20_000];
+  const isDone = ({ reports }: TestPeer): boolean => reports.at(-1)?.kind === 'done';
+  expect(cluster.runUntil(() => alone.lastRound === 6, 120_000)).toBe(true);
+  const sinceMs = cluster.nowMs;
+  expect(cluster.runUntil(() => isDone(alone), 120_000)).toBe(true);
+  expect(cluster.nowMs - sinceMs).toBeGreaterThanOrEqual(cluster.genesis.timing.quorumWaitMs!);
+  const warnings = () => alone.reports.flatMap((report) => (report.kind === 'warning' ? [report.code] : []));
+  expect(warnings()).toEqual(['W_UNFINAL', 'W_UNFINAL_END']);
+  alone.kill();
+  expect(cluster.runUntil(() => rest.every(({ lastRound }) => lastRound >= 4), 120_000)).toBe(true);
+  expect(rest.some(isDone)).toBe(false);
+  cluster.partition(undefined);
+  alone.start();
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound === 6 && isDone(peer)), 120_000)).toBe(
+    true,
+  );
+  expect(cluster.peers.every(({ rounds }) => rounds.at(-1)!.final)).toBe(true);
+  expect(warnings()).toContain('W_OVERRULED');
+  expectNoDivergence(cluster);
+});
+
+test('who asked to be let in and goes before it is, is not let in', () => {
+  const cluster = new Cluster(34, 2);
+  const [founder, guest] = cluster.peers as [TestPeer, TestPeer];
+  cluster.trainMs = 60_000;
+  founder.start();
+  expect(cluster.runUntil(() => founder.lastRound >= 1, 200_000)).toBe(true);
+  guest.start();
+  const isAsked = () => founder.machine!.load.joins === 1;
+  expect(cluster.runUntil(isAsked, 50_000)).toBe(true);
+  guest.kill();
+  expect(cluster.runUntil(() => founder.lastRound >= 4, 300_000)).toBe(true);
+  expect(founder.machine!.standing.roster).toEqual([founder.id]);
+  expect(founder.rounds.every(({ final }) => final)).toBe(true);
+});
+
+test('without a quorum before the first round a peer says so', () => {
+  const cluster = new Cluster(35, 3, { waitFor: 3 });
+  const [founder, second, third] = cluster.peers as [TestPeer, TestPeer, TestPeer];
+  founder.start();
+  second.start();
+  const members = () => founder.machine!.standing.roster.length;
+  expect(cluster.runUntil(() => members() === 2, 60_000)).toBe(true);
+  second.kill();
+  third.start();
+  const told = () => founder.reports.flatMap((report) => (report.kind === 'warning' ? [report.code] : []));
+  expect(cluster.runUntil(() => told().length > 0, 120_000)).toBe(true);
+  expect(told()).toEqual(['W_NO_QUORUM']);
+  second.start();
+  expect(cluster.runUntil(() => founder.lastRound >= 2, 120_000)).toBe(true);
+  expect(told()).toEqual(['W_NO_QUORUM', 'W_FINAL_AGAIN']);
+});
+
 test('a peer that leaves is out of the roster at once, and two go on without waiting', () => {
   const cluster = started(new Cluster(41, 2, { waitFor: 2 }));
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);

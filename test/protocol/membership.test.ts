@@ -2,13 +2,15 @@ import { expect, test } from 'vitest';
 import { Agreement } from '../../protocol/agreement.ts';
 import { Core } from '../../protocol/core.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
+import type { Hash } from '../../protocol/hash.ts';
 import { Branch } from '../../protocol/history.ts';
 import { comparePeers, type Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Membership } from '../../protocol/membership.ts';
 import type { Vote } from '../../protocol/messages.ts';
 import { Post, type PostComponents } from '../../protocol/post.ts';
-import { joinBytes, voteBytes } from '../../protocol/signing.ts';
+import { joinBytes, leaveBytes, voteBytes } from '../../protocol/signing.ts';
+import type { Join } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { factsOf, signedEntry } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
@@ -53,13 +55,49 @@ test('what others hand on again does not bring back who is gone', () => {
   expect(membership.isLive(gone.self)).toBe(true);
 });
 
+const requestBy = ({ self: author, sign }: Signer, run: Hash, height: number) => {
+  const unsigned = { author, height, attempt: 0 };
+  return { ...unsigned, signature: sign(joinBytes(run, unsigned)) };
+};
+
+test('who asks to be let in, and then is gone or silent, is not counted on', () => {
+  const { core, membership, run } = memberOfFour();
+  const { head } = core.branch;
+  const [near, far] = ['near', 'far'].map((name) => requestBy(testSigner(name), run, head.height + 1)) as [Join, Join];
+  const asking = () => membership.requests(head).joins.map(({ author }) => author);
+  const all = [near, far].map(({ author }) => author).sort();
+  membership.onPeer(near.author, true);
+  for (const join of [near, far]) membership.onJoin(join);
+  expect(asking()).toEqual(all);
+  expect(membership.hasRequests(head, { joins: true })).toBe(true);
+  membership.onPeer(near.author, false);
+  expect(asking()).toEqual([far.author]);
+  // nobody here is connected to it: others hand on what it says
+  core.nowMs += 20_000;
+  membership.onJoin(far);
+  core.nowMs += 20_000;
+  expect(asking()).toEqual([far.author]);
+  core.nowMs += 5000;
+  expect(membership.hasRequests(head, { joins: true })).toBe(false);
+  expect(asking()).toEqual([]);
+});
+
+test('who wanted to leave, was not let go, and is back, wants to stay', () => {
+  const { core, membership, run } = memberOfFour();
+  const { head } = core.branch;
+  const unsigned = { author: gone.self, height: head.height + 1 };
+  const leave = { ...unsigned, signature: gone.sign(leaveBytes(run, unsigned)) };
+  membership.onLeave(leave);
+  membership.onPeer(gone.self, false);
+  expect(membership.requests(head).leaves).toEqual([leave]);
+  membership.onPeer(gone.self, true);
+  expect(membership.requests(head).leaves).toEqual([]);
+});
+
 test('requests to come in at heights that never come leave room for one that may', () => {
   const { core, membership, run } = memberOfFour();
   const { head } = core.branch;
-  const joinOf = ({ self: author, sign }: Signer, height: number) => {
-    const unsigned = { author, height, attempt: 0 };
-    return { ...unsigned, signature: sign(joinBytes(run, unsigned)) };
-  };
+  const joinOf = (signer: Signer, height: number) => requestBy(signer, run, height);
   const void1 = joinOf(testSigner('void'), 2 ** 40);
   for (let i = 0; i < LIMITS.pendingJoinsMax; i++) membership.onJoin({ ...void1, author: `${void1.author}${i}` });
   const honest = joinOf(testSigner('honest'), head.height + 1);
