@@ -232,6 +232,7 @@ export class Peer {
     const { base, round, steps, firstStep, firstPosition } = effect;
     this.#training = { round, steps };
     this.#watch(this.#dropUnfinished());
+    this.#receipts.begun(round + 1);
     for (let attempt = 1; attempt <= TRAINING_ATTEMPTS; attempt++) {
       const contribution = await this.#c.worker.train(base, { steps, firstStep, firstPosition });
       if (contribution === 'overtaken' || this.#stopped) return;

@@ -64,6 +64,8 @@ export class Receipts {
   #owed: readonly Work[] = [];
   /** payloads of the last ones that were accepted, oldest first */
   #accepted: readonly Hash[] = [];
+  /** the round that is trained for, as long as no update has been made of it */
+  #training: number | undefined;
 
   /** @param saved by the process before this one */
   constructor(tell: (receipt: Receipt) => void, saved?: SavedReceipts) {
@@ -87,8 +89,14 @@ export class Receipts {
     this.#miss(round);
   }
 
+  /** Training for a round has begun: where the round ends first, what was learned so far is in the residual. */
+  begun(round: number): void {
+    this.#training = round;
+  }
+
   /** An update of the residual and what was trained. */
   made(round: number, payload: Hash): void {
+    this.#training = undefined;
     if (this.#made) this.#owe(this.#made, 'returned');
     this.#made = { round, payload, carries: this.#owed };
     this.#owed = [];
@@ -96,14 +104,16 @@ export class Receipts {
 
   /** Training gave nothing of use. */
   refused(round: number, code: string): void {
+    this.#training = undefined;
     this.#tell({ round, payload: null, status: 'refused', code });
   }
 
   /** A round has ended. */
   ended({ round, own, ownPayload, final }: Report & { kind: 'round' }): void {
     if (own === 'included') this.#count(this.#take(round, ownPayload));
-    if (own === 'late' && !this.#isAnswered(ownPayload)) this.#owe(this.#take(round, ownPayload), 'late');
+    if (own === 'late' && !this.#isAnswered(round, ownPayload)) this.#owe(this.#take(round, ownPayload), 'late');
     if (own === 'none') this.#miss(round);
+    if (this.#training === round) this.#training = undefined;
     this.#giveBack(round);
     if (!final) return;
     for (const contribution of this.#unfinal) this.#accept(contribution);
@@ -150,8 +160,11 @@ export class Receipts {
     { forgot = false, lose }: { forgot?: boolean; lose?: (contribution: Contribution) => void } = {},
   ): void {
     const isFinal = new Map<Hash | null, boolean>(included.map(({ payload, final }) => [payload, final]));
-    const owed = this.#owed.filter(({ payload }) => isFinal.has(payload));
-    for (const { round, payload } of [...this.#open, ...owed]) {
+    const carried = this.#open.flatMap(({ carries }) => carries);
+    // what was late or given back comes first: in by itself it has its own answer, not that of the update that carries it
+    const given = [...carried, ...this.#owed].filter(({ payload }) => isFinal.has(payload));
+    const all = new Map([...given, ...this.#open].map(({ round, payload }) => [payload, round]));
+    for (const [payload, round] of all) {
       const final = isFinal.get(payload);
       if (final === undefined && !lose) continue;
       const contribution = this.#take(round, payload);
@@ -188,18 +201,21 @@ export class Receipts {
     }
     const isIt = (each: Work): boolean => payload !== null && each.payload === payload;
     const waiting = this.#before.find(isIt) ?? this.#unfinal.find(isIt) ?? this.#owed.find(isIt);
-    if (!waiting) return { round, payload, carries: [] };
-    const without = <T extends Work>(list: readonly T[]): readonly T[] => list.filter((each) => each !== waiting);
-    this.#before = without(this.#before);
-    this.#unfinal = without(this.#unfinal);
+    const without = <T extends Work>(list: readonly T[]): readonly T[] => list.filter((each) => !isIt(each));
+    // it may be in an update that was made since: that one has it no more
+    const rest = (each: Contribution): Contribution => ({ ...each, carries: without(each.carries) });
+    this.#before = without(this.#before).map(rest);
+    this.#unfinal = without(this.#unfinal).map(rest);
+    this.#made = made && rest(made);
     this.#owed = without(this.#owed);
-    return { carries: [], ...waiting };
+    return { round, payload, carries: [], ...waiting };
   }
 
-  /** Its work waits, by itself or in an update that was made since, or is in. */
-  #isAnswered(payload: Hash | null): boolean {
+  /** Its work waits, by itself or in an update that was made since, or is in; or there was none, or none of use. */
+  #isAnswered(round: number, payload: Hash | null): boolean {
+    if (payload === null) return this.#training !== round && this.#made?.round !== round;
     const isCarried = this.#open.some(({ carries }) => carries.some((each) => each.payload === payload));
-    return this.#isAccepted(payload) || this.#isOwed(payload) || (payload !== null && isCarried);
+    return this.#isAccepted(payload) || this.#isOwed(payload) || isCarried;
   }
 
   #isOwed(payload: Hash | null): boolean {

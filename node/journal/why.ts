@@ -14,6 +14,7 @@ export interface Answer {
 export type Reason =
   | 'included'
   | 'open' // the round is not over where the journal ends
+  | 'gap' // the journal has later rounds, and not how this one ended
   | 'overtaken' // this peer did not see the round end: it took a later state from others
   | 'no-place' // not in the roster when the round began
   | 'not-training' // it never began to train
@@ -56,7 +57,11 @@ function reasonIn(known: RoundFacts, facts: Facts, peer: PeerId, self: PeerId): 
     const inRound = { ...known, decided };
     return (peer === self ? trainingReason(inRound, facts) : undefined) ?? headerReason(inRound, facts, peer, self);
   }
-  return overtakenIn(facts, round) ?? { reason: 'open', text: 'the round is not over where the journal ends' };
+  const overtaken = overtakenIn(facts, round);
+  if (overtaken) return overtaken;
+  const isOver = [...facts.rounds.values()].some((each) => each.round > round && each.reports.length > 0);
+  if (isOver) return { reason: 'gap', text: 'the journal has later rounds, and not how this one ended' };
+  return { reason: 'open', text: 'the round is not over where the journal ends' };
 }
 
 function overtakenIn({ restored }: Facts, round: number): Found | undefined {

@@ -61,7 +61,10 @@ export class ReceiptsChecker implements Checker {
     }
     this.#hear(peer, told);
     for (const effect of effects) {
-      if (effect.type === 'train') told.round = effect.round + 1;
+      if (effect.type === 'train') {
+        told.round = effect.round + 1;
+        told.receipts.begun(told.round);
+      }
       if (effect.type === 'restore') told.restoring = effect.own;
       if (effect.type === 'initialize') told.restoring = NO_HISTORY;
       if (effect.type !== 'report' || effect.report.kind !== 'round') continue;

@@ -41,8 +41,12 @@ test('an update in a certified round is accepted, one that is not is late, and i
 });
 
 test('training that got no update made in time is late without a payload', () => {
+  receipts.begun(5);
   end(5, 'late', null);
   expect(take()).toEqual([{ round: 5, payload: null, status: 'late', code: 'training' }]);
+  // come to again without having trained for it again
+  end(5, 'late', null);
+  expect(take()).toEqual([]);
   receipts.made(6, 'p6');
   end(6, 'included', 'p6');
   expect(take().map(({ round, acceptedIn }) => [round, acceptedIn])).toEqual([
@@ -124,9 +128,55 @@ test('after a restart an update is known from its block or its header', () => {
   ]);
 });
 
-test('training that broke down is refused, with the code', () => {
+test('training that broke down is refused, with the code, and that is its last answer', () => {
+  receipts.begun(3);
   receipts.refused(3, 'W_DIVERGED_HERE');
   expect(take()).toEqual([{ round: 3, payload: null, status: 'refused', code: 'W_DIVERGED_HERE' }]);
+  end(3, 'late', null);
+  receipts.begun(4);
+  receipts.made(4, 'p4');
+  end(4, 'included', 'p4');
+  expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'accepted', acceptedIn: 4 }]);
+});
+
+test('a round that was not trained for, since the peer is leaving, has no answer', () => {
+  receipts.begun(3);
+  receipts.made(3, 'p3');
+  end(3, 'included', 'p3');
+  take();
+  end(4, 'late', null);
+  expect(take()).toEqual([]);
+});
+
+test.each([false, true])(
+  'what another history has by itself is not answered for with the update that carries it (given up: %s)',
+  (forgot) => {
+    receipts.made(1, 'p1');
+    end(1, 'late', 'p1');
+    receipts.made(2, 'p2');
+    take();
+    receipts.restored({ included: [{ payload: 'p1', final: true }], begins: 0 }, forgot);
+    expect(take()).toEqual([
+      { round: 1, payload: 'p1', status: 'accepted', acceptedIn: 1 },
+      { round: 2, payload: 'p2', status: forgot ? 'unknown' : 'returned' },
+    ]);
+    receipts.made(3, 'p3');
+    end(3, 'included', 'p3');
+    expect(take().map(({ payload }) => payload)).toEqual(forgot ? ['p3'] : ['p2', 'p3']);
+  },
+);
+
+test('what an unfinal round of another history has by itself is taken out of the update that carries it', () => {
+  receipts.made(1, 'p1');
+  end(1, 'late', 'p1');
+  receipts.made(2, 'p2');
+  take();
+  receipts.restored({ included: [{ payload: 'p1', final: false }], begins: 0 }, false);
+  receipts.restored({ included: [], begins: 0 }, false);
+  expect(take()).toEqual([
+    { round: 2, payload: 'p2', status: 'returned' },
+    { round: 1, payload: 'p1', status: 'returned' },
+  ]);
 });
 
 test('a round that is come to a second time, on the way back from another history, is told of once', () => {

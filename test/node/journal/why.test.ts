@@ -88,6 +88,21 @@ test('nothing is said of rounds before the first that the journal has', () => {
   expect(() => whyNot(facts, 5, 'one', 'one')).toThrow(expect.objectContaining({ code: 'E_ROUND' }));
 });
 
+test('a round that is over, and whose end the journal does not have, is not said to be open', () => {
+  const facts = { restored: [], startsMs: [] };
+  const rounds = (reported: number[]) =>
+    new Map(
+      [7, 8, 9].map((round) => {
+        const reports = reported.includes(round) ? [{} as never] : [];
+        return [round, { round, places: ['one'], headers: new Map(), proposals: new Map(), reports }];
+      }),
+    );
+  const reasonOf = (reported: number[]) =>
+    whyNot({ ...noFacts(), ...facts, rounds: rounds(reported) }, 8, 'one', 'one').reason;
+  expect(reasonOf([7])).toBe('open');
+  expect(reasonOf([7, 9])).toBe('gap');
+});
+
 test('a header in time with a payload that was refused, or late, or here', () => {
   const round = (): RoundFacts => ({
     round: 5,
