@@ -150,13 +150,13 @@ export class Agreement {
       signature,
     };
     this.#at(view).ahead = justification.ahead;
-    this.#outbox.push(proposal, ...justification.ahead);
+    this.#outbox.push(...justification.ahead, proposal);
     this.onProposal(proposal);
   }
 
   /**
    * What others need in order to follow a proposal that repeats the block of `parentView`, or a fresh one.
-   * @returns the newest of it, as much as fits inside, and what is sent after it
+   * @returns the newest of it, as much as fits inside, and what is sent before it
    */
   #justify(parentView: number): { inside: Certificate[]; ahead: Message[] } {
     const needed: Certificate[] = [];
@@ -267,9 +267,8 @@ export class Agreement {
     const opening = opened?.notarization ?? opened?.nullification;
     if (opening) messages.push(this.#certificateMessage(opening));
     if (opened) messages.push(...[...opened.mine.values()].filter((vote) => vote.kind === 'finalize'));
-    if (proposal?.author === this.#init.signer.self) messages.push(proposal);
+    if (proposal?.author === this.#init.signer.self) messages.push(...this.#someOf(ahead), proposal);
     messages.push(...mine.values());
-    if (proposal?.author === this.#init.signer.self) messages.push(...this.#someOf(ahead));
     return messages;
   }
 
@@ -367,7 +366,10 @@ export class Agreement {
     if (kind === 'notarize' && certificate.block && !state.mine.has('nullify') && !state.mine.has('finalize')) {
       this.#vote('finalize', view, certificate.block);
     }
-    if (view >= this.view && !this.decision) this.view = view + 1;
+    if (view < this.view || this.decision) return;
+    this.view = view + 1;
+    // the others may have given it up by now
+    this.#followNullify(this.view, this.#views.get(this.view)?.tallies.get('nullify')?.count(null) ?? 0);
   }
 
   #decide(certificate: Certificate): void {

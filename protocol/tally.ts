@@ -18,10 +18,15 @@ export class Tally {
 
   /** Takes the first vote of a place. @returns how many say the same now */
   add(place: number, vote: Vote): number {
-    const count = (this.#counts.get(vote.block) ?? 0) + 1;
+    const count = this.count(vote.block) + 1;
     this.#votes[place] = vote;
     this.#counts.set(vote.block, count);
     return count;
+  }
+
+  /** How many say so. */
+  count(block: Hash | null): number {
+    return this.#counts.get(block) ?? 0;
   }
 
   /** Who voted for a block: place and signature, places ascending, as a certificate has them. */

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Agreement } from '../../protocol/agreement.ts';
 import { evidenceHolds } from '../../protocol/evidence.ts';
 import { hashOf } from '../../protocol/hash.ts';
+import type { Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { encodeMessage, type Message, type Vote } from '../../protocol/messages.ts';
 import { randomStream } from '../../protocol/random.ts';
@@ -266,8 +267,8 @@ test('what a proposal has no room for to prove it is said with it, so that who w
   leading!.propose(block(1));
   const said = leading!.takeOutbox();
   expect(said.map(({ type }) => type)).toEqual([
-    'proposal',
     ...Array.from({ length: views - LIMITS.viewsAheadMax }, () => 'certificate'),
+    'proposal',
   ]);
   for (const message of said) give(away, message);
   expect(away.hasVoted('notarize')).toBe(true);
@@ -278,6 +279,26 @@ test('what a proposal has no room for to prove it is said with it, so that who w
     expect(part.filter(({ type }) => type === 'certificate').length).toBeLessThanOrEqual(17);
   }
   expect(again.flat()).toEqual(expect.arrayContaining(said));
+});
+
+test('who comes to a view that more than f have given up already gives it up too, without waiting', () => {
+  const { signers, make } = swarm(4);
+  const late = make(0);
+  const nullification = ({ self: author, sign }: Signer, view: number): Vote => {
+    const signature = sign(voteBytes(run, 'nullify', height, view, null));
+    return { type: 'vote', run, author, kind: 'nullify', height, view, block: null, signature };
+  };
+  const [one, two] = [signers[1]!, signers[2]!];
+  // what closes a view may come after what was said in the next
+  for (const voter of [one, two]) give(late, nullification(voter, 1));
+  expect(late.hasVoted('nullify')).toBe(false);
+  for (const voter of [one, two]) give(late, nullification(voter, 0));
+  expect(late.view).toBe(2);
+  const said = late.takeOutbox().map((message) => message.type === 'vote' && [message.kind, message.view]);
+  expect(said).toEqual([
+    ['nullify', 0],
+    ['nullify', 1],
+  ]);
 });
 
 test('what proves a proposal of many voters is cut by its bytes', () => {
@@ -292,10 +313,10 @@ test('what proves a proposal of many voters is cut by its bytes', () => {
   }
   leader.propose(block(1));
   const said = leader.takeOutbox();
-  expect(said.map(({ type }) => type)).toEqual(['proposal', 'certificate']);
+  expect(said.map(({ type }) => type)).toEqual(['certificate', 'proposal']);
   const bytes = said.map((message) => encodeMessage(message).length);
-  expect(bytes[0]).toBeGreaterThan(0.9 * LIMITS.justificationBytesMax);
-  expect(bytes[0]).toBeLessThan(LIMITS.justificationBytesMax + 1024);
+  expect(bytes[1]).toBeGreaterThan(0.9 * LIMITS.justificationBytesMax);
+  expect(bytes[1]).toBeLessThan(LIMITS.justificationBytesMax + 1024);
 });
 
 test('what a vote was about is known after a restart, also where another proposed it', () => {
