@@ -156,12 +156,15 @@ export function headAfter(genesis: Genesis, head: Head, block: Block): Head {
   let after = known.get(hash)?.deref();
   if (!after) {
     after = makeHeadAfter(genesis, head, block);
+    // anybody can make up one block after another that may follow
+    if (known.size >= FOLLOWING_MAX) known.clear();
     known.set(hash, new WeakRef(after));
   }
   return after;
 }
 /** Held weakly: one head must not keep all alive that ever followed it. */
 const following = new WeakMap<Head, Map<Hash, WeakRef<Head>>>();
+const FOLLOWING_MAX = 64;
 
 function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
   const final = block.members === null;

@@ -101,7 +101,8 @@ export class Unfinal {
     if (certificate.height !== block.height || certificate.block !== blockHash(block)) return undefined;
     const { head } = this.#core.branch;
     if (!isCredible(head, block.members, this.#membership.seesQuorum(head.committee))) return undefined;
-    if (!this.#isSound(block) || !certificateHolds(signer, run, block.members, certificate)) return undefined;
+    // the signatures first: nobody makes those up, and a block that is looked at takes room
+    if (!certificateHolds(signer, run, block.members, certificate) || !this.#isSound(block)) return undefined;
     return { block, certificate };
   }
 

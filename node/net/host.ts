@@ -13,6 +13,7 @@ import { isLoopbackAddress, parseAddress, parseListenAddress } from './addresses
 import { networkError, reasonOf } from './errors.ts';
 import type { Identity } from './identity.ts';
 import { NET_LIMITS } from './limits.ts';
+import { PeerEntries } from './peer-entries.ts';
 
 export const DEFAULT_LISTEN: readonly string[] = ['/ip4/0.0.0.0/tcp/0'];
 
@@ -63,7 +64,8 @@ export interface Host {
  * @throws CodedError `E_MULTIADDR`, `E_PORT_TAKEN`, `E_LISTEN`
  */
 export async function createHost(components: HostComponents, init: HostInit = {}): Promise<Host> {
-  const node = await createLibp2p<Services>({ ...hostOptions(components, init), start: false });
+  const datastore = new PeerEntries(() => node.getPeers());
+  const node: Libp2p<Services> = await createLibp2p({ ...hostOptions(components, init), datastore, start: false });
   try {
     await node.start();
   } catch (error) {
@@ -115,7 +117,7 @@ export function hostOptions({ identity, gossip }: HostComponents, init: HostInit
       reconnectRetries: 0,
     },
     services: {
-      identify: identify(),
+      identify: identify({ maxMessageSize: NET_LIMITS.identifyBytesMax }),
       // several are under way on a slow link; one that is refused for their number would end the connection
       ping: ping({
         timeout: NET_LIMITS.silentMs,

@@ -32,6 +32,10 @@ export const NET_LIMITS = {
   /** Connections in the middle of their handshake; the default of 10 refuses a swarm that starts at once. */
   pendingInboundMax: 64,
   dialMs: 10_000,
+  /** What libp2p notes of peers that connect: of all who may be connected, and some who were. */
+  peerEntriesMax: 512,
+  /** One of at most ten messages in which a peer says to libp2p what it speaks: a dozen protocols, about 500 bytes. */
+  identifyBytesMax: 4096,
   /** Keeps idle sockets from libp2p's timeout of two minutes. */
   pingEveryMs: 30_000,
   /** A connection on which a ping is not answered for so long is given up; as patient as with a chunk, see there. */
