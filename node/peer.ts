@@ -326,8 +326,9 @@ export class Peer {
       await this.#payloads.fetchBlob(snapshot, holders);
       const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
       await this.#payloads.dropChunks(snapshot);
-      this.#telling.restored(snapshot.size, performance.now() - startedMs);
+      // at once: the disk has the state, and whoever is started next must know what was given up for it
       this.#answer((receipts) => receipts.restored(own, applied.forgot));
+      this.#telling.restored(snapshot.size, performance.now() - startedMs);
       await this.#restored(applied);
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
