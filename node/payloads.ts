@@ -9,7 +9,7 @@ import { LIMITS } from '../protocol/limits.ts';
 import type { MessageOf } from '../protocol/messages.ts';
 import { type Layout, modelLayout } from '../protocol/model.ts';
 import type { Update } from '../protocol/wire.ts';
-import type { BlobSink, Network } from './net/index.ts';
+import { type BlobSink, type FetchBlobComponents, NET_LIMITS, type Network } from './net/index.ts';
 import type { BlobStore } from './store/blob-store.ts';
 import { type BlobReference, blobParts, namedParts, nativeSha256, readBlob, writeBlob } from './store/blobs.ts';
 import type { PeerWorker, Remote, SnapshotFile } from './train/index.ts';
@@ -70,7 +70,7 @@ export class Payloads {
   /** Fetches an update's payload and checks it. @returns the code of what is wrong with it */
   fetch(update: Update, holders: readonly PeerId[], round: number): Promise<string | null> {
     const blob = { id: update.payload, size: update.size };
-    return this.#obtain(update, round, () => this.fetchBlob(blob, holders, this.#sinkOf(blob, round)));
+    return this.#obtain(update, round, () => this.#bring(blob, holders, this.#sinkOf(blob, round)));
   }
 
   /** Keeps the payloads inside these headers, which are what they are said to be (`isNamed`), and checks them. */
@@ -83,14 +83,33 @@ export class Payloads {
     return refused;
   }
 
-  /** Fetches a blob from those said to have it, else from anybody. @throws CodedError as `Network.fetchBlob` */
-  fetchBlob(blob: BlobReference, holders: readonly PeerId[], sink: BlobSink = this.#c.store): Promise<void> {
+  /**
+   * Fetches an agreed state from those said to have it, else from anybody. Who tells of it may be the only one that still has
+   * it, and in no hurry.
+   * @param isMember of the roster
+   * @throws CodedError as `Network.fetchBlob`
+   */
+  fetchSnapshot(
+    snapshot: BlobReference,
+    holders: readonly PeerId[],
+    isMember: (peer: PeerId) => boolean,
+  ): Promise<void> {
+    const rare = { afterMs: NET_LIMITS.snapshotRareMs, isCounted: isMember };
+    return this.#bring(snapshot, holders, this.#c.store, { rare });
+  }
+
+  #bring(
+    blob: BlobReference,
+    holders: readonly PeerId[],
+    sink: BlobSink,
+    options: Pick<FetchBlobComponents, 'rare'> = {},
+  ): Promise<void> {
     const { network } = this.#c;
     const providers = () => {
       const members = network.peers();
       return [...new Set([...holders.filter((peer) => members.includes(peer)), ...members])];
     };
-    return network.fetchBlob(blob, sink, { providers });
+    return network.fetchBlob(blob, sink, { providers, ...options });
   }
 
   /** Lets others fetch an agreed state out of its checkpoint, and forgets those whose checkpoints are gone. */

@@ -23,6 +23,7 @@ import type { Network } from './net/index.ts';
 import { FATAL, isNamed, type NamedHeader, Payloads } from './payloads.ts';
 import type { PeerEvent } from './peer-events.ts';
 import type { BlobStore } from './store/blob-store.ts';
+import { hasBlob } from './store/blobs.ts';
 import type { ChainLog } from './store/chain-log.ts';
 import type { ReceiptsFile } from './store/receipts.ts';
 import type { RecordFile } from './store/record.ts';
@@ -231,8 +232,8 @@ export class Peer {
   async #train(effect: Effect & { type: 'train' }): Promise<void> {
     const { base, round, steps, firstStep, firstPosition } = effect;
     this.#training = { round, steps };
-    this.#watch(this.#dropUnfinished());
     this.#receipts.begun(round + 1);
+    this.#watch(this.#dropUnfinished());
     for (let attempt = 1; attempt <= TRAINING_ATTEMPTS; attempt++) {
       const contribution = await this.#c.worker.train(base, { steps, firstStep, firstPosition });
       if (contribution === 'overtaken' || this.#stopped) return;
@@ -323,15 +324,17 @@ export class Peer {
     try {
       if (before && before.id !== snapshot.id) await this.#payloads.dropUnfinished(before);
       await unfinished.begin(snapshot);
-      await this.#payloads.fetchBlob(snapshot, holders);
+      await this.#payloads.fetchSnapshot(snapshot, holders, (peer) => this.machine.isMember(peer));
       const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
-      await this.#payloads.dropChunks(snapshot);
       // at once: the disk has the state, and whoever is started next must know what was given up for it
       this.#answer((receipts) => receipts.restored(own, applied.forgot));
+      await this.#payloads.dropChunks(snapshot);
       this.#telling.restored(snapshot.size, performance.now() - startedMs);
       await this.#restored(applied);
     } catch (cause) {
       if (!isCoded(cause) || FATAL.has(cause.code)) throw cause;
+      // what was believed to be here is not: looked through now, it is fetched the next time
+      if (cause.code === 'E_BLOB_MISSING') await hasBlob(this.#c.store, snapshot);
       const { id, size } = snapshot;
       this.#give({ type: 'restored', snapshot: id, snapshotBytes: size, error: cause.code });
     }

@@ -55,6 +55,7 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
     {
       identity,
       blobSource: store,
+      isInRoster: (id) => peer()?.machine.isMember(id) ?? false,
       validate: (bytes) => inbox.validate(bytes),
       onMessage: (bytes, from) => inbox.onMessage(bytes, from),
       onPeer: (id, change) => {

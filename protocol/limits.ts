@@ -51,6 +51,8 @@ export const LIMITS = {
   futureBlocksMax: 32,
   /** Views of one height for which votes are kept: beyond it the sender is far ahead and will send certificates. */
   viewsAheadMax: 16,
+  /** Blocks of one member that are heard of for one unfinal round: it begins again without those who did not sign. */
+  unfinalProposalsMax: 16,
   /** Rounds after which a member whose updates never arrived is evicted. */
   evictAfterRounds: 20,
   /** Rounds' worth of late work that an update may carry beside its own: it weighs as much, and nobody should weigh more. */

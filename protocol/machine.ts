@@ -114,6 +114,11 @@ export class Machine {
     return { round: head.round, roster: peersOf(head.roster), root: this.#core.applied?.root, places: head.places };
   }
 
+  /** Whether a peer is in the newest roster that is known here. */
+  isMember(peer: PeerId): boolean {
+    return isMember(this.#core.branch.head, peer);
+  }
+
   /** What the history up to its state says of this peer's updates; undefined where it has no state. */
   get ownHistory(): OwnHistory | undefined {
     const { applied } = this.#core;
@@ -363,12 +368,12 @@ export class Machine {
     const { genesis } = context;
     const round = applied.state.round;
     if (genesis.rounds !== null && round >= genesis.rounds) return this.#ending.reach('rounds');
+    this.#ending.goOn();
     const announced = this.#announced.on(applied.root);
     this.#patience.learn(this.#present.round?.outcome);
     const [core, payloads, patience] = [this.#core, this.#payloads, this.#patience];
     const next = new Round({ core, payloads, patience }, applied);
     this.#present.round = next;
-    this.#ending.goOn();
     this.#payloads.beginRound(next);
     this.#closing.beginRound();
     const place = placesIn(applied.head.places).get(self);

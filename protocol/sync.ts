@@ -50,6 +50,14 @@ interface Asked {
   fork: Branch | undefined;
 }
 
+interface Restoring {
+  block: Hash;
+  state: AgreedState;
+  sinceMs: number;
+  /** who told of the state, if it is not one of ours */
+  teller: PeerId | undefined;
+}
+
 /**
  * Finding out that others are further, and following them: statuses are compared, the better branch's blocks are asked
  * for and checked from what is known on, or from anchors that the known committees vouch for; and what is missing is
@@ -57,7 +65,7 @@ interface Asked {
  */
 export class Sync {
   /** no agreed state yet, or one that is being replaced */
-  restoring: 'initialize' | { block: Hash; state: AgreedState } | undefined;
+  restoring: 'initialize' | Restoring | undefined;
   /** the branch was heard to be as good as anybody's at least once, so that a joiner may ask to be let in */
   caughtUp = false;
   /** a snapshot that an earlier process has begun to fetch: tried once more, rather than a newer one from the beginning */
@@ -204,6 +212,7 @@ export class Sync {
     this.unfinished = undefined;
     if (event.error) {
       this.#core.warn(event.error, 'the snapshot could not be had; asking again');
+      if (target !== 'initialize') this.#restFromTeller(target);
       return false;
     }
     const { branch } = this.#core;
@@ -227,7 +236,7 @@ export class Sync {
     if (asked?.peer === peer && !this.#asked && !followed) this.#restFrom(asked);
     if (!followed || busy || this.restoring) return false;
     const { fork, states, restore } = followed;
-    if (this.#moveTo(fork, states, restore, [peer])) {
+    if (this.#moveTo(fork, states, restore, peer)) {
       // they were ahead of where we were
       this.#offers.clear();
       return true;
@@ -247,11 +256,11 @@ export class Sync {
     const branch = this.#core.branchLeft(previous);
     if (!branch || !this.#core.trusts(branch)) return false;
     branch.append(decision);
-    return this.#moveTo(branch, [], states.has(previous), []);
+    return this.#moveTo(branch, [], states.has(previous), undefined);
   }
 
   /** @returns whether there is a state to go on from on that branch */
-  #moveTo(fork: Branch, states: AgreedState[], restore: boolean, holders: readonly PeerId[]): boolean {
+  #moveTo(fork: Branch, states: AgreedState[], restore: boolean, teller: PeerId | undefined): boolean {
     const start = this.#startingPoint(fork, states, restore);
     if (start.position === undefined) return false;
     this.#core.follow(fork);
@@ -260,7 +269,7 @@ export class Sync {
     this.#core.applied =
       start.initialize || start.state || !applied ? undefined : { ...applied, position: start.position };
     if (start.initialize) this.initialize();
-    else if (start.state) this.#restore(start.position, start.state, [...holders, ...this.#membership.reachable()]);
+    else if (start.state) this.#restore(start.position, start.state, teller);
     return true;
   }
 
@@ -270,14 +279,15 @@ export class Sync {
     this.#core.applied = undefined;
     for (let position = branch.heads.length - 1; position >= 0; position--) {
       const state = states.get(branch.heads[position]!.tip);
-      if (state) return this.#restore(position, state, this.#membership.reachable());
+      if (state) return this.#restore(position, state, undefined);
     }
   }
 
-  #restore(position: number, state: AgreedState, holders: PeerId[]): void {
+  #restore(position: number, state: AgreedState, teller: PeerId | undefined): void {
     const block = this.#core.branch.heads[position]!.tip;
-    this.restoring = { block, state };
+    this.restoring = { block, state, sinceMs: this.#core.nowMs, teller };
     const own = this.#core.ownHistory(position);
+    const holders = [...(teller === undefined ? [] : [teller]), ...this.#membership.reachable()];
     this.#core.emit({ type: 'restore', state, block, holders, own, keep: this.#core.keepNeeded() });
   }
 
@@ -386,9 +396,15 @@ export class Sync {
   }
 
   /** A question that led to nothing: for as long as it took, others are asked. Else the first to offer itself would always be. */
-  #restFrom({ peer, sinceMs }: Asked): void {
+  #restFrom({ peer, sinceMs }: Pick<Asked, 'peer' | 'sinceMs'>): void {
     const { nowMs } = this.#core;
     this.#leaveAlone(peer, nowMs + Math.min(nowMs - sinceMs, ENDLESS_MS));
+  }
+
+  /** It may be the only one that has the state, and in no hurry: where there are others, they are asked for theirs. */
+  #restFromTeller({ teller, sinceMs }: Restoring): void {
+    const isAlone = this.#membership.connected().every((peer) => peer === teller);
+    if (teller !== undefined && !isAlone) this.#restFrom({ peer: teller, sinceMs });
   }
 
   #leaveAlone(peer: PeerId, untilMs: number): void {

@@ -35,6 +35,9 @@ export class Unfinal {
   #proposedOn: Hash | undefined;
   /** what is to be endorsed */
   #proposal: Proposal | undefined;
+  /** proposed for this tip by each member */
+  readonly #proposed = new Map<PeerId, Set<Hash>>();
+  #proposedFor: Hash | undefined;
   /** that the endorsements are for */
   #height = 0;
   /** the last of each member, and the one for this peer's attempt: nobody can crowd that out */
@@ -50,9 +53,10 @@ export class Unfinal {
   }
 
   /** Entries in the maps that others' messages fill, for a watcher. */
-  get load(): { endorsers: number; endorsements: number } {
-    const each = [...this.#endorsements.values()].map((votes) => votes.length);
-    return { endorsers: each.length, endorsements: each.reduce((sum, count) => sum + count, 0) };
+  get load(): { endorsers: number; endorsements: number; proposals: number } {
+    const endorsements = [...this.#endorsements.values()].reduce((sum, { length }) => sum + length, 0);
+    const proposals = [...this.#proposed.values()].reduce((sum, { size }) => sum + size, 0);
+    return { endorsers: this.#endorsements.size, endorsements, proposals };
   }
 
   /** What was said on the rest's behalf for this tip, and may have been lost. */
@@ -71,11 +75,24 @@ export class Unfinal {
     if (block.previous !== head.tip || !isMember(head, author) || !members.includes(author)) return;
     const pending = this.#proposal?.block.previous === head.tip ? this.#proposal : undefined;
     // one that nobody could sign takes the place of none that they could
+    if (!this.#isWithinReason(author, block)) return;
     if (pending && !this.#isSound(block) && this.#isSound(pending.block)) return;
     // the first one for a tip gives its leader time to bring it home, the next ones are part of that
     if (this.#proposedOn !== block.previous) this.#waitingSinceMs = this.#core.nowMs;
     this.#proposedOn = block.previous;
     if (members.includes(this.#core.self)) this.#proposal = proposal;
+  }
+
+  /** Each of them may name payloads that are new, and what is fetched for one takes room on the disk for rounds. */
+  #isWithinReason(author: PeerId, block: Block): boolean {
+    if (this.#proposedFor !== block.previous) this.#proposed.clear();
+    this.#proposedFor = block.previous;
+    const blocks = this.#proposed.get(author) ?? new Set();
+    this.#proposed.set(author, blocks);
+    const hash = blockHash(block);
+    if (blocks.size >= LIMITS.unfinalProposalsMax && !blocks.has(hash)) return false;
+    blocks.add(hash);
+    return true;
   }
 
   onVote(vote: Vote): void {

@@ -1,11 +1,13 @@
 import './polyfill.ts';
 import type { Connection, Stream } from '@libp2p/interface';
 import { bytesToHex, HASH_BYTES, type Hash } from '../../protocol/hash.ts';
+import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { networkError } from './errors.ts';
 import { Frames } from './frames.ts';
 import { NET_LIMITS } from './limits.ts';
 import type { ByteCounters, StreamComponents } from './streams.ts';
+import { Turns } from './turns.ts';
 
 export const BLOB_PROTOCOL = '/outerloop/blob/1.0.0';
 
@@ -19,16 +21,18 @@ export interface BlobSource {
 
 export interface BlobServerComponents extends StreamComponents {
   source: BlobSource;
+  isInRoster: (peer: PeerId) => boolean;
 }
 
 /**
  * Serves chunks by hash to members. A request is a frame of 32 bytes, an answer a status byte and the chunk; answers
  * come in the order of the requests, one at a time, so that a peer makes us hold one chunk for each of its few streams.
- * The asker gives the credit: nothing is sent that was not asked for.
+ * The asker gives the credit: nothing is sent that was not asked for. Strangers take turns, see `Turns`.
  */
 export class BlobServer {
   readonly counters: ByteCounters = { bytesSent: 0, bytesReceived: 0 };
   readonly #components: BlobServerComponents;
+  readonly #turns = new Turns();
 
   constructor(components: BlobServerComponents) {
     this.#components = components;
@@ -46,16 +50,22 @@ export class BlobServer {
   async #serve(stream: Stream, connection: Connection): Promise<void> {
     const unreadBytesMax = NET_LIMITS.chunkRequestsQueuedMax * (HASH_BYTES + 1);
     const frames = new Frames(stream, { frameBytesMax: HASH_BYTES, unreadBytesMax });
+    const peer = connection.remotePeer.toString();
     try {
-      await this.#components.members.admitted(connection.remotePeer.toString());
+      await this.#components.members.admitted(peer);
       for (;;) {
         const request = await frames.read();
         if (!request) break;
         if (request.length !== HASH_BYTES) throw networkError('E_MALFORMED', 'a blob request is a hash of 32 bytes');
-        const answer = await this.#answer(bytesToHex(request));
-        await frames.write(answer);
-        this.counters.bytesSent += answer.length;
-        this.counters.bytesReceived += request.length;
+        const done = await this.#turns.take(this.#components.isInRoster(peer));
+        try {
+          const answer = await this.#answer(bytesToHex(request));
+          await frames.write(answer);
+          this.counters.bytesSent += answer.length;
+          this.counters.bytesReceived += request.length;
+        } finally {
+          done();
+        }
       }
       frames.close();
     } catch (error) {

@@ -16,6 +16,15 @@ export interface BlobReference {
   size: number;
 }
 
+/**
+ * When a fetch ends because hardly anybody has the rest, who may be in no hurry: there may be another blob that does as well.
+ */
+export interface Rare {
+  afterMs: number;
+  /** whose having or lacking it counts: names cost nothing */
+  isCounted: (peer: PeerId) => boolean;
+}
+
 /** Where chunks go, and the manifest, each under its own hash. What it has is not fetched again. */
 export interface BlobSink {
   has(id: Hash): boolean | Promise<boolean>;
@@ -34,6 +43,8 @@ export interface FetchBlobComponents {
   sink: BlobSink;
   /** of silence, after which another provider is asked for the same chunk too @default NET_LIMITS.blobPatienceMs */
   patienceMs?: number;
+  /** @default it is fetched from whoever has it, for as long as that takes */
+  rare?: Rare;
 }
 
 /**
@@ -42,8 +53,8 @@ export interface FetchBlobComponents {
  * after long silence again of those who lacked it.
  * After an error the sink keeps what came, so that the next call goes on from there.
  *
- * @throws CodedError `E_BLOB_UNAVAILABLE` when no provider is left that has the rest; `E_BLOB_CORRUPT` when all there
- *   were lied, or the manifest contradicts its chunks; `E_BLOB_SIZE`; `E_ABORTED`; whatever the sink throws
+ * @throws CodedError `E_BLOB_UNAVAILABLE` when no provider is left that has the rest, or too few (`rare`);
+ *   `E_BLOB_CORRUPT` when all there were lied, or the manifest contradicts its chunks; `E_BLOB_SIZE`; `E_ABORTED`; whatever the sink throws
  */
 export async function fetchBlob(
   components: FetchBlobComponents,
@@ -53,7 +64,8 @@ export async function fetchBlob(
   if (!Number.isSafeInteger(blob.size) || blob.size < 0 || blob.size > LIMITS.blobBytesMax) {
     throw networkError('E_TOO_LARGE', `blob of ${blob.size} bytes, at most ${LIMITS.blobBytesMax} are allowed`);
   }
-  const chunks = hasManifest(blob.size) ? await chunksOf(components, blob, signal) : [blob.id];
+  const untilMs = performance.now() + (components.rare?.afterMs ?? Number.POSITIVE_INFINITY);
+  const chunks = hasManifest(blob.size) ? await chunksOf(components, blob, untilMs, signal) : [blob.id];
   const wanted = new Map<Hash, number>();
   for (const [index, id] of chunks.entries()) {
     const bytes = chunkSize(blob.size, index);
@@ -61,10 +73,15 @@ export async function fetchBlob(
     wanted.set(id, bytes);
   }
   for (const id of [...wanted.keys()]) if (await components.sink.has(id)) wanted.delete(id);
-  await new Fetch(components, blob.id, wanted, signal).run();
+  await new Fetch(components, { blob: blob.id, wanted, untilMs, signal }).run();
 }
 
-async function chunksOf(components: FetchBlobComponents, blob: BlobReference, signal?: AbortSignal): Promise<Hash[]> {
+async function chunksOf(
+  components: FetchBlobComponents,
+  blob: BlobReference,
+  untilMs: number,
+  signal?: AbortSignal,
+): Promise<Hash[]> {
   const { sink } = components;
   let manifest = (await sink.has(blob.id)) ? await sink.read?.(blob.id) : undefined;
   if (!manifest) {
@@ -75,7 +92,8 @@ async function chunksOf(components: FetchBlobComponents, blob: BlobReference, si
         return sink.write(id, bytes);
       },
     };
-    await new Fetch({ ...components, sink: keep }, blob.id, new Map([[blob.id, undefined]]), signal).run();
+    const wanted = new Map([[blob.id, undefined]]);
+    await new Fetch({ ...components, sink: keep }, { blob: blob.id, wanted, untilMs, signal }).run();
   }
   return parseManifest(manifest as Uint8Array, blob.id, blob.size, nativeSha256);
 }
@@ -103,11 +121,20 @@ interface Provider {
   dropped?: Error;
 }
 
+interface Task {
+  blob: Hash;
+  /** chunks that are still to come, each with its size where that is known */
+  wanted: Map<Hash, number | undefined>;
+  /** from when on it may be ended as rare, by `performance.now()` */
+  untilMs: number;
+  signal: AbortSignal | undefined;
+}
+
 class Fetch {
   readonly #components: FetchBlobComponents;
   readonly #blob: Hash;
-  /** chunks that are still to come, each with its size where that is known */
-  readonly #wanted: Map<Hash, number | undefined>;
+  readonly #wanted: Task['wanted'];
+  readonly #untilMs: number;
   readonly #signal: AbortSignal | undefined;
   readonly #providers = new Map<PeerId, Provider>();
   /** providers that a chunk may be asked of at the same time, where it is more than one */
@@ -119,15 +146,11 @@ class Fetch {
   #resolve: () => void = () => {};
   #reject: (error: Error) => void = () => {};
 
-  constructor(
-    components: FetchBlobComponents,
-    blob: Hash,
-    wanted: Map<Hash, number | undefined>,
-    signal: AbortSignal | undefined,
-  ) {
+  constructor(components: FetchBlobComponents, { blob, wanted, untilMs, signal }: Task) {
     this.#components = components;
     this.#blob = blob;
     this.#wanted = wanted;
+    this.#untilMs = untilMs;
     this.#signal = signal;
     // one for each chunk under way, and those are bounded
     setMaxListeners(0, this.#over.signal);
@@ -165,7 +188,19 @@ class Fetch {
     for (let most = 1; most <= NET_LIMITS.chunksAskedPerProvider; most++) {
       for (const peer of providers) this.#askFor(peer, most);
     }
-    if (![...this.#providers.values()].some(({ asked }) => asked.size > 0)) this.#reject(this.#failure());
+    const isAskingAny = [...this.#providers.values()].some(({ asked }) => asked.size > 0);
+    if (!isAskingAny || this.#isRare(providers)) this.#reject(this.#failure());
+  }
+
+  /** It has taken long, and more of those who are there lack what is left than give it. */
+  #isRare(there: readonly PeerId[]): boolean {
+    const { rare } = this.#components;
+    if (!rare || performance.now() < this.#untilMs) return false;
+    const counted = there.flatMap((peer) => (rare.isCounted(peer) ? (this.#providers.get(peer) ?? []) : []));
+    const isLacking = ({ missing }: Provider): boolean => [...missing].some((id) => this.#wanted.has(id));
+    const lacking = counted.filter(isLacking).length;
+    const giving = counted.filter((each) => !each.dropped && !isLacking(each) && each.turns > 0).length;
+    return lacking > giving;
   }
 
   /** @param most chunks that it is asked for at a time */

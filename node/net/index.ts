@@ -1,6 +1,6 @@
 export type { BlobSource } from './blob-server.ts';
 export type { NetworkErrorCode } from './errors.ts';
-export type { BlobReference, BlobSink } from './fetch-blob.ts';
+export type { BlobReference, BlobSink, FetchBlobComponents } from './fetch-blob.ts';
 export { type FetchedGenesis, type FetchGenesisInit, fetchGenesis, unreachable } from './fetch-genesis.ts';
 export type { Verdict } from './gossip.ts';
 export { DEFAULT_LISTEN, type TransportWrapper } from './host.ts';

@@ -70,6 +70,11 @@ export const NET_LIMITS = {
   chunkRequestsQueuedMax: 16,
   /** Inbound streams for each protocol and connection. One is used; a second one while the first is being replaced. */
   streamsPerPeerMax: 2,
+  /** Chunks on their way to peers that are in no roster, who cost nothing; and where one that is in it is given some. */
+  strangersServedMax: 8,
+  strangersServedBesides: 1,
+  /** From when on a chunk on its way keeps nobody waiting: whom it goes to may not want to read it. */
+  blobTurnMs: 500,
   /** A provider that gave no chunk for so long has its chunks asked of a second one too, if that has nothing else to do. */
   blobPatienceMs: 3_000,
   /** A provider that gave no chunk for so long has them asked again of those who lacked them, and once more after as long. */
@@ -78,6 +83,8 @@ export const NET_LIMITS = {
   blobStallMs: 10_000,
   /** A provider that drips is dropped when one chunk takes so long (256 KiB at 17 kbit/s). */
   blobChunkMs: 120_000,
+  /** A state that more peers lack than give is given up after so long: there may be a newer one, and what came of it stays. */
+  snapshotRareMs: 60_000,
 
   syncMs: 30_000,
   /** Requests of one peer that are worked on, or whose answers wait to be read, at the same time. */

@@ -6,7 +6,7 @@ import { type Address, parseAddress } from './addresses.ts';
 import { BlobClient } from './blob-client.ts';
 import { BlobServer, type BlobSource } from './blob-server.ts';
 import { networkError } from './errors.ts';
-import { type BlobReference, type BlobSink, fetchBlob } from './fetch-blob.ts';
+import { type BlobReference, type BlobSink, type FetchBlobComponents, fetchBlob } from './fetch-blob.ts';
 import { unreachable } from './fetch-genesis.ts';
 import { Gossip, type GossipCounters, type Verdict } from './gossip.ts';
 import { Hello } from './hello.ts';
@@ -22,6 +22,8 @@ export interface NetworkComponents {
   identity: Identity;
   /** chunks and manifests that members may fetch from us */
   blobSource: BlobSource;
+  /** they come before strangers where many want chunks @default nobody: all are strangers alike */
+  isInRoster?: (peer: PeerId) => boolean;
   /**
    * A pure verdict on a control message. `from` is the member that handed it to us, which is not always its author.
    */
@@ -85,7 +87,7 @@ export class Network {
 
   /** Listens. @throws CodedError `E_MULTIADDR`, `E_PORT_TAKEN`, `E_LISTEN` */
   async start(run: RunReference): Promise<void> {
-    const { identity, blobSource, validate, onRequest, onPeer, timers } = this.#components;
+    const { identity, blobSource, validate, onRequest, onPeer, timers, isInRoster = () => false } = this.#components;
     const members = this.#members;
     const { version = PROTOCOL_VERSION, helloMs } = this.#init;
     const onMessage = (bytes: Uint8Array, from: PeerId): void => {
@@ -105,7 +107,7 @@ export class Network {
       { version, software: this.#init.software ?? 'outerloop', ...run, ...(helloMs ? { helloMs } : {}) },
     );
     const blobs = new BlobClient({ host, members });
-    const blobServer = new BlobServer({ host, members, source: blobSource });
+    const blobServer = new BlobServer({ host, members, source: blobSource, isInRoster });
     const sync = new Sync({ host, members, onRequest });
     const messages = new Messages({ host, members, validate, onMessage });
     members.onChange((peer, change) => {
@@ -203,7 +205,11 @@ export class Network {
   fetchBlob(
     blob: BlobReference,
     sink: BlobSink,
-    { providers, signal }: { providers?: () => readonly PeerId[]; signal?: AbortSignal } = {},
+    {
+      providers,
+      signal,
+      rare,
+    }: Partial<Pick<FetchBlobComponents, 'providers' | 'rare'>> & { signal?: AbortSignal } = {},
   ): Promise<void> {
     const { blobs } = this.#started();
     const components = {
@@ -211,6 +217,7 @@ export class Network {
       heardMs: blobs.heardMs.bind(blobs),
       providers: providers ?? (() => this.#members.list()),
       sink,
+      ...(rare ? { rare } : {}),
     };
     return fetchBlob(components, blob, signal);
   }

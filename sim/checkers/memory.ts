@@ -37,6 +37,7 @@ export class MemoryChecker implements Checker {
       blocks: 2 * views,
       endorsers: this.#peers,
       endorsements: 3 * this.#peers,
+      proposals: LIMITS.unfinalProposalsMax * this.#peers,
       // they wait for the disk, and after a pause for all that came meanwhile
       queuedEffects: 4096,
     };

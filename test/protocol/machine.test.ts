@@ -3,7 +3,7 @@ import { rootOf } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
 import { branchFromLog, GENESIS } from '../../protocol/history.ts';
-import type { Signer } from '../../protocol/identity.ts';
+import type { PeerId, Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import type { PageRequest } from '../../protocol/messages.ts';
@@ -387,12 +387,13 @@ function newcomerAfter(rounds: number, begun?: number) {
   give({ type: 'start', restart: null, unfinished: begun === undefined ? begun : states.get(begun)!.snapshot });
   const asks = give({ type: 'peer', peer: founder.id, up: true });
   expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, request: WHOLE });
-  const told = (...served: number[]) => {
+  const tells = (peer: PeerId, ...served: number[]) => {
     const named = served.map((round) => states.get(round)!);
-    return give({ type: 'history', peer: founder.id, history: { ...history, states: named } });
+    return give({ type: 'history', peer, history: { ...history, states: named } });
   };
+  const told = (...served: number[]) => tells(founder.id, ...served);
   const blocks = history.entries.map(({ block }) => block).filter(({ kind }) => kind === 'round');
-  return { states, blocks, give, pass, wait, told };
+  return { founder: founder.id, states, blocks, give, pass, wait, told, tells };
 }
 
 type WithoutClock<T> = T extends unknown ? Omit<T, 'nowMs'> : never;
@@ -504,6 +505,30 @@ test.each([
     expect(restores(told(...served))).toEqual([18]);
   },
 );
+
+test('others are asked after a peer that told of a state which could not be had, for as long as that took', () => {
+  const { founder, states, give, pass, wait, told, tells } = newcomerAfter(20);
+  const other = testSigner('another').self;
+  give({ type: 'peer', peer: other, up: true });
+  const askedOf = (effects: readonly Effect[]) =>
+    effects.flatMap((effect) => (effect.type === 'request-history' ? [effect.peer] : []));
+  const restores = (effects: readonly Effect[]) =>
+    effects.flatMap((effect) => (effect.type === 'restore' ? [effect.state.round] : []));
+  const fails = (round: number) => {
+    const { snapshot, snapshotBytes } = states.get(round)!;
+    pass(40_000);
+    return give({ type: 'restored', snapshot, snapshotBytes, error: 'E_BLOB_UNAVAILABLE' });
+  };
+  expect(restores(told(17))).toEqual([17]);
+  const asked = askedOf(fails(17));
+  for (let ms = 0; ms < 20_000; ms += 1000) asked.push(...askedOf(wait(1000)));
+  expect([...new Set(asked)]).toEqual([other]);
+  expect(restores(tells(other, 18))).toEqual([18]);
+  // with nobody else there it is asked at once
+  give({ type: 'peer', peer: other, up: false });
+  expect(restores([...fails(18), ...told(19)])).toEqual([19]);
+  expect(askedOf(fails(19))).toEqual([founder]);
+});
 
 test('who catches up fetches the payloads of two blocks more than the one whose turn it is', () => {
   const { give, told, states, blocks } = newcomerAfter(20);

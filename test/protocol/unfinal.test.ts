@@ -1,15 +1,16 @@
 import { expect, test } from 'vitest';
-import { stateAt } from '../../protocol/chain.ts';
+import { headHash, stateAt } from '../../protocol/chain.ts';
 import { Core } from '../../protocol/core.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import { hashOf } from '../../protocol/hash.ts';
 import { Branch } from '../../protocol/history.ts';
 import { comparePeers, type Signer } from '../../protocol/identity.ts';
+import { LIMITS } from '../../protocol/limits.ts';
 import { Membership } from '../../protocol/membership.ts';
 import type { Message, Proposal, Vote } from '../../protocol/messages.ts';
 import { Payloads } from '../../protocol/payloads.ts';
 import type { Round } from '../../protocol/round.ts';
-import { blockHash, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import { blockHash, proposalBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
 import { Unfinal } from '../../protocol/unfinal.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { factsOf, signedEntry } from '../helpers/history.ts';
@@ -69,7 +70,7 @@ test('a member that endorses whatever it likes keeps no other from being counted
   unfinal.onVote(endorse(all[1]!, block));
   for (let i = 0; i < 100; i++) unfinal.onVote(endorse(all[2]!, hashOf(new Uint8Array([i]))));
   expect(progress().entry).toBeUndefined();
-  expect(unfinal.load).toEqual({ endorsers: 3, endorsements: 4 });
+  expect(unfinal.load).toMatchObject({ endorsers: 3, endorsements: 4 });
   unfinal.onVote(endorse(all[2]!, block));
   const { entry, said: last } = progress();
   expect(entry?.certificate.signatures).toHaveLength(3);
@@ -94,6 +95,44 @@ test('proposal and endorsement are said again until the round is decided, or giv
   leader.unfinal.onVote(leader.endorse(all[1]!, blockHash(second.block)));
   expect(leader.progress().entry?.block).toEqual(second.block);
   expect(leader.unfinal.repeat()).toEqual([]);
+});
+
+test('a member that proposes one block after another has the payloads of so many fetched, and no more', () => {
+  const { core, unfinal, progress, root } = memberOf(1);
+  const [leader, , third] = all as [Signer, Signer, Signer];
+  const proposalOf = (author: Signer, number: number): Proposal => {
+    const { head } = core.branch;
+    const { run } = core.context;
+    const payload = {
+      author: author.self,
+      payload: hashOf(Uint8Array.of(9, number)),
+      size: 1,
+      tokens: 1,
+      steps: 1,
+      loss: 1,
+    };
+    const update = { ...payload, signature: author.sign(updateBytes(run, 12, root, payload)) };
+    const [height, members] = [head.height + 1, all.map(({ self }) => self)];
+    const changes = { joins: [], leaves: [], evictions: [] };
+    const facts = { previous: head.tip, kind: 'round' as const, round: 12, base: root, head: headHash(head) };
+    const block = { height, ...facts, members, updates: [update], ...changes };
+    const signature = author.sign(proposalBytes(run, height, 0, -1, blockHash(block)));
+    const place = { height, view: 0, parentView: -1 };
+    return { type: 'proposal', run, author: author.self, ...place, block, justification: [], signature };
+  };
+  const fetched = (proposal: Proposal): number => {
+    unfinal.onProposal(proposal);
+    progress();
+    return core.takeEffects().length;
+  };
+  const proposals = Array.from({ length: 40 }, (_, i) => proposalOf(leader, i));
+  const wanted = (): number => unfinal.load.proposals;
+  for (const proposal of proposals) fetched(proposal);
+  expect(wanted()).toBe(LIMITS.unfinalProposalsMax);
+  // said again it is heard, and others are too
+  fetched(proposals[3]!);
+  fetched(proposalOf(third, 0));
+  expect(wanted()).toBe(LIMITS.unfinalProposalsMax + 1);
 });
 
 test('a leader that says everything but its proposal is passed over, and not asked again for this round', () => {

@@ -199,6 +199,37 @@ describe('fetchBlob', () => {
     expect(asked.filter((peer) => peer === 'later')).toHaveLength(2 + CHUNKS);
   });
 
+  it('ends in time where fewer give the rest than lack it, and only then', async () => {
+    vi.useFakeTimers();
+    onTestFinished(() => void vi.useRealTimers());
+    const minutes = 60_000;
+    const fetching = async (lacking: number, dripping: number, strangers = 0) => {
+      const fetchChunk = async (peer: string, id: Hash): Promise<Uint8Array> => {
+        if (Number(peer) < lacking) throw networkError('E_BLOB_UNAVAILABLE', `${peer} lacks it`);
+        await new Promise((resolve) => setTimeout(resolve, 0.5 * minutes));
+        return STORE.get(id)!;
+      };
+      const providers = () => Array.from({ length: lacking + dripping }, (_, i) => String(i));
+      const sink = new Set<Hash>();
+      const components = { has: (id: Hash) => sink.has(id), write: (id: Hash) => void sink.add(id) };
+      const rare = { afterMs: 1.25 * minutes, isCounted: (peer: string) => Number(peer) >= strangers };
+      const code = codeOf(fetchBlob({ fetchChunk, providers, sink: components, rare }, BLOB));
+      await vi.advanceTimersByTimeAsync(20 * minutes);
+      return { code: await code, came: sink.size };
+    };
+    const whole = { code: 'no error', came: 1 + CHUNKS };
+    expect(await fetching(0, 1)).toEqual(whole);
+    expect(await fetching(1, 1)).toEqual(whole);
+    const rare = await fetching(2, 1);
+    expect(rare.code).toBe('E_BLOB_UNAVAILABLE');
+    // what came stays for the next time
+    expect(rare.came).toBeGreaterThan(1);
+    expect(rare.came).toBeLessThan(whole.came);
+    expect(await fetching(2, 2)).toEqual(whole);
+    // one of those who lack it is not counted
+    expect(await fetching(2, 1, 1)).toEqual(whole);
+  });
+
   it('asks a liar once, and who lacks a chunk not again for that chunk', async () => {
     const { asked } = await fetchFrom(['lies', 'lacks', 'honest']);
     // manifest and chunks are two fetches, and the chunks are asked for four at a time
