@@ -61,7 +61,7 @@ export class Agreement {
   leader(view = this.view): PeerId {
     let leader = this.#leaders.get(view);
     if (leader === undefined) {
-      leader = leaderOf(this.#init.seed, this.height, view, this.#init.committee);
+      leader = leaderOf(this.#init.seed, this.height, view, this.#init.leaders ?? this.#init.committee);
       this.#leaders.set(view, leader);
     }
     return leader;
@@ -181,9 +181,9 @@ export class Agreement {
 
   /** @returns whether it is the first of its view */
   onProposal(proposal: Proposal): boolean {
+    if (proposal.block.height !== this.height || proposal.author !== this.leader(proposal.view)) return false;
     for (const certificate of proposal.justification) this.onCertificate(certificate, null);
-    if (proposal.view > this.view + LIMITS.viewsAheadMax || proposal.block.height !== this.height) return false;
-    if (proposal.author !== this.leader(proposal.view)) return false;
+    if (proposal.view > this.view + LIMITS.viewsAheadMax) return false;
     const view = this.#at(proposal.view);
     if (view.proposal) return false;
     view.proposal = proposal;
@@ -434,6 +434,8 @@ export interface AgreementInit {
   height: number;
   /** who votes, in canonical order */
   committee: readonly PeerId[];
+  /** those of them who lead, in canonical order @default all */
+  leaders?: readonly PeerId[];
   signer: Signer;
   /** this peer has voted at this height, and does not remember how */
   isMute?: boolean;

@@ -196,6 +196,24 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
   };
 }
 
+/**
+ * Voters who may lead at the next height: those who have not come just now. Their ids were not chosen for the place that the
+ * seed gives the lead to, as anybody could who knows the seed and comes for that height. Where they are not most, all may.
+ */
+export function leadersOf(head: Head): readonly PeerId[] {
+  let leaders = leadersAt.get(head);
+  if (!leaders) {
+    const { committee, changes, height } = head;
+    // what unfinal blocks change is not the same for all who vote at this height
+    const hasJustCome = (peer: PeerId): boolean => (changes.get(peer) ?? Number.POSITIVE_INFINITY) <= height;
+    const old = changes.size === 0 ? committee : committee.filter((peer) => !hasJustCome(peer));
+    leaders = 2 * old.length > committee.length ? old : committee;
+    leadersAt.set(head, leaders);
+  }
+  return leaders;
+}
+const leadersAt = new WeakMap<Head, readonly PeerId[]>();
+
 function changesAfter({ roster: before, changes }: Head, height: number, after: readonly Member[]): Head['changes'] {
   const [old, now] = [peersOf(before), peersOf(after)];
   if (changes.size === 0 && old === now) return changes;
@@ -302,6 +320,9 @@ function checkMembers({ timing }: Genesis, head: Head, block: Block): void {
   if (kind === 'membership' && updates.length > 0) throw fault('a membership block lists updates');
   const changes = joins.length + leaves.length + evictions.length;
   if (kind === 'membership' && changes === 0) throw fault('a membership block changes nothing');
+  // one after the other would keep the round from its end
+  if (kind === 'membership' && head.places.length > 0 && joins.length > 0)
+    throw fault('a joiner comes in before the round ends');
   if (kind === 'round' && updates.length === 0) throw fault('a round without updates');
   if (kind === 'round' && head.places.length === 0) throw fault('the first round has not begun');
   if (members === null) return;

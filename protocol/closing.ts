@@ -28,6 +28,10 @@ export class Closing {
   /** when this peer came to each view of the height; those that it skipped are missing */
   readonly #viewStartsMs = new Map<number, number>();
   #readySinceMs: number | undefined;
+  /** since when this peer would end the round */
+  #completeSinceMs: number | undefined;
+  /** what was found of the block that was looked at last, when it came */
+  #judged: { block: Block; isFair: boolean } | undefined;
   /** the user was told that there is no quorum */
   #missSaid = false;
 
@@ -45,6 +49,7 @@ export class Closing {
 
   beginRound(): void {
     this.#readySinceMs = undefined;
+    this.#completeSinceMs = undefined;
   }
 
   /** A block of this height is decided, perhaps that of an earlier view: the next heights get as much time for it. */
@@ -69,8 +74,10 @@ export class Closing {
     const { nowMs } = this.#core;
     const applied = this.#core.applied!;
     this.#noteView(agreement);
-    this.#notarizeIfSound(agreement, applied);
     const kind = this.#freshKind(applied, round);
+    if (kind !== 'round') this.#completeSinceMs = undefined;
+    else this.#completeSinceMs ??= nowMs;
+    this.#notarizeIfSound(agreement, applied, round);
     const locked = agreement.lockedBlock();
     if (!kind && !locked && !agreement.proposal) {
       this.#readySinceMs = undefined;
@@ -83,7 +90,7 @@ export class Closing {
     const proposeAtMs = wait ? this.#viewSinceMs + this.#viewMs(agreement) / 2 : this.#readySinceMs;
     if (nowMs >= proposeAtMs) this.#propose(agreement, applied, kind, round);
     else this.#core.wakeAt(proposeAtMs);
-    this.#notarizeIfSound(agreement, applied);
+    this.#notarizeIfSound(agreement, applied, round);
     const deadlineMs = Math.max(this.#readySinceMs, this.#viewSinceMs) + this.#viewMs(agreement);
     if (nowMs >= deadlineMs) agreement.nullify();
     else this.#core.wakeAt(deadlineMs);
@@ -133,7 +140,7 @@ export class Closing {
     return { ...common, kind, updates: [], ...requests, joins };
   }
 
-  #notarizeIfSound(agreement: Agreement, { root }: Applied): void {
+  #notarizeIfSound(agreement: Agreement, { root }: Applied, round: Round | undefined): void {
     const { proposal } = agreement;
     if (!proposal || !agreement.isVoter || agreement.hasVoted('notarize')) return;
     if (agreement.proposalIsLocked()) return agreement.notarize();
@@ -144,7 +151,22 @@ export class Closing {
       if (!isCoded(error)) throw error;
       return; // not ours to judge if we are behind, and the view's time runs out if it is plain wrong
     }
-    if (this.#payloads.require(proposal.block, () => [proposal.author]) === 'held') agreement.notarize();
+    if (this.#payloads.require(proposal.block, () => [proposal.author]) !== 'held') return;
+    if (this.#isItsTime(proposal.block, agreement, round)) agreement.notarize();
+  }
+
+  /**
+   * Whether a round may end so, as far as this voter has seen: a leader may not cut off the others who are still training, nor
+   * leave out so many who are done, nor put the end off by one change of membership after the other. What is not time yet
+   * may be at a later event, and at the end of the view the next one leads.
+   */
+  #isItsTime(block: Block, agreement: Agreement, round: Round | undefined): boolean {
+    if (!round || round.base !== block.base) return true;
+    if (block.kind === 'membership') return (this.#completeSinceMs ?? Number.POSITIVE_INFINITY) >= this.#viewSinceMs;
+    if (this.#judged?.block !== block) this.#judged = { block, isFair: round.isFairTo(block.updates) };
+    // others may know better, and in the end any list is better than none
+    if (!this.#judged.isFair && agreement.view < FAIR_VIEWS) return false;
+    return block.updates.length >= quorumOf(round.places.length) || this.#completeSinceMs !== undefined;
   }
 
   /** No quorum for the stated time, or none since the last unfinal round. */
@@ -199,6 +221,8 @@ export class Closing {
 }
 
 const DOUBLINGS_MAX = 5;
+/** Views of a height in which a list must have what most others have. */
+const FAIR_VIEWS = 4;
 /** Views of a height in which a leader waits before it repeats a locked block. */
 const LOCKED_VIEWS_PATIENT = 3;
 const VIEW_MS_MAX = 60_000;

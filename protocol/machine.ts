@@ -1,6 +1,6 @@
 import { Agreement } from './agreement.ts';
 import { Announced } from './announced.ts';
-import { factsAt, type Head, rootOf, stateAt } from './chain.ts';
+import { factsAt, type Head, leadersOf, rootOf, stateAt } from './chain.ts';
 import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
 import { Core } from './core.ts';
@@ -406,7 +406,16 @@ export class Machine {
     const { run, signer, genesis } = context;
     const record = this.#signedAhead;
     const isMute = record !== undefined && record.height > height + 1;
-    const agreement = new Agreement({ run, seed: genesis.seed, height: height + 1, committee, signer, isMute });
+    const leaders = leadersOf(branch.head);
+    const agreement = new Agreement({
+      run,
+      seed: genesis.seed,
+      height: height + 1,
+      committee,
+      leaders,
+      signer,
+      isMute,
+    });
     if (!record || isMute) return agreement;
     if (record.height === height + 1) agreement.restore(record);
     this.#signedAhead = undefined;

@@ -110,11 +110,12 @@ export class Membership {
   }
 
   onJoin(join: Join): void {
-    if (join.height < (this.#joins.get(join.author)?.join.height ?? 0)) return;
+    const before = this.#joins.get(join.author);
+    if (join.height < (before?.join.height ?? 0)) return;
     this.#changes++;
     if (this.#joins.size >= LIMITS.pendingJoinsMax && !this.#joins.has(join.author) && !this.#makeRoomFor(join)) return;
     const { nowMs } = this.#core;
-    this.#joins.set(join.author, { join, heardMs: nowMs });
+    this.#joins.set(join.author, { join, heardMs: nowMs, sinceMs: before?.sinceMs ?? nowMs });
     this.#silentFromMs = Math.min(this.#silentFromMs, nowMs + JOIN_HEARD_MS);
   }
 
@@ -212,11 +213,9 @@ export class Membership {
   requests(head: Head): Pick<Block, 'joins' | 'leaves' | 'evictions'> {
     this.#forgetSilent();
     const roster = new Set(peersOf(head.roster));
-    const joins = [...this.#joins.values()]
-      .map(({ join }) => join)
-      .filter((join) => !roster.has(join.author) && isTimely(head, join))
-      .sort((a, b) => comparePeers(a.author, b.author))
-      .slice(0, roomIn(head));
+    const joins = this.#whoMayJoin(head)
+      .slice(0, roomIn(head))
+      .sort((a, b) => comparePeers(a.author, b.author));
     const going = <Request extends Leave | Evidence>(all: Iterable<Request>): Request[] =>
       [...all]
         .filter((each) => roster.has(each.author) && isTimely(head, each))
@@ -228,6 +227,19 @@ export class Membership {
       .filter(({ author }) => !put.has(author))
       .slice(0, Math.min(mayGo - put.size, LIMITS.blockLeavesMax));
     return { joins, leaves, evictions };
+  }
+
+  /**
+   * Who has asked for longest first, and before all others those who are connected to this peer: a request costs nothing, and
+   * whoever is let in is counted on. Where all could be connected, of the others one at a time.
+   */
+  #whoMayJoin(head: Head): Join[] {
+    const may = [...this.#joins.values()].filter(({ join }) => !isMember(head, join.author) && isTimely(head, join));
+    may.sort((a, b) => a.sinceMs - b.sinceMs || comparePeers(a.join.author, b.join.author));
+    const isNear = ({ join }: Asking): boolean => this.#connected.has(join.author);
+    const far = may.filter((asking) => !isNear(asking));
+    const most = head.roster.length < NEIGHBOURS_MAX ? 1 : far.length;
+    return [...may.filter(isNear), ...far.slice(0, most)].map(({ join }) => join);
   }
 
   /** A block has taken effect: its requests are done with, and who came and went is told. */
@@ -252,8 +264,13 @@ export class Membership {
 
 interface Asking {
   join: Join;
+  /** for the first time, and last */
+  sinceMs: number;
   heardMs: number;
 }
+
+/** In a roster of fewer everybody may be connected to everybody. */
+const NEIGHBOURS_MAX = 64;
 
 /** Joins that a block may have: what comes of it must fit. */
 function roomIn(head: Head): number {

@@ -178,6 +178,15 @@ export class Round implements PayloadTable {
     return places.map((place) => this.#updates[place]!);
   }
 
+  /** Whether a list has what this peer holds, but for as many as may be faulty or late; of fewer than four, half of it. */
+  isFairTo(updates: readonly Update[]): boolean {
+    const listed = new Set(updates.map(({ author }) => author));
+    const held = this.held();
+    const left = held.filter(({ author }) => !listed.has(author)).length;
+    const { length } = this.places;
+    return left <= (length < 4 ? held.length / 2 : faultsTolerated(length));
+  }
+
   /** When the round closes without those still missing; unknown while nobody is done. */
   deadlineMs(): number {
     if (this.#firstDoneMs === undefined) return Number.POSITIVE_INFINITY;

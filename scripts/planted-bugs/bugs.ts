@@ -211,8 +211,8 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('a block is voted for before all that it names is here', [
     'protocol/closing.ts',
-    "    if (this.#payloads.require(proposal.block, () => [proposal.author]) === 'held') agreement.notarize();\n",
-    "    if (this.#payloads.require(proposal.block, () => [proposal.author]) !== 'refused') agreement.notarize();\n",
+    "    if (this.#payloads.require(proposal.block, () => [proposal.author]) !== 'held') return;\n",
+    "    if (this.#payloads.require(proposal.block, () => [proposal.author]) === 'refused') return;\n",
   ]),
   bug('where no quorum is left nobody goes on', [
     'protocol/closing.ts',

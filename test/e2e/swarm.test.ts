@@ -3,6 +3,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { finalRoots, PeerProcess } from '../../node/chaos/peer-process.ts';
 import { readChainLog } from '../../node/store/chain-log.ts';
 import { readGenesisFile, runPaths } from '../../node/store/directory.ts';
+import { leadersOf } from '../../protocol/chain.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
 import { branchFromLog } from '../../protocol/history.ts';
 import { leaderOf } from '../../protocol/roster.ts';
@@ -110,7 +111,7 @@ function leaderIndex(swarm: readonly PeerProcess[]): number {
   const genesis = decodeGenesis(readGenesisFile(dir)!);
   const segments = readChainLog(runPaths(dir).chain);
   const { head } = branchFromLog({ genesis, run: runIdOf(genesis), signer: testSigner('reader') }, segments);
-  const leader = leaderOf(genesis.seed, head.height + 1, 0, head.committee);
+  const leader = leaderOf(genesis.seed, head.height + 1, 0, leadersOf(head));
   return swarm.findIndex((peer) => peer.id === leader);
 }
 

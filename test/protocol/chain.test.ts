@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { checkBlock, firstHead, type Head, isTimely } from '../../protocol/chain.ts';
+import { checkBlock, firstHead, type Head, isTimely, leadersOf } from '../../protocol/chain.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import { comparePeers, type Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
@@ -46,4 +46,51 @@ test('a block that lets in more than a run can hold is refused: nothing could na
   expect(() => check({ changes: changesOf(LIMITS.changesMax - 4) })).not.toThrow();
   expect(() => check({ changes: changesOf(LIMITS.changesMax - 3) })).toThrow('more than a run can hold');
   expect(() => check({ tokens: Number.MAX_SAFE_INTEGER })).toThrow('more than a run can hold');
+});
+
+test('after the first round nobody comes in by a membership block: one after the other would keep rounds from their end', () => {
+  const [founder, guest] = ['founder', 'guest'].map(testSigner) as [Signer, Signer];
+  const genesis = testGenesis(founder.self);
+  const run = runIdOf(genesis);
+  const unsigned = { author: guest.self, height: 1, attempt: 0 };
+  const joins = [{ ...unsigned, signature: guest.sign(joinBytes(run, unsigned)) }];
+  const check = (places: readonly string[]) => () => {
+    const head = { ...firstHead(genesis, run), places };
+    const { block } = soloEntry(run, head, founder, run);
+    const membership = { ...block, kind: 'membership' as const, members: null, updates: [], joins };
+    checkBlock({ genesis, run, signer: founder }, head, membership, undefined);
+  };
+  expect(check([])).not.toThrow();
+  expect(check([founder.self])).toThrow('before the round ends');
+});
+
+test('who has just come does not lead, where most have been there for longer', () => {
+  const genesis = testGenesis(testSigner('founder').self);
+  const committee = ['a', 'b', 'c', 'd', 'e'];
+  const leaders = (changes: [string, number][]) => {
+    const head = { ...firstHead(genesis, runIdOf(genesis)), committee, height: 70, changes: new Map(changes) };
+    return leadersOf(head).join('');
+  };
+  expect(leaders([])).toBe('abcde');
+  expect(
+    leaders([
+      ['b', 10],
+      ['x', 69],
+    ]),
+  ).toBe('acde');
+  expect(
+    leaders([
+      ['b', 10],
+      ['c', 70],
+    ]),
+  ).toBe('ade');
+  expect(
+    leaders([
+      ['b', 10],
+      ['c', 70],
+      ['d', 70],
+    ]),
+  ).toBe('abcde');
+  // what is not certified may be otherwise elsewhere
+  expect(leaders([['b', 71]])).toBe('abcde');
 });

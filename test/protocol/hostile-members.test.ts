@@ -1,16 +1,18 @@
 import { expect, test } from 'vitest';
 import { Agreement } from '../../protocol/agreement.ts';
-import { checkBlock, firstHead } from '../../protocol/chain.ts';
+import { checkBlock, firstHead, headHash, leadersOf } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
-import { Branch } from '../../protocol/history.ts';
+import { hashOf } from '../../protocol/hash.ts';
+import { Branch, branchFromLog, GENESIS } from '../../protocol/history.ts';
 import { comparePeers, type PeerId, type Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
 import type { Message, MessageOf } from '../../protocol/messages.ts';
 import { decodeRecord, encodeRecord } from '../../protocol/record.ts';
-import { quorumOf } from '../../protocol/roster.ts';
+import { leaderOf, quorumOf } from '../../protocol/roster.ts';
 import { blockHash, joinBytes, leaveBytes, proposalBytes, statusBytes, updateBytes } from '../../protocol/signing.ts';
+import type { Block } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer, testGenesis } from '../helpers/cluster.ts';
 import { signedEntry, WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
@@ -235,8 +237,54 @@ test('who made up a quorum long ago does not overrule what has been certified si
   expect(cluster.runUntil(() => others.every(({ lastRound }) => lastRound > last + 2), 120_000)).toBe(true);
 });
 
+test('a leader that would end the round at once, with its own update alone, waits until the others are done', () => {
+  const { cluster, members } = swarm(4);
+  cluster.trainMs = 5000;
+  expect(cluster.runUntil(() => members.every(({ lastRound }) => lastRound === 2), 120_000)).toBe(true);
+  const { genesis } = cluster;
+  const { run } = members[0]!.machine!;
+  const { entries } = members[0]!.machine!.history(WHOLE);
+  const { head } = branchFromLog({ genesis, run, signer: members[0]!.signer }, [{ ...GENESIS, entries }]);
+  const leader = leaderOf(genesis.seed, head.height + 1, 0, leadersOf(head));
+  const liar = members.find(({ id }) => id === leader)!;
+  const others = members.filter((peer) => peer !== liar);
+  const base = liar.rounds.at(-1)!.root;
+  const unsigned = { author: liar.id, payload: hashOf(Uint8Array.of(1)), size: 1, tokens: 1, steps: 1, loss: 1 };
+  cluster.sizes.set(unsigned.payload, 1);
+  liar.payloads.add(unsigned.payload);
+  const update = { ...unsigned, signature: liar.signer.sign(updateBytes(run, head.round, base, unsigned)) };
+  const header: Message = { type: 'header', run, round: head.round, base, update, inline: null };
+  const place = { height: head.height + 1, previous: head.tip, kind: 'round' as const, round: head.round, base };
+  const none = { joins: [], leaves: [], evictions: [] };
+  const block: Block = { ...place, head: headHash(head), members: null, updates: [update], ...none };
+  const hash = blockHash(block);
+  const at = { height: block.height, view: 0, parentView: -1 };
+  const signature = liar.signer.sign(proposalBytes(run, at.height, 0, -1, hash));
+  const proposal: Message = { type: 'proposal', run, author: liar.id, ...at, block, justification: [], signature };
+  const voted: number[] = [];
+  for (const peer of others) {
+    const step = (_: Event, effects: readonly Effect[]): void => {
+      for (const effect of effects) {
+        if (effect.type !== 'broadcast' || effect.message.type !== 'vote') continue;
+        if (effect.message.kind === 'notarize' && effect.message.block === hash) voted.push(cluster.nowMs);
+      }
+    };
+    peer.watcher = { signer: peer.signer, step };
+    const { nowMs } = cluster;
+    peer.give({ type: 'messages', nowMs, from: [liar.id, liar.id], messages: [header, proposal] });
+  }
+  liar.kill();
+  const ended = () => others.every(({ lastRound }) => lastRound === 3);
+  expect(cluster.runUntil(ended, 60_000)).toBe(true);
+  // all had what they had trained by then
+  expect(voted).toEqual([]);
+  for (const { rounds } of others) {
+    expect(rounds.at(-1)!.contributors).toEqual(expect.arrayContaining(others.map(({ id }) => id)));
+  }
+});
+
 test('a void block is looked at once, however often it is asked about', () => {
-  const genesis = testGenesis(testSigner('founder').self);
+  const genesis = testGenesis(testSigner('founder').self, { waitFor: 2 });
   const run = runIdOf(genesis);
   let verified = 0;
   const signer = testSigner('founder');

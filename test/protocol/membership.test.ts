@@ -82,6 +82,28 @@ test('who asks to be let in, and then is gone or silent, is not counted on', () 
   expect(asking()).toEqual([]);
 });
 
+test('who is connected comes in first, longest waiting first, and of those who are not one at a time', () => {
+  const { core, membership, run } = memberOfFour();
+  const { head } = core.branch;
+  const asks = (name: string): string => {
+    core.nowMs++;
+    const join = requestBy(testSigner(name), run, head.height + 1);
+    membership.onJoin(join);
+    return join.author;
+  };
+  const listed = () => membership.requests(head).joins.map(({ author }) => author);
+  const far = Array.from({ length: 200 }, (_, i) => asks(`far ${i}`));
+  expect(listed()).toEqual([far[0]]);
+  const near = Array.from({ length: LIMITS.blockJoinsMax - 1 }, (_, i) => asks(`near ${i}`));
+  for (const peer of near) membership.onPeer(peer, true);
+  expect(listed()).toEqual([far[0], ...near].sort());
+  // said again it has not waited less
+  asks('far 0');
+  const last = asks('near too');
+  membership.onPeer(last, true);
+  expect(listed()).toEqual([...near, last].sort());
+});
+
 test('who wanted to leave, was not let go, and is back, wants to stay', () => {
   const { core, membership, run } = memberOfFour();
   const { head } = core.branch;
