@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { equalBytes } from '../../protocol/encoding.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import { HASH_BYTES } from '../../protocol/hash.ts';
@@ -56,6 +56,11 @@ export class HashedFile {
     // bytes that could not be written do not keep the next ones from trying
     this.#tail = written.catch(() => undefined);
     return written;
+  }
+
+  /** Whether there is a file, whole or not. */
+  get isThere(): boolean {
+    return existsSync(this.#path);
   }
 
   /**

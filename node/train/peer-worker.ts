@@ -39,6 +39,7 @@ const ADVANCE_SHARE = 0.05;
 
 const OWN_LOST =
   'an update of this peer is not whole on its disk any more: what it had learned beside the model is given up';
+const OWN_GONE = 'own.bin is gone: what this peer had learned beside the model is given up';
 const OWN_ASIDE =
   'the run went on another way than this peer had gone before it was ended: what it had learned beside the model is given up';
 
@@ -104,8 +105,9 @@ export class PeerWorker {
     const { states, taken, warnings } = await this.#checkpoints.load();
     this.#underWay.taken = taken;
     const newest = states.at(-1);
-    const open = newest ? await this.#loadOwn(newest.state) : [];
-    const warning = newest && this.#underWay.load(Math.max(this.#underWay.taken, this.#ownTaken));
+    const open = newest ? await this.#loadOwn(newest.state) : this.#loadOwnAlone();
+    if (newest && !this.#own.isThere) warnings.push({ code: 'W_OWN_LOST', message: OWN_GONE });
+    const warning = this.#underWay.load(Math.max(this.#underWay.taken, this.#ownTaken));
     if (warning) warnings.push(warning);
     const parameters = this.#layout.length;
     return { backend: `${engine.backend} (${engine.detail})`, parameters, states, warnings, open };
@@ -270,7 +272,11 @@ export class PeerWorker {
       failure = error;
     });
     // what is on the disk is newer, as long as its round is not reached again
-    if (!this.#ownLater) await this.#saveOwn(this.#root);
+    if (!this.#ownLater) {
+      await this.#saveOwn(this.#root).catch((error: unknown) => {
+        failure ??= error;
+      });
+    }
     if (this.#closed) await this.#underWay.write(this.#closed);
     if (failure !== undefined) throw failure;
     await this.#checkpoints.close(this.#underWay.taken);
@@ -303,12 +309,13 @@ export class PeerWorker {
       tell({ step: step + 1, steps: plan.steps, loss, tokens, stepMs: lastStepMs });
     };
     const result = await this.#trainer.trainRound(plan, { signal, onStep, afterStep, ...(from ? { from } : {}) });
-    await checkpoints.saved; // the residual is in it
     const isUseful = !result.badParameters && result.tokens > 0;
     if (signal.reason === 'close') {
       if (isUseful && progress) this.#closed = { base, round, progress };
       return 'overtaken';
     }
+    // the residual is in it; that it could not be written others hear, and what was learned is to be kept all the more
+    await checkpoints.saved.catch(() => undefined);
     await engine.readParameters(this.#local);
     if (isCut(signal)) {
       if (isUseful) this.#abandon(this.#local, result.tokens);
@@ -381,6 +388,8 @@ export class PeerWorker {
     this.#round = state.round;
     if (this.#ownLater?.base === this.#root) await this.#takeOwn(this.#ownLater);
     const settled = { block, taken: this.#underWay.taken, state, manifest, keep };
+    // before the first checkpoint: beside one, that it is not there means that somebody has removed it
+    if (!this.#own.isThere) await this.#saveOwn(this.#root);
     if (due) await this.#checkpoints.begin(settled);
     else {
       this.#checkpoints.skip(settled);
@@ -405,20 +414,29 @@ export class PeerWorker {
     const root = rootOf(state);
     this.#root = root;
     this.#round = state.round;
-    const saved = this.#loadOwnFile();
-    const own = saved && decodeOwn(saved);
-    this.#ownTaken = own?.taken ?? 0;
+    const own = this.#loadOwnFile();
+    if (!own) this.#forgetOwn();
     // older than the checkpoint's, it would take the place of newer: a peer may come back to a state that it had left
     if (!own || own.taken < this.#underWay.taken) return this.#updates.open;
     if (own.base === root) await this.#takeOwn(own);
-    else if (own.taken > this.#underWay.taken) this.#ownLater = own;
+    // where an update is pending in the checkpoint what it says was on the disk before that, for this very state
+    else if (own.taken > this.#underWay.taken || this.#updates.pending) this.#ownLater = own;
     return [...this.#updates.open, ...(this.#ownLater?.updates.open ?? [])];
   }
 
+  /** No checkpoint is whole: a state of others' will do as well. */
+  #loadOwnAlone(): OwnPayload[] {
+    this.#ownLater = this.#loadOwnFile();
+    return this.#ownLater?.updates.open ?? [];
+  }
+
   /** Training under way may be in the work that is damaged, and would count twice where the user goes on without that. */
-  #loadOwnFile(): Uint8Array | undefined {
+  #loadOwnFile(): SavedOwn | undefined {
     try {
-      return this.#own.load();
+      const saved = this.#own.load();
+      const own = saved && decodeOwn(saved);
+      this.#ownTaken = own?.taken ?? 0;
+      return own;
     } catch (error) {
       if (isCoded(error) && error.code === 'E_OWN_DAMAGED') this.#underWay.drop();
       throw error;
@@ -427,15 +445,19 @@ export class PeerWorker {
 
   /** The round that it was saved in is not on the way to the newest: what it has in it, and the books before it, may count already. */
   async #giveUpOwn(base: Hash, { taken }: SavedOwn): Promise<void> {
-    const nothing = { values: new Float32Array(this.#layout.length), tokens: 0 };
-    this.#replica.importOwn({ residual: nothing, pending: null, unfinalOwn: null });
-    this.#updates.import({ pending: null, open: [] });
-    this.#pending = null;
+    this.#forgetOwn();
     this.#ownLater = undefined;
     // else it would be taken for newer at the next start
     this.#underWay.taken = Math.max(this.#underWay.taken, taken);
     await this.#saveOwn(base);
     tell({ code: 'W_OWN_LOST', message: OWN_ASIDE, gaveUp: true });
+  }
+
+  #forgetOwn(): void {
+    const nothing = { values: new Float32Array(this.#layout.length), tokens: 0 };
+    this.#replica.importOwn({ residual: nothing, pending: null, unfinalOwn: null });
+    this.#updates.import({ pending: null, open: [] });
+    this.#pending = null;
   }
 
   async #takeOwn(own: SavedOwn): Promise<void> {

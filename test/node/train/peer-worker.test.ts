@@ -391,6 +391,54 @@ test('own work of a round that is on no way any more is given up, as some of it 
   await kill();
 });
 
+test('own work of another state, as new as a checkpoint with an update pending, is newer than that', async () => {
+  const large = { alwaysParameters: 0 };
+  const { worker } = await open(large);
+  const initial = initialState(await worker.initialize());
+  const first = await train(worker, initial);
+  const begun = await apply(worker, initial, first, true);
+  await train(worker, begun);
+  await worker.close();
+  const next = await open(large);
+  expect(next.applied?.state).toEqual(begun);
+  // without the update, which is in the residual then; what closing writes last is cut off
+  const ended = await apply(next.worker, begun, first, true, 'another');
+  await next.worker.close();
+  const newest = readdirSync(directory.paths.checkpoints).sort().at(-1)!;
+  rmSync(join(directory.paths.checkpoints, newest));
+  const again = await open(large);
+  expect(again.applied?.state).toEqual(begun);
+  expect(await apply(again.worker, begun, first, true, 'another')).toEqual(ended);
+  expect((await train(again.worker, ended)).tokens).toBe(2 * 2 * genesis.model.context);
+});
+
+test('own work outlives the loss of all checkpoints', async () => {
+  const { worker, begun, back } = await longAfterCheckpoint();
+  for (const name of readdirSync(directory.paths.checkpoints)) rmSync(join(directory.paths.checkpoints, name));
+  const again = await open({ alwaysParameters: 0 });
+  expect(again.applied).toBeUndefined();
+  const residual = await back(again.worker);
+  expect(residual.some((value) => value !== 0)).toBe(true);
+  expect(residual).toEqual(await back(worker));
+  expect(begun.round).toBe(0);
+});
+
+test('a file of own work that somebody has removed takes all of it along, lest some counts twice', async () => {
+  const { worker } = await open();
+  const initial = initialState(await worker.initialize());
+  expect(existsSync(directory.paths.own)).toBe(true);
+  // the first is late, and in the second
+  const first = await train(worker, initial);
+  const begun = await apply(worker, initial, first, true, 'another');
+  const second = await train(worker, begun);
+  expect(second.tokens).toBe(2 * 2 * genesis.model.context);
+  rmSync(directory.paths.own);
+  const again = await open();
+  expect(again.warnings.map(({ code }) => code)).toEqual(['W_OWN_LOST']);
+  const ended = await apply(again.worker, begun, second, true);
+  expect((await train(again.worker, ended)).tokens).toBe(2 * genesis.model.context);
+});
+
 test('training that an apply overtakes ends, and its work is in the next update', async () => {
   const { worker } = await open();
   const begun = initialState(await worker.initialize());
