@@ -92,10 +92,13 @@ export class Peer {
   /** Begins where the disk left off. */
   start(restart: Restart | null, trustBlock?: Hash): void {
     this.#started = true;
+    // where the run is over `done` comes of it, and what the process before owes is answered before
+    this.#draining = true;
     this.#give({ type: 'start', restart, trustBlock, unfinished: this.#c.unfinished.blob?.id });
     const { ownHistory, standing } = this.machine;
-    // where the run is over `done` was the last
     if (ownHistory && !this.#stopped) this.#answer((receipts) => receipts.resumed(ownHistory, standing.round));
+    this.#draining = false;
+    void this.#drain();
     for (const peer of this.#c.network.peers()) this.#give({ type: 'peer', peer, up: true });
     this.#c.inbox.open(({ messages, from, bytes }) => this.#give({ type: 'messages', messages, from }, bytes));
   }

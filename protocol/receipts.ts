@@ -39,13 +39,13 @@ export interface SavedReceipts {
   made: Contribution | null;
   unfinal: readonly Contribution[];
   owed: readonly Work[];
-  accepted: readonly Hash[];
+  answered: readonly Hash[];
 }
 
 /** Earlier contributions that are remembered until an update that carries them is accepted. */
 const OWED_MAX = 256;
 /** A peer that goes back to a state before such a round comes to the round again. */
-const ACCEPTED_KEPT = 256;
+const ANSWERED_KEPT = 256;
 /** Of those in unfinal rounds the newest go to the next process: without a quorum there is one more each round, for days. */
 const UNFINAL_SAVED = 1024;
 
@@ -62,8 +62,8 @@ export class Receipts {
   #before: readonly Contribution[] = [];
   /** late and returned: their work waits in the residual */
   #owed: readonly Work[] = [];
-  /** payloads of the last ones that were accepted, oldest first */
-  #accepted: readonly Hash[] = [];
+  /** payloads of the last ones that were accepted or given up, oldest first */
+  #answered: readonly Hash[] = [];
   /** the round that is trained for, as long as no update has been made of it */
   #training: number | undefined;
 
@@ -74,12 +74,12 @@ export class Receipts {
     this.#made = saved.made ?? undefined;
     this.#before = saved.unfinal;
     this.#owed = saved.owed;
-    this.#accepted = saved.accepted;
+    this.#answered = saved.answered;
   }
 
   get saved(): SavedReceipts {
     const unfinal = [...this.#before, ...this.#unfinal].slice(-UNFINAL_SAVED);
-    return { made: this.#made ?? null, unfinal, owed: this.#owed, accepted: this.#accepted };
+    return { made: this.#made ?? null, unfinal, owed: this.#owed, answered: this.#answered };
   }
 
   /** A process begins at a state to which the one before may have come without hearing of it. @param round completed there */
@@ -215,33 +215,40 @@ export class Receipts {
   #isAnswered(round: number, payload: Hash | null): boolean {
     if (payload === null) return this.#training !== round && this.#made?.round !== round;
     const isCarried = this.#open.some(({ carries }) => carries.some((each) => each.payload === payload));
-    return this.#isAccepted(payload) || this.#isOwed(payload) || isCarried;
+    return this.#isAnsweredFor(payload) || this.#isOwed(payload) || isCarried;
   }
 
   #isOwed(payload: Hash | null): boolean {
     return payload !== null && this.#owed.some((each) => each.payload === payload);
   }
 
-  #isAccepted(payload: Hash | null): boolean {
-    return payload !== null && this.#accepted.includes(payload);
+  /** It was accepted or given up. */
+  #isAnsweredFor(payload: Hash | null): boolean {
+    return payload !== null && this.#answered.includes(payload);
   }
 
   #accept({ round, payload, carries }: Contribution): void {
-    const news = [...carries, { round, payload }].filter((each) => !this.#isAccepted(each.payload));
+    const news = [...carries, { round, payload }].filter((each) => !this.#isAnsweredFor(each.payload));
     for (const each of news) {
       this.#tell({ round: each.round, payload: each.payload, status: 'accepted', acceptedIn: round });
     }
-    this.#accepted = [...this.#accepted, ...news.flatMap((each) => each.payload ?? [])].slice(-ACCEPTED_KEPT);
+    this.#closeAll(news);
   }
 
+  /** Others may have taken it up by now, or yet: nothing more is said of it. */
   #forget({ round, payload, carries }: Contribution): void {
-    for (const each of [...carries, { round, payload }]) {
-      this.#tell({ round: each.round, payload: each.payload, status: 'unknown' });
-    }
+    const all = [...carries, { round, payload }].filter((each) => !this.#isAnsweredFor(each.payload));
+    for (const each of all) this.#tell({ round: each.round, payload: each.payload, status: 'unknown' });
+    this.#closeAll(all);
+  }
+
+  #closeAll(all: readonly Work[]): void {
+    this.#answered = [...this.#answered, ...all.flatMap(({ payload }) => payload ?? [])].slice(-ANSWERED_KEPT);
   }
 
   #owe(contribution: Contribution, status: 'late' | 'returned'): void {
     const { round, payload, carries } = contribution;
+    if (this.#isAnsweredFor(payload)) return;
     const code = payload === null ? 'training' : 'not-listed';
     this.#tell({ round, payload, status, ...(status === 'late' ? { code } : {}) });
     this.#owed = [...this.#owed, ...carries, { round, payload }].slice(-OWED_MAX);

@@ -11,7 +11,7 @@ const schema: z.ZodType<SavedReceipts> = z.strictObject({
   made: made.nullable(),
   unfinal: z.array(made),
   owed: z.array(one),
-  accepted: z.array(hash),
+  answered: z.array(hash),
 });
 
 /**

@@ -128,7 +128,7 @@ describe('what this peer is owed an answer for', () => {
     '',
     'null',
     '{"made":null}',
-    '{"made":null,"unfinal":[],"owed":[{"round":-1,"payload":null}],"accepted":[]}',
+    '{"made":null,"unfinal":[],"owed":[{"round":-1,"payload":null}],"answered":[]}',
   ])('is forgotten where the file has %j', (content) => {
     const { paths } = founder({});
     writeFileSync(paths.receipts, content);

@@ -330,3 +330,24 @@ test('where all own work is given up nothing of it is accepted later', () => {
   end(4, 'included', 'p4');
   expect(take()).toEqual([{ round: 4, payload: 'p4', status: 'accepted', acceptedIn: 4 }]);
 });
+
+test('what was given up is answered for good, whoever takes it up afterwards', () => {
+  receipts.made(1, 'p1');
+  receipts.gaveUp();
+  expect(take()).toEqual([{ round: 1, payload: 'p1', status: 'unknown' }]);
+  end(1, 'included', 'p1');
+  receipts.made(2, 'p2');
+  end(2, 'late', 'p2');
+  expect(take().map(({ payload, status }) => [payload, status])).toEqual([['p2', 'late']]);
+});
+
+test('what the process before heard to be in is not given up afterwards', () => {
+  receipts.made(1, 'p1');
+  end(1, 'included', 'p1');
+  receipts = new Receipts((receipt) => told.push(receipt), receipts.saved);
+  take();
+  // from an earlier state
+  end(1, 'included', 'p1', false);
+  receipts.restored({ included: [], begins: 5 }, true);
+  expect(take()).toEqual([]);
+});
