@@ -5,8 +5,10 @@ import { isMember, type Membership } from './membership.ts';
 /** How long a peer that is done stays, for others to fetch what they lack, or to hear its last votes. */
 const LINGER_MS = { rounds: 2000, left: 500 } as const;
 
+/** How long they are waited for at most where no quorum has decided on the last rounds. */
+const UNFINAL_MS_MAX = 60_000;
 const UNFINAL_END =
-  'the last round is unfinal, and the others may have ended with another: when they can be reached, start this peer again';
+  'no quorum has decided on the last round, and the others may have ended with another: if so, start this peer again when one of them can be reached';
 
 /** How a peer's part in a run ends: after the last round, or because its user wants to go. */
 export class Ending {
@@ -17,6 +19,9 @@ export class Ending {
   readonly #chatter: Chatter;
   /** since when the last round is reached, or the roster left */
   #end: { reason: 'rounds' | 'left'; sinceMs: number } | undefined;
+  /** since when nothing has happened that may lead to another end, where this one is unfinal */
+  #quietSinceMs: number | undefined;
+  #wasAlone = true;
 
   constructor(core: Core, membership: Membership, chatter: Chatter) {
     this.#core = core;
@@ -37,7 +42,9 @@ export class Ending {
 
   /** Others' history has led back to before the last round. */
   goOn(): void {
-    if (this.#end?.reason === 'rounds') this.#end = undefined;
+    if (this.#end?.reason !== 'rounds') return;
+    this.#end = undefined;
+    this.#quietSinceMs = undefined;
   }
 
   /** The user wants to go: the roster is left first, where there is one to leave. */
@@ -56,24 +63,36 @@ export class Ending {
     if (this.#membership.leaving && this.#core.branch.head.roster.length === 1) this.reach('left');
     if (!this.#end) return;
     const { reason, sinceMs } = this.#end;
-    if (reason === 'rounds' && !(this.#core.applied && this.#core.atTip)) return; // others' history is followed
-    const isUnfinal = reason === 'rounds' && this.#endsUnfinal;
-    const atMs = sinceMs + (isUnfinal ? this.#unfinalMs : LINGER_MS[reason]);
     const alone = !this.#membership.reachable().some((peer) => isMember(this.#core.branch.head, peer));
-    if ((!alone || isUnfinal) && this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);
-    if (isUnfinal) this.#core.warn('W_UNFINAL_END', UNFINAL_END);
-    this.#finish(reason);
+    if (reason === 'rounds' && !this.#isCertified) return this.#finishUnfinal(alone);
+    const atMs = sinceMs + LINGER_MS[reason];
+    if (alone || this.#core.nowMs >= atMs) this.#finish(reason);
+    else this.#core.wakeAt(atMs);
   }
 
-  /** No quorum has decided on the rounds up to here: it may have decided on others. */
-  get #endsUnfinal(): boolean {
-    const { applied, branch } = this.#core;
-    return applied !== undefined && branch.certifiedLength() < applied.position;
+  /** A quorum has decided on all rounds up to the state here. */
+  get #isCertified(): boolean {
+    const { applied, branch, atTip } = this.#core;
+    return applied !== undefined && atTip && branch.certifiedLength() >= applied.position;
   }
 
-  /** For as long as a quorum is waited for anywhere: also by a peer that is started again to look for the others. */
-  get #unfinalMs(): number {
-    return Math.max(LINGER_MS.rounds, this.#core.context.genesis.timing.quorumWaitMs ?? 0);
+  /**
+   * The others may have decided on another last round: it is waited for them, also by a peer that is started again, for as long
+   * as a quorum is waited for anywhere.
+   */
+  #finishUnfinal(alone: boolean): void {
+    const { applied, atTip, nowMs, context } = this.#core;
+    const isFollowing = !applied || !atTip;
+    // who has just come may tell of one
+    if (!alone && (isFollowing || this.#wasAlone)) this.#quietSinceMs = nowMs;
+    this.#wasAlone = alone;
+    this.#quietSinceMs ??= nowMs;
+    if (!alone && isFollowing) return;
+    const waitMs = Math.min(UNFINAL_MS_MAX, context.genesis.timing.quorumWaitMs ?? UNFINAL_MS_MAX);
+    const atMs = this.#quietSinceMs + Math.max(LINGER_MS.rounds, waitMs);
+    if (nowMs < atMs) return this.#core.wakeAt(atMs);
+    this.#core.warn('W_UNFINAL_END', UNFINAL_END);
+    this.#finish('rounds');
   }
 
   #finish(reason: 'rounds' | 'left'): void {

@@ -74,8 +74,8 @@ export class Unfinal {
     const { head } = this.#core.branch;
     if (block.previous !== head.tip || !isMember(head, author) || !members.includes(author)) return;
     const pending = this.#proposal?.block.previous === head.tip ? this.#proposal : undefined;
-    // one that nobody could sign takes the place of none that they could
     if (!this.#isWithinReason(author, block)) return;
+    // one that nobody could sign takes the place of none that they could
     if (pending && !this.#isSound(block) && this.#isSound(pending.block)) return;
     // the first one for a tip gives its leader time to bring it home, the next ones are part of that
     if (this.#proposedOn !== block.previous) this.#waitingSinceMs = this.#core.nowMs;
@@ -118,7 +118,8 @@ export class Unfinal {
     if (certificate.height !== block.height || certificate.block !== blockHash(block)) return undefined;
     const { head } = this.#core.branch;
     if (!isCredible(head, block.members, this.#membership.seesQuorum(head.committee))) return undefined;
-    // the signatures first: nobody makes those up, and a block that is looked at takes room
+    // anybody can sign with keys just made
+    if (!block.members.every((peer) => isMember(head, peer))) return undefined;
     if (!certificateHolds(signer, run, block.members, certificate) || !this.#isSound(block)) return undefined;
     return { block, certificate };
   }

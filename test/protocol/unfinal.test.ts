@@ -49,7 +49,9 @@ function memberOf(place: number) {
   const progress = () => {
     const entry = unfinal.progress(round, VIEW_MS);
     const effects = core.takeEffects();
-    return { entry, said: effects.flatMap((effect) => (effect.type === 'broadcast' ? effect.message : [])) };
+    const said = effects.flatMap((effect) => (effect.type === 'broadcast' ? effect.message : []));
+    const fetched = effects.flatMap((effect) => (effect.type === 'fetch' ? effect.update.payload : []));
+    return { entry, said, fetched };
   };
   const endorse = (by: Signer, block: string): Vote => {
     const [height, kind] = [core.branch.head.height + 1, 'endorse' as const];
@@ -120,19 +122,17 @@ test('a member that proposes one block after another has the payloads of so many
     const place = { height, view: 0, parentView: -1 };
     return { type: 'proposal', run, author: author.self, ...place, block, justification: [], signature };
   };
-  const fetched = (proposal: Proposal): number => {
+  const fetched = (proposal: Proposal): string[] => {
     unfinal.onProposal(proposal);
-    progress();
-    return core.takeEffects().length;
+    return progress().fetched;
   };
   const proposals = Array.from({ length: 40 }, (_, i) => proposalOf(leader, i));
-  const wanted = (): number => unfinal.load.proposals;
-  for (const proposal of proposals) fetched(proposal);
-  expect(wanted()).toBe(LIMITS.unfinalProposalsMax);
+  const named = proposals.map(({ block }) => block.updates[0]?.payload);
+  expect(proposals.flatMap(fetched)).toEqual(named.slice(0, LIMITS.unfinalProposalsMax));
+  expect(unfinal.load.proposals).toBe(LIMITS.unfinalProposalsMax);
   // said again it is heard, and others are too
-  fetched(proposals[3]!);
-  fetched(proposalOf(third, 0));
-  expect(wanted()).toBe(LIMITS.unfinalProposalsMax + 1);
+  expect(fetched(proposals[3]!)).toEqual([]);
+  expect(fetched(proposalOf(third, 100))).toHaveLength(1);
 });
 
 test('a leader that says everything but its proposal is passed over, and not asked again for this round', () => {
