@@ -51,13 +51,15 @@ export class BlobServer {
     const unreadBytesMax = NET_LIMITS.chunkRequestsQueuedMax * (HASH_BYTES + 1);
     const frames = new Frames(stream, { frameBytesMax: HASH_BYTES, unreadBytesMax });
     const peer = connection.remotePeer.toString();
+    const gone = new AbortController();
+    stream.addEventListener('close', () => gone.abort(), { once: true });
     try {
       await this.#components.members.admitted(peer);
       for (;;) {
         const request = await frames.read();
         if (!request) break;
         if (request.length !== HASH_BYTES) throw networkError('E_MALFORMED', 'a blob request is a hash of 32 bytes');
-        const done = await this.#turns.take(this.#components.isInRoster(peer));
+        const done = await this.#turns.take(peer, this.#components.isInRoster(peer), gone.signal);
         try {
           const answer = await this.#answer(bytesToHex(request));
           await frames.write(answer);

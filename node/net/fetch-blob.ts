@@ -118,6 +118,8 @@ interface Provider {
   asked: Set<Hash>;
   /** chunks that it has said it does not have */
   missing: Set<Hash>;
+  /** it said so last, and has given none since */
+  lacks: boolean;
   dropped?: Error;
 }
 
@@ -134,6 +136,7 @@ class Fetch {
   readonly #components: FetchBlobComponents;
   readonly #blob: Hash;
   readonly #wanted: Task['wanted'];
+  readonly #startMs = performance.now();
   readonly #untilMs: number;
   readonly #signal: AbortSignal | undefined;
   readonly #providers = new Map<PeerId, Provider>();
@@ -192,14 +195,16 @@ class Fetch {
     if (!isAskingAny || this.#isRare(providers)) this.#reject(this.#failure());
   }
 
-  /** It has taken long, and more of those who are there lack what is left than give it. */
+  /** It has taken long, it will take long, and more of those who are there lack what is left than give it. */
   #isRare(there: readonly PeerId[]): boolean {
     const { rare } = this.#components;
     if (!rare || performance.now() < this.#untilMs) return false;
+    const given = [...this.#providers.values()].reduce((sum, each) => sum + each.given, 0);
+    const leftMs = (this.#wanted.size * (performance.now() - this.#startMs)) / Math.max(1, given);
+    if (leftMs < NET_LIMITS.snapshotLongMs) return false;
     const counted = there.flatMap((peer) => (rare.isCounted(peer) ? (this.#providers.get(peer) ?? []) : []));
-    const isLacking = ({ missing }: Provider): boolean => [...missing].some((id) => this.#wanted.has(id));
-    const lacking = counted.filter(isLacking).length;
-    const giving = counted.filter((each) => !each.dropped && !isLacking(each) && each.turns > 0).length;
+    const lacking = counted.filter(({ lacks }) => lacks).length;
+    const giving = counted.filter(({ lacks, dropped, turns }) => !lacks && !dropped && turns > 0).length;
     return lacking > giving;
   }
 
@@ -212,6 +217,7 @@ class Fetch {
       given: 0,
       asked: new Set(),
       missing: new Set(),
+      lacks: false,
     };
     if (!this.#providers.has(peer) && this.#live() >= NET_LIMITS.providersAtOnceMax) return;
     this.#providers.set(peer, provider);
@@ -294,11 +300,14 @@ class Fetch {
       const bytes = await this.#components.fetchChunk(provider.peer, id, this.#over.signal);
       provider.heardMs = performance.now();
       provider.given++;
+      provider.lacks = false;
       this.#credit.onChunk(askedMs, provider.heardMs);
       await this.#take(id, bytes);
     } catch (error) {
-      if (error instanceof CodedError && error.code === 'E_BLOB_UNAVAILABLE') provider.missing.add(id);
-      else provider.dropped = error as Error;
+      if (error instanceof CodedError && error.code === 'E_BLOB_UNAVAILABLE') {
+        provider.missing.add(id);
+        provider.lacks = true;
+      } else provider.dropped = error as Error;
     } finally {
       clearTimeout(impatient);
       provider.asked.delete(id);

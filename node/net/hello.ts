@@ -20,6 +20,8 @@ export interface HelloComponents {
   onAddresses: (addresses: string[]) => void;
   /** a peer was turned away, or turned us away */
   onRefused: (peer: PeerId, error: Error) => void;
+  /** @default nobody */
+  isInRoster?: (peer: PeerId) => boolean;
 }
 
 export interface HelloInit {
@@ -136,6 +138,7 @@ export class Hello {
       } else {
         const welcome = encodeGreeting({ kind: 'welcome', ...this.#greeting(connection) });
         this.#replaceOld(connection);
+        this.#refuseCrowd(peer);
         // before the first wait: of two newcomers at the same time, the second must hear of the first
         this.#admit(connection, greeting);
         await frames.write(welcome);
@@ -146,6 +149,18 @@ export class Hello {
       await this.#refuse(frames, coded);
       this.#cutOff(connection, coded);
     }
+  }
+
+  /** @throws CodedError `E_BUSY` */
+  #refuseCrowd(peer: PeerId): void {
+    const { members, isInRoster = () => false } = this.#components;
+    if (isInRoster(peer) || members.has(peer)) return;
+    const strangers = members.list().filter((each) => !isInRoster(each));
+    if (strangers.length < NET_LIMITS.strangersMax) return;
+    throw networkError(
+      'E_BUSY',
+      `${strangers.length} peers that are in no roster are connected: try again, or another`,
+    );
   }
 
   /** Says why, and waits until the other side has read it and ended the stream, but not for long. */

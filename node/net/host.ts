@@ -64,7 +64,7 @@ export interface Host {
  * @throws CodedError `E_MULTIADDR`, `E_PORT_TAKEN`, `E_LISTEN`
  */
 export async function createHost(components: HostComponents, init: HostInit = {}): Promise<Host> {
-  const datastore = new PeerEntries(() => node.getPeers());
+  const datastore = new PeerEntries(() => [node.peerId, ...node.getPeers()]);
   const node: Libp2p<Services> = await createLibp2p({ ...hostOptions(components, init), datastore, start: false });
   try {
     await node.start();

@@ -27,6 +27,8 @@ export const NET_LIMITS = {
   connectionsMax: 192,
   /** Two peers that dial each other at once have two, and two more where neither hello was through in time. */
   connectionsPerPeerMax: 4,
+  /** Of these, peers that are in no roster, who cost nothing: the others must find room when they come back. */
+  strangersMax: 96,
   /** Per address and second. The default of 5 refuses honest peers behind one NAT or on one machine. */
   inboundPerSecondMax: 128,
   /** Connections in the middle of their handshake; the default of 10 refuses a swarm that starts at once. */
@@ -83,12 +85,17 @@ export const NET_LIMITS = {
   blobStallMs: 10_000,
   /** A provider that drips is dropped when one chunk takes so long (256 KiB at 17 kbit/s). */
   blobChunkMs: 120_000,
-  /** A state that more peers lack than give is given up after so long: there may be a newer one, and what came of it stays. */
+  /**
+   * A state that more peers lack than give is given up after so long, where the rest would take as long as the second says: there may be
+   * a newer one, and what came of it stays. */
   snapshotRareMs: 60_000,
+  snapshotLongMs: 300_000,
 
   syncMs: 30_000,
   /** Requests of one peer that are worked on, or whose answers wait to be read, at the same time. */
   syncRequestsPerPeerMax: 4,
+  /** Of all strangers together, some 3 MB each; the one that has not read its answer for longest goes. */
+  syncStrangersMax: 16,
   /** What a stream may bring before its sender has said hello: two of the largest messages with their prefixes. */
   unheardBytesMax: 2 * (LIMITS.gossipBytesMax + 4),
   /** Direct messages to one peer that wait to be sent. */

@@ -22,7 +22,7 @@ export interface NetworkComponents {
   identity: Identity;
   /** chunks and manifests that members may fetch from us */
   blobSource: BlobSource;
-  /** they come before strangers where many want chunks @default nobody: all are strangers alike */
+  /** they come before strangers: for a place, for chunks and for answers @default nobody: all are strangers alike */
   isInRoster?: (peer: PeerId) => boolean;
   /**
    * A pure verdict on a control message. `from` is the member that handed it to us, which is not always its author.
@@ -96,19 +96,20 @@ export class Network {
     const gossip = new Gossip({ members, validate, onMessage }, { version, runId: run.runId });
     const host = await createHost({ identity, gossip: gossip.service }, this.#init);
     const dial = (addresses: readonly string[]): Promise<PeerId> => this.#connect(addresses);
-    const book = new PeerBook({ self: host.self, members, dial, ...(timers ? { timers } : {}) });
+    const book = new PeerBook({ self: host.self, members, dial, isInRoster, ...(timers ? { timers } : {}) });
     const hello = new Hello(
       {
         host,
         members,
         onAddresses: (addresses) => book.learn(addresses),
         onRefused: (peer, error) => this.#components.onRefused?.(peer, error),
+        isInRoster,
       },
       { version, software: this.#init.software ?? 'outerloop', ...run, ...(helloMs ? { helloMs } : {}) },
     );
     const blobs = new BlobClient({ host, members });
     const blobServer = new BlobServer({ host, members, source: blobSource, isInRoster });
-    const sync = new Sync({ host, members, onRequest });
+    const sync = new Sync({ host, members, onRequest, isInRoster });
     const messages = new Messages({ host, members, validate, onMessage });
     members.onChange((peer, change) => {
       if (!this.#stopped) onPeer(peer, change);

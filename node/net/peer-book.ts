@@ -20,6 +20,8 @@ export interface PeerBookComponents {
   /** Dials and says hello; resolves with who answered. */
   dial: (addresses: readonly string[]) => Promise<PeerId>;
   timers?: Timers;
+  /** @default nobody */
+  isInRoster?: (peer: PeerId) => boolean;
   /** uniform in [0, 1): keeps two peers that lost each other from dialing at the same moment @default Math.random */
   random?: () => number;
 }
@@ -47,7 +49,7 @@ export class PeerBook {
   #stopped = false;
 
   constructor(components: PeerBookComponents) {
-    this.#components = { timers: SYSTEM_TIMERS, random: Math.random, ...components };
+    this.#components = { timers: SYSTEM_TIMERS, random: Math.random, isInRoster: () => false, ...components };
     components.members.onChange((peer, change) => (change === 'up' ? this.#onUp(peer) : this.#onDown(peer)));
   }
 
@@ -128,10 +130,9 @@ export class PeerBook {
   }
 
   async #dial(entry: Entry): Promise<void> {
-    const { members } = this.#components;
     if (this.#stopped || entry.dialing || entry.timer !== undefined) return;
     if (this.#isHere(entry)) return;
-    if (!entry.pinned && members.size + this.#dialing() >= NET_LIMITS.connectionsWanted) this.#later(entry);
+    if (!entry.pinned && this.#connected() + this.#dialing() >= NET_LIMITS.connectionsWanted) this.#later(entry);
     else await this.#attempt(entry).catch(() => undefined); // counted, and tried again later
   }
 
@@ -210,6 +211,13 @@ export class PeerBook {
     );
     const worst = idle.sort((a, b) => Number(a.reached) - Number(b.reached) || b.failures - a.failures)[0];
     if (worst && worst.failures > 0) this.#remove(worst);
+  }
+
+  /** A crowd of strangers must not keep us from dialing those who are in the roster. */
+  #connected(): number {
+    const { members, isInRoster } = this.#components;
+    const strangers = members.list().filter((peer) => !isInRoster(peer)).length;
+    return members.size - strangers + Math.min(strangers, NET_LIMITS.connectionsWanted / 2);
   }
 
   #dialing(): number {

@@ -7,16 +7,16 @@ type Key = Parameters<MemoryDatastore['put']>[0];
 
 /**
  * What libp2p notes of peers: of each that connects, before it has said hello, and for good. A key costs a stranger nothing, so
- * the oldest entries go, but for those of peers that are connected.
+ * the oldest entries go, but for this peer's own and those of peers that are connected.
  */
 export class PeerEntries extends MemoryDatastore {
-  readonly #connected: () => readonly PeerId[];
+  readonly #kept: () => readonly PeerId[];
   /** oldest first */
   readonly #names = new Map<string, Key>();
 
-  constructor(connected: () => readonly PeerId[]) {
+  constructor(kept: () => readonly PeerId[]) {
     super();
-    this.#connected = connected;
+    this.#kept = kept;
   }
 
   get size(): number {
@@ -36,11 +36,11 @@ export class PeerEntries extends MemoryDatastore {
     void super.delete(key);
   }
 
-  /** Of more than may be connected at a time one at least is not. */
+  /** Of more than may be connected at a time one at least is none of these. */
   #makeRoom(): void {
-    const connected = new Set(this.#connected().map((peer) => peer.toCID().toString()));
+    const kept = new Set(this.#kept().map((peer) => peer.toCID().toString()));
     for (const [name, key] of this.#names) {
-      if (!connected.has(name.slice(name.lastIndexOf('/') + 1))) return this.delete(key);
+      if (!kept.has(name.slice(name.lastIndexOf('/') + 1))) return this.delete(key);
     }
   }
 }

@@ -19,6 +19,7 @@ export type RequestHandler = (request: Uint8Array, from: PeerId) => Promise<Uint
 
 export interface SyncComponents extends StreamComponents {
   onRequest: RequestHandler;
+  isInRoster: (peer: PeerId) => boolean;
 }
 
 /** One request, one answer, one stream: for what a peer that was away has to ask. */
@@ -26,6 +27,8 @@ export class Sync {
   readonly counters: ByteCounters = { bytesSent: 0, bytesReceived: 0 };
   readonly #components: SyncComponents;
   readonly #serving = new Map<PeerId, number>();
+  /** streams on which strangers have not read their answer, oldest first */
+  readonly #unread = new Set<Frames>();
 
   constructor(components: SyncComponents) {
     this.#components = components;
@@ -88,13 +91,24 @@ export class Sync {
       return this.#write(frames, failed(`${serving} requests of yours are being worked on`));
     }
     this.#serving.set(peer, serving + 1);
+    if (!this.#components.isInRoster(peer)) this.#noteStranger(frames);
     try {
       await this.#write(frames, await this.#answer(request, peer));
     } finally {
+      this.#unread.delete(frames);
       const left = (this.#serving.get(peer) ?? 1) - 1;
       if (left > 0) this.#serving.set(peer, left);
       else this.#serving.delete(peer);
     }
+  }
+
+  /** Names cost nothing: with many of them strangers could have us keep as many answers. */
+  #noteStranger(frames: Frames): void {
+    this.#unread.add(frames);
+    const [oldest] = this.#unread;
+    if (!oldest || this.#unread.size <= NET_LIMITS.syncStrangersMax) return;
+    this.#unread.delete(oldest);
+    oldest.abort(networkError('E_BUSY', 'too many answers are read too slowly'));
   }
 
   async #answer(request: Uint8Array, peer: PeerId): Promise<Uint8Array> {

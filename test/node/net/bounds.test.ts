@@ -1,7 +1,7 @@
 import type { Connection, Stream } from '@libp2p/interface';
 import { streamPair } from '@libp2p/utils';
 import { multiaddr } from '@multiformats/multiaddr';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { Frames } from '../../../node/net/frames.ts';
 import { createIdentity, NET_LIMITS } from '../../../node/net/index.ts';
 import { Members } from '../../../node/net/members.ts';
@@ -65,6 +65,53 @@ describe('one peer', () => {
     const open = (): number => host.node.getConnections().filter(({ status }) => status === 'open').length;
     await eventually(() => open() === NET_LIMITS.connectionsPerPeerMax, 'the others closed');
     expect([connection.status, victim.network.peers()]).toEqual(['open', [host.self]]);
+  });
+});
+
+describe('strangers', () => {
+  /** For one test. */
+  function limited(limit: 'strangersMax' | 'syncStrangersMax', value: number): void {
+    const limits = NET_LIMITS as Record<typeof limit, number>;
+    const before = limits[limit];
+    limits[limit] = value;
+    onTestFinished(() => {
+      limits[limit] = before;
+    });
+  }
+
+  it('leave room for those who are in the roster', async () => {
+    limited('strangersMax', 2);
+    const member = createIdentity();
+    const victim = await swarm.peer({ isInRoster: (peer) => peer === member.self });
+    const crowd = await Promise.all([0, 1, 2].map(() => swarm.peer()));
+    const came = await Promise.allSettled(crowd.map(({ network }) => network.dial(addressOf(victim))));
+    expect(came.filter(({ status }) => status === 'fulfilled')).toHaveLength(2);
+    const refused = came.flatMap((each) => (each.status === 'rejected' ? String(each.reason.message) : []));
+    expect(refused).toEqual([expect.stringContaining('2 peers that are in no roster')]);
+    const { network } = await swarm.peer({ identity: member });
+    expect(await network.dial(addressOf(victim))).toBe(victim.id);
+  });
+
+  it('have so many answers kept for them, and the one that is read slowest goes', async () => {
+    limited('syncStrangersMax', 2);
+    let asked = 0;
+    const victim = await swarm.peer({
+      onRequest: async () => {
+        asked++;
+        return new Uint8Array(LIMITS.historyBytesMax);
+      },
+    });
+    const { connection } = await rawMemberOf(victim);
+    const streams: Stream[] = [];
+    for (let i = 1; i <= 3; i++) {
+      const stream = await connection.newStream(SYNC_PROTOCOL);
+      await new Frames(stream, { frameBytesMax: 1 + LIMITS.historyBytesMax }).write(Uint8Array.of(1));
+      stream.pause();
+      streams.push(stream);
+      await eventually(() => asked === i, 'the request heard');
+    }
+    await eventually(() => streams[0]?.status !== 'open', 'the oldest cut off');
+    expect(streams.slice(1).map(({ status }) => status)).toEqual(['open', 'open']);
   });
 });
 

@@ -6,7 +6,10 @@ import { PeerBook } from '../../../node/net/peer-book.ts';
 import { codeOf } from './swarm.ts';
 
 /** A book on a clock that is moved by hand, with dials that come out as told. */
-function bookOf(outcome: (addresses: readonly string[]) => string | NetworkErrorCode, { tellsId = false } = {}) {
+function bookOf(
+  outcome: (addresses: readonly string[]) => string | NetworkErrorCode,
+  { tellsId = false, isInRoster = (_: string): boolean => false } = {},
+) {
   const members = new Members();
   const dials: (readonly string[])[] = [];
   const waits: { ms: number; callback: () => void }[] = [];
@@ -32,6 +35,7 @@ function bookOf(outcome: (addresses: readonly string[]) => string | NetworkError
         if (at >= 0) waits.splice(at, 1);
       },
     },
+    isInRoster,
     random: () => 0.5,
   });
   /** Lets the next wait pass; its length in ms. */
@@ -55,6 +59,19 @@ const OTHER = createIdentity().self;
 const OTHER_ADDRESS = `/ip4/192.0.2.8/tcp/4001/p2p/${OTHER}`;
 
 describe('PeerBook', () => {
+  it('dials those who are in the roster, however many strangers are connected', async () => {
+    const { book, members, dials } = bookOf(() => PEER, { isInRoster: (peer) => peer.startsWith('member') });
+    const admit = (name: string): void => members.admit(name, { addresses: [], software: '', connection: name });
+    for (let i = 0; i < 2 * NET_LIMITS.connectionsWanted; i++) admit(`stranger ${i}`);
+    book.learn([ADDRESS]);
+    await settled();
+    expect(dials).toEqual([[ADDRESS]]);
+    for (let i = 0; i < NET_LIMITS.connectionsWanted / 2; i++) admit(`member ${i}`);
+    book.learn([OTHER_ADDRESS]);
+    await settled();
+    expect(dials).toHaveLength(1);
+  });
+
   it("dials a user's address for whoever lives there next, also where that was another before", async () => {
     const bare = '/ip4/192.0.2.9/tcp/4001';
     const third = createIdentity().self;
