@@ -3,7 +3,7 @@ import type { Hash } from './hash.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import type { Message, MessageOf, Proposal, Vote } from './messages.ts';
-import { faultsTolerated, leaderOf, placesIn, quorumOf } from './roster.ts';
+import { faultsTolerated, firstLeader, placesIn, quorumOf } from './roster.ts';
 import { blockHash, certificateHolds, proposalBytes, voteBytes } from './signing.ts';
 import { Tally } from './tally.ts';
 import type { Block, Certificate, Entry, Evidence, VoteKind } from './wire.ts';
@@ -42,8 +42,8 @@ export class Agreement {
   readonly #quorum: number;
   readonly #views = new Map<number, View>();
   readonly #blocks = new Map<Hash, Block>();
-  /** by view: drawn once, asked for at every event */
-  readonly #leaders = new Map<number, PeerId>();
+  /** its place: drawn once, asked for at every event */
+  #firstLeader: number | undefined;
   /** the same message every time, so that it is encoded once */
   readonly #certificates = new Map<Certificate, MessageOf<'certificate'>>();
   #outbox: Message[] = [];
@@ -59,12 +59,9 @@ export class Agreement {
   }
 
   leader(view = this.view): PeerId {
-    let leader = this.#leaders.get(view);
-    if (leader === undefined) {
-      leader = leaderOf(this.#init.seed, this.height, view, this.#init.leaders ?? this.#init.committee);
-      this.#leaders.set(view, leader);
-    }
-    return leader;
+    const { seed, committee, leaders = committee } = this.#init;
+    this.#firstLeader ??= firstLeader(seed, this.height, leaders.length);
+    return leaders[(this.#firstLeader + view) % leaders.length]!;
   }
 
   get hasOutbox(): boolean {

@@ -197,16 +197,14 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
 }
 
 /**
- * Voters who may lead at the next height: those who have not come just now. Their ids were not chosen for the place that the
+ * Voters who may lead at the height after a certified head: those who have not come just now. Their ids were not chosen for the place that the
  * seed gives the lead to, as anybody could who knows the seed and comes for that height. Where they are not most, all may.
  */
 export function leadersOf(head: Head): readonly PeerId[] {
   let leaders = leadersAt.get(head);
   if (!leaders) {
-    const { committee, changes, height } = head;
-    // what unfinal blocks change is not the same for all who vote at this height
-    const hasJustCome = (peer: PeerId): boolean => (changes.get(peer) ?? Number.POSITIVE_INFINITY) <= height;
-    const old = changes.size === 0 ? committee : committee.filter((peer) => !hasJustCome(peer));
+    const { committee, changes } = head;
+    const old = changes.size === 0 ? committee : committee.filter((peer) => !changes.has(peer));
     leaders = 2 * old.length > committee.length ? old : committee;
     leadersAt.set(head, leaders);
   }

@@ -95,7 +95,7 @@ export class Closing {
     if (nowMs >= deadlineMs) agreement.nullify();
     else this.#core.wakeAt(deadlineMs);
     if (kind === 'membership' && applied.head.places.length === 0) this.#sayWhenStuck(applied);
-    if (kind !== 'round' || !round || !this.#mayGoOn(agreement, applied)) return undefined;
+    if (kind !== 'round' || !round || !this.#mayGoOn(agreement, applied, round)) return undefined;
     return this.#unfinal.progress(round, this.#core.context.genesis.timing.viewMs);
   }
 
@@ -151,8 +151,9 @@ export class Closing {
       if (!isCoded(error)) throw error;
       return; // not ours to judge if we are behind, and the view's time runs out if it is plain wrong
     }
+    const isItsTime = this.#isItsTime(proposal.block, agreement, round);
     if (this.#payloads.require(proposal.block, () => [proposal.author]) !== 'held') return;
-    if (this.#isItsTime(proposal.block, agreement, round)) agreement.notarize();
+    if (isItsTime) agreement.notarize();
   }
 
   /**
@@ -166,11 +167,12 @@ export class Closing {
     if (this.#judged?.block !== block) this.#judged = { block, isFair: round.isFairTo(block.updates) };
     // others may know better, and in the end any list is better than none
     if (!this.#judged.isFair && agreement.view < FAIR_VIEWS) return false;
-    return block.updates.length >= quorumOf(round.places.length) || this.#completeSinceMs !== undefined;
+    const isOver = this.#completeSinceMs !== undefined || this.#membership.leaving;
+    return isOver || block.updates.length >= quorumOf(round.places.length);
   }
 
   /** No quorum for the stated time, or none since the last unfinal round. */
-  #mayGoOn(agreement: Agreement, { head }: Applied): boolean {
+  #mayGoOn(agreement: Agreement, { head }: Applied, round: Round): boolean {
     const { context, nowMs, self } = this.#core;
     const { quorumWaitMs, viewMs } = context.genesis.timing;
     const { committee } = head;
@@ -188,7 +190,7 @@ export class Closing {
       this.#core.wakeAt(sinceMs + quorumWaitMs);
       return false;
     }
-    if (live() >= quorum) {
+    if (live() >= quorum && round.hasBegunToEnd) {
       // reachable, it seems, but silent all the time: as good as gone until it says something
       const heard = agreement.votersHeard();
       for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);

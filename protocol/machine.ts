@@ -406,7 +406,8 @@ export class Machine {
     const { run, signer, genesis } = context;
     const record = this.#signedAhead;
     const isMute = record !== undefined && record.height > height + 1;
-    const leaders = leadersOf(branch.head);
+    // unfinal blocks are not the same for all who vote at this height
+    const leaders = leadersOf(branch.heads[branch.certifiedLength()]!);
     const agreement = new Agreement({
       run,
       seed: genesis.seed,

@@ -14,9 +14,13 @@ export function quorumOf(voters: number): number {
 }
 
 /** Who proposes in a view: a rotation that begins at a place drawn from the run's seed for every height. */
-export function leaderOf(seed: number, height: number, view: number, voters: readonly PeerId[]): PeerId {
-  const first = randomStream(seed, 'leader', height).below(voters.length);
-  return voters[(first + view) % voters.length]!;
+export function leaderOf(seed: number, height: number, view: number, leaders: readonly PeerId[]): PeerId {
+  return leaders[(firstLeader(seed, height, leaders.length) + view) % leaders.length]!;
+}
+
+/** The place of the leader of the first view, among so many who lead. */
+export function firstLeader(seed: number, height: number, leaders: number): number {
+  return randomStream(seed, 'leader', height).below(leaders);
 }
 
 /** The place of each peer in a list that never changes: made once, asked at every message. */

@@ -128,7 +128,7 @@ export class Round implements PayloadTable {
     if (this.#announced >= MOST * this.places.length) this.#mostDoneMs ??= this.#core.nowMs;
     this.#updates[place] = update;
     // a liar may announce as soon as the round begins: of so many one at least has trained, and so has this peer itself
-    const isSure = this.#announced > faultsTolerated(this.places.length) || update.author === this.#core.self;
+    const isSure = this.hasBegunToEnd || update.author === this.#core.self;
     if (isSure) this.#firstDoneMs ??= this.#core.nowMs;
   }
 
@@ -185,6 +185,11 @@ export class Round implements PayloadTable {
     const left = held.filter(({ author }) => !listed.has(author)).length;
     const { length } = this.places;
     return left <= (length < 4 ? held.length / 2 : faultsTolerated(length));
+  }
+
+  /** So many have announced an update that one at least is correct: those who are silent no longer just train. */
+  get hasBegunToEnd(): boolean {
+    return this.#announced > faultsTolerated(this.places.length);
   }
 
   /** When the round closes without those still missing; unknown while nobody is done. */

@@ -110,7 +110,8 @@ function leaderIndex(swarm: readonly PeerProcess[]): number {
   const { dir } = swarm[0]!;
   const genesis = decodeGenesis(readGenesisFile(dir)!);
   const segments = readChainLog(runPaths(dir).chain);
-  const { head } = branchFromLog({ genesis, run: runIdOf(genesis), signer: testSigner('reader') }, segments);
+  const branch = branchFromLog({ genesis, run: runIdOf(genesis), signer: testSigner('reader') }, segments);
+  const head = branch.heads[branch.certifiedLength()]!;
   const leader = leaderOf(genesis.seed, head.height + 1, 0, leadersOf(head));
   return swarm.findIndex((peer) => peer.id === leader);
 }
