@@ -197,8 +197,9 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
 }
 
 /**
- * Voters who may lead at the height after a certified head: those who have not come just now. Their ids were not chosen for the place that the
- * seed gives the lead to, as anybody could who knows the seed and comes for that height. Where they are not most, all may.
+ * Voters who may lead at the height after a certified head: those who have not come just now. Their ids were not chosen for
+ * the place that the seed gives the lead to, as anybody could who knows the seed and comes for that height. Where they are
+ * not most, all may.
  */
 export function leadersOf(head: Head): readonly PeerId[] {
   let leaders = leadersAt.get(head);

@@ -54,7 +54,8 @@ export interface FetchBlobComponents {
  * After an error the sink keeps what came, so that the next call goes on from there.
  *
  * @throws CodedError `E_BLOB_UNAVAILABLE` when no provider is left that has the rest, or too few (`rare`);
- *   `E_BLOB_CORRUPT` when all there were lied, or the manifest contradicts its chunks; `E_BLOB_SIZE`; `E_ABORTED`; whatever the sink throws
+ *   `E_BLOB_CORRUPT` when all there were lied, or the manifest contradicts its chunks; `E_BLOB_SIZE`; `E_ABORTED`; whatever
+ *   the sink throws
  */
 export async function fetchBlob(
   components: FetchBlobComponents,
