@@ -159,8 +159,11 @@ async function main(): Promise<void> {
     fuzzed += seen?.fuzzed ?? 0;
     if (++done % (toFuzz > 0 ? 5 : 100) === 0) console.log(`${done} of ${seeds.length}`);
     if (toFuzz > 0 && fuzzed >= toFuzz) return true;
-    if (failure && options.first) console.log(`FOUND ${JSON.stringify({ seed, ...failure })}`);
-    return failure !== undefined && options.first;
+    if (!failure) return false;
+    // at once: a long run that is cut short has told what it found
+    if (!options.first) console.log(`seed ${seed} fails: ${failure.checker}: ${failure.message}`);
+    else console.log(`FOUND ${JSON.stringify({ seed, ...failure })}`);
+    return options.first;
   });
   printSums(all);
   const failures = all.filter(({ failure }) => failure !== undefined);
