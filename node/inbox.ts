@@ -2,6 +2,7 @@ import { isCoded } from '../protocol/errors.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
 import { decodeMessage, type Message } from '../protocol/messages.ts';
+import type { MessageRates } from './message-rates.ts';
 import type { Verdict } from './net/index.ts';
 
 /** What came together: a message, the neighbour that it came from, and its bytes as they came, under one number. */
@@ -23,6 +24,7 @@ const EARLY_BYTES_MAX = 4 * 1024 * 1024;
 export class Inbox {
   readonly #run: Hash;
   readonly #signer: Signer;
+  readonly #rates: Pick<MessageRates, 'take'>;
   /** what was validated just now, so that it is not decoded and verified twice */
   readonly #decoded = new WeakMap<Uint8Array, Message>();
   #batch = emptyBatch();
@@ -30,22 +32,29 @@ export class Inbox {
   #earlyBytes = 0;
   #read: ((batch: Batch) => void) | undefined;
 
-  constructor(run: Hash, signer: Signer) {
+  /** @param rates how much is taken of whom */
+  constructor(run: Hash, signer: Signer, rates: Pick<MessageRates, 'take'>) {
     this.#run = run;
     this.#signer = signer;
+    this.#rates = rates;
   }
 
-  validate(bytes: Uint8Array): Verdict {
+  /** @param from who hands it over */
+  validate(bytes: Uint8Array, from: PeerId): Verdict {
+    // before anything is made of it, since that is what takes time
+    const passage = this.#rates.take(from, bytes.length);
+    if (passage === 'cut off') return 'reject';
+    if (passage === 'pass over') return 'ignore';
     try {
       this.#decoded.set(bytes, this.#decode(bytes));
-      return 'accept';
+      return passage === 'keep' ? 'keep' : 'accept';
     } catch (error) {
       if (isCoded(error)) return 'reject';
       throw error;
     }
   }
 
-  /** @param bytes that `validate` has accepted */
+  /** @param bytes that `validate` was for, be it to accept or to keep */
   onMessage(bytes: Uint8Array, from: PeerId): void {
     const { messages, from: senders, bytes: all } = this.#batch;
     messages.push(this.#decoded.get(bytes) ?? this.#decode(bytes));

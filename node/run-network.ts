@@ -56,7 +56,7 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
       identity,
       blobSource: store,
       isInRoster: (id) => peer()?.machine.isMember(id) ?? false,
-      validate: (bytes) => inbox.validate(bytes),
+      validate: (bytes, from) => inbox.validate(bytes, from),
       onMessage: (bytes, from) => inbox.onMessage(bytes, from),
       onPeer: (id, change) => {
         peer()?.onPeer(id, change === 'up');

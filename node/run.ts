@@ -12,6 +12,7 @@ import { conflictsWith, type RunChoices } from './defaults.ts';
 import { fetchData } from './fetch-data.ts';
 import { Inbox } from './inbox.ts';
 import { Journal } from './journal/journal.ts';
+import { MessageRates } from './message-rates.ts';
 import type { Network } from './net/index.ts';
 import { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
@@ -75,8 +76,8 @@ async function startPeer(
   const genesisBytes = encodeGenesis(genesis);
   const runId = runIdOf(genesis);
   if (options.bootstrap.length > 0) warnOfConflicts(genesis, options.choices, onEvent);
-  const inbox = new Inbox(runId, identity);
   let peer: Peer | undefined;
+  const inbox = new Inbox(runId, identity, new MessageRates((id) => peer?.machine.isMember(id)));
   const { network, start, nextUp } = await openNetwork({
     options,
     path: directory.paths.whereabouts,

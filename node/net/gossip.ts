@@ -19,10 +19,10 @@ import type { Members } from './members.ts';
 import { untilAdmitted } from './streams.ts';
 
 /**
- * `reject` is for what no honest peer sends or forwards, and costs the sender its standing; `ignore` for what is late,
- * early or known.
+ * `accept` is for what is delivered and handed on, `keep` for what is delivered only; `ignore` for what is neither, through no
+ * fault of the sender's; `reject` for what no honest peer sends or forwards: it costs the sender its standing.
  */
-export type Verdict = 'accept' | 'ignore' | 'reject';
+export type Verdict = 'accept' | 'keep' | 'ignore' | 'reject';
 
 export interface GossipComponents {
   members: Members;
@@ -194,9 +194,11 @@ export class Gossip {
   /** Called once for every message that is not a repetition. */
   #judge(peer: Libp2pPeerId, message: Message): TopicValidatorResult {
     this.counters.duplicates--;
-    const verdict = this.#verdict(this.#bytesOf(message), peer.toString());
+    const [bytes, from] = [this.#bytesOf(message), peer.toString()];
+    const verdict = this.#verdict(bytes, from);
     if (verdict === 'ignore') this.counters.ignored++;
     if (verdict === 'reject') this.counters.rejected++;
+    if (verdict === 'keep') this.#components.onMessage(bytes, from);
     return RESULTS[verdict];
   }
 
@@ -215,6 +217,7 @@ export class Gossip {
 
 const RESULTS = {
   accept: TopicValidatorResult.Accept,
+  keep: TopicValidatorResult.Ignore,
   ignore: TopicValidatorResult.Ignore,
   reject: TopicValidatorResult.Reject,
 } satisfies Record<Verdict, TopicValidatorResult>;

@@ -78,7 +78,7 @@ export class Messages {
         if (!bytes) break;
         this.counters.bytesReceived += bytes.length;
         const verdict = this.#components.validate(bytes, peer);
-        if (verdict === 'accept') this.#components.onMessage(bytes, peer);
+        if (verdict === 'accept' || verdict === 'keep') this.#components.onMessage(bytes, peer);
         if (verdict !== 'reject') continue;
         this.counters.rejected++;
         throw networkError('E_MALFORMED', `${peer} sent a message that no honest peer sends`);

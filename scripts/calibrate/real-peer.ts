@@ -5,6 +5,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Inbox } from '../../node/inbox.ts';
+import { MessageRates } from '../../node/message-rates.ts';
 import { identityFromBytes, Network } from '../../node/net/index.ts';
 import { ShapedLink } from '../../node/net/shaped-transport.ts';
 import { Peer } from '../../node/peer.ts';
@@ -78,12 +79,12 @@ async function makePeer(init: PeerInit): Promise<{ network: Network; peer: Peer 
   const store = new BlobStore(join(folder, 'blobs'));
   const identity = identityFromBytes(Buffer.from(init.identity, 'base64'));
   const runId = runIdOf(genesis);
-  const inbox = new Inbox(runId, identity);
+  const inbox = new Inbox(runId, identity, new MessageRates((id) => peer.machine.isMember(id)));
   const network: Network = new Network(
     {
       identity,
       blobSource: store,
-      validate: (bytes) => inbox.validate(bytes),
+      validate: (bytes, from) => inbox.validate(bytes, from),
       onMessage: (bytes, from) => inbox.onMessage(bytes, from),
       onPeer: (id, change) => peer.onPeer(id, change === 'up'),
       onRequest: (bytes) => peer.onRequest(bytes),

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { MESSAGE_RATES } from '../../node/message-rates.ts';
 import { NET_LIMITS } from '../../node/net/limits.ts';
 import { blobIdOf } from '../../protocol/blob.ts';
 import { firstHead, headAfter, headFacts, headHash, rootOf } from '../../protocol/chain.ts';
@@ -36,6 +37,15 @@ it('lists limits of the network with their values', () => {
   const listed = tableOf('Limits of the network');
   expect(Object.keys(listed).length).toBeGreaterThan(10);
   expect(NET_LIMITS).toMatchObject(listed);
+});
+
+it('lists how many messages are taken in', () => {
+  const rows = [...page.matchAll(/^\| `(\w+)` \| (\d+) \| (\d+) \|$/gm)];
+  const listed = rows.map(([, name, perSecond, atOnce]) => [
+    name,
+    { perSecond: Number(perSecond), atOnce: Number(atOnce) },
+  ]);
+  expect(Object.fromEntries(listed)).toEqual(MESSAGE_RATES);
 });
 
 it('has test vectors that are what the code computes', () => {

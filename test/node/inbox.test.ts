@@ -1,6 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { type Batch, Inbox } from '../../node/inbox.ts';
+import { MessageRates, type Passage } from '../../node/message-rates.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { encodeMessage, statusFields } from '../../protocol/messages.ts';
 import { statusBytes, updateBytes } from '../../protocol/signing.ts';
@@ -8,6 +9,9 @@ import { testSigner } from '../helpers/signers.ts';
 
 const RUN = 'ab'.repeat(32);
 const [self, neighbour] = [testSigner('self'), testSigner('neighbour')];
+
+/** However much comes. */
+const ANY = new MessageRates(() => undefined);
 
 /** A signed message that tells its number, as bytes from a socket. */
 function message(height: number, run = RUN): Uint8Array {
@@ -27,7 +31,7 @@ function header(round: number): Uint8Array {
 function hear(inbox: Inbox, ...heights: number[]): void {
   for (const height of heights) {
     const bytes = message(height);
-    expect(inbox.validate(bytes)).toBe('accept');
+    expect(inbox.validate(bytes, neighbour.self)).toBe('accept');
     inbox.onMessage(bytes, neighbour.self);
   }
 }
@@ -37,7 +41,7 @@ function heights({ messages }: Batch): number[] {
 }
 
 it('keeps what comes before there is a reader, and hands it over at once', () => {
-  const inbox = new Inbox(RUN, self);
+  const inbox = new Inbox(RUN, self, ANY);
   hear(inbox, 1, 2, 3);
   const read: Batch[] = [];
   inbox.open((batch) => read.push(batch));
@@ -49,7 +53,7 @@ it('keeps what comes before there is a reader, and hands it over at once', () =>
 });
 
 it('hands nothing over where nothing came', async () => {
-  const inbox = new Inbox(RUN, self);
+  const inbox = new Inbox(RUN, self, ANY);
   const read: Batch[] = [];
   inbox.open((batch) => read.push(batch));
   await setImmediate();
@@ -57,7 +61,7 @@ it('hands nothing over where nothing came', async () => {
 });
 
 it('keeps the newest 1024 of them', () => {
-  const inbox = new Inbox(RUN, self);
+  const inbox = new Inbox(RUN, self, ANY);
   const numbers = Array.from({ length: 1030 }, (_, i) => i);
   hear(inbox, ...numbers);
   const read: Batch[] = [];
@@ -68,12 +72,12 @@ it('keeps the newest 1024 of them', () => {
 });
 
 it('keeps four mebibytes of them', () => {
-  const inbox = new Inbox(RUN, self);
+  const inbox = new Inbox(RUN, self, ANY);
   const sizes: number[] = [];
   for (let round = 0; round < 200; round++) {
     const bytes = header(round);
     sizes.push(bytes.length);
-    expect(inbox.validate(bytes)).toBe('accept');
+    expect(inbox.validate(bytes, neighbour.self)).toBe('accept');
     inbox.onMessage(bytes, neighbour.self);
   }
   const fits = Math.floor((4 * 1024 * 1024) / Math.max(...sizes));
@@ -86,7 +90,7 @@ it('keeps four mebibytes of them', () => {
 });
 
 it('hands over together what comes in one turn', async () => {
-  const inbox = new Inbox(RUN, self);
+  const inbox = new Inbox(RUN, self, ANY);
   const read: Batch[] = [];
   inbox.open((batch) => read.push(batch));
   hear(inbox, 1, 2);
@@ -98,10 +102,25 @@ it('hands over together what comes in one turn', async () => {
 });
 
 it('rejects what is not of this run, not signed, or no message', () => {
-  const inbox = new Inbox(RUN, self);
-  expect(inbox.validate(message(1, 'cd'.repeat(32)))).toBe('reject');
+  const inbox = new Inbox(RUN, self, ANY);
+  expect(inbox.validate(message(1, 'cd'.repeat(32)), neighbour.self)).toBe('reject');
   const forged = message(1);
   forged[forged.length - 1]! ^= 1;
-  expect(inbox.validate(forged)).toBe('reject');
-  expect(inbox.validate(new Uint8Array(3))).toBe('reject');
+  expect(inbox.validate(forged, neighbour.self)).toBe('reject');
+  expect(inbox.validate(new Uint8Array(3), neighbour.self)).toBe('reject');
+});
+
+it('takes in and hands on as much as is due to who hands it over, and decodes nothing else', () => {
+  const taken: [string, number][] = [];
+  const passages: Passage[] = ['hand on', 'keep', 'pass over', 'cut off', 'hand on', 'pass over'];
+  const take = (from: string, bytes: number) => {
+    taken.push([from, bytes]);
+    return passages[taken.length - 1]!;
+  };
+  const inbox = new Inbox(RUN, self, { take });
+  const good = message(1);
+  const bad = new Uint8Array(3);
+  const verdicts = [good, good, good, good, bad, bad].map((bytes) => inbox.validate(bytes, neighbour.self));
+  expect(verdicts).toEqual(['accept', 'keep', 'ignore', 'reject', 'reject', 'ignore']);
+  expect(taken).toEqual([good, good, good, good, bad, bad].map(({ length }) => [neighbour.self, length]));
 });

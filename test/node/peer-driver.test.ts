@@ -2,6 +2,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { Inbox } from '../../node/inbox.ts';
+import { MessageRates } from '../../node/message-rates.ts';
 import type { Network } from '../../node/net/index.ts';
 import { Peer, type PeerNetwork } from '../../node/peer.ts';
 import { begin } from '../../node/run.ts';
@@ -255,7 +256,8 @@ class RealDriver implements DriverUnderTest {
 
   async hear(message: Message): Promise<void> {
     const bytes = encodeMessage(message).slice(); // every time other bytes, as from a socket
-    if (this.#inbox.validate(bytes) === 'accept') this.#inbox.onMessage(bytes, this.#init.signers[1].self);
+    if (this.#inbox.validate(bytes, this.#init.signers[1].self) === 'accept')
+      this.#inbox.onMessage(bytes, this.#init.signers[1].self);
     await setImmediate();
   }
 
@@ -289,7 +291,7 @@ class RealDriver implements DriverUnderTest {
   #create(): void {
     this.#store = new BlobStore(this.#paths.blobs);
     this.#logs.push(new ChainLog(this.#paths.chain));
-    this.#inbox = new Inbox(runIdOf(this.#genesis), this.#init.signers[0]);
+    this.#inbox = new Inbox(runIdOf(this.#genesis), this.#init.signers[0], new MessageRates(() => undefined));
     const components = {
       signer: this.#init.signers[0],
       network: this.#network,

@@ -4,6 +4,7 @@ import { setImmediate } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
 import { Inbox } from '../../node/inbox.ts';
+import { MessageRates } from '../../node/message-rates.ts';
 import { Peer, type PeerComponents } from '../../node/peer.ts';
 import type { PeerEvent } from '../../node/peer-events.ts';
 import { BlobStore } from '../../node/store/blob-store.ts';
@@ -33,7 +34,7 @@ function founder(worker: Record<string, unknown>, network: Record<string, unknow
   const initial = { snapshot: 'ab'.repeat(32), snapshotBytes: 1, valLoss: null, open: [], forgot: false };
   const components = {
     signer,
-    inbox: new Inbox(runIdOf(genesis), signer),
+    inbox: new Inbox(runIdOf(genesis), signer, new MessageRates(() => undefined)),
     network: { peers: () => [], broadcast: async () => 0, ...network },
     worker: { initialize: async () => initial, saved: async () => null, ...worker },
     store: new BlobStore(paths.blobs),

@@ -38,7 +38,7 @@ export function textBytes(text: string): Uint8Array {
   return new TextEncoder().encode(text);
 }
 
-/** Starts peers and stops them all. Messages that begin with "bad" are rejected, with "late" ignored. */
+/** Starts peers and stops them all. Messages that begin with "bad" are rejected, with "late" ignored, with "mine" not handed on. */
 export class Swarm {
   readonly #peers: TestPeer[] = [];
   readonly #hosts: Host[] = [];
@@ -116,6 +116,7 @@ export function addressOf(peer: TestPeer): string {
 
 function verdictOn(text: string): Verdict {
   if (text.startsWith('bad')) return 'reject';
+  if (text.startsWith('mine')) return 'keep';
   return text.startsWith('late') ? 'ignore' : 'accept';
 }
 

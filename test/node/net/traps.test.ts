@@ -121,6 +121,19 @@ describe('gossip among real peers', () => {
     expect(delivered[0]).toBe(validated[0]);
   });
 
+  it('delivers what is to be kept, and does not hand it on', async () => {
+    const keeper = await swarm.peer();
+    // they know the keeper, and not each other
+    const [sayer, hearer] = [await swarm.raw(), await swarm.raw()];
+    for (const { host } of [sayer, hearer]) await host.node.dial(multiaddr(addressOf(keeper)));
+    await eventually(() => sayer.gossip.subscribers().includes(keeper.id), 'the keeper listens');
+    await eventually(() => keeper.network.counters().mesh === 2, 'it hands on to both');
+    for (const text of ['mine', 'for all']) await sayer.gossip.publish(textBytes(text));
+    await eventually(() => hearer.heard.length === 1, 'what came after it is handed on');
+    expect(hearer.heard).toEqual(['for all'.length]);
+    expect(keeper.messages.map(({ text }) => text)).toEqual(['mine', 'for all']);
+  });
+
   it('neither hears nor tells who has not said hello', async () => {
     const victim = await swarm.peer();
     const raw = await swarm.raw({ hello: false });
