@@ -41,11 +41,18 @@ class Bucket {
 
   /** @returns what is left then: below zero there was too little */
   pay(units: number, nowMs: number): number {
-    const { perSecond, atOnce } = this.#rate;
-    const refilled = Math.min(atOnce, this.#left + (perSecond * (nowMs - this.#atMs)) / 1000);
+    this.#left = Math.max(-this.#rate.atOnce, this.#refilled(nowMs) - units);
     this.#atMs = nowMs;
-    this.#left = Math.max(-atOnce, refilled - units);
     return this.#left;
+  }
+
+  holds(units: number, nowMs: number): boolean {
+    return this.#refilled(nowMs) >= units;
+  }
+
+  #refilled(nowMs: number): number {
+    const { perSecond, atOnce } = this.#rate;
+    return Math.min(atOnce, this.#left + (perSecond * (nowMs - this.#atMs)) / 1000);
   }
 }
 
@@ -79,8 +86,10 @@ export class MessageRates {
     const units = 1 + Math.floor(bytes / UNIT_BYTES);
     const left = this.#bucketOf(from, isMember, nowMs).pay(units, nowMs);
     if (isMember) return left >= 0 ? 'hand on' : 'pass over';
-    const isQuiet = this.#strangers.pay(units, nowMs) >= 0;
-    if (!isQuiet && left < 0) return left > -MESSAGE_RATES.stranger.atOnce ? 'pass over' : 'cut off';
+    if (left < 0 && !this.#strangers.holds(units, nowMs)) {
+      return left > -MESSAGE_RATES.stranger.atOnce ? 'pass over' : 'cut off';
+    }
+    this.#strangers.pay(units, nowMs);
     return this.#onward.pay(units, nowMs) >= 0 ? 'hand on' : 'keep';
   }
 
