@@ -1,7 +1,6 @@
 import './polyfill.ts';
 import type { Connection, Stream } from '@libp2p/interface';
 import { bytesToHex, HASH_BYTES, type Hash } from '../../protocol/hash.ts';
-import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { networkError } from './errors.ts';
 import { Frames } from './frames.ts';
@@ -21,7 +20,6 @@ export interface BlobSource {
 
 export interface BlobServerComponents extends StreamComponents {
   source: BlobSource;
-  isInRoster: (peer: PeerId) => boolean;
 }
 
 /**
@@ -51,15 +49,16 @@ export class BlobServer {
     const unreadBytesMax = NET_LIMITS.chunkRequestsQueuedMax * (HASH_BYTES + 1);
     const frames = new Frames(stream, { frameBytesMax: HASH_BYTES, unreadBytesMax });
     const peer = connection.remotePeer.toString();
+    const { members } = this.#components;
     const gone = new AbortController();
     stream.addEventListener('close', () => gone.abort(), { once: true });
     try {
-      await this.#components.members.admitted(peer);
+      await members.admitted(peer);
       for (;;) {
         const request = await frames.read();
         if (!request) break;
         if (request.length !== HASH_BYTES) throw networkError('E_MALFORMED', 'a blob request is a hash of 32 bytes');
-        const done = await this.#turns.take(peer, this.#components.isInRoster(peer), gone.signal);
+        const done = await this.#turns.take(peer, members.isInRoster(peer), gone.signal);
         try {
           const answer = await this.#answer(bytesToHex(request));
           await frames.write(answer);

@@ -20,8 +20,6 @@ export interface HelloComponents {
   onAddresses: (addresses: string[]) => void;
   /** a peer was turned away, or turned us away */
   onRefused: (peer: PeerId, error: Error) => void;
-  /** @default nobody */
-  isInRoster?: (peer: PeerId) => boolean;
 }
 
 export interface HelloInit {
@@ -153,14 +151,11 @@ export class Hello {
 
   /** @throws CodedError `E_BUSY` */
   #refuseCrowd(peer: PeerId): void {
-    const { members, isInRoster = () => false } = this.#components;
-    if (isInRoster(peer) || members.has(peer)) return;
-    const strangers = members.list().filter((each) => !isInRoster(each));
-    if (strangers.length < NET_LIMITS.strangersMax) return;
-    throw networkError(
-      'E_BUSY',
-      `${strangers.length} peers that are in no roster are connected: try again, or another`,
-    );
+    const { members } = this.#components;
+    if (members.isInRoster(peer) || members.has(peer)) return;
+    const strangers = members.strangers();
+    if (strangers < NET_LIMITS.strangersMax) return;
+    throw networkError('E_BUSY', `${strangers} peers that are in no roster are connected: try again, or another`);
   }
 
   /** Says why, and waits until the other side has read it and ended the stream, but not for long. */

@@ -13,6 +13,13 @@ export interface Member {
   connection: string;
 }
 
+export interface MembersInit {
+  /** that `admitted` waits @default NET_LIMITS.helloMs */
+  helloMs?: number;
+  /** of the run's peers, not a stranger, who costs nothing @default nobody is */
+  isInRoster?: (peer: PeerId) => boolean;
+}
+
 interface Waiter {
   resolve: () => void;
   reject: (error: Error) => void;
@@ -27,9 +34,11 @@ export class Members {
   readonly #waiting = new Map<PeerId, Set<Waiter>>();
   readonly #listeners: ((peer: PeerId, change: PeerChange) => void)[] = [];
   readonly #helloMs: number;
+  readonly #isInRoster: (peer: PeerId) => boolean;
 
-  constructor(helloMs: number = NET_LIMITS.helloMs) {
+  constructor({ helloMs = NET_LIMITS.helloMs, isInRoster = () => false }: MembersInit = {}) {
     this.#helloMs = helloMs;
+    this.#isInRoster = isInRoster;
   }
 
   get size(): number {
@@ -47,6 +56,15 @@ export class Members {
   /** in the order of their arrival */
   list(): PeerId[] {
     return [...this.#members.keys()];
+  }
+
+  isInRoster(peer: PeerId): boolean {
+    return this.#isInRoster(peer);
+  }
+
+  /** how many of those who are connected are in no roster */
+  strangers(): number {
+    return this.list().filter((peer) => !this.#isInRoster(peer)).length;
   }
 
   onChange(listener: (peer: PeerId, change: PeerChange) => void): void {

@@ -82,12 +82,14 @@ export class Network {
   constructor(components: NetworkComponents, init: NetworkInit = {}) {
     this.#components = components;
     this.#init = init;
-    this.#members = new Members(init.helloMs);
+    const { isInRoster } = components;
+    const { helloMs } = init;
+    this.#members = new Members({ ...(helloMs ? { helloMs } : {}), ...(isInRoster ? { isInRoster } : {}) });
   }
 
   /** Listens. @throws CodedError `E_MULTIADDR`, `E_PORT_TAKEN`, `E_LISTEN` */
   async start(run: RunReference): Promise<void> {
-    const { identity, blobSource, validate, onRequest, onPeer, timers, isInRoster = () => false } = this.#components;
+    const { identity, blobSource, validate, onRequest, onPeer, timers } = this.#components;
     const members = this.#members;
     const { version = PROTOCOL_VERSION, helloMs } = this.#init;
     const onMessage = (bytes: Uint8Array, from: PeerId): void => {
@@ -96,20 +98,19 @@ export class Network {
     const gossip = new Gossip({ members, validate, onMessage }, { version, runId: run.runId });
     const host = await createHost({ identity, gossip: gossip.service }, this.#init);
     const dial = (addresses: readonly string[]): Promise<PeerId> => this.#connect(addresses);
-    const book = new PeerBook({ self: host.self, members, dial, isInRoster, ...(timers ? { timers } : {}) });
+    const book = new PeerBook({ self: host.self, members, dial, ...(timers ? { timers } : {}) });
     const hello = new Hello(
       {
         host,
         members,
         onAddresses: (addresses) => book.learn(addresses),
         onRefused: (peer, error) => this.#components.onRefused?.(peer, error),
-        isInRoster,
       },
       { version, software: this.#init.software ?? 'outerloop', ...run, ...(helloMs ? { helloMs } : {}) },
     );
     const blobs = new BlobClient({ host, members });
-    const blobServer = new BlobServer({ host, members, source: blobSource, isInRoster });
-    const sync = new Sync({ host, members, onRequest, isInRoster });
+    const blobServer = new BlobServer({ host, members, source: blobSource });
+    const sync = new Sync({ host, members, onRequest });
     const messages = new Messages({ host, members, validate, onMessage });
     members.onChange((peer, change) => {
       if (!this.#stopped) onPeer(peer, change);

@@ -20,8 +20,6 @@ export interface PeerBookComponents {
   /** Dials and says hello; resolves with who answered. */
   dial: (addresses: readonly string[]) => Promise<PeerId>;
   timers?: Timers;
-  /** @default nobody */
-  isInRoster?: (peer: PeerId) => boolean;
   /** uniform in [0, 1): keeps two peers that lost each other from dialing at the same moment @default Math.random */
   random?: () => number;
 }
@@ -49,7 +47,7 @@ export class PeerBook {
   #stopped = false;
 
   constructor(components: PeerBookComponents) {
-    this.#components = { timers: SYSTEM_TIMERS, random: Math.random, isInRoster: () => false, ...components };
+    this.#components = { timers: SYSTEM_TIMERS, random: Math.random, ...components };
     components.members.onChange((peer, change) => (change === 'up' ? this.#onUp(peer) : this.#onDown(peer)));
   }
 
@@ -215,8 +213,8 @@ export class PeerBook {
 
   /** A crowd of strangers must not keep us from dialing those who are in the roster. */
   #connected(): number {
-    const { members, isInRoster } = this.#components;
-    const strangers = members.list().filter((peer) => !isInRoster(peer)).length;
+    const { members } = this.#components;
+    const strangers = members.strangers();
     return members.size - strangers + Math.min(strangers, NET_LIMITS.connectionsWanted / 2);
   }
 

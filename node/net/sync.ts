@@ -19,7 +19,6 @@ export type RequestHandler = (request: Uint8Array, from: PeerId) => Promise<Uint
 
 export interface SyncComponents extends StreamComponents {
   onRequest: RequestHandler;
-  isInRoster: (peer: PeerId) => boolean;
 }
 
 /** One request, one answer, one stream: for what a peer that was away has to ask. */
@@ -91,7 +90,7 @@ export class Sync {
       return this.#write(frames, failed(`${serving} requests of yours are being worked on`));
     }
     this.#serving.set(peer, serving + 1);
-    if (!this.#components.isInRoster(peer)) this.#noteStranger(frames);
+    if (!this.#components.members.isInRoster(peer)) this.#noteStranger(frames);
     try {
       await this.#write(frames, await this.#answer(request, peer));
     } finally {

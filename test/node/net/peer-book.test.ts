@@ -10,7 +10,7 @@ function bookOf(
   outcome: (addresses: readonly string[]) => string | NetworkErrorCode,
   { tellsId = false, isInRoster = (_: string): boolean => false } = {},
 ) {
-  const members = new Members();
+  const members = new Members({ isInRoster });
   const dials: (readonly string[])[] = [];
   const waits: { ms: number; callback: () => void }[] = [];
   const book = new PeerBook({
@@ -35,7 +35,6 @@ function bookOf(
         if (at >= 0) waits.splice(at, 1);
       },
     },
-    isInRoster,
     random: () => 0.5,
   });
   /** Lets the next wait pass; its length in ms. */
