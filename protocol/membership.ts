@@ -202,11 +202,12 @@ export class Membership {
     }
     // somebody has to stay
     if (going.size > 0 && head.roster.length > 1) return true;
-    if (!joins || roomIn(head) === 0) return false;
-    for (const { join } of this.#joins.values()) {
-      if (!isMember(head, join.author) && isTimely(head, join)) return true;
-    }
-    return false;
+    return joins && roomIn(head) > 0 && this.#whoAsk(head).length > 0;
+  }
+
+  /** Those whose request a block on this head could carry. */
+  #whoAsk(head: Head): Asking[] {
+    return [...this.#joins.values()].filter(({ join }) => !isMember(head, join.author) && isTimely(head, join));
   }
 
   /** Requests that a block on this head may carry, in canonical order. */
@@ -234,7 +235,7 @@ export class Membership {
    * whoever is let in is counted on. Where all could be connected, of the others one at a time.
    */
   #whoMayJoin(head: Head): Join[] {
-    const may = [...this.#joins.values()].filter(({ join }) => !isMember(head, join.author) && isTimely(head, join));
+    const may = this.#whoAsk(head);
     may.sort((a, b) => a.sinceMs - b.sinceMs || comparePeers(a.join.author, b.join.author));
     const isNear = ({ join }: Asking): boolean => this.#connected.has(join.author);
     const far = may.filter((asking) => !isNear(asking));
