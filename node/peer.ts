@@ -247,8 +247,8 @@ export class Peer {
       );
     }
     this.#receipts.refused(round + 1, 'W_DIVERGED_HERE');
-    // the others go on; alone, nothing ever would
-    if (this.machine.standing.roster.length > 1) return;
+    // the others go on, and wait no longer; alone, nothing ever would
+    if (this.machine.standing.roster.length > 1) return this.#give({ type: 'broken', base });
     const advice = 'begin another run with a larger --batch, fewer --inner-steps or other --data';
     throw new CodedError('E_TRAINING', `the model does not train: round ${round + 1} broke down every time; ${advice}`);
   }

@@ -27,6 +27,8 @@ export type Event = { nowMs: number } & (
   | { type: 'peer'; peer: PeerId; up: boolean }
   /** the inner steps asked for by `train` are done (or cut short by `finish`) and the update is encoded and durable */
   | { type: 'trained'; base: Hash; update: Omit<Update, 'author' | 'signature'>; inline: Uint8Array | null }
+  /** the inner steps asked for by `train` gave nothing of use, however often they were tried */
+  | { type: 'broken'; base: Hash }
   /** a `fetch` is over: the payload is here and its codec's check passed, or it is refused with this code */
   | { type: 'payload'; update: Update; error: string | null }
   /** a `take` is over, for headers that had inside what they name: here and checked, but for those refused with a code */

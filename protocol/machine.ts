@@ -143,6 +143,8 @@ export class Machine {
         return this.#onPeer(event.peer, event.up);
       case 'trained':
         return this.#onTrained(event);
+      case 'broken':
+        return this.#onBroken(event.base);
       case 'payload':
         return this.#payloads.onPayload(event.update, event.error);
       case 'taken':
@@ -202,6 +204,11 @@ export class Machine {
     this.#persist();
     this.#chatter.said();
     this.#core.emit({ type: 'broadcast', message: header });
+  }
+
+  #onBroken(base: Hash): void {
+    const { round } = this.#present;
+    if (round?.base === base) round.renounce();
   }
 
   // --- agreed state -------------------------------------------------------------------------------------------------

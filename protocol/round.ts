@@ -60,6 +60,8 @@ export class Round implements PayloadTable {
   /** when most had announced an update: those who have not are behind, or gone */
   #mostDoneMs: number | undefined;
   #finishAsked = false;
+  /** this peer's training gave nothing */
+  #renounced = false;
 
   constructor(components: { core: Core; payloads: Payloads; patience: Patience }, applied: Applied) {
     const { core } = components;
@@ -128,8 +130,20 @@ export class Round implements PayloadTable {
     if (this.#announced >= MOST * this.places.length) this.#mostDoneMs ??= this.#core.nowMs;
     this.#updates[place] = update;
     // a liar may announce as soon as the round begins: of so many one at least has trained, and so has this peer itself
-    const isSure = this.hasBegunToEnd || update.author === this.#core.self;
+    const isSure = this.hasBegunToEnd || this.#renounced || update.author === this.#core.self;
     if (isSure) this.#firstDoneMs ??= this.#core.nowMs;
+  }
+
+  /**
+   * This peer has trained, and has nothing to announce: the round ends with what others have. Where most broke down, those few
+   * would else be taken for liars that announce at once.
+   */
+  renounce(): void {
+    const place = this.#placeOf.get(this.#core.self);
+    if (this.own || place === undefined || this.#updates[place]) return;
+    this.#renounced = true;
+    this.#set(place, 'refused');
+    if (this.#announced > 0) this.#firstDoneMs ??= this.#core.nowMs;
   }
 
   stateOf(update: Update): PayloadState | undefined {
@@ -235,7 +249,7 @@ export class Round implements PayloadTable {
    * others are done, if that is earlier. It counts by its tokens, and the others need not stand still for it.
    */
   askToFinish(): void {
-    if (this.own || this.#finishAsked || this.#firstDoneMs === undefined) return;
+    if (this.own || this.#renounced || this.#finishAsked || this.#firstDoneMs === undefined) return;
     const soonMs = (this.#mostDoneMs ?? Number.POSITIVE_INFINITY) + FINISH_SHARE * this.#graceMs;
     const atMs = Math.min(soonMs, this.#firstDoneMs + (this.deadlineMs() - this.#firstDoneMs) / 2);
     if (this.#core.nowMs < atMs) return this.#core.wakeAt(atMs);

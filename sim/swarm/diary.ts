@@ -52,6 +52,8 @@ function describeEvent(event: Event): string {
       return `${event.up ? 'up' : 'down'} ${short(event.peer)}`;
     case 'trained':
       return `trained ${short(event.update.payload)} on ${short(event.base)}`;
+    case 'broken':
+      return `trained in vain on ${short(event.base)}`;
     case 'payload':
       return `payload ${short(event.update.payload)} ${event.error ?? 'here'}`;
     case 'taken':

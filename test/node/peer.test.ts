@@ -1,7 +1,7 @@
 import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
 import { Inbox } from '../../node/inbox.ts';
 import { MessageRates } from '../../node/message-rates.ts';
@@ -13,6 +13,7 @@ import { runPaths } from '../../node/store/directory.ts';
 import { ReceiptsFile } from '../../node/store/receipts.ts';
 import { RecordFile } from '../../node/store/record.ts';
 import { Unfinished } from '../../node/store/unfinished.ts';
+import type { Event } from '../../protocol/events.ts';
 import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { type Receipt, Receipts } from '../../protocol/receipts.ts';
@@ -57,6 +58,28 @@ it('names the round that breaks down as the screen and the receipts count it', a
   const told = events.flatMap((event) => (event.event === 'warning' ? [event.message] : []));
   expect(told).toHaveLength(3);
   for (const message of told) expect(message).toContain('in round 1:');
+  expect(events).toContainEqual(expect.objectContaining({ event: 'receipt', round: 1, status: 'refused' }));
+});
+
+it('tells the machine of a training that gave nothing, where others go on', async () => {
+  const { peer, events, components } = founder({ train: async () => 'broken' });
+  const { machine } = peer;
+  const alone = machine.standing;
+  vi.spyOn(machine, 'standing', 'get').mockReturnValue({ ...alone, roster: [...alone.roster, 'another'] });
+  let base: string | undefined;
+  const told = new Promise<Event & { type: 'broken' }>((resolve) => {
+    const step = machine.step.bind(machine);
+    vi.spyOn(machine, 'step').mockImplementation((event) => {
+      if (event.type === 'broken') resolve(event);
+      const effects = step(event);
+      for (const effect of effects) if (effect.type === 'train') base = effect.base;
+      return effects;
+    });
+  });
+  peer.start(null);
+  expect((await told).base).toBe(base);
+  peer.stop();
+  components.chain.close();
   expect(events).toContainEqual(expect.objectContaining({ event: 'receipt', round: 1, status: 'refused' }));
 });
 

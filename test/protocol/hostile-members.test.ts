@@ -86,6 +86,43 @@ test('who signs one size for some and another for others keeps nobody from a rou
   expect(restored).toEqual([]);
 });
 
+test('a round in which most cannot train ends with the updates of those who can', () => {
+  const { cluster, members } = swarm(4);
+  const [only, ...others] = members as [TestPeer, ...TestPeer[]];
+  const told: Effect['type'][] = [];
+  for (const peer of others) {
+    between(peer, {
+      in: (event) => (event.type === 'trained' ? { type: 'broken', nowMs: event.nowMs, base: event.base } : event),
+      out: (effect) => {
+        told.push(effect.type);
+        return effect;
+      },
+    });
+  }
+  expect(cluster.runUntil(() => members.every(({ lastRound }) => lastRound >= 5), 60_000)).toBe(true);
+  for (const { block } of only.machine!.history(WHOLE).entries.filter(({ block }) => block.kind === 'round')) {
+    expect(block.updates.map(({ author }) => author)).toEqual([only.id]);
+  }
+  // nobody waits for what they would have
+  expect(told).not.toContain('finish');
+});
+
+test('who cannot train any more has what it announced before in the round', () => {
+  const { cluster, members } = swarm(4);
+  const [peer] = members as [TestPeer];
+  between(peer, {
+    out: (effect) => {
+      if (effect.type !== 'broadcast' || effect.message.type !== 'header') return effect;
+      const { base } = effect.message;
+      // as if it had been started again, and had trained once more
+      cluster.at(cluster.nowMs, () => peer.give({ type: 'broken', nowMs: cluster.nowMs, base }));
+      return effect;
+    },
+  });
+  expect(cluster.runUntil(() => peer.lastRound >= 5, 60_000)).toBe(true);
+  expect(peer.rounds.every(({ own }) => own === 'included')).toBe(true);
+});
+
 test('a stranger takes no place in an unfinal round', () => {
   const { cluster, members } = swarm(3);
   const stranger = testSigner('stranger');
