@@ -65,7 +65,8 @@ export class Peer {
   readonly #genesis: Genesis;
   readonly #done: Promise<string>;
   #settle!: { resolve: (reason: string) => void; reject: (error: unknown) => void };
-  #queue: Effect[] = [];
+  /** what is to be carried out, and who waits for all that was there before */
+  #queue: (Effect | (() => void))[] = [];
   #draining = false;
   #started = false;
   #stopped = false;
@@ -149,7 +150,11 @@ export class Peer {
 
   async onRequest(bytes: Uint8Array): Promise<Uint8Array> {
     if (!this.#started) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
-    return encodeHistory(this.machine.history(decodeHistoryRequest(bytes, this.machine.run)));
+    const history = this.machine.history(decodeHistoryRequest(bytes, this.machine.run));
+    // as with a message: a certificate in it may have a vote of this peer's that is not on the disk yet
+    if (this.#draining) await new Promise<void>((resolve) => this.#queue.push(resolve));
+    if (this.#stopped) throw new CodedError('E_NOT_READY', 'this peer is ending: ask another');
+    return encodeHistory(history);
   }
 
   /** @param bytes of the messages, as they came */
@@ -174,13 +179,16 @@ export class Peer {
     this.#draining = true;
     try {
       for (let effect = this.#queue.shift(); effect && !this.#stopped; effect = this.#queue.shift()) {
-        if (effect.type === 'persist') await this.#c.record.save(encodeRecord(effect.record));
+        if (typeof effect === 'function') effect();
+        else if (effect.type === 'persist') await this.#c.record.save(encodeRecord(effect.record));
         else this.#carryOut(effect);
       }
     } catch (error) {
       this.fail(error);
     } finally {
       this.#draining = false;
+      // nothing more is carried out, and who waits is to know
+      if (this.#stopped) for (const each of this.#queue.splice(0)) if (typeof each === 'function') each();
     }
   }
 

@@ -41,6 +41,9 @@ export interface NetworkInit {
   readMs: number;
 }
 
+/** What is answered, encoded; undefined where nobody does. */
+export type Reply = (bytes: Uint8Array | undefined) => void;
+
 /** What a virtual peer needs of a network; another one may stand in. */
 export type PeerNetwork = Pick<SimulatedNetwork, 'attach' | 'detach' | 'broadcast' | 'send' | 'request' | 'fetch'>;
 
@@ -153,10 +156,10 @@ export class SimulatedNetwork {
 
   /**
    * Asks a peer something and hears the answer, which travels as a transfer of its size.
-   * @param answer what the other side says, encoded; asked for when the question is there
+   * @param answer has the other side reply; called when the question is there
    * @param done the answer, or undefined when the other is gone
    */
-  request(from: number, to: number, answer: () => Uint8Array | undefined, done: (bytes?: Uint8Array) => void): void {
+  request(from: number, to: number, answer: (reply: Reply) => void, done: (bytes?: Uint8Array) => void): void {
     const { kernel, links, ledger } = this.#c;
     if (!this.#overlay.connected(from, to)) {
       kernel.after(0, () => done());
@@ -166,10 +169,13 @@ export class SimulatedNetwork {
     ledger.move('history', from, to, historyRequestBytes);
     const openMs = streamOpenRoundTrips * links.roundTripMs(from, to);
     kernel.after(openMs + links.oneWayMs(from, to), () => {
-      const bytes = this.#overlay.connected(from, to) ? answer() : undefined;
-      if (!bytes) return void kernel.after(links.oneWayMs(to, from), () => done());
-      ledger.move('history', to, from, bytes.length + frameBytes);
-      this.#transfers.start(to, from, bytes.length + frameBytes, () => done(bytes));
+      const reply: Reply = (bytes) => {
+        if (!bytes) return void kernel.after(links.oneWayMs(to, from), () => done());
+        ledger.move('history', to, from, bytes.length + frameBytes);
+        this.#transfers.start(to, from, bytes.length + frameBytes, () => done(bytes));
+      };
+      if (this.#overlay.connected(from, to)) answer(reply);
+      else reply(undefined);
     });
   }
 

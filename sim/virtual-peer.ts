@@ -6,12 +6,12 @@ import { afterAppend } from '../protocol/history.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
 import { updatesKept } from '../protocol/kept-updates.ts';
 import { Machine } from '../protocol/machine.ts';
-import { decodeHistory, encodeHistory, type History } from '../protocol/messages.ts';
+import { decodeHistory, encodeHistory, type History, type PageRequest } from '../protocol/messages.ts';
 import { encodeRecord } from '../protocol/record.ts';
 import type { Clock } from './clock.ts';
 import type { Batch } from './inbox.ts';
 import type { Planned } from './kernel.ts';
-import type { Endpoint } from './network.ts';
+import type { Endpoint, Reply } from './network.ts';
 import type { Disk, Process, Surroundings, Untimed } from './process.ts';
 import { VirtualStorage } from './virtual-storage.ts';
 import { VirtualTraining } from './virtual-training.ts';
@@ -58,7 +58,8 @@ export class VirtualPeer implements Endpoint {
   #running: Running | undefined;
   /** of a process whose machine does not run yet: who is connected */
   #booting: Set<number> | undefined;
-  #queue: Effect[] = [];
+  /** what is to be carried out, and who waits for all that was there before */
+  #queue: (Effect | (() => void))[] = [];
   #draining = false;
   #pausedUntilMs = 0;
   /** what waits for the end of a pause, in order */
@@ -147,7 +148,7 @@ export class VirtualPeer implements Endpoint {
     this.#running.training.end();
     this.#running = undefined;
     this.#booting = undefined;
-    this.#queue = [];
+    const queue = this.#queue.splice(0);
     this.#draining = false;
     this.#heldUp = [];
     kernel.cancel(this.#wake?.timer);
@@ -155,6 +156,7 @@ export class VirtualPeer implements Endpoint {
     this.#pausedUntilMs = 0;
     ledger.turn(this.index, 'down', kernel.nowMs);
     network.detach(this.index);
+    for (const each of queue) if (typeof each === 'function') each();
   }
 
   /** The user wants to go: the peer leaves the roster, then stops. */
@@ -192,6 +194,15 @@ export class VirtualPeer implements Endpoint {
     if (up) this.#booting?.add(peer);
     else this.#booting?.delete(peer);
     this.#give({ type: 'peer', peer: peers[peer]!.id, up });
+  }
+
+  /** What another peer asked for: as with a message, what it rests on is on the disk when it leaves. */
+  answer(request: PageRequest, reply: Reply): void {
+    const machine = this.isPaused ? undefined : this.machine;
+    const bytes = machine && encodeHistory(machine.history(request));
+    if (!bytes || !this.#draining) return reply(bytes);
+    const life = this.#life;
+    this.#queue.push(() => reply(this.#life === life ? bytes : undefined));
   }
 
   hasPart(blob: Hash, part: number): boolean {
@@ -237,7 +248,8 @@ export class VirtualPeer implements Endpoint {
     this.#draining = true;
     for (let next = 0; next < this.#queue.length; next++) {
       const effect = this.#queue[next]!;
-      if (effect.type === 'persist' || effect.type === 'append') {
+      if (typeof effect === 'function') effect();
+      else if (effect.type === 'persist' || effect.type === 'append') {
         if (diskMs > 0) {
           this.#queue = this.#queue.slice(next + 1);
           const write = () => this.#keep(effect);
@@ -375,10 +387,7 @@ export class VirtualPeer implements Endpoint {
     const to = indexOf.get(peer);
     if (to === undefined) return this.#later(0, () => this.#give({ type: 'history', peer, history: null }));
     const life = this.#life;
-    const answer = (): Uint8Array | undefined => {
-      const { machine, isPaused } = peers[to]!;
-      return machine && !isPaused ? encodeHistory(machine.history(request)) : undefined;
-    };
+    const answer = (reply: Reply): void => peers[to]!.answer(request, reply);
     network.request(this.index, to, answer, (bytes) => {
       if (this.#life !== life || !this.#running) return;
       this.#give({ type: 'history', peer, history: bytes ? this.#readHistory(bytes) : null });

@@ -8,7 +8,7 @@ import type { Batch } from '../inbox.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Ledger } from '../ledger.ts';
 import type { Links } from '../links.ts';
-import type { Endpoint, PeerNetwork } from '../network.ts';
+import type { Endpoint, PeerNetwork, Reply } from '../network.ts';
 import { Transfers } from '../transfers.ts';
 import type { Liar } from './liar.ts';
 
@@ -144,7 +144,7 @@ export class HostileNetwork implements PeerNetwork {
     if (this.#connected[from]!.has(to) && this.#isOpen(from, to)) this.#carry(from, to, from, bytes, onHeard);
   }
 
-  request(from: number, to: number, answer: () => Uint8Array | undefined, done: (bytes?: Uint8Array) => void): void {
+  request(from: number, to: number, answer: (reply: Reply) => void, done: (bytes?: Uint8Array) => void): void {
     const { kernel, links, liars } = this.#c;
     if (!this.#connected[from]!.has(to)) return void kernel.after(0, () => done());
     // nothing of it is lost in a storm, but comes late
@@ -155,15 +155,17 @@ export class HostileNetwork implements PeerNetwork {
     const answerMs = wayMs(to, from);
     const askedMs = kernel.nowMs;
     kernel.after(wayMs(from, to), () => {
-      const reached = this.#endpoints[to] && this.#isOpen(from, to) && this.#isOpen(to, from);
-      const honest = reached ? answer() : undefined;
-      const liar = liars.get(to);
-      if (honest && !liar) this.#c.onAnswer(to, honest);
-      const bytes = honest && liar ? liar.answer(honest) : honest;
-      const inTimeMs = ANSWER_MS - (kernel.nowMs - askedMs);
-      const afterMs = answerMs + (liar?.dawdleMs(ANSWER_MS + 1000) ?? 0);
-      if (bytes && afterMs < inTimeMs) kernel.after(afterMs, () => done(bytes));
-      else kernel.after(inTimeMs, () => done());
+      const reply: Reply = (honest) => {
+        const liar = liars.get(to);
+        if (honest && !liar) this.#c.onAnswer(to, honest);
+        const bytes = honest && liar ? liar.answer(honest) : honest;
+        const inTimeMs = Math.max(0, ANSWER_MS - (kernel.nowMs - askedMs));
+        const afterMs = answerMs + (liar?.dawdleMs(ANSWER_MS + 1000) ?? 0);
+        if (bytes && afterMs < inTimeMs) kernel.after(afterMs, () => done(bytes));
+        else kernel.after(inTimeMs, () => done());
+      };
+      if (this.#endpoints[to] && this.#isOpen(from, to) && this.#isOpen(to, from)) answer(reply);
+      else reply(undefined);
     });
   }
 

@@ -345,6 +345,20 @@ export function describeDriver(title: string, make: MakeDriver): void {
         expect(left).toEqual([1, 4, 5, 6]);
       });
 
+      it('has on disk what came before a history that others ask for when that leaves', async () => {
+        await driver.start();
+        // it may have a certificate with a vote of this peer's, which must not be forgotten
+        await give(keep(1), log(firstEntry), keep(2));
+        expect(await driver.askHistory(2, 1)).toEqual(history.told);
+        driver.kill();
+        await driver.start();
+        expect(script.of('start')[0]!.restart).toEqual({
+          segments: logOf(firstEntry),
+          record: encodeRecord(record(2)),
+          states: [],
+        });
+      });
+
       it('keeps of the history as many segments as it is told to, and what comes after in the newest', async () => {
         await driver.start();
         const { round: _, ...facts } = factsAt(firstHead(genesis, run));
