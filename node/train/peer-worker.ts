@@ -105,8 +105,9 @@ export class PeerWorker {
     const { states, taken, warnings } = await this.#checkpoints.load();
     this.#underWay.taken = taken;
     const newest = states.at(-1);
+    const isRemoved = newest !== undefined && !this.#own.isThere;
     const open = newest ? await this.#loadOwn(newest.state) : this.#loadOwnAlone();
-    if (newest && !this.#own.isThere) warnings.push({ code: 'W_OWN_LOST', message: OWN_GONE });
+    if (isRemoved) warnings.push({ code: 'W_OWN_LOST', message: OWN_GONE });
     const warning = this.#underWay.load(Math.max(this.#underWay.taken, this.#ownTaken));
     if (warning) warnings.push(warning);
     const parameters = this.#layout.length;
@@ -415,9 +416,12 @@ export class PeerWorker {
     this.#root = root;
     this.#round = state.round;
     const own = this.#loadOwnFile();
-    if (!own) this.#forgetOwn();
+    if (!own) {
+      await this.#giveUpRemoved(root);
+      return [];
+    }
     // older than the checkpoint's, it would take the place of newer: a peer may come back to a state that it had left
-    if (!own || own.taken < this.#underWay.taken) return this.#updates.open;
+    if (own.taken < this.#underWay.taken) return this.#updates.open;
     if (own.base === root) await this.#takeOwn(own);
     // where an update is pending in the checkpoint what it says was on the disk before that, for this very state
     else if (own.taken > this.#underWay.taken || this.#updates.pending) this.#ownLater = own;
@@ -451,6 +455,15 @@ export class PeerWorker {
     this.#underWay.taken = Math.max(this.#underWay.taken, taken);
     await this.#saveOwn(base);
     tell({ code: 'W_OWN_LOST', message: OWN_ASIDE, gaveUp: true });
+  }
+
+  /** The books in the checkpoint may be older, and training under way in an update of since: both would count once more. */
+  async #giveUpRemoved(base: Hash): Promise<void> {
+    this.#forgetOwn();
+    this.#underWay.drop();
+    this.#underWay.taken++;
+    // at once, lest a start after this one goes by the checkpoint's
+    await this.#saveOwn(base);
   }
 
   #forgetOwn(): void {
