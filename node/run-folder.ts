@@ -1,10 +1,10 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { CodedError, isCoded } from '../protocol/errors.ts';
 import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol/genesis.ts';
 import { hashOf } from '../protocol/hash.ts';
 import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
 import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
-import { neighbour } from './neighbour.ts';
+import { type Neighbour, neighbour } from './neighbour.ts';
 import { fetchGenesis, type Identity, identityFromBytes } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
 import { BlobStore } from './store/blob-store.ts';
@@ -58,9 +58,11 @@ export async function openFolder(options: FolderOptions, onEvent: (event: PeerEv
   const seed = createSeed();
   const genesis = buildGenesis(choices, identityFromBytes(seed).self, source, tokenizer);
   if (dir === undefined) {
+    const other = neighbour();
     const before = resumeAnyLike(genesis, choices, onEvent);
+    if (other) warnOfNeighbour(other, before, onEvent);
+    else if (!before) warnOfJoined(onEvent);
     if (before) return before;
-    warnOfNeighbour(onEvent);
   }
   const bytes = encodeGenesis(genesis);
   const directory = dir === undefined ? openDefaultDirectory(genesis.title, bytes) : openDirectory(dir, bytes);
@@ -106,12 +108,47 @@ function resumeAnyLike(
 }
 
 /** Who starts a second peer on one machine mostly wants it in the run of the first. */
-function warnOfNeighbour(onEvent: (event: PeerEvent) => void): void {
-  const other = neighbour();
-  if (!other) return;
-  const way = other.address ? `start with --bootstrap ${other.address}` : 'copy the line to join from its screen';
-  const message = `this begins a new run, while another process of this machine is in one (${other.path}); to join that one, ${way}`;
+function warnOfNeighbour(
+  { path, address }: Neighbour,
+  before: OpenedFolder | undefined,
+  onEvent: (event: PeerEvent) => void,
+): void {
+  if (before && runIn(path) === before.directory.runId) return;
+  const way = address ? `start with --bootstrap ${address}` : 'copy the line to join from its screen';
+  const what = before ? `goes on with the run in ${before.directory.path}` : 'begins a new run';
+  const message = `this ${what}, while another process of this machine is in one (${path}); to join that one, ${way}`;
   onEvent({ event: 'warning', code: 'W_OTHER_RUN_HERE', message });
+}
+
+/** Who joined a run and starts again with neither --bootstrap nor --dir mostly wants that one. */
+function warnOfJoined(onEvent: (event: PeerEvent) => void): void {
+  const [path] = resumableDirectories(defaultBase());
+  if (path === undefined || !existsSync(runPaths(path).chain) || isBegunIn(path)) return;
+  const message = `this begins a new run; that which this machine joined last goes on with --dir ${path}`;
+  onEvent({ event: 'warning', code: 'W_OTHER_RUN_HERE', message });
+}
+
+/** The run of a folder, where its genesis can be read. */
+function runIn(path: string): string | undefined {
+  const bytes = readableOr(() => readGenesisFile(path));
+  return bytes && hashOf(bytes);
+}
+
+/** Whether its run was begun by its peer, or nothing can be said of it. */
+function isBegunIn(path: string): boolean {
+  const seed = readableOr(() => loadIdentity(runPaths(path).identity));
+  const bytes = readableOr(() => readGenesisFile(path));
+  const genesis = bytes && readableOr(() => decodeGenesis(bytes));
+  return !seed || !genesis || genesis.founder === identityFromBytes(seed).self;
+}
+
+function readableOr<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (isCoded(error)) return undefined;
+    throw error;
+  }
 }
 
 /** @throws CodedError `E_GENESIS` naming the file */
@@ -134,9 +171,14 @@ function resume(path: string, genesis: Genesis, choices: RunChoices): OpenedFold
     throw new CodedError('E_RUN_EXISTS', `${path} holds a run with other settings: ${asked}; ${ways}`);
   }
   const directory = openDirectory(path, encodeGenesis(genesis));
-  if (existsSync(directory.paths.identity)) return { ...takeFolder(directory), genesis, resumed: true };
+  const { identity, chain, checkpoints } = directory.paths;
+  if (existsSync(identity)) return { ...takeFolder(directory), genesis, resumed: true };
   directory.release();
-  throw new CodedError('E_DIR_INCOMPLETE', `the run in ${path} was never begun: remove the folder and start again`);
+  if (!existsSync(chain) && !existsSync(checkpoints)) {
+    throw new CodedError('E_DIR_INCOMPLETE', `the run in ${path} was never begun: remove the folder and start again`);
+  }
+  const ways = 'put it back from a copy, or join with --bootstrap, which makes this folder that of a new peer';
+  throw new CodedError('E_DIR_INCOMPLETE', `${identity} is missing, by which others know this peer; ${ways}`);
 }
 
 async function joinRun(options: FolderOptions, stored: Uint8Array | undefined): Promise<OpenedFolder> {
@@ -176,11 +218,17 @@ function runBehind(bootstrap: readonly string[]): string | undefined {
   return resumableDirectories(defaultBase()).find((path) => isIn(path) && !isLocked(path));
 }
 
+/** Of one whose key is gone: what it had learned, said and was owed is not the next one's, which would give it in once more. */
+function forgetPeer({ paths }: RunDirectory): void {
+  for (const path of [paths.own, paths.underWay, paths.receipts, paths.record]) rmSync(path, { force: true });
+}
+
 function takeFolder(directory: RunDirectory): Pick<OpenedFolder, 'directory' | 'identity' | 'store'> {
   try {
     let seed = loadIdentity(directory.paths.identity);
     if (!seed) {
       seed = createSeed();
+      forgetPeer(directory);
       saveIdentity(directory.paths.identity, seed);
     }
     return { directory, identity: identityFromBytes(seed), store: new BlobStore(directory.paths.blobs) };

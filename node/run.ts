@@ -65,8 +65,15 @@ export async function openRun(options: StartOptions, onEvent: (event: PeerEvent)
   }
 }
 
-/** The same command with another --listen is to begin then, not to find a run. */
-const NOT_LISTENING: ReadonlySet<string> = new Set(['E_PORT_TAKEN', 'E_LISTEN', 'E_MULTIADDR']);
+/** The same command with another --listen or --backend is to begin then, not to find a run. */
+const OPTIONS_AT_FAULT: ReadonlySet<string> = new Set([
+  'E_PORT_TAKEN',
+  'E_LISTEN',
+  'E_MULTIADDR',
+  'E_BACKEND',
+  'E_MODEL',
+  'E_MEMORY',
+]);
 
 async function startPeer(
   options: StartOptions,
@@ -127,13 +134,14 @@ async function startPeer(
     const files = { store, chain, record, unfinished, receipts, journal };
     peer = new Peer({ signer: identity, network, inbox, worker, ...files, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });
-    if (!unfinished.blob) warnOfLoss(directory, opened, chain, onEvent);
+    const isFounder = identity.self === genesis.founder;
+    if (!unfinished.blob) warnOfLoss({ directory, opened, chain, isFounder }, onEvent);
     const { trustBlock } = options;
     await begin({ peer, opened, chain, record, store, unfinished, genesis, identity, trustBlock });
     if (resumed) tellMembers(peer, identity.self, onEvent);
     return running(peer, worker, close);
   } catch (error) {
-    const isBegun = !isCoded(error) || !NOT_LISTENING.has(error.code);
+    const isBegun = !isCoded(error) || !OPTIONS_AT_FAULT.has(error.code);
     // while the folder is still held: afterwards it may be another process's
     await closeAll(isBegun ? directory.release : directory.discard);
     throw error;
@@ -253,19 +261,23 @@ interface Kept {
   trustBlock?: Hash | undefined;
 }
 
+interface Found {
+  directory: RunDirectory;
+  opened: Opened;
+  chain: ChainLog;
+  isFounder: boolean;
+}
+
 /** Without one of the two a peer waits for others who have it, which may be for ever. */
-function warnOfLoss(
-  { paths }: RunDirectory,
-  { states }: Opened,
-  chain: ChainLog,
-  onEvent: (event: PeerEvent) => void,
-): void {
+function warnOfLoss({ directory, opened, chain, isFounder }: Found, onEvent: (event: PeerEvent) => void): void {
+  const { paths } = directory;
+  const { states } = opened;
   const newest = chain.segments.at(-1)?.entries.at(-1)?.block;
   // a block names the round that it follows
   const rounds = newest ? newest.round + Number(newest.kind === 'round') : 0;
   const lost = {
-    // a few rounds can be made again from the beginning
-    model: states.length === 0 && rounds > LIMITS.payloadRoundsKept,
+    // a joiner begins with a few rounds from the beginning, the founder with the initial model on its disk
+    model: states.length === 0 && rounds > (isFounder ? 0 : LIMITS.payloadRoundsKept),
     history: newest === undefined && states.some(({ state }) => state.round > 0),
   };
   if (!lost.model && !lost.history) return;

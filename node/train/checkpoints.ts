@@ -192,10 +192,6 @@ export class Checkpoints {
     const { loaded, skipped } = loadNewestCheckpoint(folder);
     const instead = loaded ? '; an earlier one is used' : '';
     const warnings = skipped.map(({ code, reason }) => ({ code: code as string, message: `${reason}${instead}` }));
-    if (!loaded && skipped.length > 0) {
-      const fix = 'waiting for a member that has the agreed state; where there is none, begin again in another --dir';
-      warnings.push({ code: 'W_NO_STATE', message: `no checkpoint in ${folder} is whole: ${fix}` });
-    }
     if (!loaded) return { states: [], taken: 0, warnings };
     const { vectors, meta } = loaded.checkpoint;
     replica.parameters.set(vectors.get('parameters')!);

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createIdentity } from '../../node/net/index.ts';
@@ -45,6 +45,34 @@ it('finds a run that was cut off before its text was on disk never begun', async
   });
 });
 
+it('names a key that is gone, and makes no other in its place unless a new peer is wanted', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const first = await started({ dir, listen: ['/ip4/127.0.0.1/tcp/0'] });
+  await eventually(() => first.events.some(({ event }) => event === 'round'), 'a round');
+  await first.peer.close();
+  const key = join(dir, 'identity.key');
+  rmSync(key);
+  const options: StartOptions = { bootstrap: [], choices: { model: 'micro' }, dir, ...MACHINE };
+  const message = expect.stringMatching(/identity\.key is missing.*put it back/);
+  await expect(openRun(options, () => undefined)).rejects.toMatchObject({ code: 'E_DIR_INCOMPLETE', message });
+  expect(existsSync(key)).toBe(false);
+  // what is owed to the peer before, and what it had learned, is not the new one's
+  const nobody = [`/ip4/127.0.0.1/tcp/1/p2p/${createIdentity().self}`];
+  const { events, ready } = await started({ dir, bootstrap: nobody, choices: {} });
+  expect(ready?.peerId).not.toBe(first.ready?.peerId);
+  const told = events.flatMap((event) => (event.event === 'warning' ? [event.code] : [event.event]));
+  expect(told).toContain('W_OWN_LOST');
+  expect(told).not.toContain('receipt');
+});
+
+it('begins nothing where the backend cannot be had', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const options: StartOptions = { bootstrap: [], choices: { model: 'micro' }, dir, ...MACHINE };
+  const refused = openRun({ ...options, backend: 'webgpu', deterministic: true }, () => undefined);
+  await expect(refused).rejects.toMatchObject({ code: 'E_BACKEND' });
+  await started({ dir, choices: { model: 'micro', rounds: 3 } });
+});
+
 it('begins nothing where it cannot listen', async () => {
   const dir = join(temporaryFolder(), 'peer');
   const { ready } = await started({ dir: join(temporaryFolder(), 'other'), listen: ['/ip4/127.0.0.1/tcp/0'] });
@@ -89,6 +117,17 @@ it('says that it waits for others where its checkpoints are gone, or its history
   expect(await warningsWithout('checkpoints')).toContain('W_FOLDER_LOSS');
   expect(await warningsWithout('chain')).toContain('W_FOLDER_LOSS');
   expect(await warningsWithout('journal')).not.toContain('W_FOLDER_LOSS');
+});
+
+it('says so after a few rounds, too, which the founder cannot make again', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const choices = { model: 'micro', innerSteps: 1, batch: 1, rounds: 2 } as const;
+  const first = await started({ dir, choices });
+  await eventually(() => first.events.some(({ event }) => event === 'done'), 'the end');
+  await first.peer.close();
+  rmSync(join(dir, 'checkpoints'), { recursive: true });
+  const { events } = await started({ dir });
+  expect(events).toContainEqual(expect.objectContaining({ event: 'warning', code: 'W_FOLDER_LOSS' }));
 });
 
 it('goes on after a single round without a word of loss', async () => {
@@ -199,6 +238,39 @@ describe('without --dir', () => {
     const warning = again.events.find((event) => event.event === 'warning');
     expect(warning?.code).toBe('E_BOOTSTRAP');
     for (const address of bootstrap) expect(warning?.message).toContain(`${address}: connection refused`);
+  });
+
+  it('names the run that was joined last where it begins another', async () => {
+    const founder = await started({ listen, dir: join(temporaryFolder(), 'founder') });
+    const joiner = await started({ listen, bootstrap: founder.ready?.addresses ?? [], choices: {} });
+    await joiner.peer.close();
+    const { events, ready, peer } = await started({ listen });
+    expect(ready?.resumed).toBe(false);
+    const message = expect.stringContaining(`goes on with --dir ${joiner.ready?.directory}`);
+    expect(events[0]).toEqual({ event: 'warning', code: 'W_OTHER_RUN_HERE', message });
+    await peer.close();
+    // the newest is its own now
+    expect((await started({ listen })).events[0]).toMatchObject({ event: 'ready', resumed: true });
+  });
+
+  it('says that it goes on with its own run where another process is in another, and not where it is in the same', async () => {
+    const first = await started({ listen });
+    const second = await started({ listen });
+    for (const { peer } of [first, second]) await peer.close();
+    const [again, beside] = [await started({ listen }), await started({ listen })];
+    expect(again.events[0]).toMatchObject({ event: 'ready', resumed: true });
+    const what = `this goes on with the run in ${beside.ready?.directory}, while`;
+    const message = expect.stringMatching(new RegExp(`^${what}.*--bootstrap /ip4/`));
+    expect(beside.events[0]).toEqual({ event: 'warning', code: 'W_OTHER_RUN_HERE', message });
+    for (const { peer } of [again, beside]) await peer.close();
+
+    const founder = await started({ listen, choices: { model: 'micro', seed: 7 } });
+    const joiner = await started({ listen, bootstrap: founder.ready?.addresses ?? [], choices: {} });
+    expect(joiner.ready?.runId).toBe(founder.ready?.runId);
+    await founder.peer.close();
+    expect((await started({ listen, choices: { model: 'micro', seed: 7 } })).events[0]).toMatchObject({
+      event: 'ready',
+    });
   });
 });
 
