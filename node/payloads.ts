@@ -236,4 +236,10 @@ export function isNamed(header: Header): header is NamedHeader {
 /** A payload that earns one of these will never be right. */
 const REFUSALS = /^E_PAYLOAD_|^E_BLOB_SIZE$|^E_TOO_LARGE$/;
 /** This peer cannot go on: nothing it promises would be kept. */
-export const FATAL: ReadonlySet<string> = new Set(['E_DISK_FULL', 'E_DIR_UNWRITABLE', 'E_WORKER', 'E_TRAINING']);
+export const FATAL: ReadonlySet<string> = new Set([
+  'E_DISK_FULL',
+  'E_DISK_FAULT',
+  'E_DIR_UNWRITABLE',
+  'E_WORKER',
+  'E_TRAINING',
+]);

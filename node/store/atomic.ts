@@ -18,6 +18,7 @@ import { CodedError } from '../../protocol/errors.ts';
 export type DiskErrorCode =
   | 'E_DISK_FULL' // no space, or over a quota
   | 'E_DIR_UNWRITABLE' // not ours to write, read-only, or not a folder
+  | 'E_DISK_FAULT' // the device says that it failed
   | 'E_DIR_UNREADABLE'; // not ours to read, or not what it should be
 
 export interface AtomicOptions {
@@ -195,6 +196,11 @@ export function diskError(cause: unknown, path: string, wanted: 'read' | 'write'
       return new CodedError<DiskErrorCode>(named, `cannot ${wanted} ${path} (${(cause as Error).message}); ${fix}`, {
         cause,
       });
+    }
+    // of a read or a flush Node does not say of which file
+    case 'EIO': {
+      const message = `cannot ${wanted} ${path} (${(cause as Error).message}): the disk may be failing; look at the system's log`;
+      return new CodedError<DiskErrorCode>('E_DISK_FAULT', message, { cause });
     }
     default:
       return cause;

@@ -3,10 +3,17 @@ import { rmSync, statSync } from 'node:fs';
 import { open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BlobManifest, chunkSize } from '../../protocol/blob.ts';
-import { CodedError } from '../../protocol/errors.ts';
+import { CodedError, isCoded } from '../../protocol/errors.ts';
 import { HASH_PATTERN, type Hash } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { type AtomicOptions, diskError, namesIn, TEMPORARY_ENDING, writeFileAtomic } from './atomic.ts';
+import {
+  type AtomicOptions,
+  type DiskErrorCode,
+  diskError,
+  namesIn,
+  TEMPORARY_ENDING,
+  writeFileAtomic,
+} from './atomic.ts';
 
 export type BlobStoreErrorCode =
   | 'E_BLOB_CORRUPT' // bytes that do not have the hash they are stored under
@@ -78,7 +85,9 @@ export class BlobStore {
       bytes = await readFile(path);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw diskError(cause, path, 'read');
+      const error = diskError(cause, path, 'read');
+      if (!isFault(error)) throw error;
+      bytes = new Uint8Array(0);
     }
     if (hexDigest(bytes) === id) return bytes;
     await rm(path, { force: true });
@@ -175,6 +184,13 @@ async function readRange(path: string, offset: number, length: number): Promise<
     }
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw cause;
+    const error = diskError(cause, path, 'read');
+    if (isFault(error)) return undefined;
+    throw error;
   }
+}
+
+/** What the disk has spoiled can be fetched again. */
+function isFault(error: unknown): boolean {
+  return isCoded(error) && error.code === ('E_DISK_FAULT' satisfies DiskErrorCode);
 }

@@ -57,6 +57,12 @@ describe('diskError', () => {
     expect(diskError(caught, '/some/file')).toMatchObject({ code: 'E_DISK_FULL' });
   });
 
+  it('names the file of which a failing disk says nothing', () => {
+    const error = Object.assign(new Error('EIO: i/o error, read'), { code: 'EIO' });
+    const message = expect.stringContaining('cannot read /some/file (EIO');
+    expect(diskError(error, '/some/file', 'read')).toMatchObject({ code: 'E_DISK_FAULT', message, cause: error });
+  });
+
   it('passes on what it does not know', () => {
     const error = new TypeError('a mistake of ours');
     expect(diskError(error, '/some/file')).toBe(error);

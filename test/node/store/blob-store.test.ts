@@ -1,4 +1,4 @@
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { BlobStore, rangesOf } from '../../../node/store/blob-store.ts';
@@ -6,6 +6,10 @@ import { blobManifest } from '../../../protocol/blob.ts';
 import { hashOf } from '../../../protocol/hash.ts';
 import { LIMITS } from '../../../protocol/limits.ts';
 import { temporaryFolder } from '../../helpers/temporary-folder.ts';
+
+/** Where nothing is mapped, Linux answers a read of a process's memory as that of a bad sector. */
+const FAULT = '/proc/self/mem';
+const HAS_FAULT = process.platform === 'linux';
 
 const chunk = (seed: number, length = 1000) => Uint8Array.from({ length }, (_, i) => (i * seed + (i >> 8)) & 0xff);
 
@@ -35,6 +39,20 @@ describe('BlobStore', () => {
     const id = hashOf(chunk(3));
     await expect(store.write(id, chunk(4))).rejects.toMatchObject({ code: 'E_BLOB_CORRUPT' });
     expect(store.list()).toEqual([]);
+  });
+
+  it.skipIf(!HAS_FAULT)('takes again what the disk cannot read any more', async () => {
+    const { store, path, ids } = await storeWith(chunk(3));
+    const [id] = ids as [string];
+    rmSync(path(id));
+    symlinkSync(FAULT, path(id));
+    expect(await store.read(id)).toBeUndefined();
+    await store.write(id, chunk(3));
+    expect(new Uint8Array((await store.read(id))!)).toEqual(chunk(3));
+    // inside another file
+    const within = chunk(5);
+    store.register(FAULT, [{ id: hashOf(within), offset: 0, length: within.length }]);
+    expect(await store.read(hashOf(within))).toBeUndefined();
   });
 
   it('does not give out a torn or changed chunk, and takes it again', async () => {
