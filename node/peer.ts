@@ -243,7 +243,7 @@ export class Peer {
   async #train(effect: Effect & { type: 'train' }): Promise<void> {
     const { base, round, steps, firstStep, firstPosition } = effect;
     this.#training = { round, steps };
-    this.#receipts.begun(round + 1);
+    this.#answer((receipts) => receipts.begun(round + 1));
     this.#watch(this.#dropUnfinished());
     for (let attempt = 1; attempt <= TRAINING_ATTEMPTS; attempt++) {
       const contribution = await this.#c.worker.train(base, { steps, firstStep, firstPosition });

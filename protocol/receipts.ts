@@ -40,6 +40,8 @@ export interface SavedReceipts {
   unfinal: readonly Contribution[];
   owed: readonly Work[];
   answered: readonly Hash[];
+  /** the round that was trained for */
+  training: number | null;
 }
 
 /** Earlier contributions that are remembered until an update that carries them is accepted. */
@@ -75,11 +77,13 @@ export class Receipts {
     this.#before = saved.unfinal;
     this.#owed = saved.owed;
     this.#answered = saved.answered;
+    this.#training = saved.training ?? undefined;
   }
 
   get saved(): SavedReceipts {
     const unfinal = [...this.#before, ...this.#unfinal].slice(-UNFINAL_SAVED);
-    return { made: this.#made ?? null, unfinal, owed: this.#owed, answered: this.#answered };
+    const training = this.#training ?? null;
+    return { made: this.#made ?? null, unfinal, owed: this.#owed, answered: this.#answered, training };
   }
 
   /** A process begins at a state to which the one before may have come without hearing of it. @param round completed there */
@@ -133,6 +137,9 @@ export class Receipts {
         else this.#owe(contribution, 'returned');
       },
     });
+    const trained = this.#takeTraining();
+    if (trained && !forgot) this.#owe(trained, 'returned');
+    else if (trained) this.#forget(trained);
     if (!forgot) return;
     for (const each of this.#owed) this.#forget({ ...each, carries: [] });
     this.#owed = [];
@@ -143,12 +150,23 @@ export class Receipts {
     this.restored(NO_HISTORY, true);
   }
 
-  /** The round is over that an update was made for by a process that was killed before it could announce it. */
+  /** The round is over that a process was killed in before it could announce an update, or make one. */
   #miss(round: number): void {
     const made = this.#made;
-    if (!made || made.round > round) return;
-    this.#made = undefined;
-    this.#owe(made, 'late');
+    if (made && made.round <= round) {
+      this.#made = undefined;
+      this.#owe(made, 'late');
+    }
+    const trained = this.#takeTraining(round);
+    if (trained) this.#owe(trained, 'late');
+  }
+
+  /** What is trained for a round, up to this one, which ends without it. */
+  #takeTraining(upTo = Number.POSITIVE_INFINITY): Contribution | undefined {
+    const round = this.#training;
+    if (round === undefined || round > upTo) return undefined;
+    this.#training = undefined;
+    return { round, payload: null, carries: [] };
   }
 
   /**

@@ -12,6 +12,7 @@ const schema: z.ZodType<SavedReceipts> = z.strictObject({
   unfinal: z.array(made),
   owed: z.array(one),
   answered: z.array(hash),
+  training: z.int().nonnegative().nullable(),
 });
 
 /**

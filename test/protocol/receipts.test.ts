@@ -55,6 +55,43 @@ test('training that got no update made in time is late without a payload', () =>
   ]);
 });
 
+test('training that a process was ended in is answered by the next one, where the round is over', () => {
+  receipts.begun(5);
+  const { saved } = receipts;
+  receipts = new Receipts((receipt) => told.push(receipt), saved);
+  receipts.resumed({ included: [], begins: 0 }, 4);
+  expect(take()).toEqual([]);
+  // caught up by payloads
+  end(5, 'none', null);
+  expect(take()).toEqual([{ round: 5, payload: null, status: 'late', code: 'training' }]);
+  end(5, 'none', null);
+  expect(take()).toEqual([]);
+
+  receipts = new Receipts((receipt) => told.push(receipt), saved);
+  receipts.resumed({ included: [], begins: 0 }, 5);
+  expect(take()).toEqual([{ round: 5, payload: null, status: 'late', code: 'training' }]);
+  receipts.begun(6);
+  receipts.made(6, 'p6');
+  end(6, 'included', 'p6');
+  expect(take().map(({ round, acceptedIn }) => [round, acceptedIn])).toEqual([
+    [5, 6],
+    [6, 6],
+  ]);
+});
+
+test('training that another history takes the place of is returned, or given up', () => {
+  receipts.begun(5);
+  receipts.restored({ included: [], begins: 0 }, false);
+  expect(take()).toEqual([{ round: 5, payload: null, status: 'returned' }]);
+  receipts.begun(7);
+  receipts.restored({ included: [], begins: 6 }, true);
+  expect(take()).toEqual([
+    { round: 7, payload: null, status: 'unknown' },
+    { round: 5, payload: null, status: 'unknown' },
+  ]);
+  expect(receipts.saved.training).toBeNull();
+});
+
 test('unfinal rounds wait for a certified one, and what they had is returned where they are overruled', () => {
   for (const round of [1, 2]) {
     receipts.made(round, `p${round}`);
