@@ -190,7 +190,10 @@ export class Closing {
       this.#core.wakeAt(sinceMs + quorumWaitMs);
       return false;
     }
-    if (live() >= quorum && round.hasBegunToEnd) {
+    // who still waits for the payloads that are here is silent as well
+    const silentMs = round.deadlineMs() + quorumWaitMs;
+    if (nowMs < silentMs) this.#core.wakeAt(silentMs);
+    else if (live() >= quorum && round.hasBegunToEnd) {
       // reachable, it seems, but silent all the time: as good as gone until it says something
       const heard = agreement.votersHeard();
       for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);

@@ -38,7 +38,7 @@ export class Payloads {
   #round: PayloadTable | undefined;
   readonly #others = new Map<string, Other>();
   /** what was asked for since the round under way began, and what came of it */
-  readonly #asked = new Map<string, { atMs: number; round: number; state: PayloadState }>();
+  readonly #asked = new Map<string, Asked>();
   /** of the newest block whose payloads were required: the disk drops those of rounds long before */
   #at = 0;
   /** updates of others that name what is on its way for another's: the answer says that one's name alone */
@@ -97,12 +97,14 @@ export class Payloads {
   /**
    * Asks for the payload of an update, where nobody has named it before: another's update may name the same, in good faith or
    * not, and then what is known of the one holds for the other.
+   * @param pressing nothing goes on without it
    * @returns its state: `unavailable` while it is too early to ask again
    */
-  ask(update: Update, round: number, holders: readonly PeerId[]): PayloadState {
+  ask(update: Update, round: number, holders: readonly PeerId[], pressing = false): PayloadState {
     const { nowMs, self } = this.#core;
     const name = nameOf(update);
     const asked = this.#asked.get(name);
+    if (asked) asked.pressing ||= pressing;
     if (asked && asked.state !== 'unavailable') {
       if (asked.state === 'wanted') this.#wait(update);
       return asked.state;
@@ -112,7 +114,8 @@ export class Payloads {
       this.#core.wakeAt(atMs);
       return 'unavailable';
     }
-    this.#asked.set(name, { atMs: nowMs, round, state: 'wanted' });
+    const known = { pressing, told: null, ...asked };
+    this.#asked.set(name, { ...known, atMs: nowMs, round, state: 'wanted' });
     const others = [...new Set(holders)].filter((peer) => peer !== self);
     this.#core.emit({ type: 'fetch', update, round, holders: others });
     return 'wanted';
@@ -132,11 +135,20 @@ export class Payloads {
 
   onPayload(update: Update, error: string | null): void {
     const state = stateAfter(error);
-    if (error !== null) this.#core.warn(error, `payload ${update.payload.slice(0, 12)} refused`);
     const name = nameOf(update);
+    const asked = this.#asked.get(name);
+    if (error !== null) this.#warn(error, update, asked);
     for (const each of [update, ...(this.#waiting.get(name) ?? [])]) this.#round?.settle(each, state);
     this.#waiting.delete(name);
-    for (const known of [this.#asked.get(name), this.#others.get(name)]) if (known) known.state = state;
+    for (const known of [asked, this.#others.get(name)]) if (known) known.state = state;
+  }
+
+  /** Once, however often it is asked for; that nobody has it yet is no news in a round that can end without it. */
+  #warn(error: string, { payload }: Update, asked: Asked | undefined): void {
+    if (asked?.told === error || (stateAfter(error) === 'unavailable' && asked?.pressing === false)) return;
+    if (asked) asked.told = error;
+    const what = stateAfter(error) === 'unavailable' ? 'is with nobody who can be asked' : 'refused';
+    this.#core.warn(error, `payload ${payload.slice(0, 12)} ${what}`);
   }
 
   /**
@@ -168,11 +180,20 @@ export class Payloads {
   }
 
   #want(update: Update, round: number, holders: Holders, early = false): void {
-    const state = this.ask(update, round, [update.author, ...holders()]);
+    const state = this.ask(update, round, [update.author, ...holders()], !early);
     if (this.#round?.stateOf(update)) return this.#round.settle(update, state);
     const before = this.#others.get(nameOf(update))?.early ?? false;
     this.#others.set(nameOf(update), { state, round, early: early || (before && state === 'unavailable') });
   }
+}
+
+interface Asked {
+  atMs: number;
+  round: number;
+  state: PayloadState;
+  pressing: boolean;
+  /** the last code that the user heard of it */
+  told: string | null;
 }
 
 interface Other {

@@ -14,6 +14,9 @@ import type { Update } from './wire.ts';
 const LATE_SHARE = 0.5;
 /** Who has announced nothing so long after most have, as a share of `graceMs`, stops training and sends what there is. */
 const FINISH_SHARE = 0.25;
+/** How long before what nobody had is asked for again; after each time twice as long. */
+const AGAIN_MS = 500;
+const AGAIN_MS_MAX = 4000;
 /** It has this share of the first peer's time for its last inner step, and `graceMs`, before the round closes without it. */
 const LAST_STEP_SHARE = 0.125;
 
@@ -43,11 +46,16 @@ export class Round implements PayloadTable {
   /** by place, as `#states` */
   readonly #updates: (Update | undefined)[];
   readonly #states: Uint8Array;
-  /** places of the authors whose headers were given to the driver, by the list that it was given */
-  readonly #takenPlaces = new Map<readonly MessageOf<'header'>[], number[]>();
+  /** places of the authors whose headers were given to the driver, by the list that it was given: it may never give it back */
+  readonly #takenPlaces = new WeakMap<readonly MessageOf<'header'>[], number[]>();
+  /** places whose payload nobody had who was asked, and when they are asked for again */
+  readonly #lacking = new Set<number>();
+  #again: { atMs: number; pauseMs: number } | undefined;
+  /** when the header of such a place was last taken for a chance */
+  readonly #chanceMs = new Map<number, number>();
   readonly #quorum: number;
   #held = 0;
-  /** places whose payload is neither here nor refused nor impossible to get */
+  /** places whose payload is neither here nor refused */
   #open: number;
   /** the place that was last found to be waited for */
   #waitedFor = 0;
@@ -93,8 +101,7 @@ export class Round implements PayloadTable {
     const known = this.#updates[place];
     if (known) {
       // said again, it is a chance to get what could not be had
-      const isChance = isSame(known, update) && this.#states[place] === CODES.unavailable;
-      if (isChance) this.#wantAnnounced(place, header, from);
+      if (isSame(known, update) && this.#lacking.has(place)) this.#takeChance(place, header, from);
       return false;
     }
     if (!isPossible(this.#core.context.genesis, update)) return false;
@@ -103,6 +110,14 @@ export class Round implements PayloadTable {
     if (state && state !== 'unavailable') this.#set(place, state);
     else this.#wantAnnounced(place, header, from);
     return true;
+  }
+
+  /** Now and then: what rides in a header is not signed, and anybody can say it again with something else inside. */
+  #takeChance(place: number, header: MessageOf<'header'>, from: PeerId): void {
+    const { nowMs } = this.#core;
+    if (nowMs < (this.#chanceMs.get(place) ?? Number.NEGATIVE_INFINITY) + AGAIN_MS) return;
+    this.#chanceMs.set(place, nowMs);
+    this.#wantAnnounced(place, header, from);
   }
 
   /** Signs and announces this peer's update. */
@@ -241,6 +256,7 @@ export class Round implements PayloadTable {
     const { nowMs } = this.#core;
     if (nowMs >= deadlineMs || this.#open === 0) return true;
     this.#core.wakeAt(nowMs < silentMs ? Math.min(silentMs, deadlineMs) : deadlineMs);
+    this.#askAgain(isLive);
     return !this.#someoneIsWaitedFor(isLive, nowMs >= silentMs);
   }
 
@@ -261,6 +277,25 @@ export class Round implements PayloadTable {
   #silentDeadlineMs(): number {
     if (this.#mostDoneMs === undefined) return Number.POSITIVE_INFINITY;
     return this.#mostDoneMs + this.#graceMs + LAST_STEP_SHARE * (this.#firstDoneMs! - this.startedMs);
+  }
+
+  /**
+   * What nobody had, ever more seldom: a neighbour that was asked may have been fetching it itself, and where its author is none
+   * there is no other way.
+   */
+  #askAgain(isLive: (peer: PeerId) => boolean): void {
+    if (this.#lacking.size === 0) return;
+    const { nowMs } = this.#core;
+    this.#again ??= { atMs: nowMs + AGAIN_MS, pauseMs: AGAIN_MS };
+    if (nowMs >= this.#again.atMs) {
+      const pauseMs = Math.min(2 * this.#again.pauseMs, AGAIN_MS_MAX);
+      this.#again = { atMs: nowMs + pauseMs, pauseMs };
+      for (const place of [...this.#lacking]) {
+        const author = this.places[place]!;
+        if (isLive(author)) this.#want(place, this.#updates[place]!, [author]);
+      }
+    }
+    this.#core.wakeAt(this.#again.atMs);
   }
 
   /**
@@ -299,6 +334,8 @@ export class Round implements PayloadTable {
     const before = this.#states[place]!;
     const after = CODES[state];
     this.#states[place] = after;
+    if (state === 'unavailable') this.#lacking.add(place);
+    else this.#lacking.delete(place);
     this.#held += Number(after === CODES.held) - Number(before === CODES.held);
     if (this.#held >= this.#quorum) this.#quorumMs ??= this.#core.nowMs;
     this.#open += Number(isSettled(before)) - Number(isSettled(after));
@@ -320,5 +357,5 @@ const CODES = { wanted: 1, held: 2, refused: 3, unavailable: 4 } as const satisf
 const NAMES: readonly (PayloadState | undefined)[] = [undefined, 'wanted', 'held', 'refused', 'unavailable'];
 
 function isSettled(code: number): boolean {
-  return code > CODES.wanted;
+  return code === CODES.held || code === CODES.refused;
 }

@@ -145,9 +145,13 @@ export class Unfinal {
       this.#attempt = undefined;
       if (this.#proposal?.block.previous !== this.#tip) this.#proposal = undefined;
     }
-    if (this.#attempt && nowMs >= this.#attempt.sinceMs + viewMs) this.#giveUpOnSilent(this.#attempt);
+    // until then others may be waiting for the payloads that are here, and say nothing before
+    const roundMs = round.deadlineMs();
+    const gatheredMs = Number.isFinite(roundMs) ? roundMs : 0;
+    const attemptMs = (sinceMs: number): number => Math.max(sinceMs, gatheredMs) + viewMs;
+    if (this.#attempt && nowMs >= attemptMs(this.#attempt.sinceMs)) this.#giveUpOnSilent(this.#attempt);
     let live = this.#live();
-    if (this.#leaderOf(live, round) !== this.#core.self && nowMs >= this.#waitingSinceMs + 2 * viewMs) {
+    if (this.#leaderOf(live, round) !== this.#core.self && nowMs >= attemptMs(this.#waitingSinceMs) + viewMs) {
       // silent, or gone with its proposal
       this.#passOver(this.#leaderOf(live, round));
       this.#waitingSinceMs = nowMs;
@@ -158,7 +162,7 @@ export class Unfinal {
     if (this.#leaderOf(live, round) === this.#core.self && !this.#attempt && round.held().length > 0) {
       this.#propose(round, this.#members(live));
     }
-    this.#core.wakeAt((this.#attempt?.sinceMs ?? this.#waitingSinceMs + viewMs) + viewMs);
+    this.#core.wakeAt(this.#attempt ? attemptMs(this.#attempt.sinceMs) : attemptMs(this.#waitingSinceMs) + viewMs);
     this.#endorse();
     return this.#complete();
   }

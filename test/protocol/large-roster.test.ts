@@ -48,7 +48,12 @@ test('an unfinal round is signed by the voters and its leader alone where more a
   const { core, unfinal } = ofMany();
   const unsigned = { author: signer.self, payload: hash, size: 1, tokens: 1, steps: 1, loss: 1 };
   // a round in which it is this peer's turn
-  const round = { round: peers.indexOf(signer.self), base: run, held: () => [{ ...unsigned, signature }] };
+  const round = {
+    round: peers.indexOf(signer.self),
+    base: run,
+    held: () => [{ ...unsigned, signature }],
+    deadlineMs: () => 0,
+  };
   unfinal.progress(round as unknown as Round, 1000);
   const sent = core.takeEffects().flatMap((effect) => (effect.type === 'broadcast' ? effect.message : []));
   const [{ block }] = sent as [Proposal];

@@ -104,6 +104,47 @@ test('what nobody had is asked for again, but not at once', () => {
   expect(round.stateOf(wanted.update)).toBe('held');
 });
 
+test('what nobody had yet is waited for and asked for again, as long as its author may be there', () => {
+  const { core, round, payloads, deliver, header, places } = roundOf(4);
+  const { graceMs } = core.context.genesis.timing;
+  core.nowMs = 8000;
+  deliver(0, 3);
+  const wanted = header(3, null);
+  // heard through a neighbour, which is fetching it itself
+  round.onHeader(wanted, places[1]!, 3);
+  core.takeEffects();
+  payloads.onPayload(wanted.update, 'E_BLOB_UNAVAILABLE');
+  expect(round.isComplete((peer) => peer !== places[3])).toBe(true);
+  const askedMs: number[] = [];
+  const told: Effect[] = [];
+  const deadlineMs = 8000 + graceMs + 8000 / 2;
+  for (; core.nowMs < deadlineMs; core.nowMs += 100) {
+    expect(round.isComplete(everybody)).toBe(false);
+    const effects = core.takeEffects();
+    told.push(...find(effects, 'report'));
+    if (find(effects, 'fetch').length === 0) continue;
+    askedMs.push(core.nowMs - 8000);
+    payloads.onPayload(wanted.update, 'E_BLOB_UNAVAILABLE');
+  }
+  expect(askedMs).toEqual([500, 1500, 3500]);
+  // the round ends without it
+  expect(told).toEqual([]);
+  expect(round.isComplete(everybody)).toBe(true);
+});
+
+test('a header that is said again with other bytes inside is taken now and then', () => {
+  const { core, round, header, places } = roundOf(4);
+  let taken = 0;
+  for (core.nowMs = 0; core.nowMs < 2000; core.nowMs += 10) {
+    round.onHeader(header(3, new Uint8Array([core.nowMs & 255])), places[1]!, 3);
+    const effects = core.takeEffects();
+    taken += find(effects, 'take').length;
+    // it is not what is named: the driver fetches that, and nobody has it
+    round.settle(header(3).update, 'unavailable');
+  }
+  expect(taken).toBe(1 + 4);
+});
+
 test('who names the payload of another neither holds up nor shuts out the other', () => {
   const { core, round, payloads, header, places } = roundOf(4);
   const { update } = header(1, null);

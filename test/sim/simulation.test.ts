@@ -363,6 +363,18 @@ test('where an upload takes longer than genesis plans, rounds soon wait as long 
   expect(rows.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(8 * tokensOfAll);
 });
 
+test('who has a slow uplink does not go on alone while the others wait for what it uploads', async () => {
+  // 58 kB to three others at 0.07 Mbit/s: 20 s, of the 32 that they wait; longer than a quorum is waited for
+  const model = { layers: 1, heads: 1, width: 32, context: 4, vocabulary: 64 };
+  const scenario = { bandwidth: '50mbit/50mbit', step: '12s', peers: { 3: { bandwidth: '50mbit/0.07mbit' } } };
+  const { simulation } = syntheticWorld({ peers: 4, rounds: 6, scenario, model });
+  const { rows, warnings } = await simulation.run();
+  expect(warnings).toEqual({});
+  expect(rows.map(({ final, contributors }) => [final, contributors])).toEqual(
+    Array.from({ length: 6 }, () => [true, 4]),
+  );
+});
+
 test('where a decision takes longer than a view, later heights get views that are long enough', async () => {
   const { simulation } = syntheticWorld({ peers: 4, rounds: 99, scenario: { latency: '1200ms' } });
   const enough = new AbortController();
