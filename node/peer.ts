@@ -70,11 +70,15 @@ export class Peer {
   #draining = false;
   #started = false;
   #stopped = false;
+  /** what it would tell may rest on what did not get to the disk */
+  #failed = false;
   #wake: NodeJS.Timeout | undefined;
   readonly #payloads: Payloads;
   readonly #telling: Telling;
   readonly #receipts: Receipts;
   #training: { round: number; steps: number } | undefined;
+  /** the others wait for what this peer has: there is no time to begin again */
+  #isLate = false;
 
   constructor(components: PeerComponents, genesis: Genesis) {
     this.#c = components;
@@ -137,6 +141,7 @@ export class Peer {
 
   /** Nothing leaves from here on: it may rest on what did not get to the disk. */
   fail(error: unknown): void {
+    this.#failed = true;
     if (this.#stopped) return;
     this.stop();
     this.#settle.reject(error);
@@ -153,7 +158,7 @@ export class Peer {
     const history = this.machine.history(decodeHistoryRequest(bytes, this.machine.run));
     // as with a message: a certificate in it may have a vote of this peer's that is not on the disk yet
     if (this.#draining) await new Promise<void>((resolve) => this.#queue.push(resolve));
-    if (this.#stopped) throw new CodedError('E_NOT_READY', 'this peer is ending: ask another');
+    if (this.#failed) throw new CodedError('E_NOT_READY', 'this peer is ending: ask another');
     return encodeHistory(history);
   }
 
@@ -208,6 +213,7 @@ export class Peer {
       case 'train':
         return this.#watch(this.#train(effect));
       case 'finish':
+        this.#isLate = true;
         return this.#watch(worker.finish());
       case 'fetch':
         return this.#watch(this.#fetch(effect));
@@ -243,6 +249,7 @@ export class Peer {
   async #train(effect: Effect & { type: 'train' }): Promise<void> {
     const { base, round, steps, firstStep, firstPosition } = effect;
     this.#training = { round, steps };
+    this.#isLate = false;
     this.#answer((receipts) => receipts.begun(round + 1));
     this.#watch(this.#dropUnfinished());
     for (let attempt = 1; attempt <= TRAINING_ATTEMPTS; attempt++) {
@@ -253,6 +260,7 @@ export class Peer {
         'W_DIVERGED_HERE',
         `training broke down in round ${round + 1}: again from the agreed model, fresh moments`,
       );
+      if (this.#isLate) break;
     }
     this.#receipts.refused(round + 1, 'W_DIVERGED_HERE');
     // the others go on, and wait no longer; alone, nothing ever would

@@ -12,6 +12,7 @@ import { conflictsWith, type RunChoices } from './defaults.ts';
 import { fetchData } from './fetch-data.ts';
 import { Inbox } from './inbox.ts';
 import { Journal } from './journal/journal.ts';
+import { untilNobodyFetches } from './lingering.ts';
 import { MessageRates } from './message-rates.ts';
 import type { Network } from './net/index.ts';
 import { Peer } from './peer.ts';
@@ -139,7 +140,7 @@ async function startPeer(
     const { trustBlock } = options;
     await begin({ peer, opened, chain, record, store, unfinished, genesis, identity, trustBlock });
     if (resumed) tellMembers(peer, identity.self, onEvent);
-    return running(peer, worker, close);
+    return running({ peer, worker, network }, close);
   } catch (error) {
     const isBegun = !isCoded(error) || !OPTIONS_AT_FAULT.has(error.code);
     // while the folder is still held: afterwards it may be another process's
@@ -153,7 +154,13 @@ const CLOSE_MS = 1200;
 /** As much, leaving included: the network takes the rest of the five seconds. */
 const LEAVE_MS = 3700;
 
-function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<void>): RunningPeer {
+interface Parts {
+  peer: Peer;
+  worker: Remote<PeerWorker>;
+  network: Network;
+}
+
+function running({ peer, worker, network }: Parts, close: () => Promise<void>): RunningPeer {
   let closed: Promise<void> | undefined;
   /** of what was to be written at the end */
   let failure: unknown;
@@ -176,6 +183,9 @@ function running(peer: Peer, worker: Remote<PeerWorker>, close: () => Promise<vo
     run: async () => {
       try {
         const reason = await peer.run();
+        const isOver = reason === 'rounds' && network.peers().length > 0;
+        const bytesSent = (): number => network.counters().bytesSent;
+        if (isOver) await untilNobodyFetches(bytesSent, () => closed !== undefined);
         await closeOnce(late);
         if (failure !== undefined) throw failure;
         return reason;

@@ -66,7 +66,9 @@ export class Ending {
     const alone = !this.#membership.reachable().some((peer) => isMember(this.#core.branch.head, peer));
     if (reason === 'rounds' && !this.#isCertified) return this.#finishUnfinal(alone);
     const atMs = sinceMs + LINGER_MS[reason];
-    if (alone || this.#core.nowMs >= atMs) this.#finish(reason);
+    // who has just begun, or has lost its connections for a moment, may be all that others have to hear the end from
+    const nobodyIsMissed = reason === 'rounds' ? this.#core.branch.head.roster.length === 1 : alone;
+    if (nobodyIsMissed || this.#core.nowMs >= atMs) this.#finish(reason);
     else this.#core.wakeAt(atMs);
   }
 

@@ -149,6 +149,7 @@ export class VirtualTraining {
     const message = `training broke down in round ${asked.round + 1}: again from the agreed model, fresh moments`;
     this.#process.warn('W_DIVERGED_HERE', message);
     if (attempt < TRAINING_ATTEMPTS) this.#begin(asked, attempt + 1);
+    else this.#process.give({ type: 'broken', base: asked.base });
   }
 
   #keep(round: number, { payload, bytes, version, open }: Contribution): void {

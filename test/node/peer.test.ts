@@ -16,6 +16,7 @@ import { Unfinished } from '../../node/store/unfinished.ts';
 import type { Event } from '../../protocol/events.ts';
 import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { PeerId } from '../../protocol/identity.ts';
+import { decodeHistory, encodeHistoryRequest } from '../../protocol/messages.ts';
 import { type Receipt, Receipts } from '../../protocol/receipts.ts';
 import { idOf, validPayload } from '../contracts/driver-under-test.ts';
 import { testSigner } from '../helpers/signers.ts';
@@ -81,6 +82,39 @@ it('tells the machine of a training that gave nothing, where others go on', asyn
   peer.stop();
   components.chain.close();
   expect(events).toContainEqual(expect.objectContaining({ event: 'receipt', round: 1, status: 'refused' }));
+});
+
+it('does not begin again for others who wait', async () => {
+  let attempts = 0;
+  const { peer, events, components } = founder({
+    train: async () => {
+      attempts++;
+      return 'broken';
+    },
+    finish: async () => undefined,
+  });
+  const { machine } = peer;
+  const step = machine.step.bind(machine);
+  vi.spyOn(machine, 'step').mockImplementation((event) => {
+    const effects = step(event);
+    return effects.some(({ type }) => type === 'train') ? [...effects, { type: 'finish' }] : effects;
+  });
+  peer.start(null);
+  await expect(peer.run()).rejects.toMatchObject({ code: 'E_TRAINING' });
+  components.chain.close();
+  expect(attempts).toBe(1);
+  expect(events).toContainEqual(expect.objectContaining({ event: 'receipt', round: 1, status: 'refused' }));
+});
+
+it('tells its history when it is done, and not when its disk has failed', async () => {
+  const request = (genesis: Genesis) => encodeHistoryRequest(runIdOf(genesis), { fromHeight: 0, skip: 0, anchors: 0 });
+  const [done, failed] = [founder({ train: async () => 'broken' }), founder({ train: async () => 'broken' })];
+  for (const { peer } of [done, failed]) peer.start(null);
+  done.peer.stop();
+  failed.peer.fail(new Error('no space left'));
+  expect(decodeHistory(await done.peer.onRequest(request(done.genesis)), runIdOf(done.genesis)).entries).toEqual([]);
+  await expect(failed.peer.onRequest(request(failed.genesis))).rejects.toMatchObject({ code: 'E_NOT_READY' });
+  for (const { components } of [done, failed]) components.chain.close();
 });
 
 it('says nothing more when what it was to remember did not get to the disk', async () => {

@@ -202,6 +202,28 @@ test('who made the last rounds without the others ends after it has waited for t
   expectNoDivergence(cluster);
 });
 
+test('who has ended and is started again helps one that was away to the end', () => {
+  const cluster = started(new Cluster(36, 4, { waitFor: 4, rounds: 5 }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  const [first, , , away] = cluster.peers as [TestPeer, TestPeer, TestPeer, TestPeer];
+  away.kill();
+  const isDone = ({ reports }: TestPeer): boolean => reports.at(-1)?.kind === 'done';
+  const others = cluster.peers.filter((peer) => peer !== away);
+  expect(cluster.runUntil(() => others.every(isDone), 120_000)).toBe(true);
+  for (const peer of others) peer.kill();
+  away.start();
+  cluster.runUntil(() => false, 2000);
+  expect(away.lastRound).toBeLessThan(5);
+  first.start();
+  const ends = () => first.reports.filter(({ kind }) => kind === 'done').length;
+  cluster.runUntil(() => false, 1000);
+  expect(ends()).toBe(1);
+  expect(cluster.runUntil(() => isDone(away) && ends() === 2, 30_000)).toBe(true);
+  expect(away.lastRound).toBe(5);
+  expect(away.rounds.at(-1)!.final).toBe(true);
+  expectNoDivergence(cluster);
+});
+
 test('who asked to be let in and goes before it is, is not let in', () => {
   const cluster = new Cluster(34, 2);
   const [founder, guest] = cluster.peers as [TestPeer, TestPeer];

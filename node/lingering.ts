@@ -1,0 +1,28 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Who cannot go on without something asks for it every half second. */
+const QUIET_MS = 2_000;
+/** Others may want more of a peer than it has time for. */
+const LONGEST_MS = 600_000;
+
+/**
+ * A run may be over for one peer while another still fetches the updates of its last round, and from the moment at which all
+ * others are gone it could not end. Settles when this peer has sent nothing for a while.
+ * @param bytesSent to others so far
+ * @param isClosed asked after each wait: nobody is served any more
+ * @param wait so many milliseconds
+ */
+export async function untilNobodyFetches(
+  bytesSent: () => number,
+  isClosed: () => boolean,
+  wait: (ms: number) => Promise<unknown> = (ms) => delay(ms, undefined, { ref: false }),
+): Promise<void> {
+  let before = bytesSent();
+  for (let waitedMs = 0; waitedMs < LONGEST_MS; waitedMs += QUIET_MS) {
+    await wait(QUIET_MS);
+    if (isClosed()) return;
+    const now = bytesSent();
+    if (now === before) return;
+    before = now;
+  }
+}
