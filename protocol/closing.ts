@@ -121,7 +121,9 @@ export class Closing {
   /** What there is to decide on now: the round, once complete, or a change of membership that cannot wait for it. */
   #freshKind({ head }: Applied, round: Round | undefined): Block['kind'] | undefined {
     const started = head.places.length > 0;
-    if (started && round?.isComplete((peer) => this.#membership.isLive(peer) && isMember(head, peer))) return 'round';
+    const isLive = (peer: PeerId): boolean => this.#membership.isLive(peer) && isMember(head, peer);
+    const isFar = (peer: PeerId): boolean => isLive(peer) && !this.#membership.isConnected(peer);
+    if (started && round?.isComplete(isLive, isFar)) return 'round';
     // before the first round everybody who is to wait for comes in; later, joining can wait for the round's end
     return this.#membership.hasRequests(head, { joins: !started }) ? 'membership' : undefined;
   }

@@ -248,16 +248,23 @@ export class Round implements PayloadTable {
     return this.#graceMs + LATE_SHARE * (firstDoneMs - this.startedMs);
   }
 
-  /** Whether it is time to close: everyone who can be expected has delivered, or the deadline has passed. */
-  isComplete(isLive: (peer: PeerId) => boolean): boolean {
+  /**
+   * Whether it is time to close: everyone who can be expected has delivered, or the deadline has passed.
+   * @param isFar there, and not connected to this peer: what nobody has of it yet may be on its way to those who are
+   */
+  isComplete(isLive: (peer: PeerId) => boolean, isFar: (peer: PeerId) => boolean = nobody): boolean {
     if (this.#held === 0) return false;
     const deadlineMs = this.deadlineMs();
     const silentMs = this.#silentDeadlineMs();
     const { nowMs } = this.#core;
     if (nowMs >= deadlineMs || this.#open === 0) return true;
     this.#core.wakeAt(nowMs < silentMs ? Math.min(silentMs, deadlineMs) : deadlineMs);
-    this.#askAgain(isLive);
-    return !this.#someoneIsWaitedFor(isLive, nowMs >= silentMs);
+    this.#askAgain(isFar);
+    const isWaitedFor = (place: number): boolean => {
+      const peer = this.places[place]!;
+      return isLive(peer) && (this.#states[place] !== CODES.unavailable || isFar(peer));
+    };
+    return !this.#someoneIsWaitedFor(isWaitedFor, nowMs >= silentMs);
   }
 
   /**
@@ -279,11 +286,8 @@ export class Round implements PayloadTable {
     return this.#mostDoneMs + this.#graceMs + LAST_STEP_SHARE * (this.#firstDoneMs! - this.startedMs);
   }
 
-  /**
-   * What nobody had, ever more seldom: a neighbour that was asked may have been fetching it itself, and where its author is none
-   * there is no other way.
-   */
-  #askAgain(isLive: (peer: PeerId) => boolean): void {
+  /** What nobody had, ever more seldom, where its author is no neighbour: one that was asked may have been fetching it itself. */
+  #askAgain(isFar: (peer: PeerId) => boolean): void {
     if (this.#lacking.size === 0) return;
     const { nowMs } = this.#core;
     this.#again ??= { atMs: nowMs + AGAIN_MS, pauseMs: AGAIN_MS };
@@ -292,7 +296,7 @@ export class Round implements PayloadTable {
       this.#again = { atMs: nowMs + pauseMs, pauseMs };
       for (const place of [...this.#lacking]) {
         const author = this.places[place]!;
-        if (isLive(author)) this.#want(place, this.#updates[place]!, [author]);
+        if (isFar(author)) this.#want(place, this.#updates[place]!, [author]);
       }
     }
     this.#core.wakeAt(this.#again.atMs);
@@ -302,12 +306,12 @@ export class Round implements PayloadTable {
    * Looks on from the place where the last one was found: once around in a whole round, as a rule.
    * @param announced only those who have announced an update
    */
-  #someoneIsWaitedFor(isLive: (peer: PeerId) => boolean, announced: boolean): boolean {
+  #someoneIsWaitedFor(isWaitedFor: (place: number) => boolean, announced: boolean): boolean {
     const { length } = this.places;
     for (let i = 0; i < length; i++) {
       const place = (this.#waitedFor + i) % length;
       const state = this.#states[place]!;
-      if (isSettled(state) || (announced && state === SILENT) || !isLive(this.places[place]!)) continue;
+      if (isSettled(state) || (announced && state === SILENT) || !isWaitedFor(place)) continue;
       this.#waitedFor = place;
       return true;
     }
@@ -349,6 +353,8 @@ function isSame(a: Update, b: Update): boolean {
 
 /** At least this share of the places. */
 const MOST = 2 / 3;
+
+const nobody = (): boolean => false;
 
 /** Of a place that has announced nothing. */
 const SILENT = 0;
