@@ -18,9 +18,14 @@ export function readArguments<const Config extends ParseArgsConfig>(
     return parseArgs(config);
   } catch (error) {
     if (!String((error as { code?: unknown }).code).startsWith('ERR_PARSE_ARGS')) throw error;
-    console.error(`${(error as Error).message}\n\n${headOf(url)}`);
-    process.exit(2);
+    return usage(url, (error as Error).message);
   }
+}
+
+/** Ends the process with what is wrong with the command line, and what stands at the head of the script's file. */
+export function usage(url: string, problem: string): never {
+  console.error(`${problem}\n\n${headOf(url)}`);
+  process.exit(2);
 }
 
 /**

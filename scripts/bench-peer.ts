@@ -13,7 +13,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { openRun } from '../node/run.ts';
-import { readArguments } from './arguments.ts';
+import { readArguments, usage } from './arguments.ts';
 
 const { values } = readArguments(import.meta.url, {
   options: {
@@ -103,6 +103,7 @@ async function measureFraction(): Promise<void> {
   }
 }
 
+if (!values.delay && !values.fraction) usage(import.meta.url, 'say what to measure: --delay, --fraction, or both');
 if (values.delay) await measureDelay();
 if (values.fraction) await measureFraction();
 rmSync(folder, { recursive: true, force: true });

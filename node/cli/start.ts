@@ -43,8 +43,8 @@ interface StartFlags extends RunFlags, MachineFlags {
 const LEAVE_MS_MAX = 4500;
 
 const EXAMPLES = `
-Without --bootstrap the newest run with these settings goes on that no other process of this machine is in, or a new one
-begins; with it, everything but the options of this machine comes from that run.
+Without --bootstrap the newest run goes on that was begun here with these settings and that no other process of this machine is
+in, or a new one begins (a run that was joined goes on with --bootstrap or --dir); with it, everything but the options of this machine comes from that run.
 
 Examples:
   $ outerloop start
@@ -60,7 +60,11 @@ export function addStart(program: Command, finish: (code: number) => void): void
   command
     .option('--bootstrap <multiaddr>', 'a peer of the run to join; can be given several times', repeated)
     .option('--dir <path>', 'folder of this peer (default: one a run in ~/.outerloop/runs)', folder('--dir'))
-    .option('--listen <multiaddr>', 'address to listen on (default: as before); can be given several times', repeated)
+    .option(
+      '--listen <multiaddr>',
+      'address to listen on (default: as before, at first /ip4/0.0.0.0/tcp/0); can be given several times',
+      repeated,
+    )
     .option(
       '--announce <multiaddr>',
       'told to others instead of what it listens on: a forwarded port; or none (default: as before)',

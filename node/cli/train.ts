@@ -29,7 +29,7 @@ const STATUS_INTERVAL_MS = 100;
 const EXAMPLES = `
 Examples:
   $ outerloop train --steps 500 --eval-every 100
-  $ outerloop train --data shakespeare.txt --model nano --steps 2000 --batch 12 --json
+  $ outerloop train --data moby-dick --model nano --steps 2000 --batch 12 --json
 `;
 
 export function addTrain(program: Command, finish: (code: number) => void): void {

@@ -15,6 +15,7 @@ export interface Address {
 }
 
 const EXAMPLE = 'such as /ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…';
+const LISTEN_EXAMPLE = 'to listen on, such as /ip4/0.0.0.0/tcp/4001';
 const HOSTS = new Set(['ip4', 'ip6', 'dns', 'dns4', 'dns6']);
 
 /**
@@ -30,10 +31,10 @@ export function parseAddress(text: string): Address {
 
 /** As `parseAddress`, but port 0 means: any free port. */
 export function parseListenAddress(text: string): Address {
-  return parse(text);
+  return parse(text, LISTEN_EXAMPLE);
 }
 
-function parse(text: string): Address {
+function parse(text: string, example = EXAMPLE): Address {
   if (text.length > NET_LIMITS.addressMax) {
     throw networkError('E_MULTIADDR', `an address of ${text.length} characters, at most ${NET_LIMITS.addressMax}`);
   }
@@ -41,13 +42,13 @@ function parse(text: string): Address {
     const parsed = multiaddr(text);
     const [host, tcp, p2p, ...rest] = parsed.getComponents();
     if (!host || !HOSTS.has(host.name) || tcp?.name !== 'tcp' || rest.length > 0 || (p2p && p2p.name !== 'p2p')) {
-      throw networkError('E_MULTIADDR', `${shown(text)} is not a TCP address ${EXAMPLE}`);
+      throw networkError('E_MULTIADDR', `${shown(text)} is not a TCP address ${example}`);
     }
     if (p2p) publicKeyOf(p2p.value ?? '');
     return { text: parsed.toString(), multiaddr: parsed, peer: p2p?.value, loopback: isLoopback(host.value ?? '') };
   } catch (cause) {
     if (cause instanceof CodedError && cause.code === 'E_MULTIADDR') throw cause;
-    throw networkError('E_MULTIADDR', `${shown(text)} is not an address ${EXAMPLE}`, cause);
+    throw networkError('E_MULTIADDR', `${shown(text)} is not an address ${example}`, cause);
   }
 }
 

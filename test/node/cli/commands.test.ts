@@ -86,6 +86,7 @@ describe('a bad command line', () => {
       2,
       '--dial-from takes an IP address of this machine or any, not "192.0.2.7" [E_OPTION]',
     ],
+    [['--listen', '4001'], 2, /^"4001" is not an address to listen on, such as \/ip4\/0.*\[E_MULTIADDR\]$/],
     [['--bootstrap', 'here'], 2, /^"here" is not an address .*\[E_MULTIADDR\]$/],
     [['train', '--data', missing], 1, /^no file, folder or built-in text is called .*\[E_DATA_NOT_FOUND\]$/],
     [['chaos', '--kinds', 'flood'], 2, '--kinds takes kill, stop, restart or cut, not "flood" [E_OPTION]'],
