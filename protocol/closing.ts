@@ -188,7 +188,9 @@ export class Closing {
     }
     const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
     const waited = nowMs >= sinceMs + quorumWaitMs;
-    if (!waited && !(head.unfinalTokens > 0 && live() < quorum)) {
+    // others may not have to wait as long for payloads, and give up whoever does not sign
+    const { isCalledFor } = this.#unfinal;
+    if (!waited && !(head.unfinalTokens > 0 && (live() < quorum || isCalledFor))) {
       this.#core.wakeAt(sinceMs + quorumWaitMs);
       return false;
     }
@@ -200,7 +202,7 @@ export class Closing {
       const heard = agreement.votersHeard();
       for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);
     }
-    if (live() >= quorum) return false;
+    if (live() >= quorum && !isCalledFor) return false;
     this.#sayNoQuorum('W_UNFINAL', live(), committee.length, 'going on in unfinal rounds');
     return true;
   }
