@@ -48,9 +48,10 @@ export class Round implements PayloadTable {
   readonly #states: Uint8Array;
   /** places of the authors whose headers were given to the driver, by the list that it was given: it may never give it back */
   readonly #takenPlaces = new WeakMap<readonly MessageOf<'header'>[], number[]>();
-  /** places whose payload nobody had who was asked, and when they are asked for again */
+  /** places whose payload nobody had who was asked */
   readonly #lacking = new Set<number>();
-  #again: { atMs: number; pauseMs: number } | undefined;
+  /** when those are asked for again */
+  readonly #again = new Map<number, { atMs: number; pauseMs: number }>();
   /** when the header of such a place was last taken for a chance */
   readonly #chanceMs = new Map<number, number>();
   readonly #quorum: number;
@@ -288,18 +289,19 @@ export class Round implements PayloadTable {
 
   /** What nobody had, ever more seldom, where its author is no neighbour: one that was asked may have been fetching it itself. */
   #askAgain(isFar: (peer: PeerId) => boolean): void {
-    if (this.#lacking.size === 0) return;
     const { nowMs } = this.#core;
-    this.#again ??= { atMs: nowMs + AGAIN_MS, pauseMs: AGAIN_MS };
-    if (nowMs >= this.#again.atMs) {
-      const pauseMs = Math.min(2 * this.#again.pauseMs, AGAIN_MS_MAX);
-      this.#again = { atMs: nowMs + pauseMs, pauseMs };
-      for (const place of [...this.#lacking]) {
-        const author = this.places[place]!;
-        if (isFar(author)) this.#want(place, this.#updates[place]!, [author]);
+    for (const place of [...this.#lacking]) {
+      const author = this.places[place]!;
+      if (!isFar(author)) continue;
+      const { atMs, pauseMs } = this.#again.get(place) ?? { atMs: nowMs + AGAIN_MS, pauseMs: AGAIN_MS };
+      if (nowMs < atMs) this.#again.set(place, { atMs, pauseMs });
+      else {
+        const nextMs = Math.min(2 * pauseMs, AGAIN_MS_MAX);
+        this.#again.set(place, { atMs: nowMs + nextMs, pauseMs: nextMs });
+        this.#want(place, this.#updates[place]!, [author]);
       }
+      this.#core.wakeAt(this.#again.get(place)!.atMs);
     }
-    this.#core.wakeAt(this.#again.atMs);
   }
 
   /**

@@ -135,6 +135,36 @@ test('what nobody had yet is waited for and asked for again, as long as its auth
   expect(round.isComplete(everybody, isFar)).toBe(true);
 });
 
+test('each payload that nobody had is asked for again in its own time', () => {
+  const { core, round, payloads, deliver, header, places } = roundOf(7);
+  core.nowMs = 8000;
+  deliver(0, 5);
+  const isFar = (peer: string): boolean => peer === places[5] || peer === places[6];
+  const asked: [number, number][] = [];
+  for (; core.nowMs < 11_000; core.nowMs += 100) {
+    for (const [place, atMs] of [
+      [5, 8000],
+      [6, 9000],
+    ] as const) {
+      if (core.nowMs !== atMs) continue;
+      round.onHeader(header(place, null), places[1]!, place);
+      payloads.onPayload(header(place).update, 'E_BLOB_UNAVAILABLE');
+      core.takeEffects();
+    }
+    round.isComplete(everybody, isFar);
+    for (const { update } of find(core.takeEffects(), 'fetch')) {
+      asked.push([places.indexOf(update.author), core.nowMs - 8000]);
+      payloads.onPayload(update, 'E_BLOB_UNAVAILABLE');
+    }
+  }
+  expect(asked).toEqual([
+    [5, 500],
+    [5, 1500],
+    [6, 1500],
+    [6, 2500],
+  ]);
+});
+
 test('a header that is said again with other bytes inside is taken now and then', () => {
   const { core, round, header, places } = roundOf(4);
   let taken = 0;
