@@ -8,7 +8,7 @@
  *   npm run swarm -- --fuzz 1000000           until so many messages have come to a decoder of which a piece is another
  *   npm run swarm -- --fuzz 1 --seed 17       one of those again
  *
- * Exits with 1 when a seed fails, after printing how to run it again.
+ * Exits with 1 when a seed fails, after printing how to run it again. Ctrl+C ends it when the seeds under way are over.
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -48,6 +48,8 @@ async function runSeed(seed: number): Promise<Told> {
 
 /** In a child process: one seed at a time, as they are sent. */
 function serve(): void {
+  // Ctrl+C is for who hands out the seeds: what is under way is told yet
+  process.on('SIGINT', () => undefined);
   process.on('message', async (seed: number) => {
     process.send?.(await runSeed(seed));
   });
@@ -155,15 +157,19 @@ async function main(): Promise<void> {
   const drawn = Array.from({ length: count }, (_, i) => from + i);
   const seeds = toFuzz > 0 ? drawn.filter((seed) => drawPlan(seed).liars > 0) : drawn;
   let [done, fuzzed] = [0, 0];
+  let isStopped = false;
+  process.once('SIGINT', () => {
+    isStopped = true;
+  });
   const all = await runAll(seeds, wholeNumber('--workers', options.workers), ({ failure, seed, seen }) => {
     fuzzed += seen?.fuzzed ?? 0;
     if (++done % (toFuzz > 0 ? 5 : 100) === 0) console.log(`${done} of ${seeds.length}`);
     if (toFuzz > 0 && fuzzed >= toFuzz) return true;
-    if (!failure) return false;
+    if (!failure) return isStopped;
     // at once: a long run that is cut short has told what it found
     if (!options.first) console.log(`seed ${seed} fails: ${failure.checker}: ${failure.message}`);
     else console.log(`FOUND ${JSON.stringify({ seed, ...failure })}`);
-    return options.first;
+    return options.first || isStopped;
   });
   printSums(all);
   const failures = all.filter(({ failure }) => failure !== undefined);
