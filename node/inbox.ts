@@ -24,7 +24,7 @@ const EARLY_BYTES_MAX = 4 * 1024 * 1024;
 export class Inbox {
   readonly #run: Hash;
   readonly #signer: Signer;
-  readonly #rates: Pick<MessageRates, 'take'>;
+  readonly #rates: Pick<MessageRates, 'take' | 'accepts'>;
   /** what was validated just now, so that it is not decoded and verified twice */
   readonly #decoded = new WeakMap<Uint8Array, Message>();
   #batch = emptyBatch();
@@ -33,10 +33,15 @@ export class Inbox {
   #read: ((batch: Batch) => void) | undefined;
 
   /** @param rates how much is taken of whom */
-  constructor(run: Hash, signer: Signer, rates: Pick<MessageRates, 'take'>) {
+  constructor(run: Hash, signer: Signer, rates: Pick<MessageRates, 'take' | 'accepts'>) {
     this.#run = run;
     this.#signer = signer;
     this.#rates = rates;
+  }
+
+  /** Whether anything that this peer hands over would be taken in. */
+  accepts(from: PeerId): boolean {
+    return this.#rates.accepts(from);
   }
 
   /** @param from who hands it over */

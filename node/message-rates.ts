@@ -78,6 +78,15 @@ export class MessageRates {
     this.#onward = new Bucket(MESSAGE_RATES.onward, now());
   }
 
+  /** Whether anything of theirs would be taken in: what is passed over before it is looked at can still come from somebody else. */
+  accepts(from: PeerId): boolean {
+    const isMember = this.#isMember(from);
+    if (isMember === undefined) return true;
+    const nowMs = this.#now();
+    const holds = this.#bucketOf(from, isMember, nowMs).holds(1, nowMs);
+    return holds || (!isMember && this.#strangers.holds(1, nowMs));
+  }
+
   /** @param from who hands it over */
   take(from: PeerId, bytes: number): Passage {
     const isMember = this.#isMember(from);

@@ -56,6 +56,7 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
       identity,
       blobSource: store,
       isInRoster: (id) => peer()?.machine.isMember(id) ?? false,
+      accepts: (from) => inbox.accepts(from),
       validate: (bytes, from) => inbox.validate(bytes, from),
       onMessage: (bytes, from) => inbox.onMessage(bytes, from),
       onPeer: (id, change) => {

@@ -28,6 +28,8 @@ export interface GossipComponents {
   members: Members;
   /** @param from the member that handed it to us, not always its author */
   validate: (bytes: Uint8Array, from: PeerId) => Verdict;
+  /** whether anything of this member is looked at now: a message that is looked at and ignored is not taken from others either */
+  accepts: (from: PeerId) => boolean;
   onMessage: (bytes: Uint8Array, from: PeerId) => void;
 }
 
@@ -64,6 +66,8 @@ interface Router extends GossipSub {
   getMeshPeers(topic: string): PeerId[];
   streamsOutbound: ReadonlyMap<PeerId, unknown>;
   onPeerConnected(peer: Libp2pPeerId, connection: Connection): void;
+  /** asked before anything in a frame is looked at */
+  acceptFrom(peer: PeerId): boolean;
 }
 
 /**
@@ -116,6 +120,8 @@ export class Gossip {
 
   start(): void {
     const router = this.#started();
+    const isInGoodStanding = router.acceptFrom.bind(router);
+    router.acceptFrom = (peer) => isInGoodStanding(peer) && this.#components.accepts(peer);
     router.topicValidators.set(this.topic, (peer, message) => this.#judge(peer, message));
     router.addEventListener('gossipsub:message', ({ detail: { msg, propagationSource } }) => {
       this.#components.onMessage(this.#bytesOf(msg), propagationSource.toString());

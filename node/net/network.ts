@@ -28,6 +28,8 @@ export interface NetworkComponents {
    * A pure verdict on a control message. `from` is the member that handed it to us, which is not always its author.
    */
   validate: (bytes: Uint8Array, from: PeerId) => Verdict;
+  /** whether gossip of this member is looked at now @default always */
+  accepts?: (from: PeerId) => boolean;
   /** an accepted message; the same one may come more than once, by gossip and directly */
   onMessage: (bytes: Uint8Array, from: PeerId) => void;
   /** a peer has passed hello, or its last connection has closed */
@@ -89,13 +91,13 @@ export class Network {
 
   /** Listens. @throws CodedError `E_MULTIADDR`, `E_PORT_TAKEN`, `E_LISTEN` */
   async start(run: RunReference): Promise<void> {
-    const { identity, blobSource, validate, onRequest, onPeer, timers } = this.#components;
+    const { identity, blobSource, validate, accepts = () => true, onRequest, onPeer, timers } = this.#components;
     const members = this.#members;
     const { version = PROTOCOL_VERSION, helloMs } = this.#init;
     const onMessage = (bytes: Uint8Array, from: PeerId): void => {
       if (!this.#stopped) this.#components.onMessage(bytes, from);
     };
-    const gossip = new Gossip({ members, validate, onMessage }, { version, runId: run.runId });
+    const gossip = new Gossip({ members, validate, accepts, onMessage }, { version, runId: run.runId });
     const host = await createHost({ identity, gossip: gossip.service }, this.#init);
     const dial = (addresses: readonly string[]): Promise<PeerId> => this.#connect(addresses);
     const book = new PeerBook({ self: host.self, members, dial, ...(timers ? { timers } : {}) });

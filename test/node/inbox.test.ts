@@ -117,7 +117,7 @@ it('takes in and hands on as much as is due to who hands it over, and decodes no
     taken.push([from, bytes]);
     return passages[taken.length - 1]!;
   };
-  const inbox = new Inbox(RUN, self, { take });
+  const inbox = new Inbox(RUN, self, { take, accepts: () => true });
   const good = message(1);
   const bad = new Uint8Array(3);
   const verdicts = [good, good, good, good, bad, bad].map((bytes) => inbox.validate(bytes, neighbour.self));

@@ -21,6 +21,10 @@ class Bench {
     return this.#rates.take(from, bytes);
   }
 
+  accepts(from: string): boolean {
+    return this.#rates.accepts(from);
+  }
+
   /** How often each passage is given to so many messages. */
   count(from: string, messages: number): Partial<Record<Passage, number>> {
     const counts: Partial<Record<Passage, number>> = {};
@@ -105,6 +109,17 @@ describe('a stranger', () => {
     isMember = true;
     expect(rates.take('p', 200)).toBe('hand on');
   });
+});
+
+it('says beforehand of whom nothing would be taken in', () => {
+  const bench = new Bench();
+  expect([bench.accepts('m'), bench.accepts('s')]).toEqual([true, true]);
+  bench.count('m', member.atOnce);
+  expect(bench.accepts('m')).toBe(false);
+  bench.crowded().count('s', stranger.atOnce);
+  expect([bench.accepts('m2'), bench.accepts('s'), bench.accepts('s2')]).toEqual([true, false, true]);
+  bench.nowMs = 1000;
+  expect([bench.accepts('m'), bench.accepts('s')]).toEqual([true, true]);
 });
 
 it('takes all in as long as nobody can be told from others', () => {

@@ -76,6 +76,7 @@ export class Swarm {
     const components = {
       members,
       validate: () => 'accept' as const,
+      accepts: () => true,
       onMessage: (bytes: Uint8Array) => heard.push(bytes.length),
     };
     const gossip = new Gossip(components, { version: PROTOCOL_VERSION, runId: RUN.runId });

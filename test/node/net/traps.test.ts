@@ -134,6 +134,21 @@ describe('gossip among real peers', () => {
     expect(keeper.messages.map(({ text }) => text)).toEqual(['mine', 'for all']);
   });
 
+  it('takes from others what it did not look at, since too much came from who was first', async () => {
+    const denied = new Set<string>();
+    const hearer = await swarm.peer({ accepts: (peer) => !denied.has(peer) });
+    const [first, second] = [await swarm.raw(), await swarm.raw()];
+    for (const { host } of [first, second]) await host.node.dial(multiaddr(addressOf(hearer)));
+    await eventually(() => hearer.network.counters().mesh === 2, 'it is in a mesh with both');
+    denied.add(first.host.self);
+    await first.gossip.publish(textBytes('vote'));
+    await first.host.node.services.ping.ping(multiaddr(addressOf(hearer)));
+    expect(hearer.network.counters().gossip.received).toBe(0);
+    await second.gossip.publish(textBytes('vote'));
+    await eventually(() => hearer.messages.length === 1, 'the vote');
+    expect(hearer.messages).toEqual([{ text: 'vote', from: second.host.self }]);
+  });
+
   it('neither hears nor tells who has not said hello', async () => {
     const victim = await swarm.peer();
     const raw = await swarm.raw({ hello: false });
