@@ -57,9 +57,16 @@ export interface RunningPeer {
 
 /** Begins a run, joins one or goes on with one. @throws CodedError naming the cause and the fix */
 export async function openRun(options: StartOptions, onEvent: (event: PeerEvent) => void): Promise<RunningPeer> {
-  const opened = await openFolder(options, onEvent);
+  let isDone = false;
+  const tell = (event: PeerEvent): void => {
+    // the network may have more to say while others are served
+    if (isDone) return;
+    isDone = event.event === 'done';
+    onEvent(event);
+  };
+  const opened = await openFolder(options, tell);
   try {
-    return await startPeer(options, opened, onEvent);
+    return await startPeer(options, opened, tell);
   } catch (error) {
     opened.directory.release();
     throw error;
@@ -122,7 +129,11 @@ async function startPeer(
     await fetchData({ network, store, source: options.choices.data, onEvent, nextUp }, genesis);
     const { backend, deterministic, microBatch } = options;
     const micro = microBatch === undefined ? {} : { microBatch };
+    // before the training thread writes another
+    const receipts = new ReceiptsFile(directory.paths.receipts);
+    if (!existsSync(directory.paths.own)) receipts.remove();
     const opened = await worker.open({ genesisBytes, directory: directory.path, backend, deterministic, ...micro });
+    if (!opened.isUnderWay) receipts.dropTraining();
     chain = new ChainLog(directory.paths.chain);
     record = new RecordFile(directory.paths.record);
     if (options.journal !== false) {
@@ -130,8 +141,6 @@ async function startPeer(
       journal = new Journal({ folder: directory.paths.journal, genesisBytes, chain, signer: identity, onWarning });
     }
     const unfinished = new Unfinished(directory.paths.unfinished);
-    const receipts = new ReceiptsFile(directory.paths.receipts);
-    if (!existsSync(directory.paths.own)) receipts.remove();
     const files = { store, chain, record, unfinished, receipts, journal };
     peer = new Peer({ signer: identity, network, inbox, worker, ...files, onEvent }, genesis);
     tellReady({ onEvent, runId, network, opened, directory, genesis, resumed });

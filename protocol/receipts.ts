@@ -68,6 +68,8 @@ export class Receipts {
   #answered: readonly Hash[] = [];
   /** the round that is trained for, as long as no update has been made of it */
   #training: number | undefined;
+  /** by the process before this one: of what it had learned not all need be on the disk */
+  #isOfBefore = false;
 
   /** @param saved by the process before this one */
   constructor(tell: (receipt: Receipt) => void, saved?: SavedReceipts) {
@@ -78,6 +80,7 @@ export class Receipts {
     this.#owed = saved.owed;
     this.#answered = saved.answered;
     this.#training = saved.training ?? undefined;
+    this.#isOfBefore = true;
   }
 
   get saved(): SavedReceipts {
@@ -96,6 +99,7 @@ export class Receipts {
   /** Training for a round has begun: where the round ends first, what was learned so far is in the residual. */
   begun(round: number): void {
     this.#training = round;
+    this.#isOfBefore = false;
   }
 
   /** An update of the residual and what was trained. */
@@ -138,16 +142,19 @@ export class Receipts {
       },
     });
     const trained = this.#takeTraining();
-    if (trained && !forgot) this.#owe(trained, 'returned');
+    if (trained && !forgot) this.#oweTraining(trained, 'returned');
     else if (trained) this.#forget(trained);
     if (!forgot) return;
     for (const each of this.#owed) this.#forget({ ...each, carries: [] });
     this.#owed = [];
   }
 
-  /** All own work was given up, whatever it is in. */
+  /** All own work was given up, whatever it is in, but for what is under way. */
   gaveUp(): void {
+    const training = this.#training;
+    this.#training = undefined;
     this.restored(NO_HISTORY, true);
+    this.#training = training;
   }
 
   /** The round is over that a process was killed in before it could announce an update, or make one. */
@@ -158,7 +165,14 @@ export class Receipts {
       this.#owe(made, 'late');
     }
     const trained = this.#takeTraining(round);
-    if (trained) this.#owe(trained, 'late');
+    if (trained) this.#oweTraining(trained, 'late');
+  }
+
+  /** It is not said of what may not be in the residual that it counts after all. */
+  #oweTraining(trained: Contribution, status: 'late' | 'returned'): void {
+    if (!this.#isOfBefore) this.#owe(trained, status);
+    else
+      this.#tell({ round: trained.round, payload: null, status, ...(status === 'late' ? { code: 'training' } : {}) });
   }
 
   /** What is trained for a round, up to this one, which ends without it. */

@@ -12,7 +12,7 @@ const schema: z.ZodType<SavedReceipts> = z.strictObject({
   unfinal: z.array(made),
   owed: z.array(one),
   answered: z.array(hash),
-  training: z.int().nonnegative().nullable(),
+  training: z.int().nonnegative().nullable().default(null),
 });
 
 /**
@@ -39,6 +39,12 @@ export class ReceiptsFile {
   /** Without the books that they are about they would say of work that is gone that it counts. */
   remove(): void {
     rmSync(this.#path, { force: true });
+  }
+
+  /** Nothing of it is on the disk: it goes without an answer, as do the steps of any kill. */
+  dropTraining(): void {
+    const saved = this.load();
+    if (saved && saved.training !== null) this.save({ ...saved, training: null });
   }
 
   /** @returns why it could not be written, where it could before */

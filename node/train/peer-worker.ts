@@ -111,7 +111,8 @@ export class PeerWorker {
     const warning = this.#underWay.load(Math.max(this.#underWay.taken, this.#ownTaken));
     if (warning) warnings.push(warning);
     const parameters = this.#layout.length;
-    return { backend: `${engine.backend} (${engine.detail})`, parameters, states, warnings, open };
+    const { isFound: isUnderWay } = this.#underWay;
+    return { backend: `${engine.backend} (${engine.detail})`, parameters, states, warnings, open, isUnderWay };
   }
 
   /** The initial parameters become the agreed state. @param keep snapshots that must stay, beside the newest */

@@ -101,6 +101,11 @@ export class UnderWay {
     return undefined;
   }
 
+  /** An earlier process has left some. */
+  get isFound(): boolean {
+    return this.#found !== undefined;
+  }
+
   /** A round begins: puts the engine where an earlier process left it. @returns how far that is, if it had begun */
   async resume(base: Hash): Promise<Progress | undefined> {
     const found = await this.#take(base);

@@ -24,6 +24,8 @@ export interface Opened extends Omit<LoadedState, 'taken'> {
   parameters: number;
   /** own updates whose payloads must stay */
   open: OwnPayload[];
+  /** an earlier process has left training under way */
+  isUnderWay: boolean;
 }
 
 export interface Contribution {

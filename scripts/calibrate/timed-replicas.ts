@@ -74,7 +74,7 @@ export class TimedWorker implements Remote<PeerWorker> {
   }
 
   async open(): Promise<Opened> {
-    return { backend: 'none', parameters: 0, states: [], warnings: [], open: [] };
+    return { backend: 'none', parameters: 0, states: [], warnings: [], open: [], isUnderWay: false };
   }
 
   async initialize(): Promise<RestoredState> {

@@ -120,7 +120,7 @@ class NamedWorker implements Remote<PeerWorker> {
 
   async open(): Promise<Opened> {
     const states = this.#onDisk().map((each) => ({ ...each, file: this.#fileOf(each.state) }));
-    return { backend: 'none', parameters: 1, states, warnings: [], open: [] };
+    return { backend: 'none', parameters: 1, states, warnings: [], open: [], isUnderWay: false };
   }
 
   async initialize(): Promise<RestoredState> {

@@ -45,6 +45,22 @@ it('finds a run that was cut off before its text was on disk never begun', async
   });
 });
 
+it('forgets what is owed for work whose file somebody has removed', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  const first = await started({ dir, listen: ['/ip4/127.0.0.1/tcp/0'] });
+  await eventually(() => first.events.some(({ event }) => event === 'round'), 'a round');
+  await first.peer.close();
+  const path = join(dir, 'receipts.json');
+  const saved = JSON.parse(readFileSync(path, 'utf8')) as { owed: unknown[] };
+  saved.owed.push({ round: 1, payload: 'ab'.repeat(32) });
+  writeFileSync(path, JSON.stringify(saved));
+  rmSync(join(dir, 'own.bin'));
+  const again = await started({ dir, listen: ['/ip4/127.0.0.1/tcp/0'] });
+  expect(again.events).toContainEqual(expect.objectContaining({ event: 'warning', code: 'W_OWN_LOST' }));
+  await again.peer.close();
+  expect(readFileSync(path, 'utf8')).not.toContain('ab'.repeat(32));
+});
+
 it('names a key that is gone, and makes no other in its place unless a new peer is wanted', async () => {
   const dir = join(temporaryFolder(), 'peer');
   const first = await started({ dir, listen: ['/ip4/127.0.0.1/tcp/0'] });
