@@ -2,12 +2,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 
 /** Who cannot go on without something asks for it every half second. */
 const QUIET_MS = 2_000;
+/** Less than any payload that does not ride in its header: what is said to who asks in vain keeps nobody. */
+const QUIET_BYTES = 4096;
 /** Others may want more of a peer than it has time for. */
 const LONGEST_MS = 600_000;
 
 /**
  * A run may be over for one peer while another still fetches the updates of its last round, and from the moment at which all
- * others are gone it could not end. Settles when this peer has sent nothing for a while.
+ * others are gone it could not end. Settles when this peer has sent next to nothing for a while.
  * @param bytesSent to others so far
  * @param isClosed asked after each wait: nobody is served any more
  * @param wait so many milliseconds
@@ -22,7 +24,7 @@ export async function untilNobodyFetches(
     await wait(QUIET_MS);
     if (isClosed()) return;
     const now = bytesSent();
-    if (now === before) return;
+    if (now - before < QUIET_BYTES) return;
     before = now;
   }
 }

@@ -183,7 +183,7 @@ export class Peer {
     if (this.#draining) return;
     this.#draining = true;
     try {
-      for (let effect = this.#queue.shift(); effect && !this.#stopped; effect = this.#queue.shift()) {
+      for (let effect = this.#next(); effect; effect = this.#next()) {
         if (typeof effect === 'function') effect();
         else if (effect.type === 'persist') await this.#c.record.save(encodeRecord(effect.record));
         else this.#carryOut(effect);
@@ -192,9 +192,19 @@ export class Peer {
       this.fail(error);
     } finally {
       this.#draining = false;
-      // nothing more is carried out, and who waits is to know
-      if (this.#stopped) for (const each of this.#queue.splice(0)) if (typeof each === 'function') each();
+      if (this.#stopped) this.#abandonQueue();
     }
+  }
+
+  #next(): Effect | (() => void) | undefined {
+    return this.#stopped ? undefined : this.#queue.shift();
+  }
+
+  /** Nothing more is carried out: what is not on the disk now will not be, and who waits for it is to know. */
+  #abandonQueue(): void {
+    const left = this.#queue.splice(0);
+    this.#failed ||= left.some((each) => typeof each !== 'function' && each.type === 'persist');
+    for (const each of left) if (typeof each === 'function') each();
   }
 
   #carryOut(effect: Exclude<Effect, { type: 'persist' }>): void {
@@ -262,7 +272,7 @@ export class Peer {
       );
       if (this.#isLate) break;
     }
-    this.#receipts.refused(round + 1, 'W_DIVERGED_HERE');
+    this.#answer((receipts) => receipts.refused(round + 1, 'W_DIVERGED_HERE'));
     // the others go on, and wait no longer; alone, nothing ever would
     if (this.machine.standing.roster.length > 1) return this.#give({ type: 'broken', base });
     const advice = 'begin another run with a larger --batch, fewer --inner-steps or other --data';

@@ -220,7 +220,8 @@ function runBehind(bootstrap: readonly string[]): string | undefined {
 
 /** Of one whose key is gone: what it had learned, said and was owed is not the next one's, which would give it in once more. */
 function forgetPeer({ paths }: RunDirectory): void {
-  for (const path of [paths.own, paths.underWay, paths.receipts, paths.record]) rmSync(path, { force: true });
+  const its = [paths.own, paths.underWay, paths.receipts, paths.record, paths.journal];
+  for (const path of its) rmSync(path, { recursive: true, force: true });
 }
 
 function takeFolder(directory: RunDirectory): Pick<OpenedFolder, 'directory' | 'identity' | 'store'> {

@@ -19,6 +19,8 @@ export interface RoundFacts {
   finishMs?: number;
   /** its training ended */
   trainedMs?: number;
+  /** and gave nothing of use */
+  isBroken?: true;
   /** when the headers came, the own one when it was announced, and what they named */
   headers: Map<PeerId, { atMs: number; payload: Hash }>;
   /** what was proposed, by the block's hash, and when it came (or was made) here */
@@ -57,6 +59,8 @@ export function factsOf(
     if (event.type === 'taken') taken(facts, event, atMs);
     if (event.type === 'messages') for (const message of event.messages) said(facts, message, atMs);
     if (event.type === 'trained') trained(facts, event.base, atMs);
+    if (event.type === 'broken')
+      for (const round of facts.rounds.values()) if (round.base === event.base) round.isBroken = true;
     for (const effect of effects) done(facts, effect, atMs);
     const { round, places, root } = machine.standing;
     if (root !== undefined && places.length > 0) {

@@ -18,6 +18,7 @@ export type Reason =
   | 'overtaken' // this peer did not see the round end: it took a later state from others
   | 'no-place' // not in the roster when the round began
   | 'not-training' // it never began to train
+  | 'broken' // its training gave nothing of use
   | 'training' // it was still training when the round ended
   | 'ended' // its process was ended while it trained, and it had not made up for that when the round ended
   | 'no-header' // nothing was heard from it
@@ -72,7 +73,10 @@ function overtakenIn({ restored }: Facts, round: number): Found | undefined {
 }
 
 /** What only the peer itself knows. */
-function trainingReason({ decided, trainingMs, trainedMs, finishMs }: Decided, facts: Facts): Found | undefined {
+function trainingReason(
+  { decided, trainingMs, trainedMs, isBroken, finishMs }: Decided,
+  facts: Facts,
+): Found | undefined {
   if (trainingMs === undefined) {
     const startMs = facts.startsMs.findLast((atMs) => atMs <= decided.atMs);
     const since =
@@ -80,6 +84,7 @@ function trainingReason({ decided, trainingMs, trainedMs, finishMs }: Decided, f
     return { reason: 'not-training', text: `it began no training in the round${since}` };
   }
   if (trainedMs !== undefined && trainedMs <= decided.atMs) return undefined;
+  if (isBroken) return { reason: 'broken', text: 'its training broke down, however often it was tried' };
   const restartMs = facts.startsMs.find((atMs) => atMs > trainingMs && atMs <= decided.atMs);
   if (restartMs !== undefined) {
     const when = `${seconds(restartMs - trainingMs)} after it had begun, ${seconds(decided.atMs - restartMs)} before the end`;

@@ -18,6 +18,7 @@ import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { decodeHistory, encodeHistoryRequest } from '../../protocol/messages.ts';
 import { type Receipt, Receipts } from '../../protocol/receipts.ts';
+import type { PeerRecord } from '../../protocol/record.ts';
 import { idOf, validPayload } from '../contracts/driver-under-test.ts';
 import { testSigner } from '../helpers/signers.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
@@ -104,6 +105,39 @@ it('does not begin again for others who wait', async () => {
   components.chain.close();
   expect(attempts).toBe(1);
   expect(events).toContainEqual(expect.objectContaining({ event: 'receipt', round: 1, status: 'refused' }));
+});
+
+it('tells no history that rests on votes which a stop kept from the disk', async () => {
+  const { peer, genesis, components } = founder({ train: async () => 'broken' });
+  let written = (): void => undefined;
+  vi.spyOn(components.record, 'save').mockImplementation(() => new Promise((resolve) => (written = resolve)));
+  const { machine } = peer;
+  const step = machine.step.bind(machine);
+  vi.spyOn(machine, 'step').mockImplementation((event) => {
+    const record = { height: 0 } as unknown as PeerRecord;
+    return event.type === 'start'
+      ? [
+          { type: 'persist', record },
+          { type: 'persist', record },
+        ]
+      : step(event);
+  });
+  vi.spyOn(machine, 'history').mockReturnValue({
+    run: runIdOf(genesis),
+    anchors: [],
+    entries: [],
+    more: false,
+    states: [],
+  });
+  peer.start(null);
+  const request = encodeHistoryRequest(runIdOf(genesis), { fromHeight: 0, skip: 0, anchors: 0 });
+  const answers = [peer.onRequest(request), peer.onRequest(request)];
+  const refused = Promise.all(answers.map((answer) => expect(answer).rejects.toMatchObject({ code: 'E_NOT_READY' })));
+  peer.stop();
+  written();
+  await refused;
+  await expect(peer.onRequest(request)).rejects.toMatchObject({ code: 'E_NOT_READY' });
+  components.chain.close();
 });
 
 it('tells its history when it is done, and not when its disk has failed', async () => {
