@@ -188,9 +188,7 @@ export class Closing {
     }
     const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
     const waited = nowMs >= sinceMs + quorumWaitMs;
-    // others may not have to wait as long for payloads, and give up whoever does not sign
-    const { isCalledFor } = this.#unfinal;
-    if (!waited && !(head.unfinalTokens > 0 && (live() < quorum || isCalledFor))) {
+    if (!waited && !(head.unfinalTokens > 0 && live() < quorum)) {
       this.#core.wakeAt(sinceMs + quorumWaitMs);
       return false;
     }
@@ -202,7 +200,7 @@ export class Closing {
       const heard = agreement.votersHeard();
       for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);
     }
-    if (live() >= quorum && !isCalledFor) return false;
+    if (live() >= quorum) return false;
     this.#sayNoQuorum('W_UNFINAL', live(), committee.length, 'going on in unfinal rounds');
     return true;
   }

@@ -135,11 +135,6 @@ export class Unfinal {
     return this.#membership.seesQuorum(branch.head.committee) ? branch.credibleLength() : branch.entries.length;
   }
 
-  /** Another member goes on without a quorum, and waits for this one's signature. */
-  get isCalledFor(): boolean {
-    return this.#proposal?.block.previous === this.#core.branch.head.tip && this.#isSound(this.#proposal.block);
-  }
-
   /** One push forward while no quorum is there. @returns the entry that all members have signed, once they have */
   progress(round: Round, viewMs: number): Entry | undefined {
     const { nowMs, branch } = this.#core;
