@@ -7,16 +7,22 @@ const QUIET_BYTES = 4096;
 /** Others may want more of a peer than it has time for. */
 const LONGEST_MS = 600_000;
 
+export interface Serving {
+  /** to others so far */
+  bytesSent: () => number;
+  /** something is on its way, which on a slow link takes minutes */
+  isBusy: () => boolean;
+  /** asked first after each wait: nobody is served any more */
+  isClosed: () => boolean;
+}
+
 /**
  * A run may be over for one peer while another still fetches the updates of its last round, and from the moment at which all
  * others are gone it could not end. Settles when this peer has sent next to nothing for a while.
- * @param bytesSent to others so far
- * @param isClosed asked after each wait: nobody is served any more
  * @param wait so many milliseconds
  */
 export async function untilNobodyFetches(
-  bytesSent: () => number,
-  isClosed: () => boolean,
+  { bytesSent, isBusy, isClosed }: Serving,
   wait: (ms: number) => Promise<unknown> = (ms) => delay(ms, undefined, { ref: false }),
 ): Promise<void> {
   let before = bytesSent();
@@ -24,7 +30,7 @@ export async function untilNobodyFetches(
     await wait(QUIET_MS);
     if (isClosed()) return;
     const now = bytesSent();
-    if (now - before < QUIET_BYTES) return;
+    if (now - before < QUIET_BYTES && !isBusy()) return;
     before = now;
   }
 }

@@ -59,9 +59,9 @@ export interface RunningPeer {
 export async function openRun(options: StartOptions, onEvent: (event: PeerEvent) => void): Promise<RunningPeer> {
   let isDone = false;
   const tell = (event: PeerEvent): void => {
-    // the network may have more to say while others are served
-    if (isDone) return;
-    isDone = event.event === 'done';
+    // the network may have more to say while others are served; an answer is owed all the same
+    if (isDone && event.event !== 'receipt') return;
+    isDone ||= event.event === 'done';
     onEvent(event);
   };
   const opened = await openFolder(options, tell);
@@ -193,8 +193,12 @@ function running({ peer, worker, network }: Parts, close: () => Promise<void>): 
       try {
         const reason = await peer.run();
         const isOver = reason === 'rounds' && network.peers().length > 0;
-        const bytesSent = (): number => network.counters().bytesSent;
-        if (isOver) await untilNobodyFetches(bytesSent, () => closed !== undefined);
+        const serving = {
+          bytesSent: () => network.counters().bytesSent,
+          isBusy: () => network.isServing,
+          isClosed: () => closed !== undefined,
+        };
+        if (isOver) await untilNobodyFetches(serving);
         await closeOnce(late);
         if (failure !== undefined) throw failure;
         return reason;

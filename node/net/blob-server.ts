@@ -31,9 +31,15 @@ export class BlobServer {
   readonly counters: ByteCounters = { bytesSent: 0, bytesReceived: 0 };
   readonly #components: BlobServerComponents;
   readonly #turns = new Turns();
+  #underWay = 0;
 
   constructor(components: BlobServerComponents) {
     this.#components = components;
+  }
+
+  /** Chunks on their way, each for as long as its receiver takes. */
+  get isBusy(): boolean {
+    return this.#underWay > 0;
   }
 
   async start(): Promise<void> {
@@ -59,12 +65,14 @@ export class BlobServer {
         if (!request) break;
         if (request.length !== HASH_BYTES) throw networkError('E_MALFORMED', 'a blob request is a hash of 32 bytes');
         const done = await this.#turns.take(peer, members.isInRoster(peer), gone.signal);
+        this.#underWay++;
         try {
           const answer = await this.#answer(bytesToHex(request));
           await frames.write(answer);
           this.counters.bytesSent += answer.length;
           this.counters.bytesReceived += request.length;
         } finally {
+          this.#underWay--;
           done();
         }
       }

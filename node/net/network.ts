@@ -226,6 +226,11 @@ export class Network {
     return fetchBlob(components, blob, signal);
   }
 
+  /** Somebody is being sent a chunk. */
+  get isServing(): boolean {
+    return this.#started().blobServer.isBusy;
+  }
+
   counters(): NetworkCounters {
     const { gossip, blobs, blobServer, sync, messages } = this.#started();
     const all = [gossip, blobs, blobServer, sync, messages].map(({ counters }) => counters);
