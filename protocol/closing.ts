@@ -193,7 +193,7 @@ export class Closing {
       return false;
     }
     // who still waits for the payloads that are here is silent as well
-    const silentMs = round.deadlineMs() + quorumWaitMs;
+    const silentMs = round.plannedEndMs() + quorumWaitMs;
     if (nowMs < silentMs) this.#core.wakeAt(silentMs);
     else if (live() >= quorum && round.hasBegunToEnd) {
       // reachable, it seems, but silent all the time: as good as gone until it says something

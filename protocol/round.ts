@@ -228,6 +228,12 @@ export class Round implements PayloadTable {
     return this.#firstDoneMs + this.#patience.waitMs(this.#plannedMs(this.#firstDoneMs));
   }
 
+  /** When it would close by genesis alone, much the same for all: what links are known to carry is each peer's own measure. */
+  plannedEndMs(): number {
+    if (this.#firstDoneMs === undefined) return Number.POSITIVE_INFINITY;
+    return this.#firstDoneMs + this.#plannedMs(this.#firstDoneMs);
+  }
+
   /**
    * How long a quorum's payloads took from when all of it had announced them: the time of uploads alone, for training may
    * take the longer, the longer one waits. Undefined where nobody was done.
