@@ -62,6 +62,8 @@ export class Round implements PayloadTable {
   #waitedFor = 0;
   /** when somebody had announced an update who has trained for it */
   #firstDoneMs: number | undefined;
+  /** when more had announced one than may be liars */
+  #begunMs: number | undefined;
   /** when a quorum of the members had announced updates, and when their payloads were here */
   #quorumAnnouncedMs: number | undefined;
   #quorumMs: number | undefined;
@@ -142,6 +144,7 @@ export class Round implements PayloadTable {
 
   #note(place: number, update: Update): void {
     if (!this.#updates[place]) this.#announced++;
+    if (this.hasBegunToEnd) this.#begunMs ??= this.#core.nowMs;
     if (this.#announced >= this.#quorum) this.#quorumAnnouncedMs ??= this.#core.nowMs;
     if (this.#announced >= MOST * this.places.length) this.#mostDoneMs ??= this.#core.nowMs;
     this.#updates[place] = update;
@@ -228,10 +231,13 @@ export class Round implements PayloadTable {
     return this.#firstDoneMs + this.#patience.waitMs(this.#plannedMs(this.#firstDoneMs));
   }
 
-  /** When it would close by genesis alone, much the same for all: what links are known to carry is each peer's own measure. */
+  /**
+   * When it would close by genesis and by what all have heard, much the same for all: when this peer was done, and what it knows
+   * of links, are its own. Unknown before it has begun to end.
+   */
   plannedEndMs(): number {
-    if (this.#firstDoneMs === undefined) return Number.POSITIVE_INFINITY;
-    return this.#firstDoneMs + this.#plannedMs(this.#firstDoneMs);
+    if (this.#begunMs === undefined) return Number.POSITIVE_INFINITY;
+    return this.#begunMs + this.#plannedMs(this.#begunMs);
   }
 
   /**
@@ -269,7 +275,7 @@ export class Round implements PayloadTable {
     this.#askAgain(isFar);
     const isWaitedFor = (place: number): boolean => {
       const peer = this.places[place]!;
-      return isLive(peer) && (this.#states[place] !== CODES.unavailable || isFar(peer));
+      return isLive(peer) && (this.#states[place] !== CODES.unavailable || isFar(peer) || this.#again.has(place));
     };
     return !this.#someoneIsWaitedFor(isWaitedFor, nowMs >= silentMs);
   }
@@ -298,7 +304,10 @@ export class Round implements PayloadTable {
     const { nowMs } = this.#core;
     for (const place of [...this.#lacking]) {
       const author = this.places[place]!;
-      if (!isFar(author)) continue;
+      if (!isFar(author)) {
+        this.#askItself(place);
+        continue;
+      }
       const { atMs, pauseMs } = this.#again.get(place) ?? { atMs: nowMs + AGAIN_MS, pauseMs: AGAIN_MS };
       if (nowMs < atMs) this.#again.set(place, { atMs, pauseMs });
       else {
@@ -308,6 +317,14 @@ export class Round implements PayloadTable {
       }
       this.#core.wakeAt(this.#again.get(place)!.atMs);
     }
+  }
+
+  /** Who was far and is so no longer is asked itself, once. */
+  #askItself(place: number): void {
+    if (!this.#again.has(place)) return;
+    this.#want(place, this.#updates[place]!, [this.places[place]!]);
+    // else it is too early
+    if (this.#states[place] === CODES.wanted) this.#again.delete(place);
   }
 
   /**

@@ -146,8 +146,8 @@ export class Unfinal {
       if (this.#proposal?.block.previous !== this.#tip) this.#proposal = undefined;
     }
     // until then others may be waiting for the payloads that are here, and say nothing before
-    const roundMs = round.deadlineMs();
-    const gatheredMs = Number.isFinite(roundMs) ? roundMs : 0;
+    const endMs = round.plannedEndMs();
+    const gatheredMs = Number.isFinite(endMs) ? endMs : 0;
     const attemptMs = (sinceMs: number): number => Math.max(sinceMs, gatheredMs) + viewMs;
     if (this.#attempt && nowMs >= attemptMs(this.#attempt.sinceMs)) this.#giveUpOnSilent(this.#attempt);
     let live = this.#live();

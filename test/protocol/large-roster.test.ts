@@ -52,7 +52,7 @@ test('an unfinal round is signed by the voters and its leader alone where more a
     round: peers.indexOf(signer.self),
     base: run,
     held: () => [{ ...unsigned, signature }],
-    deadlineMs: () => 0,
+    plannedEndMs: () => 0,
   };
   unfinal.progress(round as unknown as Round, 1000);
   const sent = core.takeEffects().flatMap((effect) => (effect.type === 'broadcast' ? effect.message : []));

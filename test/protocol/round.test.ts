@@ -135,6 +135,35 @@ test('what nobody had yet is waited for and asked for again, as long as its auth
   expect(round.isComplete(everybody, isFar)).toBe(true);
 });
 
+test('who was far and connects is asked itself, and waited for until then', () => {
+  const { core, round, payloads, deliver, header, places } = roundOf(4);
+  core.nowMs = 8000;
+  deliver(0, 3);
+  round.onHeader(header(3, null), places[1]!, 3);
+  payloads.onPayload(header(3).update, 'E_BLOB_UNAVAILABLE');
+  expect(round.isComplete(everybody, (peer) => peer === places[3])).toBe(false);
+  core.takeEffects();
+  core.nowMs += 100; // it is there
+  expect(round.isComplete(everybody)).toBe(false);
+  expect(find(core.takeEffects(), 'fetch')).toEqual([]);
+  core.nowMs += 400;
+  expect(round.isComplete(everybody)).toBe(false);
+  expect(find(core.takeEffects(), 'fetch')).toHaveLength(1);
+  payloads.onPayload(header(3).update, 'E_BLOB_UNAVAILABLE');
+  expect(round.isComplete(everybody)).toBe(true);
+});
+
+test('the planned end is counted from what all have heard, not from when this peer was done', () => {
+  const { core, round, deliver } = roundOf(7);
+  const { graceMs } = core.context.genesis.timing;
+  for (const [place, atMs] of [4000, 5000, 8000].entries()) {
+    expect(round.plannedEndMs()).toBe(Number.POSITIVE_INFINITY);
+    core.nowMs = atMs;
+    deliver(place, place + 1);
+  }
+  expect(round.plannedEndMs()).toBe(8000 + graceMs + 4000);
+});
+
 test('each payload that nobody had is asked for again in its own time', () => {
   const { core, round, payloads, deliver, header, places } = roundOf(7);
   core.nowMs = 8000;

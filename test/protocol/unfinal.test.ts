@@ -45,7 +45,7 @@ function memberOf(place: number) {
   // its payload is here
   payloads.require({ updates: [update], round: 12 } as never, () => []);
   payloads.onPayload(update, null);
-  const round = { round: 12, base: root, held: () => [update], deadlineMs: () => 0 } as unknown as Round;
+  const round = { round: 12, base: root, held: () => [update], plannedEndMs: () => 0 } as unknown as Round;
   const progress = () => {
     const entry = unfinal.progress(round, VIEW_MS);
     const effects = core.takeEffects();
