@@ -14,11 +14,12 @@ import type { Update } from './wire.ts';
 const LATE_SHARE = 0.5;
 /** Who has announced nothing so long after most have, as a share of `graceMs`, stops training and sends what there is. */
 const FINISH_SHARE = 0.25;
+/** It has this share of the first peer's time for its last inner step, and `graceMs`, before the round closes without it. */
+const LAST_STEP_SHARE = 0.125;
+
 /** How long before what nobody had is asked for again; after each time twice as long. */
 const AGAIN_MS = 500;
 const AGAIN_MS_MAX = 4000;
-/** It has this share of the first peer's time for its last inner step, and `graceMs`, before the round closes without it. */
-const LAST_STEP_SHARE = 0.125;
 
 /**
  * The wait for payloads: rounds close as soon as all who can be reached have delivered, so a wide margin costs time only
