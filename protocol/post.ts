@@ -48,8 +48,9 @@ export class Post {
     const author = authorOf(message);
     const place = author === undefined ? undefined : this.#c.membership.placeOf(author);
     const isNews = this.#handle(from, message, place);
-    // what others hand on may be old, and its author long gone
-    if (author !== undefined && (isNews || from === author)) this.#c.membership.heard(author, place);
+    // what others hand on may be old, and its author long gone; and so may who handed it over, while it lay here
+    const isFresh = (isNews || from === author) && this.#c.membership.isConnected(from);
+    if (author !== undefined && isFresh) this.#c.membership.heard(author, place);
   }
 
   /**

@@ -40,6 +40,7 @@ test('what others hand on again does not bring back who is gone', () => {
     return { type: 'vote', run, author: gone.self, kind: 'nullify', height: height + 1, view, block: null, signature };
   };
   const ahead = { ...vote(0), height: height + 2 };
+  for (const { self } of [gone, relay]) membership.onPeer(self, true);
   post.deliver(relay.self, vote(0));
   expect(membership.isLive(gone.self)).toBe(true);
   membership.onPeer(gone.self, false);
@@ -47,7 +48,11 @@ test('what others hand on again does not bring back who is gone', () => {
   post.deliver(relay.self, ahead);
   post.replay();
   expect(membership.isLive(gone.self)).toBe(false);
+  // it was on its way here, or lay here, when the connection was lost
+  post.deliver(gone.self, vote(0));
+  expect(membership.isLive(gone.self)).toBe(false);
   // it says so itself, or something that nobody has heard
+  membership.onPeer(gone.self, true);
   post.deliver(gone.self, vote(0));
   expect(membership.isLive(gone.self)).toBe(true);
   membership.onPeer(gone.self, false);
