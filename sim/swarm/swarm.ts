@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Head } from '../../protocol/chain.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { isCoded } from '../../protocol/errors.ts';
-import type { Effect, Event, Report } from '../../protocol/events.ts';
+import type { Effect, Event, Report, Restart } from '../../protocol/events.ts';
 import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
@@ -124,6 +124,8 @@ export class Swarm {
   };
   /** by index: where the longest certified history stands that a correct peer had */
   readonly #newest = new Map<number, Head>();
+  /** and that which a peer has now: what a crash kept from its disk it does not know any more */
+  readonly #known = new Map<number, Head>();
   /** blocks that are in the counts of what was seen */
   readonly #counted = new Set<Hash>();
   readonly #pins: Pins;
@@ -290,7 +292,7 @@ export class Swarm {
   }
 
   #newestUp(): Head | undefined {
-    const heads = this.#judged().flatMap(({ index }) => this.#newest.get(index) ?? []);
+    const heads = this.#judged().flatMap(({ index }) => this.#known.get(index) ?? []);
     return heads.sort((a, b) => b.height - a.height)[0];
   }
 
@@ -390,11 +392,20 @@ export class Swarm {
     this.#diary.onStep(this.#kernel.nowMs, peer.index, event, effects);
     if (event.type === 'messages' && event.messages.length > 1) this.#seen.batches++;
     if (this.#liars.has(peer.index)) return;
+    if (event.type === 'start') this.#onStart(peer.index, event.restart);
     // planned for after this event: by then the first write is under way
     const writes = effects.some(({ type }) => type === 'append' || type === 'persist');
     if (writes) this.#mischief.onMoment(peer.index, 'write');
     for (const checker of this.#looking()) checker.onStep?.(peer, event, effects);
     for (const effect of effects) if (effect.type === 'append') this.#onAppend(peer.index, effect);
+  }
+
+  #onStart(peer: number, restart: Restart | null): void {
+    const entries = (restart?.segments ?? []).flatMap((segment) => segment.entries);
+    const last = entries.findLast(({ block }) => block.members === null);
+    const head = last && this.#chronicle.get(blockHash(last.block))?.after;
+    if (head) this.#known.set(peer, head);
+    else this.#known.delete(peer);
   }
 
   #onAppend(peer: number, { entry, segment }: Effect & { type: 'append' }): void {
@@ -408,7 +419,9 @@ export class Swarm {
     if (isNew) this.#seen.evictions += block.evictions.length;
     if (isNew && certificate.view > 0) this.#seen.laterViews++;
     if (isNew && after && after.committee.length < after.roster.length) this.#seen.drawn++;
-    if (after && after.height > (this.#newest.get(peer)?.height ?? 0)) this.#newest.set(peer, after);
+    for (const heads of [this.#newest, this.#known]) {
+      if (after && after.height > (heads.get(peer)?.height ?? 0)) heads.set(peer, after);
+    }
     const voters = after?.committee ?? [];
     const lying = voters.filter((peer) => !this.#isCorrect(peer)).length;
     if (lying > 0 && voters.length < 3 * lying + 1) this.#seen.overrun = true;
