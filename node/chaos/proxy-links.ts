@@ -127,11 +127,21 @@ function forward(
   from.on('end', () => add(null));
 }
 
+/** Below those that the system gives to whoever asks for any: until the peer listens somebody else may have got one. */
+const PORTS = { first: 10_240, count: 20_000 };
+
 async function freePort(host: string): Promise<number> {
   const server = createServer();
-  await once(server.listen(0, host), 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
+    try {
+      await once(server.listen(port, host), 'listening');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') continue;
+      throw error;
+    }
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
