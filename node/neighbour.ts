@@ -17,17 +17,17 @@ export function neighbour(base: string = defaultBase()): Neighbour | undefined {
   const path = resumableDirectories(base).find(isLocked);
   if (path === undefined) return undefined;
   const { identity, whereabouts } = runPaths(path);
-  const seed = keyIn(identity);
+  const seed = ifReadable(() => loadIdentity(identity));
   const { listen } = loadWhereabouts(whereabouts);
   // what this machine can surely reach comes first
   const address = listen.find((each) => each.startsWith('/ip4/127.')) ?? listen[0];
   return seed && address ? { path, address: `${address}/p2p/${identityFromBytes(seed).self}` } : { path };
 }
 
-/** One that is damaged keeps nobody from beginning a run elsewhere. */
-function keyIn(path: string): Uint8Array | undefined {
+/** What is damaged in one folder keeps nobody from beginning a run elsewhere. */
+export function ifReadable<T>(read: () => T): T | undefined {
   try {
-    return loadIdentity(path);
+    return read();
   } catch (error) {
     if (isCoded(error)) return undefined;
     throw error;

@@ -4,7 +4,7 @@ import { decodeGenesis, encodeGenesis, type Genesis, runIdOf } from '../protocol
 import { hashOf } from '../protocol/hash.ts';
 import { DEFAULT_SOURCE, loadText } from './data/sources.ts';
 import { buildGenesis, conflictsWith, type RunChoices, tokenizerFor } from './defaults.ts';
-import { type Neighbour, neighbour } from './neighbour.ts';
+import { ifReadable, type Neighbour, neighbour } from './neighbour.ts';
 import { fetchGenesis, type Identity, identityFromBytes } from './net/index.ts';
 import type { PeerEvent } from './peer-events.ts';
 import { BlobStore } from './store/blob-store.ts';
@@ -130,25 +130,16 @@ function warnOfJoined(onEvent: (event: PeerEvent) => void): void {
 
 /** The run of a folder, where its genesis can be read. */
 function runIn(path: string): string | undefined {
-  const bytes = readableOr(() => readGenesisFile(path));
+  const bytes = ifReadable(() => readGenesisFile(path));
   return bytes && hashOf(bytes);
 }
 
 /** Whether its run was begun by its peer, or nothing can be said of it. */
 function isBegunIn(path: string): boolean {
-  const seed = readableOr(() => loadIdentity(runPaths(path).identity));
-  const bytes = readableOr(() => readGenesisFile(path));
-  const genesis = bytes && readableOr(() => decodeGenesis(bytes));
+  const seed = ifReadable(() => loadIdentity(runPaths(path).identity));
+  const bytes = ifReadable(() => readGenesisFile(path));
+  const genesis = bytes && ifReadable(() => decodeGenesis(bytes));
   return !seed || !genesis || genesis.founder === identityFromBytes(seed).self;
-}
-
-function readableOr<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch (error) {
-    if (isCoded(error)) return undefined;
-    throw error;
-  }
 }
 
 /** @throws CodedError `E_GENESIS` naming the file */

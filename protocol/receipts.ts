@@ -142,7 +142,7 @@ export class Receipts {
       },
     });
     const trained = this.#takeTraining();
-    if (trained && !forgot) this.#oweTraining(trained, 'returned');
+    if (trained && !forgot) this.#owe(trained, 'returned', !this.#isOfBefore);
     else if (trained) this.#forget(trained);
     if (!forgot) return;
     for (const each of this.#owed) this.#forget({ ...each, carries: [] });
@@ -165,14 +165,7 @@ export class Receipts {
       this.#owe(made, 'late');
     }
     const trained = this.#takeTraining(round);
-    if (trained) this.#oweTraining(trained, 'late');
-  }
-
-  /** It is not said of what may not be in the residual that it counts after all. */
-  #oweTraining(trained: Contribution, status: 'late' | 'returned'): void {
-    if (!this.#isOfBefore) this.#owe(trained, status);
-    else
-      this.#tell({ round: trained.round, payload: null, status, ...(status === 'late' ? { code: 'training' } : {}) });
+    if (trained) this.#owe(trained, 'late', !this.#isOfBefore);
   }
 
   /** What is trained for a round, up to this one, which ends without it. */
@@ -278,11 +271,12 @@ export class Receipts {
     this.#answered = [...this.#answered, ...all.flatMap(({ payload }) => payload ?? [])].slice(-ANSWERED_KEPT);
   }
 
-  #owe(contribution: Contribution, status: 'late' | 'returned'): void {
+  /** @param isKept it is in the residual for sure: else it is not said later that it counts after all */
+  #owe(contribution: Contribution, status: 'late' | 'returned', isKept = true): void {
     const { round, payload, carries } = contribution;
     if (this.#isAnsweredFor(payload)) return;
     const code = payload === null ? 'training' : 'not-listed';
     this.#tell({ round, payload, status, ...(status === 'late' ? { code } : {}) });
-    this.#owed = [...this.#owed, ...carries, { round, payload }].slice(-OWED_MAX);
+    if (isKept) this.#owed = [...this.#owed, ...carries, { round, payload }].slice(-OWED_MAX);
   }
 }

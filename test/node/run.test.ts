@@ -45,11 +45,17 @@ it('finds a run that was cut off before its text was on disk never begun', async
   });
 });
 
-it('forgets what is owed for work whose file somebody has removed', async () => {
-  const dir = join(temporaryFolder(), 'peer');
+/** A run that its peer began and left after a round. */
+async function afterRound(dir: string) {
   const first = await started({ dir, listen: ['/ip4/127.0.0.1/tcp/0'] });
   await eventually(() => first.events.some(({ event }) => event === 'round'), 'a round');
   await first.peer.close();
+  return first;
+}
+
+it('forgets what is owed for work whose file somebody has removed', async () => {
+  const dir = join(temporaryFolder(), 'peer');
+  await afterRound(dir);
   const path = join(dir, 'receipts.json');
   const saved = JSON.parse(readFileSync(path, 'utf8')) as { owed: unknown[] };
   saved.owed.push({ round: 1, payload: 'ab'.repeat(32) });
@@ -63,9 +69,7 @@ it('forgets what is owed for work whose file somebody has removed', async () => 
 
 it('names a key that is gone, and makes no other in its place unless a new peer is wanted', async () => {
   const dir = join(temporaryFolder(), 'peer');
-  const first = await started({ dir, listen: ['/ip4/127.0.0.1/tcp/0'] });
-  await eventually(() => first.events.some(({ event }) => event === 'round'), 'a round');
-  await first.peer.close();
+  const first = await afterRound(dir);
   const key = join(dir, 'identity.key');
   rmSync(key);
   const options: StartOptions = { bootstrap: [], choices: { model: 'micro' }, dir, ...MACHINE };
