@@ -70,6 +70,8 @@ export class Peer {
   #draining = false;
   #started = false;
   #stopped = false;
+  /** for good: the machine has said so */
+  #isThrough = false;
   /** what it would tell may rest on what did not get to the disk */
   #failed = false;
   #wake: NodeJS.Timeout | undefined;
@@ -159,13 +161,15 @@ export class Peer {
     // as with a message: a certificate in it may have a vote of this peer's that is not on the disk yet
     if (this.#draining) await new Promise<void>((resolve) => this.#queue.push(resolve));
     if (this.#failed) throw new CodedError('E_NOT_READY', 'this peer is ending: ask another');
-    return encodeHistory(history);
+    return encodeHistory(this.machine.historyNow(history));
   }
 
   /** @param bytes of the messages, as they came */
   #give(withoutClock: WithoutClock<Event>, bytes?: readonly Uint8Array[]): void {
     // the network may speak before the disk has: whoever is there then is told of at the start
-    if (this.#stopped || !this.#started) return;
+    if (!this.#started) return;
+    // who is through is asked by others for where that is
+    if (this.#stopped && !(this.#isThrough && withoutClock.type === 'saved')) return;
     const event = { ...withoutClock, nowMs: performance.now() } as Event;
     try {
       const effects = this.machine.step(event);
@@ -412,6 +416,7 @@ export class Peer {
     if (report.kind === 'peer' || report.kind === 'synced') this.#tellWaiting();
     if (report.kind !== 'done') return;
     this.stop(); // `done` is the last that is heard of this peer
+    this.#isThrough = true;
     this.#settle.resolve(report.reason);
   }
 

@@ -161,6 +161,11 @@ export class Core {
     return { ...page, states: page.more ? [] : states };
   }
 
+  stillHeld(states: readonly AgreedState[]): AgreedState[] {
+    const held = new Set([...this.states.values()].map(({ snapshot }) => snapshot));
+    return states.filter(({ snapshot }) => held.has(snapshot));
+  }
+
   /** The branch grows at its head. */
   append(entry: Entry): void {
     this.branch.append(entry);

@@ -43,7 +43,8 @@ import type { Block, Entry } from './wire.ts';
  *    come before, for the state can be had again from an older one on disk and the payloads of the rounds since, which
  *    are kept.
  * 6. Send `wake` at the time last asked for, or a little later.
- * 7. Answer other peers' history requests with `history()`, and serve the states, payloads and blobs it names.
+ * 7. Answer other peers' history requests with `history()`, once what was emitted before is carried out, and by way of
+ *    `historyNow()` if that took time; and serve the states, payloads and blobs it names.
  * 8. Give `restart` back all that was persisted and appended, and the newest agreed state that is whole; and `unfinished`, if
  *    the process ended while it fetched a snapshot and has parts of it.
  *
@@ -106,6 +107,11 @@ export class Machine {
   /** What a peer that asks is told of this one's history. */
   history(request: PageRequest): History {
     return { run: this.run, ...this.#core.tell(request) };
+  }
+
+  /** The same answer, where it had to wait: without the states that have given way to newer ones meanwhile. */
+  historyNow(told: History): History {
+    return { ...told, states: this.#core.stillHeld(told.states) };
   }
 
   /** For a screen: where this peer is. */

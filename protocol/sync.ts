@@ -1,5 +1,5 @@
 import { AnchorChain } from './anchors.ts';
-import { firstHead, type Head, isCredible, rootOf, stateAt } from './chain.ts';
+import { firstHead, type Head, rootOf, stateAt } from './chain.ts';
 import type { Core } from './core.ts';
 import { CodedError, isCoded } from './errors.ts';
 import type { Event } from './events.ts';
@@ -326,10 +326,9 @@ export class Sync {
     }
     if (!fork || (this.#core.pinIsMissing && !this.#isTrusted(asked, fork))) return undefined;
     this.caughtUp = true;
+    // what too few went on with does not take from what was decided before
+    if (this.#membership.seesQuorum(fork.head.committee)) fork.truncate(fork.credibleLength());
     if (this.#core.isLost(fork)) return undefined;
-    const { head } = fork;
-    const members = fork.entries.at(-1)?.block.members ?? null;
-    if (!isCredible(head, members, this.#membership.seesQuorum(head.committee))) return undefined;
     const order = compareBranches(standingOf(fork.head), this.#core.standing());
     const wanted = order < 0 || (order === 0 && (asked.restore || !this.#core.applied));
     return wanted && this.#isTrusted(asked, fork) ? { fork, states, restore: asked.restore } : undefined;

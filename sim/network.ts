@@ -41,8 +41,8 @@ export interface NetworkInit {
   readMs: number;
 }
 
-/** What is answered, encoded; undefined where nobody does. */
-export type Reply = (bytes: Uint8Array | undefined) => void;
+/** What is answered, encoded: at once that there is nothing yet, by who has just been started; undefined where nobody does. */
+export type Reply = (answer: Uint8Array | 'not ready' | undefined) => void;
 
 /** What a virtual peer needs of a network; another one may stand in. */
 export type PeerNetwork = Pick<SimulatedNetwork, 'attach' | 'detach' | 'broadcast' | 'send' | 'request' | 'fetch'>;
@@ -170,7 +170,7 @@ export class SimulatedNetwork {
     const openMs = streamOpenRoundTrips * links.roundTripMs(from, to);
     kernel.after(openMs + links.oneWayMs(from, to), () => {
       const reply: Reply = (bytes) => {
-        if (!bytes) return void kernel.after(links.oneWayMs(to, from), () => done());
+        if (!bytes || bytes === 'not ready') return void kernel.after(links.oneWayMs(to, from), () => done());
         ledger.move('history', to, from, bytes.length + frameBytes);
         this.#transfers.start(to, from, bytes.length + frameBytes, () => done(bytes));
       };

@@ -26,6 +26,8 @@ export interface World extends Surroundings {
   leaversReturn?: boolean;
   /** a block that a peer's user knows when it starts it */
   trustBlock?: (peer: number) => Hash | undefined;
+  /** who has been through all rounds goes on serving what it has, for who is not there yet @default false */
+  servesWhenDone?: boolean;
   /** from when a process can be reached until its machine runs: what it is told meanwhile is lost @default 0 */
   bootMs?: number;
   /** hears every step of every machine, before its effects are carried out: for checkers */
@@ -198,11 +200,13 @@ export class VirtualPeer implements Endpoint {
 
   /** What another peer asked for: as with a message, what it rests on is on the disk when it leaves. */
   answer(request: PageRequest, reply: Reply): void {
-    const machine = this.isPaused ? undefined : this.machine;
-    const bytes = machine && encodeHistory(machine.history(request));
-    if (!bytes || !this.#draining) return reply(bytes);
+    const { machine } = this;
+    if (this.isPaused) return reply(undefined);
+    if (!machine) return reply('not ready');
+    const history = machine.history(request);
+    if (!this.#draining) return reply(encodeHistory(history));
     const life = this.#life;
-    this.#queue.push(() => reply(this.#life === life ? bytes : undefined));
+    this.#queue.push(() => reply(this.#life === life ? encodeHistory(machine.historyNow(history)) : undefined));
   }
 
   hasPart(blob: Hash, part: number): boolean {
@@ -231,6 +235,8 @@ export class VirtualPeer implements Endpoint {
 
   #give(event: Untimed): void {
     if (!this.#running || this.#booting) return;
+    // who is through is asked by others for where that is
+    if (this.finished && event.type !== 'saved') return;
     if (this.#standsStill) return this.#whenItGoesOn(() => this.#give(event));
     const { nowMs } = this.#world.kernel;
     const stamped = event as Event;
@@ -378,6 +384,7 @@ export class VirtualPeer implements Endpoint {
     onReport(this, report);
     if (report.kind !== 'done') return;
     this.finished = true;
+    if (this.#world.servesWhenDone && report.reason === 'rounds') return this.#running!.training.end();
     if (!this.#world.leaversReturn) this.#world.library.dropPayloads(this.index, Number.POSITIVE_INFINITY);
     this.crash();
   }

@@ -14,10 +14,12 @@ interface Standing {
 
 /**
  * Once the swarm is healed (correct peers are up and reach each other, and at most f voters lie or are down) it goes on:
- * three more final rounds, on all of these peers, who are all members of the run. Where those who are left are no quorum and
+ * three more final rounds, on all of these peers, who are all members of the run; or where the run ends, those who are members then all come to its end, at one state. Where those who are left are no quorum and
  * nobody lies, the members among them go on together, in unfinal rounds.
  */
 export class ProgressChecker {
+  /** of the run; null where it does not end */
+  readonly #rounds: number | null;
   readonly #standing = new Map<number, Standing>();
   /** by peer: the last round of any kind that it reported */
   readonly #reached = new Map<number, number>();
@@ -25,6 +27,10 @@ export class ProgressChecker {
   /** by peer: the root after each round of any kind, as last reported */
   readonly #roots = new Map<number, Map<number, Hash>>();
   #goalWithout = Number.POSITIVE_INFINITY;
+
+  constructor(rounds: number | null) {
+    this.#rounds = rounds;
+  }
 
   onFinalRound(peer: VirtualPeer, round: number): void {
     const { round: before = 0 } = this.#standing.get(peer.index) ?? {};
@@ -55,32 +61,63 @@ export class ProgressChecker {
     return Math.max(0, ...[...this.#standing.values()].map(({ round }) => round));
   }
 
+  /** How often the three rounds that it is about have to be waited for, until the goal is reached. */
+  get stretches(): number {
+    return Math.max(1, Math.ceil((this.#goal - this.newest) / ROUNDS_AFTER_HEALING));
+  }
+
   /** From now on the goal stands. */
   healed(peers: readonly VirtualPeer[]): void {
-    this.#goal = this.newest + ROUNDS_AFTER_HEALING;
-    this.#goalWithout = Math.max(0, ...peers.map(({ index }) => this.#reached.get(index) ?? 0)) + ROUNDS_WITHOUT_QUORUM;
+    this.#goal = this.#rounds ?? this.newest + ROUNDS_AFTER_HEALING;
+    const reached = Math.max(0, ...peers.map(({ index }) => this.#reached.get(index) ?? 0));
+    this.#goalWithout = Math.min(reached + ROUNDS_WITHOUT_QUORUM, this.#rounds ?? Number.POSITIVE_INFINITY);
   }
 
   /** Those who are not there yet. */
   behind(peers: readonly VirtualPeer[]): VirtualPeer[] {
     return peers.filter((peer) => {
+      if (this.#rounds !== null) return mayEnd(peer, peers) && !this.#isThrough(peer);
       const { round } = this.#standing.get(peer.index) ?? { round: 0 };
       return round < this.#goal || !isIn(peer);
     });
   }
 
+  #isThrough({ finished, machine }: VirtualPeer): boolean {
+    return finished && machine?.standing.round === this.#rounds;
+  }
+
+  /** At which states the run ended, where there are several: an end that no quorum has decided on is one where all have it. */
+  endsApart(peers: readonly VirtualPeer[]): string | undefined {
+    const there = peers.filter((peer) => this.#isThrough(peer));
+    const roots = new Map(there.map(({ index, machine }) => [index, machine!.standing.root]));
+    if (new Set(roots.values()).size <= 1) return undefined;
+    const each = [...roots].map(([index, root]) => `peer ${index} at ${root}`).join(', ');
+    return `the run ended at different states: ${each}`;
+  }
+
   /** @throws Violation */
   check(peers: readonly VirtualPeer[]): void {
     const behind = this.behind(peers);
-    if (behind.length === 0) return;
+    if (behind.length === 0) {
+      const apart = this.endsApart(peers);
+      if (apart) throw new Violation('progress', apart);
+      return;
+    }
     const lines = behind.map((peer) => {
       const { round = 0 } = this.#standing.get(peer.index) ?? {};
       const standing = peer.machine?.standing;
       const where = standing ? `at round ${standing.round}, ${standing.roster.length} in its roster` : 'down';
-      return `peer ${peer.index}: last final round ${round}, ${where}${isIn(peer) ? '' : ', not a member'}`;
+      const through = this.#rounds === null || peer.finished ? '' : ', not through';
+      return `peer ${peer.index}: last final round ${round}, ${where}${isIn(peer) ? '' : ', not a member'}${through}`;
     });
     throw new Violation('progress', `after healing not all came to round ${this.#goal}: ${lines.join('; ')}`);
   }
+}
+
+/** Who is not let in by the end of the run stays outside: members end, and nobody is there then to let it in. */
+function mayEnd(peer: VirtualPeer, peers: readonly VirtualPeer[]): boolean {
+  const ended = peers.filter(({ finished }) => finished);
+  return ended.length === 0 || [peer, ...ended].some(({ machine }) => machine?.standing.roster.includes(peer.id));
 }
 
 /** Whether the peer is a member, as far as it knows. */

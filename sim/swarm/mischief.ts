@@ -92,6 +92,8 @@ export class Mischief {
     if (this.#gone.has(index)) return;
     const peer = this.#c.peers[index]!;
     this.wanted.add(index);
+    // one that is through serves on until its user starts it again
+    if (peer.finished) peer.crash();
     peer.finished = false;
     peer.start();
   }

@@ -60,6 +60,8 @@ export class HostileNetwork implements PeerNetwork {
   /** how many faults block the way from one peer (row) to another */
   readonly #blocked: number[][];
   readonly #blobs: BlobFetches;
+  /** by asker: what ends its question to each other peer without an answer, once the connection is gone */
+  readonly #questions: Map<number, () => void>[];
   readonly #decoded = new WeakMap<Message, Message>();
   #messages = 0;
   readonly #readMs: number;
@@ -78,6 +80,7 @@ export class HostileNetwork implements PeerNetwork {
     this.#endpoints = Array.from({ length: peers });
     this.#lives = Array.from({ length: peers }, () => 0);
     this.#connected = Array.from({ length: peers }, () => new Set());
+    this.#questions = Array.from({ length: peers }, () => new Map());
     this.#blocked = Array.from({ length: peers }, () => Array.from({ length: peers }, () => 0));
     const hasPart = (peer: number, blob: Hash, part: number): boolean => {
       if (components.liars.get(peer)?.hidesBlobs) return false;
@@ -144,9 +147,18 @@ export class HostileNetwork implements PeerNetwork {
     if (this.#connected[from]!.has(to) && this.#isOpen(from, to)) this.#carry(from, to, from, bytes, onHeard);
   }
 
-  request(from: number, to: number, answer: (reply: Reply) => void, done: (bytes?: Uint8Array) => void): void {
+  /** A peer asks another one thing at a time. */
+  request(from: number, to: number, answer: (reply: Reply) => void, onDone: (bytes?: Uint8Array) => void): void {
     const { kernel, links, liars } = this.#c;
-    if (!this.#connected[from]!.has(to)) return void kernel.after(0, () => done());
+    if (!this.#connected[from]!.has(to)) return void kernel.after(0, () => onDone());
+    const questions = this.#questions[from]!;
+    const end = () => done();
+    const done = (bytes?: Uint8Array): void => {
+      if (questions.get(to) !== end) return;
+      questions.delete(to);
+      onDone(bytes);
+    };
+    questions.set(to, end);
     // nothing of it is lost in a storm, but comes late
     const wayMs = (a: number, b: number): number => {
       const lateMs = this.weather.delayMs > 0 ? this.#random.unit() * this.weather.delayMs : 0;
@@ -156,6 +168,7 @@ export class HostileNetwork implements PeerNetwork {
     const askedMs = kernel.nowMs;
     kernel.after(wayMs(from, to), () => {
       const reply: Reply = (honest) => {
+        if (honest === 'not ready') return void kernel.after(answerMs, () => done());
         const liar = liars.get(to);
         if (honest && !liar) this.#c.onAnswer(to, honest);
         const bytes = honest && liar ? liar.answer(honest) : honest;
@@ -282,6 +295,10 @@ export class HostileNetwork implements PeerNetwork {
     this.#connected[a]!.delete(b);
     this.#connected[b]!.delete(a);
     this.#blobs.onDisconnect(a, b);
+    for (const [asker, asked] of [[a, b] as const, [b, a] as const]) {
+      const end = this.#questions[asker]!.get(asked);
+      if (end) this.#c.kernel.after(this.#c.links.oneWayMs(asked, asker), end);
+    }
   }
 
   #tell(peer: number, about: number, up: boolean, delayMs: number): void {

@@ -35,7 +35,7 @@ export interface Plan {
   peers: number;
   /** the last ones of `peers`: who of them lies, and how, is among the faults */
   liars: number;
-  genesis: Pick<Genesis, 'innerSteps' | 'codec' | 'outer' | 'waitFor' | 'committee' | 'timing'>;
+  genesis: Pick<Genesis, 'innerSteps' | 'codec' | 'outer' | 'waitFor' | 'committee' | 'timing' | 'rounds'>;
   /** of one inner step, in milliseconds */
   stepMs: number;
   latencyMs: number;
@@ -47,6 +47,10 @@ export interface Plan {
   /** from when a process can be reached until it listens */
   bootMs: number;
   inlineBytesMax: number;
+  /** by peer: for how long it sends the model's parameters, as 32 bits each, with nothing else; null for no time at all */
+  sendMs: number[] | null;
+  /** pairs that never get a connection, as between two routers: all reach a correct peer that is there in the end */
+  apart: [number, number][];
   /** certified blocks in a segment of the history; null for as many as real peers have, which no swarm gets to */
   segmentBlocks: number | null;
   /** peers whose user names a block to trust when it starts them */
@@ -77,7 +81,8 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
   const safetyMs = Math.round(safetyMsMax * (0.4 + 0.6 * random.unit()));
   const honest = peers - liars;
   const latencyMs = pick(random, [2, 20, 60, 150]);
-  const genesis = { ...drawGenesis(random, { honest, latencyMs }), committee: drawCommittee(seed, peers, liars) };
+  const [committee, rounds] = [drawCommittee(seed, peers, liars), drawRounds(seed)];
+  const genesis = { ...drawGenesis(random, { honest, latencyMs }), committee, rounds };
   const pinned = drawPinned(seed, honest);
   const plan: Plan = {
     seed,
@@ -93,6 +98,8 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     readMs: pick(randomStream(seed, 'reading'), [0, 0, 5, 50]),
     bootMs: drawBootMs(seed, pinned.length > 0),
     inlineBytesMax: pick(random, [0, 32 * 1024]),
+    sendMs: null,
+    apart: [],
     segmentBlocks: pick(randomStream(seed, 'segments'), [null, 2, 3, 5, 8]),
     pinned,
     safetyMs,
@@ -101,7 +108,56 @@ export function drawPlan(seed: number, { peersMax = 12, safetyMsMax = 45_000 }: 
     faults: [],
   };
   plan.faults = drawFaults(random, plan);
+  plan.apart = drawApart(plan);
+  if (plan.apart.length > 0) Object.assign(plan, byWayOfAnother(plan));
+  plan.sendMs = drawSendMs(plan);
   return plan;
+}
+
+/** Where messages go by way of another they take two latencies. */
+function byWayOfAnother({ genesis, latencyMs, stepMs }: Plan): Pick<Plan, 'genesis' | 'stepMs'> {
+  const { innerSteps, timing } = genesis;
+  const viewMs = Math.max(timing.viewMs, 2 * VIEW_LATENCIES_MIN * latencyMs);
+  const quorumWaitMs = timing.quorumWaitMs && Math.max(timing.quorumWaitMs, 2 * viewMs);
+  return {
+    genesis: { ...genesis, timing: { ...timing, viewMs, quorumWaitMs } },
+    stepMs: Math.max(stepMs, Math.ceil((2 * ROUND_LATENCIES_MIN * latencyMs) / innerSteps)),
+  };
+}
+
+/**
+ * In a third of the swarms: up to half of the time that the inner steps take, so that all copies of one take rounds. By way of
+ * who reaches everybody goes what all others send: that is drawn to carry it, or nobody could keep up who does not vote yet.
+ */
+function drawSendMs({ seed, peers, genesis, stepMs, apart }: Plan): number[] | null {
+  const random = randomStream(seed, 'uplinks');
+  if (random.unit() < 2 / 3) return null;
+  const most = genesis.innerSteps * stepMs * pick(random, [0.05, 0.2, 0.5]);
+  const routed = new Set(apart.flat());
+  return Array.from({ length: peers }, (_, peer) => {
+    const sendMs = 1 + random.below(Math.ceil(most));
+    return apart.length > 0 && !routed.has(peer) ? 1 : sendMs;
+  });
+}
+
+/**
+ * In a third of the swarms, of those pairs that one peer does without: itself correct, and up once the swarm is healed. Not where
+ * the run ends: who has ended says no more that could be handed on, and on unfinal ends of several kinds these could not meet.
+ */
+function drawApart({ seed, peers, liars, leftDown, faults, genesis }: Plan): [number, number][] {
+  const random = randomStream(seed, 'apart');
+  if (genesis.rounds !== null || random.unit() < 2 / 3) return [];
+  const gone = new Set(leftDown);
+  for (const fault of faults) if (fault.kind === 'leave' && fault.backAfterMs === null) gone.add(fault.peer);
+  const hubs = Array.from({ length: peers - liars }, (_, peer) => peer).filter((peer) => !gone.has(peer));
+  if (hubs.length === 0) return [];
+  const hub = pick(random, hubs);
+  const share = pick(random, [0.2, 0.6, 1]);
+  const pairs: [number, number][] = [];
+  for (let a = 0; a < peers; a++) {
+    for (let b = a + 1; b < peers; b++) if (a !== hub && b !== hub && random.unit() < share) pairs.push([a, b]);
+  }
+  return pairs;
 }
 
 /** In half of the swarms that are large enough only some vote, never so few that the liars could be too many for them. */
@@ -110,6 +166,12 @@ function drawCommittee(seed: number, peers: number, liars: number): Genesis['com
   const least = Math.max(4, 3 * liars + 1);
   if (peers <= least || random.unit() < 0.5) return COMMITTEE;
   return { size: least + random.below(peers - least), heights: pick(random, [3, 10, 30]) };
+}
+
+/** In a fifth of the swarms the run ends, for some before they are healed, for others after. */
+function drawRounds(seed: number): number | null {
+  const random = randomStream(seed, 'rounds');
+  return random.unit() < 0.8 ? null : 2 + random.below(pick(random, [6, 30]));
 }
 
 /** A block to trust must not have become older than what others keep, by the time that it can be asked for. */
@@ -144,7 +206,7 @@ export function fuzzing(plan: Plan): Plan {
 function drawGenesis(
   random: RandomStream,
   { honest, latencyMs }: { honest: number; latencyMs: number },
-): Omit<Plan['genesis'], 'committee'> {
+): Omit<Plan['genesis'], 'committee' | 'rounds'> {
   const name = pick(random, ['fp32', 'fp32', 'int8', 'int8', 'fp16', 'topk', 'sparseloco'] as const);
   const codec: CodecConfig = { name, chunk: 64, k: 8, bits: 2 };
   const outer = pick(random, [

@@ -26,7 +26,7 @@ import { ComputeModel } from '../compute.ts';
 import { Identities } from '../identity.ts';
 import { Kernel } from '../kernel.ts';
 import { Ledger } from '../ledger.ts';
-import { Links } from '../links.ts';
+import { type LinkConfig, Links } from '../links.ts';
 import { SyntheticHost, syntheticGenesis } from '../synthetic.ts';
 import { Trace } from '../trace.ts';
 import { VirtualPeer, type World } from '../virtual-peer.ts';
@@ -98,7 +98,7 @@ export class Swarm {
   readonly #clocks: SkewedClock[];
   readonly #liars = new Map<number, Liar>();
   readonly #checkers: Checker[];
-  readonly #progress = new ProgressChecker();
+  readonly #progress: ProgressChecker;
   readonly #chronicle: Chronicle;
   readonly #signers: Signer[];
   readonly #mischief: Mischief;
@@ -140,12 +140,13 @@ export class Swarm {
     const identities = new Identities();
     this.#signers = identities.swarm(seed, peers);
     const founder = this.#signers[0]!.self;
-    this.#genesis = syntheticGenesis({ founder, seed, rounds: null, ...plan.genesis });
+    this.#genesis = syntheticGenesis({ founder, seed, ...plan.genesis });
+    this.#progress = new ProgressChecker(this.#genesis.rounds);
     const run = runIdOf(this.#genesis);
     const ledger = new Ledger(peers);
     const library = new BlobLibrary(peers, payloadCheck(this.#genesis));
     const latency = { kind: 'lognormal', median: latencyMs, sigma: 0.4 } as const;
-    const links = new Links({ latency, asymmetric: true, loss: 0, regions: [], peers: {} }, seed);
+    const links = new Links({ latency, asymmetric: true, loss: 0, regions: [], peers: this.#uplinks() }, seed);
     const habits = habitsOf(plan.faults);
     this.#chronicle = new Chronicle(this.#genesis, run);
     this.#pins = new Pins({ chronicle: this.#chronicle, newest: this.#newest }, plan);
@@ -187,6 +188,10 @@ export class Swarm {
       },
       { peers, seed, run, readMs: plan.readMs },
     );
+    for (const [a, b] of plan.apart) {
+      this.#network.block(a, b);
+      this.#network.block(b, a);
+    }
     this.#mischief = new Mischief({
       kernel: this.#kernel,
       network: this.#network,
@@ -247,7 +252,12 @@ export class Swarm {
       const peers = this.#judged();
       return goesOnWithout ? this.#progress.apart(peers) === undefined : this.#progress.behind(peers).length === 0;
     };
-    await this.#kernel.runFor(PATIENCE_MS, there);
+    await this.#kernel.runFor(PATIENCE_MS * this.#progress.stretches, there);
+    if (this.#progress.endsApart(this.#judged())) {
+      // their users do as the warning says that this may be so
+      for (const { index } of this.#judged()) this.#mischief.wantUp(index);
+      await this.#kernel.runFor(PATIENCE_MS, there);
+    }
     this.#seen.noQuorum = !hadQuorum || !this.#quorumIsUp();
     const apart = goesOnWithout && this.#progress.apart(this.#judged());
     if (apart) throw new Violation('progress', apart);
@@ -261,7 +271,7 @@ export class Swarm {
     const { seed, liars, returns } = this.#plan;
     const [kernel, mischief, progress] = [this.#kernel, this.#mischief, this.#progress];
     const peers = this.#judged();
-    if (!returns || peers.length < 2 * liars + 2) return;
+    if (!returns || this.#genesis.rounds !== null || peers.length < 2 * liars + 2) return;
     const common = { seed, liars, patienceMs: PATIENCE_MS };
     const failure = await seeOneReturn({ kernel, mischief, progress }, peers, common);
     if (failure && !this.#seen.overrun && this.#quorumIsUp()) throw new Violation('progress', failure);
@@ -356,6 +366,12 @@ export class Swarm {
     this.#kernel.after(this.#plan.babbleMs ?? BABBLE_MS, () => this.#babble(liar));
   }
 
+  #uplinks(): LinkConfig['peers'] {
+    const bits = modelLayout(this.#genesis.model).length * 32;
+    const each = (this.#plan.sendMs ?? []).map((sendMs, peer) => [peer, { uploadBits: (bits * 1000) / sendMs }]);
+    return Object.fromEntries(each);
+  }
+
   // --- what the checkers see ------------------------------------------------------------------------------------------
 
   #world({ ledger, library, work }: { ledger: Ledger; library: BlobLibrary; work: WorkChecker }): World {
@@ -378,6 +394,7 @@ export class Swarm {
       onReport: (peer, report) => this.#onReport(peer, report),
       clocks: this.#clocks,
       leaversReturn: true,
+      servesWhenDone: true,
       trustBlock: (peer) => this.#pins.at(peer),
       inlineBytesMax,
       takeMs: diskMs,

@@ -158,6 +158,7 @@ export function describeDriver(title: string, make: MakeDriver): void {
         return this === driver.machine ? script.step(this, event) : (driver.neighbourStep?.(event) ?? []);
       });
       vi.spyOn(Machine.prototype, 'history').mockImplementation(() => history.told);
+      vi.spyOn(Machine.prototype, 'historyNow').mockImplementation((told) => told);
       driver = await make({
         genesis,
         signers: [testSigner('peer 0'), neighbour],
@@ -521,6 +522,18 @@ export function describeDriver(title: string, make: MakeDriver): void {
         expect(await served).toBe(true);
         const order = script.events.map(({ type }) => type).filter((type) => type === 'applied' || type === 'saved');
         expect(order).toEqual(['applied', 'saved']);
+      });
+
+      it('says what is saved though it is through all rounds before: others ask it for that', async () => {
+        await driver.start();
+        const payload = validPayload(genesis);
+        const headers = await receive(headerOf(payload, payload));
+        await answers('taken', 1, [{ type: 'take', headers }]);
+        const done: Effect = { type: 'report', report: { kind: 'done', reason: 'rounds' } };
+        script.next.push([effects.apply(entryWith(payload), BLOCK)], [done]);
+        await driver.hear(message(heard++));
+        await until(() => script.of('saved').length === 1, 'what was saved');
+        expect(script.events.slice(-2).map(({ type }) => type)).toEqual(['applied', 'saved']);
       });
 
       it('answers restore: the state, one that nobody has, one that cannot be loaded', async () => {

@@ -12,6 +12,7 @@ import { blockHash } from '../../protocol/signing.ts';
 import { Sync } from '../../protocol/sync.ts';
 import type { Block, Certificate } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
+import { WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 const signer = testSigner('peer 0');
@@ -79,6 +80,16 @@ test('the newest states are kept, and the last final one', () => {
   for (let i = 0; i < 3; i++) follower.round(null);
   for (let i = 0; i < 9; i++) follower.round(peers.slice(0, 3));
   expect(follower.rounds).toEqual([3, 10, 11, 12]);
+});
+
+test('of states that were told a while ago those are still told that are here', () => {
+  const follower = new Follower();
+  for (let i = 0; i < 3; i++) follower.round(null);
+  const { core } = follower;
+  const told = core.tell(WHOLE).states;
+  expect(core.stillHeld(told)).toEqual(told);
+  follower.round(null);
+  expect(core.stillHeld(told)).toEqual(told.slice(1));
 });
 
 test('rounds that will be given up leave what others can follow to: two states, and the payloads after them', () => {

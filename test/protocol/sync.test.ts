@@ -9,7 +9,7 @@ import type { History, Message } from '../../protocol/messages.ts';
 import { statusBytes } from '../../protocol/signing.ts';
 import type { Entry } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
-import { soloEntry, WHOLE } from '../helpers/history.ts';
+import { signedEntry, soloEntry, WHOLE } from '../helpers/history.ts';
 
 /** A member that answers as it likes. */
 class Teller {
@@ -41,6 +41,15 @@ class Teller {
       this.branch.append(entry);
       return entry;
     });
+  }
+
+  /** A round that a quorum has decided on, all of whom sign. */
+  decided(): Entry {
+    const signers = new Map(this.cluster.peers.map(({ id, signer }) => [id, signer]));
+    const voters = this.branch.head.committee.map((peer) => signers.get(peer)!);
+    const entry = signedEntry(this.run, this.branch.head, voters, { base: this.#base });
+    this.branch.append(entry);
+    return entry;
   }
 
   /** @returns what the target makes of it, but for when it wants to be woken */
@@ -106,6 +115,15 @@ test('rounds of one member alone are not followed, whether the last page has the
     if (empty) effects.push(...teller.answers(teller.liar.id, {}));
     expect(typesOf(effects)).not.toContain('append');
   }
+});
+
+test('rounds of one member alone do not take from what was decided before them', () => {
+  const teller = new Teller();
+  teller.hears(teller.liar);
+  const decided = teller.decided();
+  const effects = teller.answers(teller.liar.id, { entries: [decided, ...teller.rounds(2)] });
+  const appended = effects.flatMap((effect) => (effect.type === 'append' ? [effect.entry] : []));
+  expect(appended).toEqual([decided]);
 });
 
 test('who adds nothing to what it has told is not asked to go on', () => {

@@ -136,6 +136,7 @@ class VirtualDriver implements DriverUnderTest {
       ids: signers.map(({ self }) => self),
       peers: this.#peers,
       onReport: () => undefined,
+      servesWhenDone: true,
     };
     for (const [i, signer] of signers.entries()) this.#peers.push(new VirtualPeer(this.#world, i, signer));
   }

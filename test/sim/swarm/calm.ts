@@ -7,7 +7,7 @@ export function calm(faults: Fault[], options: Partial<Plan> = {}): Plan {
   const timing = { graceMs: 500, viewMs: 500, quorumWaitMs: 2000 };
   const codec = { name: 'fp32', chunk: 64, k: 8, bits: 2 } as const;
   const outer = { name: 'sgd', learningRate: 1, momentum: 0 } as const;
-  const genesis = { innerSteps: 4, codec, outer, waitFor: 4, committee: COMMITTEE, timing };
+  const genesis = { innerSteps: 4, codec, outer, waitFor: 4, committee: COMMITTEE, rounds: null, timing };
   const costs = {
     stepMs: 60,
     latencyMs: 20,
@@ -17,6 +17,8 @@ export function calm(faults: Fault[], options: Partial<Plan> = {}): Plan {
     readMs: 0,
     bootMs: 0,
     inlineBytesMax: 0,
+    sendMs: null,
+    apart: [],
   };
   return {
     ...plan,
