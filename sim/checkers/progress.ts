@@ -20,6 +20,7 @@ interface Standing {
 export class ProgressChecker {
   /** of the run; null where it does not end */
   readonly #rounds: number | null;
+  readonly #liars: number;
   readonly #standing = new Map<number, Standing>();
   /** by peer: the last round of any kind that it reported */
   readonly #reached = new Map<number, number>();
@@ -28,8 +29,9 @@ export class ProgressChecker {
   readonly #roots = new Map<number, Map<number, Hash>>();
   #goalWithout = Number.POSITIVE_INFINITY;
 
-  constructor(rounds: number | null) {
+  constructor({ rounds, liars }: { rounds: number | null; liars: number }) {
     this.#rounds = rounds;
+    this.#liars = liars;
   }
 
   onFinalRound(peer: VirtualPeer, round: number): void {
@@ -86,8 +88,12 @@ export class ProgressChecker {
     return finished && machine?.standing.round === this.#rounds;
   }
 
-  /** At which states the run ended, where there are several: an end that no quorum has decided on is one where all have it. */
+  /**
+   * At which states the run ended, where there are several. That no quorum has decided on the end is no fault; nor that some have
+   * another, where a liar kept them from hearing of it: what is final is for `agreement`.
+   */
   endsApart(peers: readonly VirtualPeer[]): string | undefined {
+    if (this.#liars > 0) return undefined;
     const there = peers.filter((peer) => this.#isThrough(peer));
     const roots = new Map(there.map(({ index, machine }) => [index, machine!.standing.root]));
     if (new Set(roots.values()).size <= 1) return undefined;

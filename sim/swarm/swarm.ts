@@ -141,7 +141,7 @@ export class Swarm {
     this.#signers = identities.swarm(seed, peers);
     const founder = this.#signers[0]!.self;
     this.#genesis = syntheticGenesis({ founder, seed, ...plan.genesis });
-    this.#progress = new ProgressChecker(this.#genesis.rounds);
+    this.#progress = new ProgressChecker({ rounds: this.#genesis.rounds, liars: plan.liars });
     const run = runIdOf(this.#genesis);
     const ledger = new Ledger(peers);
     const library = new BlobLibrary(peers, payloadCheck(this.#genesis));
@@ -253,17 +253,22 @@ export class Swarm {
       return goesOnWithout ? this.#progress.apart(peers) === undefined : this.#progress.behind(peers).length === 0;
     };
     await this.#kernel.runFor(PATIENCE_MS * this.#progress.stretches, there);
-    if (this.#progress.endsApart(this.#judged())) {
-      // their users do as the warning says that this may be so
-      for (const { index } of this.#judged()) this.#mischief.wantUp(index);
-      await this.#kernel.runFor(PATIENCE_MS, there);
-    }
+    await this.#endAgain(there);
     this.#seen.noQuorum = !hadQuorum || !this.#quorumIsUp();
     const apart = goesOnWithout && this.#progress.apart(this.#judged());
     if (apart) throw new Violation('progress', apart);
     if (this.#seen.overrun || this.#seen.noQuorum) return;
     this.#progress.check(this.#judged());
     await this.#seeOneReturn();
+  }
+
+  /** Who is through waits for nobody: where somebody is not, or at another state, users see that, and start all again. */
+  async #endAgain(there: () => boolean): Promise<void> {
+    if (this.#genesis.rounds === null) return;
+    const peers = this.#judged();
+    if (this.#progress.behind(peers).length === 0 && !this.#progress.endsApart(peers)) return;
+    for (const { index } of peers) this.#mischief.wantUp(index);
+    await this.#kernel.runFor(PATIENCE_MS, there);
   }
 
   /** One that the others can do without: those who lie stay within what is tolerated. */
