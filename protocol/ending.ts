@@ -67,7 +67,9 @@ export class Ending {
     if (reason === 'rounds' && !this.#isCertified) return this.#finishUnfinal(alone);
     const atMs = sinceMs + LINGER_MS[reason];
     // who has just begun, or has lost its connections for a moment, may be all that others have to hear the end from
-    const nobodyIsMissed = reason === 'rounds' ? this.#core.branch.head.roster.length === 1 : alone;
+    const { roster, changes } = this.#core.branch.head;
+    // of those who have left not long ago one may not know that, and be on its way back
+    const nobodyIsMissed = reason === 'rounds' ? roster.length === 1 && changes.size === 0 : alone;
     if (nobodyIsMissed || this.#core.nowMs >= atMs) this.#finish(reason);
     else this.#core.wakeAt(atMs);
   }

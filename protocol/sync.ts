@@ -326,8 +326,10 @@ export class Sync {
     }
     if (!fork || (this.#core.pinIsMissing && !this.#isTrusted(asked, fork))) return undefined;
     this.caughtUp = true;
-    // what too few went on with does not take from what was decided before
-    if (this.#membership.seesQuorum(fork.head.committee)) fork.truncate(fork.credibleLength());
+    // what too few went on with does not take from what was decided before, but costs the time of who told it
+    const credible = this.#membership.seesQuorum(fork.head.committee) ? fork.credibleLength() : fork.entries.length;
+    if (credible < fork.entries.length) this.#restFrom(asked);
+    fork.truncate(credible);
     if (this.#core.isLost(fork)) return undefined;
     const order = compareBranches(standingOf(fork.head), this.#core.standing());
     const wanted = order < 0 || (order === 0 && (asked.restore || !this.#core.applied));

@@ -115,7 +115,8 @@ function printSums(all: readonly Told[]): void {
   );
   const [overrun, noQuorum] = [sum(({ overrun }) => Number(overrun)), sum(({ noQuorum }) => Number(noQuorum))];
   console.log(
-    `${overrun} came to have too many liars, ${noQuorum} ended without a quorum: there progress is not asked for`,
+    `${overrun} came to have too many liars, ${noQuorum} ended without a quorum: there progress is not asked for; ` +
+      `${sum(({ endedAgain }) => Number(endedAgain))} whose runs had ended were started again`,
   );
 }
 

@@ -6,6 +6,8 @@ import { Violation } from './checker.ts';
 const ROUNDS_AFTER_HEALING = 3;
 /** Rounds of any kind that those who are left must get through where no quorum is, and genesis lets them go on. */
 const ROUNDS_WITHOUT_QUORUM = 2;
+/** Rounds of any kind after which those who are healed decide together, and let in who is outside. */
+const ROUNDS_TO_FIND_TOGETHER = 15;
 
 interface Standing {
   /** of the last final round that it reported */
@@ -28,6 +30,8 @@ export class ProgressChecker {
   /** by peer: the root after each round of any kind, as last reported */
   readonly #roots = new Map<number, Map<number, Hash>>();
   #goalWithout = Number.POSITIVE_INFINITY;
+  /** where the run ends: the last round is so far away that those who are healed find together before */
+  #hasTime = false;
 
   constructor({ rounds, liars }: { rounds: number | null; liars: number }) {
     this.#rounds = rounds;
@@ -48,6 +52,7 @@ export class ProgressChecker {
 
   /** What is not as it should be where no quorum is: members who do not go on, or not together. */
   apart(peers: readonly VirtualPeer[]): string | undefined {
+    if (peers.some(({ machine }) => !machine)) return 'not all are up yet';
     // before the first round nobody has anything to go on with
     const members = peers.filter((peer) => isIn(peer) && peer.machine!.standing.places.length > 0);
     const reached = members.map(({ index }) => this.#reached.get(index) ?? 0);
@@ -72,16 +77,20 @@ export class ProgressChecker {
   healed(peers: readonly VirtualPeer[]): void {
     this.#goal = this.#rounds ?? this.newest + ROUNDS_AFTER_HEALING;
     const reached = Math.max(0, ...peers.map(({ index }) => this.#reached.get(index) ?? 0));
+    if (this.#rounds !== null) this.#hasTime = reached + ROUNDS_TO_FIND_TOGETHER <= this.#rounds;
     this.#goalWithout = Math.min(reached + ROUNDS_WITHOUT_QUORUM, this.#rounds ?? Number.POSITIVE_INFINITY);
   }
 
   /** Those who are not there yet. */
   behind(peers: readonly VirtualPeer[]): VirtualPeer[] {
-    return peers.filter((peer) => {
-      if (this.#rounds !== null) return mayEnd(peer, peers) && !this.#isThrough(peer);
-      const { round } = this.#standing.get(peer.index) ?? { round: 0 };
-      return round < this.#goal || !isIn(peer);
-    });
+    return peers.filter((peer) => this.#isBehind(peer, peers));
+  }
+
+  #isBehind(peer: VirtualPeer, peers: readonly VirtualPeer[]): boolean {
+    if (this.#rounds !== null && !this.#isThrough(peer)) return this.#hasTime || mayEnd(peer, peers);
+    if (this.#rounds !== null && !this.#hasTime) return false;
+    const { round } = this.#standing.get(peer.index) ?? { round: 0 };
+    return round < this.#goal || !isIn(peer);
   }
 
   #isThrough({ finished, machine }: VirtualPeer): boolean {

@@ -60,8 +60,8 @@ export class HostileNetwork implements PeerNetwork {
   /** how many faults block the way from one peer (row) to another */
   readonly #blocked: number[][];
   readonly #blobs: BlobFetches;
-  /** by asker: what ends its question to each other peer without an answer, once the connection is gone */
-  readonly #questions: Map<number, () => void>[];
+  /** by asker: what ends its questions to each other peer without an answer, once the connection is gone */
+  readonly #questions: Map<number, Set<() => void>>[];
   readonly #decoded = new WeakMap<Message, Message>();
   #messages = 0;
   readonly #readMs: number;
@@ -147,18 +147,16 @@ export class HostileNetwork implements PeerNetwork {
     if (this.#connected[from]!.has(to) && this.#isOpen(from, to)) this.#carry(from, to, from, bytes, onHeard);
   }
 
-  /** A peer asks another one thing at a time. */
   request(from: number, to: number, answer: (reply: Reply) => void, onDone: (bytes?: Uint8Array) => void): void {
     const { kernel, links, liars } = this.#c;
     if (!this.#connected[from]!.has(to)) return void kernel.after(0, () => onDone());
-    const questions = this.#questions[from]!;
+    const questions = this.#questions[from]!.get(to) ?? new Set();
+    this.#questions[from]!.set(to, questions);
     const end = () => done();
     const done = (bytes?: Uint8Array): void => {
-      if (questions.get(to) !== end) return;
-      questions.delete(to);
-      onDone(bytes);
+      if (questions.delete(end)) onDone(bytes);
     };
-    questions.set(to, end);
+    questions.add(end);
     // nothing of it is lost in a storm, but comes late
     const wayMs = (a: number, b: number): number => {
       const lateMs = this.weather.delayMs > 0 ? this.#random.unit() * this.weather.delayMs : 0;
@@ -296,8 +294,8 @@ export class HostileNetwork implements PeerNetwork {
     this.#connected[b]!.delete(a);
     this.#blobs.onDisconnect(a, b);
     for (const [asker, asked] of [[a, b] as const, [b, a] as const]) {
-      const end = this.#questions[asker]!.get(asked);
-      if (end) this.#c.kernel.after(this.#c.links.oneWayMs(asked, asker), end);
+      const questions = this.#questions[asker]!.get(asked) ?? [];
+      for (const end of questions) this.#c.kernel.after(this.#c.links.oneWayMs(asked, asker), end);
     }
   }
 

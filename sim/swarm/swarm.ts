@@ -79,6 +79,8 @@ export interface Seen {
   overrun: boolean;
   /** after healing no quorum of the committee was left, so that nobody promises progress */
   noQuorum: boolean;
+  /** the run had an end, and was started again, since not all had come to it */
+  endedAgain: boolean;
 }
 
 /** How often a liar speaks without being asked, where the plan does not say. */
@@ -121,6 +123,7 @@ export class Swarm {
     warnings: {},
     overrun: false,
     noQuorum: false,
+    endedAgain: false,
   };
   /** by index: where the longest certified history stands that a correct peer had */
   readonly #newest = new Map<number, Head>();
@@ -267,6 +270,7 @@ export class Swarm {
     if (this.#genesis.rounds === null) return;
     const peers = this.#judged();
     if (this.#progress.behind(peers).length === 0 && !this.#progress.endsApart(peers)) return;
+    this.#seen.endedAgain = true;
     for (const { index } of peers) this.#mischief.wantUp(index);
     await this.#kernel.runFor(PATIENCE_MS, there);
   }

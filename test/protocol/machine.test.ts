@@ -224,6 +224,22 @@ test('who has ended and is started again helps one that was away to the end', ()
   expectNoDivergence(cluster);
 });
 
+test.each([
+  ['at once who has always been alone', 1],
+  ['after a while who was left, for one that is on its way back', 2],
+])('of a run that is over ends %s', (_, count) => {
+  const cluster = started(new Cluster(37, count, { waitFor: count, rounds: 4 }));
+  const [stays, leaves] = cluster.peers as [TestPeer, TestPeer | undefined];
+  expect(cluster.runUntil(() => stays.lastRound >= 1, 20_000)).toBe(true);
+  leaves?.leave();
+  expect(cluster.runUntil(() => stays.lastRound >= 4, 60_000)).toBe(true);
+  const overMs = cluster.nowMs;
+  const isDone = () => stays.reports.some(({ kind }) => kind === 'done');
+  expect(isDone()).toBe(count === 1);
+  expect(cluster.runUntil(isDone, 5000)).toBe(true);
+  expect(cluster.nowMs - overMs).toBeGreaterThanOrEqual(count === 1 ? 0 : 2000);
+});
+
 test('who asked to be let in and goes before it is, is not let in', () => {
   const cluster = new Cluster(34, 2);
   const [founder, guest] = cluster.peers as [TestPeer, TestPeer];
