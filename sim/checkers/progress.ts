@@ -70,12 +70,12 @@ export class ProgressChecker {
 
   /** How often the three rounds that it is about have to be waited for, until the goal is reached. */
   get stretches(): number {
-    return Math.max(1, Math.ceil((this.#goal - this.newest) / ROUNDS_AFTER_HEALING));
+    return Math.max(1, Math.ceil(((this.#rounds ?? this.#goal) - this.newest) / ROUNDS_AFTER_HEALING));
   }
 
   /** From now on the goal stands. */
   healed(peers: readonly VirtualPeer[]): void {
-    this.#goal = this.#rounds ?? this.newest + ROUNDS_AFTER_HEALING;
+    this.#goal = this.newest + ROUNDS_AFTER_HEALING;
     const reached = Math.max(0, ...peers.map(({ index }) => this.#reached.get(index) ?? 0));
     if (this.#rounds !== null) this.#hasTime = reached + ROUNDS_TO_FIND_TOGETHER <= this.#rounds;
     this.#goalWithout = Math.min(reached + ROUNDS_WITHOUT_QUORUM, this.#rounds ?? Number.POSITIVE_INFINITY);
@@ -88,6 +88,7 @@ export class ProgressChecker {
 
   #isBehind(peer: VirtualPeer, peers: readonly VirtualPeer[]): boolean {
     if (this.#rounds !== null && !this.#isThrough(peer)) return this.#hasTime || mayEnd(peer, peers);
+    // of the last rounds a liar may keep some unfinal
     if (this.#rounds !== null && !this.#hasTime) return false;
     const { round } = this.#standing.get(peer.index) ?? { round: 0 };
     return round < this.#goal || !isIn(peer);
@@ -125,7 +126,8 @@ export class ProgressChecker {
       const through = this.#rounds === null || peer.finished ? '' : ', not through';
       return `peer ${peer.index}: last final round ${round}, ${where}${isIn(peer) ? '' : ', not a member'}${through}`;
     });
-    throw new Violation('progress', `after healing not all came to round ${this.#goal}: ${lines.join('; ')}`);
+    const goal = this.#rounds ?? this.#goal;
+    throw new Violation('progress', `after healing not all came to round ${goal}: ${lines.join('; ')}`);
   }
 }
 
