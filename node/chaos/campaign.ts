@@ -1,12 +1,11 @@
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import { CodedError, isCoded } from '../../protocol/errors.ts';
 import { randomStream } from '../../protocol/random.ts';
 import { drawFault, type Fault, type FaultKind, type FaultReport } from './faults.ts';
 import { MachineSpeed, type Span } from './machine-speed.ts';
 import type { Divergence, Observed, Work } from './observed.ts';
 import { Swarm, type SwarmInit } from './swarm.ts';
-import { failuresOf, shareOf, tooFew } from './verdict.ts';
+import { failuresOf, lostOf, shareOf, tooFew } from './verdict.ts';
 
 export interface CampaignInit extends SwarmInit {
   seed: number;
@@ -91,7 +90,7 @@ async function compare(
   const { trained, failures, hasFallen, ...outcome } = await withSwarm(
     { ...init, dir: join(dir, 'chaos') },
     signal,
-    (swarm) => cause(init, swarm, view, signal),
+    (swarm) => cause(init, swarm, view),
   );
   const restMs = Math.max(halfMs, Math.min(msOf([trained]), durationMs) - halfMs);
   // it has failed already where a peer fell, and too little was trained to compare
@@ -172,11 +171,11 @@ async function withSwarm<T>(init: SwarmInit, signal: AbortSignal, use: (swarm: S
   }
 }
 
-async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signal: AbortSignal) {
+async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView) {
   const { observed } = swarm;
   const startMs = performance.now();
   const training = trainingOf(observed);
-  const faults = await causeFaults(init, swarm, view, signal, startMs);
+  const faults = await causeFaults(init, swarm, view, startMs);
   view.phase('waiting until all peers have got over it');
   const reports = await Promise.all(faults);
   // work that was late is in a round only now
@@ -184,7 +183,8 @@ async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signa
   const last = observed.lastRound + 1;
   const together = await inTime(swarm, () => swarm.reached(last));
   const { rounds, compared, diverged } = observed.compareRoots();
-  const failures = failuresOf(reports, diverged, swarm.fallen);
+  const work = observed.work();
+  const failures = [...failuresOf(reports, diverged, swarm.fallen), ...lostOf(work)];
   if (!together && failures.length === 0) failures.push(`not all peers got to round ${last}`);
   return {
     trained,
@@ -192,7 +192,7 @@ async function cause(init: CampaignInit, swarm: Swarm, view: CampaignView, signa
     compared,
     diverged,
     faults: reports,
-    work: observed.work(),
+    work,
     failures,
     hasFallen: swarm.fallen.length > 0,
   };
@@ -203,7 +203,6 @@ async function causeFaults(
   { seed, kinds, peers, everyMs, durationMs, faultsMax = Number.POSITIVE_INFINITY }: CampaignInit,
   swarm: Swarm,
   view: CampaignView,
-  signal: AbortSignal,
   startMs: number,
 ): Promise<Promise<FaultReport>[]> {
   const random = randomStream(seed, 'chaos');
@@ -217,7 +216,7 @@ async function causeFaults(
     if (free.length === 0) continue;
     const fault = drawFault(random, kinds, free, everyMs);
     busy.add(fault.peer);
-    const report = getOver(fault, swarm, signal, startMs).finally(() => busy.delete(fault.peer));
+    const report = getOver(fault, swarm, startMs).finally(() => busy.delete(fault.peer));
     report.then((done) => view.fault(done)).catch(() => undefined); // awaited by the caller
     reports.push(report);
   }
@@ -239,14 +238,14 @@ async function inTime(swarm: Swarm, condition: () => boolean): Promise<boolean> 
 }
 
 /** Does it, ends it, and waits until the peer contributes again. */
-async function getOver(fault: Fault, swarm: Swarm, signal: AbortSignal, startMs: number): Promise<FaultReport> {
+async function getOver(fault: Fault, swarm: Swarm, startMs: number): Promise<FaultReport> {
   const { peer } = fault;
   const id = swarm.idOf(peer);
   const atMs = Math.round(performance.now() - startMs);
   const { observed } = swarm;
   const report = { ...fault, id, atMs, readyMs: null, recoveredMs: null, rounds: null, roundsFromStart: null };
   try {
-    const { announced, restart } = await inflict(fault, swarm, signal);
+    const { announced, restart } = await inflict(fault, swarm);
     const sinceMs = performance.now();
     const before = observed.lastRound;
     // an update that was announced before the fault may be in its round without the peer
@@ -270,9 +269,10 @@ interface Inflicted {
   restart: { readyMs: number; lastRound: number } | null;
 }
 
-async function inflict({ kind, peer, forMs }: Fault, swarm: Swarm, signal: AbortSignal): Promise<Inflicted> {
+async function inflict({ kind, peer, forMs }: Fault, swarm: Swarm): Promise<Inflicted> {
   const announced = (): number => swarm.observed.updateOf(peer);
-  const wait = (): Promise<void> => delay(forMs, undefined, { signal });
+  // for nothing, where a peer has ended by itself
+  const wait = (): Promise<boolean> => swarm.until(() => false, forMs);
   switch (kind) {
     case 'kill':
     case 'restart': {

@@ -27,8 +27,8 @@ export class NamespaceLinks implements Links {
   async place(peer: number): Promise<Place> {
     const [space, host, end] = [namespaceOf(peer), linkOf(peer), 'eth0'];
     ip('netns', 'add', space);
-    this.#peers.push(peer);
     ip('link', 'add', 'name', host, 'type', 'veth', 'peer', 'name', end, 'netns', space);
+    this.#peers.push(peer);
     ip('link', 'set', host, 'master', BRIDGE, 'up');
     ip('-n', space, 'address', 'add', `${addressOf(peer)}/16`, 'dev', end);
     ip('-n', space, 'link', 'set', end, 'up');
@@ -52,7 +52,11 @@ export class NamespaceLinks implements Links {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const peer of this.#peers.splice(0)) ip('netns', 'delete', namespaceOf(peer));
+    for (const peer of this.#peers.splice(0)) {
+      // at once, with both its ends: the system takes its time over a namespace, and the next swarm has links of the same names
+      ip('link', 'delete', linkOf(peer));
+      ip('netns', 'delete', namespaceOf(peer));
+    }
     ip('link', 'delete', BRIDGE);
   }
 

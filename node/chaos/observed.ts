@@ -17,12 +17,18 @@ export interface Work {
   /** late or returned and not told of again: in a residual at the end */
   open: number;
   refused: number;
+  /** given up: the history that the others still have begins after it */
+  lost: number;
   /**
    * inner steps that killed peers had taken and, started again, did not go on from: at most so many, for where the round was
    * over by then it is not known how much of them the disk had
    */
   stepsLost: number;
 }
+
+type Became = 'accepted' | 'carried' | 'open' | 'refused' | 'lost';
+
+const BECAME = { late: 'open', returned: 'open', refused: 'refused', unknown: 'lost' } as const;
 
 interface Steps {
   round: number;
@@ -38,7 +44,7 @@ export class Observed {
   readonly #rounds = new Map<number, { tokens: number; final: boolean; contributors: Set<string> }>();
   /** final roots by round, then the peers that told them */
   readonly #roots = new Map<number, Map<string, Set<number>>>();
-  readonly #work = new Map<string, Set<'accepted' | 'carried' | 'open' | 'refused'>>();
+  readonly #work = new Map<string, Set<Became>>();
   /** by peer: the steps of the training under way, and of one that was ended by kill -9 until it is known what is left of it */
   readonly #training = new Map<number, Steps>();
   readonly #cutShort = new Map<number, Steps>();
@@ -106,13 +112,15 @@ export class Observed {
 
   work(): Work {
     const all = [...this.#work.values()];
-    const count = (which: (states: Set<string>) => boolean): number => all.filter(which).length;
+    const count = (which: (states: ReadonlySet<Became>) => boolean): number => all.filter(which).length;
+    const isIn = (states: ReadonlySet<Became>): boolean => states.has('accepted') || states.has('carried');
     return {
       contributions: all.length,
       accepted: count((states) => states.has('accepted')),
       carried: count((states) => states.has('carried') && !states.has('accepted')),
-      open: count((states) => states.has('open') && !states.has('carried') && !states.has('accepted')),
+      open: count((states) => states.has('open') && !states.has('lost') && !isIn(states)),
       refused: count((states) => states.has('refused') && states.size === 1),
+      lost: count((states) => states.has('lost') && !isIn(states)),
       stepsLost: this.#stepsLost + [...this.#cutShort.values()].reduce((sum, { done }) => sum + done, 0),
     };
   }
@@ -151,9 +159,9 @@ export class Observed {
 
   #takeReceipt(peer: number, { round, status, acceptedIn }: Line<'receipt'>): void {
     const name = `${peer}/${round}`;
-    const states = this.#work.get(name) ?? new Set();
+    const states = this.#work.get(name) ?? new Set<Became>();
     this.#work.set(name, states);
     if (status === 'accepted') states.add(acceptedIn === round ? 'accepted' : 'carried');
-    else states.add(status === 'refused' ? 'refused' : 'open');
+    else states.add(BECAME[status]);
   }
 }

@@ -104,6 +104,12 @@ function forward(
   const waiting: { atMs: number; chunk: Buffer | null }[] = [];
   let waitingBytes = 0;
   let freeMs = 0;
+  // also what the other end does not take: one that stands still is to hold up who writes to it
+  const isFull = (): boolean => waitingBytes + to.writableLength >= WAITING_BYTES_MAX;
+  const goOn = (): void => {
+    if (!isFull()) from.resume();
+  };
+  to.on('drain', goOn);
   const release = (): void => {
     for (let next = waiting[0]; next && next.atMs <= performance.now(); next = waiting[0]) {
       waiting.shift();
@@ -111,7 +117,7 @@ function forward(
       if (next.chunk) to.write(next.chunk);
       else to.end();
     }
-    if (waitingBytes < WAITING_BYTES_MAX) from.resume();
+    goOn();
     const [next] = waiting;
     if (next) setTimeout(release, Math.max(1, next.atMs - performance.now()));
   };
@@ -120,7 +126,7 @@ function forward(
     freeMs = Math.max(freeMs, performance.now()) + (1000 * bytes) / bytesPerSecond;
     waiting.push({ atMs: freeMs + latencyMs, chunk });
     waitingBytes += bytes;
-    if (waitingBytes >= WAITING_BYTES_MAX) from.pause();
+    if (isFull()) from.pause();
     if (waiting.length === 1) setTimeout(release, Math.max(1, freeMs + latencyMs - performance.now()));
   };
   from.on('data', add);

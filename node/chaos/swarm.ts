@@ -20,6 +20,8 @@ export interface SwarmInit {
 const START_MS = 120_000;
 /** How long one that was asked to leave may take. */
 const LEAVE_MS = 10_000;
+/** How long one that was started again may take until it is ready. */
+const READY_MS = 120_000;
 
 const ANYWHERE: Place = { options: ['--listen', '/ip4/127.0.0.1/tcp/0'], command: [] };
 
@@ -37,12 +39,14 @@ export class Swarm {
   readonly links: Links | null;
   readonly #init: SwarmInit;
   readonly #signal: AbortSignal;
-  readonly #seats: Seat[] = [];
+  readonly #seats = new Map<number, Seat>();
+  #stopped = false;
   readonly #dismissed = new Set<PeerProcess>();
   readonly #watchers = new Set<() => void>();
   /** times that a peer has said what it is at */
   #progress = 0;
-  readonly #onAbort = (): void => void this.stop();
+  /** who waits for the swarm stops it too, and hears what goes wrong in that */
+  readonly #onAbort = (): void => void this.stop().catch(() => undefined);
 
   /** @param signal ends all processes and all waiting */
   constructor(init: SwarmInit, signal: AbortSignal) {
@@ -56,8 +60,15 @@ export class Swarm {
   async start(): Promise<void> {
     const { peers, runOptions } = this.#init;
     const founder = await this.#seat(0, ['--wait-for', String(peers), ...runOptions]);
-    await founder.ready();
+    if (!(await isReady(founder, START_MS))) {
+      throw new CodedError(
+        'E_CHAOS_START',
+        `the first peer was not ready after ${START_MS / 1000} s: ${founder.stderr}`,
+      );
+    }
     const rest = Array.from({ length: peers - 1 }, (_, i) => this.#seat(i + 1, ['--bootstrap', founder.address]));
+    // all of them, so that none begins after the swarm was stopped for another
+    await Promise.allSettled(rest);
     const all = [founder, ...(await Promise.all(rest))];
     const begun = (): boolean => all.every((peer) => peer.last !== undefined);
     for (let before = -1; before < this.#progress; ) {
@@ -96,16 +107,18 @@ export class Swarm {
     throw new CodedError('E_PEER_LEAVING', `peer ${peer} was asked to leave and ${how}`);
   }
 
-  /** In its folder, without an address: it remembers where the others were. @throws CodedError `E_PEER_ENDED` */
+  /** In its folder, without an address: it remembers where the others were. @throws CodedError `E_PEER_ENDED`, `E_PEER_STUCK` */
   async restart(peer: number): Promise<void> {
     const seat = this.#at(peer);
     seat.process = this.#spawn(peer, seat.dir, seat.place);
-    await seat.process.ready();
+    if (await isReady(seat.process, READY_MS)) return;
+    const message = `peer ${peer} was started again, and was not ready after ${READY_MS / 1000} s`;
+    throw new CodedError('E_PEER_STUCK', message);
   }
 
   /** All live peers have ended this round, and a quorum has certified the last that each has ended. */
   reached(round: number): boolean {
-    return this.#seats.every(({ process: { last } }) => last?.final === true && last.round >= round);
+    return [...this.#seats.values()].every(({ process: { last } }) => last?.final === true && last.round >= round);
   }
 
   /** Looks again whenever a peer says something. @returns whether the condition came to hold in that time */
@@ -131,9 +144,11 @@ export class Swarm {
 
   /** Ends all processes at once. */
   async stop(): Promise<void> {
+    this.#stopped = true;
     this.#signal.removeEventListener('abort', this.#onAbort);
-    for (const { process } of this.#seats) this.#dismissed.add(process);
-    await Promise.all(this.#seats.map(({ process }) => process.kill('SIGKILL')));
+    const processes = [...this.#seats.values()].map(({ process }) => process);
+    for (const process of processes) this.#dismissed.add(process);
+    await Promise.all(processes.map((process) => process.kill('SIGKILL')));
     this.links?.close();
   }
 
@@ -141,12 +156,13 @@ export class Swarm {
     const dir = join(this.#init.dir, `peer-${peer}`);
     const place = (await this.links?.place(peer)) ?? ANYWHERE;
     const process = this.#spawn(peer, dir, place, first);
-    this.#seats[peer] = { dir, place, process };
+    this.#seats.set(peer, { dir, place, process });
     return process;
   }
 
   #spawn(peer: number, dir: string, { options, command }: Place, first: readonly string[] = []): PeerProcess {
     this.#signal.throwIfAborted();
+    if (this.#stopped) throw new CodedError('E_CHAOS_START', 'the swarm was stopped before all of its peers had begun');
     const process = new PeerProcess(dir, [...options, ...this.#init.machineOptions, ...first], command);
     process.watch((line) => {
       if (line?.event === 'progress') this.#progress++;
@@ -159,8 +175,13 @@ export class Swarm {
   }
 
   #at(peer: number): Seat {
-    const seat = this.#seats[peer];
+    const seat = this.#seats.get(peer);
     if (!seat) throw new RangeError(`no peer ${peer}`);
     return seat;
   }
+}
+
+/** @throws CodedError `E_PEER_ENDED` */
+async function isReady(process: PeerProcess, limitMs: number): Promise<boolean> {
+  return Promise.race([process.ready().then(() => true), delay(limitMs, false, { ref: false })]);
 }

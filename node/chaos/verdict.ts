@@ -1,5 +1,5 @@
 import type { FaultReport } from './faults.ts';
-import type { Divergence } from './observed.ts';
+import type { Divergence, Work } from './observed.ts';
 
 /** A killed peer's update must be in one of so many rounds after it is ready. */
 const ROUNDS_MAX = 2;
@@ -30,6 +30,11 @@ export function tooFew(share: number | null, least: number): string[] {
 /** 97.7 % of 0.977, as it is read here and on the screen. */
 export function percent(part: number): string {
   return `${(100 * part).toFixed(1)} %`;
+}
+
+/** @returns that work was lost, where some was */
+export function lostOf({ lost }: Pick<Work, 'lost'>): string[] {
+  return lost === 0 ? [] : [`the work of ${lost} contributions was given up: their peers were away for too long`];
 }
 
 /** Why a campaign is not passed, whatever was trained. @param fallen peers that ended by themselves, with their last words */

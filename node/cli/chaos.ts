@@ -325,16 +325,17 @@ function tokensText({ tokens, ms, rate, baselineRate, machineSpeed, share }: Cam
 }
 
 function workText({ work, faults }: CampaignResult): string {
-  const { contributions, accepted, carried, open, refused, stepsLost } = work;
+  const { contributions, accepted, carried, open, refused, lost, stepsLost } = work;
   const kills = faults.filter(({ kind }) => kind === 'kill').length;
   const parts = [
     `${accepted} of ${contributions} contributions accepted in their round`,
     `${carried} with a later update`,
     `${open} not told of again`,
     ...(refused > 0 ? [`${refused} refused`] : []),
+    ...(lost > 0 ? [`${lost} given up`] : []),
   ];
-  const lost = kills === 0 ? '' : `; ${kills} kills cost at most ${stepsLost} inner steps of their peers`;
-  return `${parts.join(', ')}${lost}`;
+  const killed = kills === 0 ? '' : `; ${kills} kills cost at most ${stepsLost} inner steps of their peers`;
+  return `${parts.join(', ')}${killed}`;
 }
 
 function seconds(ms: number): string {

@@ -61,7 +61,12 @@ function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
       view.passedOver(file);
       continue;
     }
-    const result = ofFile(file, () => replay(bytes, facts));
+    const result = replayOf(file, bytes, facts, files.length === 1);
+    if (result instanceof CodedError) {
+      view.unreadable(result);
+      code = 1;
+      continue;
+    }
     if (self !== undefined && self !== result.self) {
       throw new CodedError('E_JOURNAL_FORMAT', `${file} is of another peer than the files before it: replay it alone`);
     }
@@ -75,6 +80,16 @@ function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
   return code;
 }
 
+/** Of several files the others are read all the same. @throws CodedError where it is the only one */
+function replayOf(file: string, bytes: Uint8Array, facts: Facts, isOnly: boolean): Replay | CodedError {
+  try {
+    return ofFile(file, () => replay(bytes, facts));
+  } catch (error) {
+    if (isOnly || !isCoded(error)) throw error;
+    return error;
+  }
+}
+
 /** Nothing of it was written but perhaps a part of its head. */
 function hasNoHead(bytes: Uint8Array): boolean {
   return readFramed(bytes, 1).contents.length === 0 && isCutOff(bytes);
@@ -85,8 +100,10 @@ function ofFile<T>(file: string, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    if (!isCoded(error)) throw error;
-    throw new CodedError(error.code, `${file}: ${error.message}`, { cause: error });
+    if (isCoded(error)) throw new CodedError(error.code, `${file}: ${error.message}`, { cause: error });
+    // whole frames, so somebody has written them: their hashes stop damage, not authors
+    const why = printable(error instanceof Error ? error.message : String(error));
+    throw new CodedError('E_JOURNAL_FORMAT', `${file}: what is in it is not of a journal (${why})`, { cause: error });
   }
 }
 
@@ -131,6 +148,7 @@ interface View {
   file(path: string, result: Replay): void;
   /** it has no beginning */
   passedOver(path: string): void;
+  unreadable(error: CodedError): void;
   answer(answer: Answer): void;
 }
 
@@ -148,6 +166,7 @@ function jsonView(): View {
     file: (path, { self, run, ...result }) =>
       printJson({ event: 'replayed', file: path, peer: self, runId: run, ...result }),
     passedOver: (path) => console.error(passedOverWords(path)),
+    unreadable: ({ message }) => console.error(message),
     answer: (answer) => printJson({ event: 'why', ...answer }),
   };
 }
@@ -170,6 +189,7 @@ function screenView(terminal: Terminal): View {
       }
     },
     passedOver: (path) => terminal.line(terminal.paint('dim', passedOverWords(path))),
+    unreadable: ({ message }) => terminal.line(terminal.paint('red', message)),
     file(path, { events, difference, tornBytes, damaged, continued }) {
       const torn = tornBytes > 0 && !damaged ? `, ${formatBytes(tornBytes)} at the end are no whole event` : '';
       const lost = `the last ${formatBytes(tornBytes)} are damaged, what is in them is not known`;
@@ -177,7 +197,7 @@ function screenView(terminal: Terminal): View {
       const same = continued ? 'the same rounds' : 'the same effects';
       if (!difference) return terminal.line(terminal.paint('dim', `${path}: ${events} events, ${same}${torn}`));
       const { event, type, expected, got } = difference;
-      terminal.line(terminal.paint('red', `${path}: differs at event ${event} (${type})`));
+      terminal.line(terminal.paint('red', `${path}: differs at event ${event} (${printable(type)})`));
       if (continued) terminal.line('  the file goes on in mid-life: what it does not hold may be the cause');
       terminal.line(`  expected  ${printable(expected) || 'nothing'}`);
       terminal.line(`  got       ${printable(got) || 'nothing'}`);

@@ -181,7 +181,7 @@ export class Screen {
       case 'unknown':
         return this.note(`whether the update for round ${round} counted is not known any more: its work is given up`);
       case 'refused':
-        return this.note(`no update for round ${round}`);
+        return this.note(`no update for round ${round}${code === undefined ? '' : ` (${code})`}`);
       default:
         status satisfies never;
     }

@@ -49,12 +49,18 @@ function describeRestore({ state, holders, own: { included } }: Effect & { type:
   return `restore ${state.round} ${short(state.snapshot)} from ${holders.map(short)} with ${own}`;
 }
 
-/** The lines that say what the peers agreed on. */
-export function isRound(line: string): boolean {
-  return line.startsWith(ROUND);
+/** Of a step in which the machine failed. */
+export function describeFailure(error: Error): string {
+  return `${FAILURE}${error.message}`;
+}
+
+/** The lines that say what the peers agreed on, or that the machine failed. */
+export function isOutcome(line: string): boolean {
+  return line.startsWith(ROUND) || line.startsWith(FAILURE);
 }
 
 const ROUND = 'round ';
+const FAILURE = 'throws ';
 
 function describeReport(report: Report): string {
   switch (report.kind) {

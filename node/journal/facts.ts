@@ -26,7 +26,7 @@ export interface RoundFacts {
   /** what was proposed, by the block's hash, and when it came (or was made) here */
   proposals: Map<Hash, { atMs: number; author: PeerId; authors: PeerId[] }>;
   /** the block that ended the round */
-  decided?: { atMs: number; block: Hash; authors: PeerId[] };
+  decided?: { atMs: number; block: Hash; authors: PeerId[]; final: boolean };
   /** what was told of its end, the last of all at the end: twice, where it was unfinal and another took its place */
   reports: (Report & { kind: 'round' })[];
 }
@@ -119,11 +119,14 @@ function done(facts: Facts, effect: Effect, atMs: number): void {
       return;
     }
     case 'apply': {
-      const { block } = effect.entry;
+      const { final, entry } = effect;
+      const { block } = entry;
       const authors = block.updates.map(({ author }) => author);
       const round = roundOf(facts, block.round + 1);
+      // of a branch that it has left
+      if (round.base !== undefined && round.base !== block.base) forgetTraining(round);
       // after a restart the same block may be applied again
-      if (round.decided?.block !== effect.block) round.decided = { atMs, block: effect.block, authors };
+      if (round.decided?.block !== effect.block) round.decided = { atMs, block: effect.block, authors, final };
       return;
     }
     case 'report':
@@ -134,7 +137,28 @@ function done(facts: Facts, effect: Effect, atMs: number): void {
 
 function told(facts: Facts, report: Report, atMs: number): void {
   if (report.kind === 'round') ended(facts, report);
-  if (report.kind === 'synced') facts.restored.push({ atMs, round: report.round });
+  if (report.kind !== 'synced') return;
+  facts.restored.push({ atMs, round: report.round });
+  const isOwn = facts.rounds.get(report.round)?.reports.some(({ root }) => root === report.root);
+  if (!isOwn) forgetUnfinal(facts);
+}
+
+function forgetTraining(round: RoundFacts): void {
+  delete round.base;
+  delete round.trainingMs;
+  delete round.finishMs;
+  delete round.trainedMs;
+  delete round.isBroken;
+}
+
+/** The state is of another branch: how unfinal rounds went and ended here says nothing of how they did there. */
+function forgetUnfinal({ rounds }: Facts): void {
+  for (const round of rounds.values()) {
+    if (!round.decided || round.decided.final) continue;
+    forgetTraining(round);
+    delete round.decided;
+    round.headers.clear();
+  }
 }
 
 /** After a restart the same end may be told again: the one that held last stays the last. */

@@ -11,7 +11,7 @@ import type { AgreedState } from '../../protocol/wire.ts';
 import { makeFolder, removeQuietly } from '../store/atomic.ts';
 import type { ChainLog } from '../store/chain-log.ts';
 import { framed } from '../store/framed.ts';
-import { describeEffect } from './describe.ts';
+import { describeEffect, describeFailure } from './describe.ts';
 import { encodeHead, encodeStep, type Head, JOURNAL_FORMAT, type Signed, type Step } from './format.ts';
 
 /** All files of a journal: the oldest go first. The newest may exceed it by its own part and the history in its head. */
@@ -267,9 +267,4 @@ export function journalFiles(folder: string): string[] {
 
 export function signedDigest(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 32);
-}
-
-/** What a step that threw is remembered by; a replay throws the same. */
-export function describeFailure(error: Error): string {
-  return `throws ${error.message}`;
 }

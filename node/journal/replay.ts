@@ -5,10 +5,10 @@ import type { PeerId, Signer } from '../../protocol/identity.ts';
 import { Machine } from '../../protocol/machine.ts';
 import { verifySignature } from '../net/identity.ts';
 import { isCutOff, readFramed } from '../store/framed.ts';
-import { describeEffect, isRound } from './describe.ts';
+import { describeEffect, describeFailure, isOutcome } from './describe.ts';
 import { type Facts, factsOf } from './facts.ts';
 import { decodeHead, decodeStep, type Signed, type Step } from './format.ts';
-import { describeFailure, signedDigest } from './journal.ts';
+import { signedDigest } from './journal.ts';
 
 /** Where a machine did something else than the one whose journal it is. */
 export interface Difference {
@@ -88,7 +88,7 @@ function differenceOf(
   continued: boolean,
 ): Pick<Difference, 'expected' | 'got'> | undefined {
   if (expected === null) return undefined;
-  const [a, b] = continued ? [expected.filter(isRound), got.filter(isRound)] : [expected, got];
+  const [a, b] = continued ? [expected.filter(isOutcome), got.filter(isOutcome)] : [expected, got];
   const length = Math.max(a.length, b.length);
   for (let i = 0; i < length; i++) if (a[i] !== b[i]) return { expected: a[i] ?? '', got: b[i] ?? '' };
   return undefined;

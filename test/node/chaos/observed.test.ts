@@ -83,7 +83,12 @@ test('two certified roots of a round are a divergence, in another life of the sa
 
 test('work is what became of it in the end', () => {
   const observed = new Observed();
-  const receipt = (peer: number, of: number, status: 'accepted' | 'late' | 'refused', acceptedIn?: number) =>
+  const receipt = (
+    peer: number,
+    of: number,
+    status: 'accepted' | 'late' | 'refused' | 'unknown',
+    acceptedIn?: number,
+  ) =>
     observed.take(peer, {
       event: 'receipt',
       round: of,
@@ -97,7 +102,17 @@ test('work is what became of it in the end', () => {
   receipt(1, 2, 'accepted', 2);
   receipt(0, 2, 'late');
   receipt(0, 3, 'refused');
-  expect(observed.work()).toEqual({ contributions: 5, accepted: 2, carried: 1, open: 1, refused: 1, stepsLost: 0 });
+  receipt(1, 3, 'late');
+  receipt(1, 3, 'unknown');
+  expect(observed.work()).toEqual({
+    contributions: 6,
+    accepted: 2,
+    carried: 1,
+    open: 1,
+    refused: 1,
+    lost: 1,
+    stepsLost: 0,
+  });
 });
 
 test('what a kill costs are the steps that its peer does not go on from', () => {

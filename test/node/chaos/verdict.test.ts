@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { FaultReport } from '../../../node/chaos/faults.ts';
-import { failuresOf, shareOf, tooFew } from '../../../node/chaos/verdict.ts';
+import { failuresOf, lostOf, shareOf, tooFew } from '../../../node/chaos/verdict.ts';
 
 test('what was trained is compared at the speed that the machine had', () => {
   expect(shareOf({ rate: 90, baselineRate: 100, machineSpeed: 0.9 })).toBeCloseTo(1, 12);
@@ -32,6 +32,11 @@ test('a killed peer that is late fails it, unless rounds are shorter than hearin
   ]);
   expect(failuresOf([report({ rounds: 9, recoveredMs: 1900 })], [], [])).toEqual([]);
   expect(failuresOf([report({ kind: 'stop', rounds: 3 })], [], [])).toEqual([]);
+});
+
+test('so does work that was lost', () => {
+  expect(lostOf({ lost: 0 })).toEqual([]);
+  expect(lostOf({ lost: 2 })).toEqual([expect.stringContaining('2 contributions was given up')]);
 });
 
 test('so do a peer that does not come back, one that ends by itself, and roots that differ', () => {

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, existsSync, mkdirSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../../node/defaults.ts';
@@ -8,8 +8,10 @@ import { BlobStore } from '../../../node/store/blob-store.ts';
 import { writeBlob } from '../../../node/store/blobs.ts';
 import { saveCheckpoint } from '../../../node/store/checkpoint.ts';
 import { openDirectory } from '../../../node/store/directory.ts';
+import { framed, readFramed } from '../../../node/store/framed.ts';
 import { createSeed, saveIdentity } from '../../../node/store/identity.ts';
 import { saveWhereabouts } from '../../../node/store/whereabouts.ts';
+import { encodeCanonical } from '../../../protocol/encoding.ts';
 import { encodeGenesis } from '../../../protocol/genesis.ts';
 import { peerIdOf } from '../../../protocol/identity.ts';
 import { initialParameters } from '../../../protocol/model.ts';
@@ -384,6 +386,17 @@ describe('replay', () => {
       const wrong = await run(['replay', folder, ...option]);
       expect([wrong.code, wrong.stderr]).toEqual([1, expect.stringContaining(`[${refused}]`)]);
     }
+    // whole frames of what is no journal: the others are read all the same, and alone it is an error
+    const odd = join(folder, 'journal', '000003.journal');
+    const [head] = readFramed(readFileSync(join(folder, 'journal', '000001.journal'))).contents;
+    writeFileSync(odd, Buffer.concat([framed(head!), framed(encodeCanonical([null, 3, '\u001b[31m']))]));
+    const some = await run(['replay', folder]);
+    expect([some.code, some.stdout]).toEqual([
+      1,
+      expect.stringMatching(/ events, the same effects\n.*000003[.]journal: /s),
+    ]);
+    const alone = await run(['replay', odd]);
+    expect([alone.code, alone.stderr]).toEqual([1, expect.stringContaining('[E_JOURNAL_FORMAT]')]);
   });
 
   it('is not possible where no journal was wanted', async () => {

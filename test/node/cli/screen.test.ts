@@ -162,7 +162,7 @@ describe('the screen without a terminal', () => {
     expect(take()).toMatch(/own accepted, with 1 from before\n$/);
     screen.show({ event: 'receipt', round: 6, payload, status: 'returned' });
     screen.show({ event: 'receipt', round: 7, payload: null, status: 'refused', code: 'W_DIVERGED_HERE' });
-    expect(take()).toMatch(/^the update for round 6 was given back: .*\nno update for round 7\n$/);
+    expect(take()).toMatch(/^the update for round 6 was given back: .*\nno update for round 7 \(W_DIVERGED_HERE\)\n$/);
   });
 
   it('says at the end where the model is and how to try it', () => {

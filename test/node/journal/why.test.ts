@@ -68,6 +68,25 @@ test('a killed peer was ended in its training, then did not train, and where it 
   expect(() => reason(1000)).toThrow(expect.objectContaining({ code: 'E_ROUND' }));
 });
 
+test('what a peer went through alone, and others have not, says nothing of their rounds', async () => {
+  const cluster = new Cluster(14, 4, { waitFor: 4 });
+  const [first, , , alone] = cluster.peers as [TestPeer, TestPeer, TestPeer, TestPeer];
+  const journal = journaled(cluster, 3, temporaryFolder());
+  for (const peer of cluster.peers) peer.start();
+  run(cluster, () => cluster.peers.every(({ lastRound }) => lastRound >= 3));
+  cluster.partition([[0, 1, 2], [3]]);
+  run(cluster, () => alone.rounds.filter(({ final }) => !final).length >= 2);
+  const apart = alone.rounds.filter(({ final }) => !final).map(({ round }) => round);
+  run(cluster, () => first.lastRound >= apart[0]! + 12);
+  cluster.partition(undefined);
+  run(cluster, () => first.rounds.at(-1)!.contributors.includes(alone.id));
+  const reason = await ask(journal, alone, alone);
+  const others = first.rounds.filter(({ round }) => apart.includes(round));
+  for (const { contributors } of others) expect(contributors).not.toContain(alone.id);
+  expect(apart.map(reason)).toEqual(apart.map(() => 'overtaken'));
+  expect(reason(first.lastRound)).toBe('included');
+});
+
 test('who has not joined has no place', async () => {
   const cluster = new Cluster(13, 4, { waitFor: 3 });
   const [first, second, , late] = cluster.peers as [TestPeer, TestPeer, TestPeer, TestPeer];
@@ -109,7 +128,7 @@ test('a header in time with a payload that was refused, or late, or here', () =>
     places: ['leader', 'other'],
     headers: new Map([['other', { atMs: 1000, payload: 'p' }]]),
     proposals: new Map([['block', { atMs: 2000, author: 'leader', authors: ['leader'] }]]),
-    decided: { atMs: 2500, block: 'block', authors: ['leader'] },
+    decided: { atMs: 2500, block: 'block', authors: ['leader'], final: true },
     reports: [],
   });
   const reason = (payloads: Facts['payloads'], facts = round()) =>
