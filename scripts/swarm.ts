@@ -168,7 +168,8 @@ async function main(): Promise<void> {
     if (toFuzz > 0 && fuzzed >= toFuzz) return true;
     if (!failure) return isStopped;
     // at once: a long run that is cut short has told what it found
-    if (!options.first) console.log(`seed ${seed} fails: ${failure.checker}: ${failure.message}`);
+    if (!options.first)
+      console.log(`seed ${seed} fails: ${failure.checker}: ${failure.message}\nagain: ${againOf(seed)}`);
     else console.log(`FOUND ${JSON.stringify({ seed, ...failure })}`);
     return options.first || isStopped;
   });
