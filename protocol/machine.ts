@@ -114,6 +114,11 @@ export class Machine {
     return { ...told, states: this.#core.stillHeld(told.states) };
   }
 
+  /** Whether a block is on the branch that this peer follows, as far back as it is kept. */
+  follows(block: Hash): boolean {
+    return this.#core.branch.find(block) >= 0;
+  }
+
   /** For a screen: where this peer is. */
   get standing(): { round: number; roster: readonly PeerId[]; root: Hash | undefined; places: readonly PeerId[] } {
     const head = this.#core.applied?.head ?? this.#core.branch.head;

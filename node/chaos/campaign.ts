@@ -258,6 +258,8 @@ async function getOver(fault: Fault, swarm: Swarm, startMs: number): Promise<Fau
     return restart ? { ...common, readyMs: restart.readyMs, roundsFromStart: roundsFrom(restart.lastRound) } : common;
   } catch (error) {
     if (!isCoded(error)) throw error;
+    // of a swarm that is being ended nothing is a fault: this throws the reason
+    await swarm.until(() => true, 0);
     return { ...report, error: error.message };
   }
 }

@@ -61,29 +61,30 @@ function replayAll(path: string, { why, peer, json }: ReplayFlags): number {
       view.passedOver(file);
       continue;
     }
-    const result = replayOf(file, bytes, facts, files.length === 1);
+    const result = replayOf(file, bytes, { facts, self, isOnly: files.length === 1 });
     if (result instanceof CodedError) {
       view.unreadable(result);
       code = 1;
       continue;
-    }
-    if (self !== undefined && self !== result.self) {
-      throw new CodedError('E_JOURNAL_FORMAT', `${file} is of another peer than the files before it: replay it alone`);
     }
     self = result.self;
     if (why === undefined) view.rounds(facts, result.self, shown);
     view.file(file, result);
     if (result.difference || result.damaged) code = 1;
   }
-  if (self === undefined) throw new CodedError('E_JOURNAL_FORMAT', `no file of the journal in ${path} has a beginning`);
+  if (self === undefined) throw new CodedError('E_JOURNAL_FORMAT', `no file of the journal in ${path} can be read`);
   if (why !== undefined) view.answer(whyNot(facts, why, peerOf(peer, self, facts), self));
   return code;
 }
 
 /** Of several files the others are read all the same. @throws CodedError where it is the only one */
-function replayOf(file: string, bytes: Uint8Array, facts: Facts, isOnly: boolean): Replay | CodedError {
+function replayOf(
+  file: string,
+  bytes: Uint8Array,
+  { facts, self, isOnly }: { facts: Facts; self: PeerId | undefined; isOnly: boolean },
+): Replay | CodedError {
   try {
-    return ofFile(file, () => replay(bytes, facts));
+    return ofFile(file, () => replay(bytes, facts, self));
   } catch (error) {
     if (isOnly || !isCoded(error)) throw error;
     return error;
@@ -166,7 +167,7 @@ function jsonView(): View {
     file: (path, { self, run, ...result }) =>
       printJson({ event: 'replayed', file: path, peer: self, runId: run, ...result }),
     passedOver: (path) => console.error(passedOverWords(path)),
-    unreadable: ({ message }) => console.error(message),
+    unreadable: ({ message }) => console.error(printable(message)),
     answer: (answer) => printJson({ event: 'why', ...answer }),
   };
 }
@@ -189,7 +190,7 @@ function screenView(terminal: Terminal): View {
       }
     },
     passedOver: (path) => terminal.line(terminal.paint('dim', passedOverWords(path))),
-    unreadable: ({ message }) => terminal.line(terminal.paint('red', message)),
+    unreadable: ({ message }) => terminal.line(terminal.paint('red', printable(message))),
     file(path, { events, difference, tornBytes, damaged, continued }) {
       const torn = tornBytes > 0 && !damaged ? `, ${formatBytes(tornBytes)} at the end are no whole event` : '';
       const lost = `the last ${formatBytes(tornBytes)} are damaged, what is in them is not known`;

@@ -21,14 +21,20 @@ export interface RoundFacts {
   trainedMs?: number;
   /** and gave nothing of use */
   isBroken?: true;
-  /** when the headers came, the own one when it was announced, and what they named */
-  headers: Map<PeerId, { atMs: number; payload: Hash }>;
+  /** when the headers came, the own one when it was announced, and what they named: one for each state that it was made from */
+  headers: Map<PeerId, Announced[]>;
   /** what was proposed, by the block's hash, and when it came (or was made) here */
   proposals: Map<Hash, { atMs: number; author: PeerId; authors: PeerId[] }>;
-  /** the block that ended the round */
-  decided?: { atMs: number; block: Hash; authors: PeerId[]; final: boolean };
+  /** the block that ended the round, on the branch that the peer follows, and the state that it was for */
+  decided?: { atMs: number; block: Hash; base: Hash; authors: PeerId[]; final: boolean };
   /** what was told of its end, the last of all at the end: twice, where it was unfinal and another took its place */
   reports: (Report & { kind: 'round' })[];
+}
+
+interface Announced {
+  atMs: number;
+  payload: Hash;
+  base: Hash;
 }
 
 export interface Facts {
@@ -62,6 +68,7 @@ export function factsOf(
     if (event.type === 'broken')
       for (const round of facts.rounds.values()) if (round.base === event.base) round.isBroken = true;
     for (const effect of effects) done(facts, effect, atMs);
+    if (effects.some(isReturn)) forgetOverruled(facts, machine);
     const { round, places, root } = machine.standing;
     if (root !== undefined && places.length > 0) {
       const here = roundOf(facts, round + 1);
@@ -82,8 +89,10 @@ function roundOf({ rounds }: Facts, round: number): RoundFacts {
 function said(facts: Facts, message: Message, atMs: number): void {
   if (message.type === 'header') {
     const { headers } = roundOf(facts, message.round + 1);
-    const { author, payload } = message.update;
-    if (!headers.has(author)) headers.set(author, { atMs, payload });
+    const { base, update } = message;
+    const known = headers.get(update.author) ?? [];
+    const isKnown = known.some((header) => header.base === base);
+    if (!isKnown) headers.set(update.author, [...known, { atMs, payload: update.payload, base }]);
   }
   if (message.type === 'proposal') proposed(facts, message, atMs);
 }
@@ -109,6 +118,7 @@ function done(facts: Facts, effect: Effect, atMs: number): void {
       return said(facts, effect.message, atMs);
     case 'train': {
       const round = roundOf(facts, effect.round + 1);
+      if (round.base !== effect.base) forgetTraining(round);
       round.trainingMs ??= atMs;
       round.base = effect.base;
       return;
@@ -126,7 +136,9 @@ function done(facts: Facts, effect: Effect, atMs: number): void {
       // of a branch that it has left
       if (round.base !== undefined && round.base !== block.base) forgetTraining(round);
       // after a restart the same block may be applied again
-      if (round.decided?.block !== effect.block) round.decided = { atMs, block: effect.block, authors, final };
+      if (round.decided?.block !== effect.block)
+        round.decided = { atMs, block: effect.block, base: block.base, authors, final };
+      if (final) confirm(facts, block.round + 1);
       return;
     }
     case 'report':
@@ -139,8 +151,23 @@ function told(facts: Facts, report: Report, atMs: number): void {
   if (report.kind === 'round') ended(facts, report);
   if (report.kind !== 'synced') return;
   facts.restored.push({ atMs, round: report.round });
-  const isOwn = facts.rounds.get(report.round)?.reports.some(({ root }) => root === report.root);
-  if (!isOwn) forgetUnfinal(facts);
+}
+
+/** What a certified block follows is as final as it is. */
+function confirm({ rounds }: Facts, last: number): void {
+  for (const { round, decided } of rounds.values()) if (decided && round < last) decided.final = true;
+}
+
+/** The peer has come to a state, perhaps of another branch. */
+function isReturn(effect: Effect): boolean {
+  return effect.type === 'report' && effect.report.kind === 'synced';
+}
+
+/** Unfinal rounds that were left behind: how they ended says nothing of how they did for the others. */
+function forgetOverruled({ rounds }: Facts, machine: Machine): void {
+  for (const round of rounds.values()) {
+    if (round.decided && !round.decided.final && !machine.follows(round.decided.block)) delete round.decided;
+  }
 }
 
 function forgetTraining(round: RoundFacts): void {
@@ -149,16 +176,6 @@ function forgetTraining(round: RoundFacts): void {
   delete round.finishMs;
   delete round.trainedMs;
   delete round.isBroken;
-}
-
-/** The state is of another branch: how unfinal rounds went and ended here says nothing of how they did there. */
-function forgetUnfinal({ rounds }: Facts): void {
-  for (const round of rounds.values()) {
-    if (!round.decided || round.decided.final) continue;
-    forgetTraining(round);
-    delete round.decided;
-    round.headers.clear();
-  }
 }
 
 /** After a restart the same end may be told again: the one that held last stays the last. */

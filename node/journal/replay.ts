@@ -1,3 +1,4 @@
+import { CodedError } from '../../protocol/errors.ts';
 import type { Effect } from '../../protocol/events.ts';
 import { decodeGenesis, runIdOf } from '../../protocol/genesis.ts';
 import type { Hash } from '../../protocol/hash.ts';
@@ -41,11 +42,13 @@ export interface Replay {
  *
  * Stops at the first difference: from there on the events are those of another story.
  * @param facts takes in what happens, of one peer over all files of its journal
+ * @param peer whose those before were
  * @throws CodedError `E_JOURNAL_FORMAT`, and those of a damaged genesis or message
  */
-export function replay(bytes: Uint8Array, facts: Facts): Replay {
+export function replay(bytes: Uint8Array, facts: Facts, peer?: PeerId): Replay {
   const { contents, validBytes } = readFramed(bytes);
   const head = decodeHead(contents[0]);
+  if (peer !== undefined && peer !== head.self) throw ofAnother();
   const genesis = decodeGenesis(head.genesis);
   const run = runIdOf(genesis);
   const signer = new ReplaySigner(head.self);
@@ -69,6 +72,10 @@ export function replay(bytes: Uint8Array, facts: Facts): Replay {
     result.events = event;
   }
   return result;
+}
+
+function ofAnother(): CodedError<'E_JOURNAL_FORMAT'> {
+  return new CodedError('E_JOURNAL_FORMAT', 'the journal is of another peer than the files before it: replay it alone');
 }
 
 function stepOf(machine: Machine, signer: ReplaySigner, step: Step): { outcome: string[]; effects: readonly Effect[] } {

@@ -96,7 +96,7 @@ function trainingReason(
 }
 
 function headerReason({ headers, proposals, decided }: Decided, facts: Facts, peer: PeerId, self: PeerId): Found {
-  const header = headers.get(peer);
+  const header = headers.get(peer)?.find(({ base }) => base === decided.base);
   if (!header) return { reason: 'no-header', text: 'its header never came here' };
   const proposal = proposals.get(decided.block);
   const closedMs = proposal?.atMs ?? decided.atMs;

@@ -126,9 +126,9 @@ test('a header in time with a payload that was refused, or late, or here', () =>
   const round = (): RoundFacts => ({
     round: 5,
     places: ['leader', 'other'],
-    headers: new Map([['other', { atMs: 1000, payload: 'p' }]]),
+    headers: new Map([['other', [{ atMs: 1000, payload: 'p', base: 'state' }]]]),
     proposals: new Map([['block', { atMs: 2000, author: 'leader', authors: ['leader'] }]]),
-    decided: { atMs: 2500, block: 'block', authors: ['leader'], final: true },
+    decided: { atMs: 2500, block: 'block', base: 'state', authors: ['leader'], final: true },
     reports: [],
   });
   const reason = (payloads: Facts['payloads'], facts = round()) =>
@@ -141,7 +141,10 @@ test('a header in time with a payload that was refused, or late, or here', () =>
   expect(reason(new Map()).reason).toBe('payload-missing');
   expect(reason(known(1500, null)).reason).toBe('not-listed');
   expect(
-    reason(known(1500, null), { ...round(), headers: new Map([['other', { atMs: 2100, payload: 'p' }]]) }),
+    reason(known(1500, null), {
+      ...round(),
+      headers: new Map([['other', [{ atMs: 2100, payload: 'p', base: 'state' }]]]),
+    }),
   ).toEqual({
     round: 5,
     peer: 'other',
