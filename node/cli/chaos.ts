@@ -78,8 +78,8 @@ Examples:
   $ outerloop chaos --peers 4 --minutes 2 --every 20s --kinds cut --namespaces
 
 The exit status is 1 where peers ended a round with different roots, a killed peer's update was in neither of the two
-rounds after it was ready (nor there within two seconds), a peer did not come back, or fewer tokens were trained than
---least asks. The folders are kept then, for outerloop replay.
+rounds after it was ready (nor there within two seconds), a peer did not come back, work was given up, or fewer tokens than
+--least asks were trained. The folders are kept then, for outerloop replay.
 `;
 
 export function addChaos(program: Command, finish: (code: number) => void): void {
