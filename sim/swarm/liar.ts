@@ -188,6 +188,7 @@ export class Liar {
         if (this.#past.messages.length === 0) return [];
         return Array.from({ length: FUZZED }, () => this.#fuzzer.message(this.#past.messages));
       case 'boasts':
+      case 'falsifies': // to be asked
         return [encodeMessage(this.#boast())];
       case 'poisons': {
         const header = this.#past.messages.findLast((each): each is MessageOf<'header'> => each.type === 'header');
@@ -199,7 +200,6 @@ export class Liar {
         return this.#flood().map(encodeMessage);
       case 'dawdles':
       case 'equivocates':
-      case 'falsifies':
       case 'looks back':
       case 'withholds':
         return [];

@@ -239,6 +239,8 @@ function drawFaults(random: RandomStream, plan: Plan): Fault[] {
     const habits = new Set(Array.from({ length: 1 + random.below(5) }, () => pick(random, HABITS)));
     // many lies in one, each of which can only be told when the liar leads
     if (random.unit() < 0.7) habits.add('looks back');
+    // and of those that only who is asked can tell: few are behind so that they have to ask
+    if (randomStream(plan.seed, 'falsehoods', peer).unit() < 0.3) habits.add('falsifies');
     for (const habit of habits) faults.push({ kind: 'lie', peer, atMs: 0, habit });
   }
   // who leaves for good must not leave the liars more than a third
