@@ -161,6 +161,7 @@ export class Core {
     return { ...page, states: page.more ? [] : states };
   }
 
+  /** Of states that were told of earlier, those that can be fetched now. */
   stillHeld(states: readonly AgreedState[]): AgreedState[] {
     const held = new Set([...this.states.values()].map(({ snapshot }) => snapshot));
     return states.filter(({ snapshot }) => held.has(snapshot));

@@ -84,28 +84,24 @@ function replayOf(
   { facts, self, isOnly }: { facts: Facts; self: PeerId | undefined; isOnly: boolean },
 ): Replay | CodedError {
   try {
-    return ofFile(file, () => replay(bytes, facts, self));
-  } catch (error) {
-    if (isOnly || !isCoded(error)) throw error;
+    return replay(bytes, facts, self);
+  } catch (cause) {
+    const error = unreadable(file, cause);
+    if (isOnly) throw error;
     return error;
   }
+}
+
+function unreadable(file: string, cause: unknown): CodedError {
+  if (isCoded(cause)) return new CodedError(cause.code, `${file}: ${cause.message}`, { cause });
+  // whole frames, so somebody has written them: their hashes stop damage, not authors
+  const why = printable(cause instanceof Error ? cause.message : String(cause));
+  return new CodedError('E_JOURNAL_FORMAT', `${file}: what is in it is not of a journal (${why})`, { cause });
 }
 
 /** Nothing of it was written but perhaps a part of its head. */
 function hasNoHead(bytes: Uint8Array): boolean {
   return readFramed(bytes, 1).contents.length === 0 && isCutOff(bytes);
-}
-
-/** @throws CodedError as `read` does, and names the file */
-function ofFile<T>(file: string, read: () => T): T {
-  try {
-    return read();
-  } catch (error) {
-    if (isCoded(error)) throw new CodedError(error.code, `${file}: ${error.message}`, { cause: error });
-    // whole frames, so somebody has written them: their hashes stop damage, not authors
-    const why = printable(error instanceof Error ? error.message : String(error));
-    throw new CodedError('E_JOURNAL_FORMAT', `${file}: what is in it is not of a journal (${why})`, { cause: error });
-  }
 }
 
 /** @throws CodedError `E_JOURNAL_NOT_FOUND` */

@@ -16,8 +16,9 @@ interface Standing {
 
 /**
  * Once the swarm is healed (correct peers are up and reach each other, and at most f voters lie or are down) it goes on:
- * three more final rounds, on all of these peers, who are all members of the run; or where the run ends, those who are members then all come to its end, at one state. Where those who are left are no quorum and
- * nobody lies, the members among them go on together, in unfinal rounds.
+ * three more final rounds, on all of these peers, who are all members of the run; or where the run ends, those who are members
+ * then all come to its end, and where nobody lies to one state. Where those who are left are no quorum and nobody lies, the
+ * members among them go on together, in unfinal rounds.
  */
 export class ProgressChecker {
   /** of the run; null where it does not end */
