@@ -35,6 +35,8 @@ export interface RunChoices {
   rounds?: number;
   /** @default DEFAULT_SEED */
   seed?: number;
+  /** @default the model's */
+  graceMs?: number;
   /** null forbids unfinal rounds */
   quorumWaitMs?: number | null;
 }
@@ -127,7 +129,7 @@ export function buildGenesis(choices: RunChoices, founder: PeerId, source: TextS
   const { model = DEFAULT_MODEL, codec = DEFAULT_CODEC, seed = DEFAULT_SEED, waitFor = 1 } = choices;
   const preset = PRESETS[model];
   const { innerSteps = preset.innerSteps, batch = preset.batch, rounds = null } = choices;
-  const { quorumWaitMs = QUORUM_WAIT_MS } = choices;
+  const { graceMs = preset.graceMs, quorumWaitMs = QUORUM_WAIT_MS } = choices;
   const shape = { ...MODEL_PRESETS[model], vocabulary: tokenizer.vocabulary };
   checkLargeEnough(makeDataset(source.bytes, tokenizer, VALIDATION_FRACTION), shape.context);
   const name = shortName(source.name);
@@ -148,7 +150,7 @@ export function buildGenesis(choices: RunChoices, founder: PeerId, source: TextS
     rounds,
     waitFor,
     committee: COMMITTEE,
-    timing: { graceMs: preset.graceMs, viewMs: VIEW_MS, quorumWaitMs },
+    timing: { graceMs, viewMs: VIEW_MS, quorumWaitMs },
   } satisfies Genesis);
 }
 
@@ -191,6 +193,7 @@ export function conflictsWith(genesis: Genesis, choices: RunChoices): Conflict[]
     ['--wait-for', choices.waitFor, genesis.waitFor],
     ['--rounds', choices.rounds, genesis.rounds ?? 'without end'],
     ['--seed', choices.seed, genesis.seed],
+    ['--grace', orNever(choices.graceMs), orNever(genesis.timing.graceMs)],
     ['--quorum-wait', orNever(choices.quorumWaitMs), orNever(genesis.timing.quorumWaitMs)],
   ];
   return pairs

@@ -163,17 +163,34 @@ export function addRunOptions(command: Command): Command {
     .option('--wait-for <peers>', 'before the first round (default: 1)', integer('--wait-for', 1, LIMITS.rosterMax))
     .option('--rounds <n>', 'then stop (default: go on)', integer('--rounds', 1, 1_000_000_000))
     .option(
+      '--grace <time>',
+      "like 10s, that slower peers get, and half the fastest's time, before a round ends (default: the model's)",
+      grace,
+    )
+    .option(
       '--quorum-wait <time>',
       'like 30s, without a quorum before going on in unfinal rounds; or never (default: 10s)',
       quorumWait,
     );
 }
 
+function grace(text: string): number {
+  const ms = timingMs(text);
+  if (ms !== undefined) return ms;
+  throw optionError(`--grace takes a time from 1ms to 24h like 10s, not "${text}"`);
+}
+
 function quorumWait(text: string): number | 'never' {
   if (text === 'never') return text;
-  const ms = durationMs(text) ?? Number.NaN;
-  if (Number.isInteger(ms) && ms >= 1 && ms <= 86_400_000) return ms;
+  const ms = timingMs(text);
+  if (ms !== undefined) return ms;
   throw optionError(`--quorum-wait takes a time from 1ms to 24h like 30s, or never, not "${text}"`);
+}
+
+/** What genesis allows: whole milliseconds, a day at most. */
+function timingMs(text: string): number | undefined {
+  const ms = durationMs(text) ?? Number.NaN;
+  return Number.isInteger(ms) && ms >= 1 && ms <= 86_400_000 ? ms : undefined;
 }
 
 /** What only this machine's speed and bits depend on. */
@@ -209,15 +226,17 @@ export function addDebugOption(command: Command): Command {
 
 /** Of all flags, what a run was explicitly asked to be. */
 export function choicesOf(flags: RunFlags): RunChoices {
-  const { data, model, tokenizer, innerSteps, batch, codec, outer, waitFor, rounds, seed, quorumWait } = flags;
-  const all = { data, model, tokenizer, innerSteps, batch, codec, outer, waitFor, rounds, seed };
+  const { data, model, tokenizer, innerSteps, batch, codec, outer, waitFor, rounds, seed, grace, quorumWait } = flags;
+  const all = { data, model, tokenizer, innerSteps, batch, codec, outer, waitFor, rounds, seed, graceMs: grace };
   const asked = Object.entries(all).filter(([, value]) => value !== undefined);
   const choices: RunChoices = Object.fromEntries(asked);
   if (quorumWait !== undefined) choices.quorumWaitMs = quorumWait === 'never' ? null : quorumWait;
   return choices;
 }
 
-export interface RunFlags extends Omit<RunChoices, 'quorumWaitMs'> {
+export interface RunFlags extends Omit<RunChoices, 'graceMs' | 'quorumWaitMs'> {
+  /** milliseconds */
+  grace?: number;
   /** milliseconds. Commander would make an empty text of null. */
   quorumWait?: number | 'never';
 }

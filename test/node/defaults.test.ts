@@ -81,11 +81,12 @@ describe('buildGenesis', () => {
   });
 
   it('takes every choice', () => {
-    const choices = { innerSteps: 7, batch: 3, waitFor: 2, rounds: 9, seed: 0, quorumWaitMs: null };
+    const choices = { innerSteps: 7, batch: 3, waitFor: 2, rounds: 9, seed: 0, graceMs: 5000, quorumWaitMs: null };
     const { timing, ...genesis } = genesisOf(choices);
-    const { quorumWaitMs, ...rest } = choices;
+    const { graceMs, quorumWaitMs, ...rest } = choices;
     expect(genesis).toMatchObject(rest);
-    expect(timing).toEqual({ graceMs: 2000, viewMs: 2000, quorumWaitMs });
+    expect(timing).toEqual({ graceMs, viewMs: 2000, quorumWaitMs });
+    expect(genesisOf({}).timing.graceMs).toBe(2000);
   });
 
   it('refuses a text that is too small for the context', () => {
@@ -141,6 +142,7 @@ describe('conflictsWith', () => {
       waitFor: 1,
       rounds: 10,
       seed: 6,
+      graceMs: 10_000,
       quorumWaitMs: null,
     };
     expect(conflictsWith(genesisOf(run), other)).toEqual([
@@ -154,6 +156,7 @@ describe('conflictsWith', () => {
       { option: '--wait-for', asked: '1', run: '2' },
       { option: '--rounds', asked: '10', run: '9' },
       { option: '--seed', asked: '6', run: '5' },
+      { option: '--grace', asked: '10s', run: '2s' },
       { option: '--quorum-wait', asked: 'never', run: '1s' },
     ]);
   });

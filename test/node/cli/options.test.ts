@@ -53,7 +53,7 @@ describe('choices', () => {
   it('hold exactly what was asked for', () => {
     const flags = flagsOf(
       ...'--data x --model micro --tokenizer byte --inner-steps 5 --batch 2 --codec fp16 --outer sgd'.split(' '),
-      ...'--wait-for 3 --rounds 4 --seed 0 --quorum-wait never --backend cpu --deterministic'.split(' '),
+      ...'--wait-for 3 --rounds 4 --seed 0 --grace 2s --quorum-wait never --backend cpu --deterministic'.split(' '),
       ...['--micro-batch', '1'],
     );
     expect(choicesOf(flags)).toEqual({
@@ -67,6 +67,7 @@ describe('choices', () => {
       waitFor: 3,
       rounds: 4,
       seed: 0,
+      graceMs: 2000,
       quorumWaitMs: null,
     });
     expect(machineOf(flags)).toEqual({ backend: 'cpu', deterministic: true, microBatch: 1 });
@@ -82,6 +83,8 @@ describe('choices', () => {
     ['--backend', 'abacus'],
     ['--batch', 'many'],
     ['--wait-for', '0'],
+    ['--grace', 'never'],
+    ['--grace', '0s'],
     ['--quorum-wait', 'soon'],
     ['--quorum-wait', '30'],
     ['--quorum-wait', '500us'],
