@@ -226,6 +226,8 @@ export class Peer {
         return this.#watch(this.#restore(effect));
       case 'train':
         return this.#watch(this.#train(effect));
+      case 'train-on':
+        return this.#watch(this.#trainOn(effect));
       case 'finish':
         this.#isLate = true;
         return this.#watch(worker.finish());
@@ -281,6 +283,16 @@ export class Peer {
     if (this.machine.standing.roster.length > 1) return this.#give({ type: 'broken', base });
     const advice = 'begin another run with a larger --batch, fewer --inner-steps or other --data';
     throw new CodedError('E_TRAINING', `the model does not train: round ${round + 1} broke down every time; ${advice}`);
+  }
+
+  async #trainOn({ base, round, steps, firstStep, firstPosition }: Effect & { type: 'train-on' }): Promise<void> {
+    this.#training = { round, steps };
+    this.#answer((receipts) => receipts.trainsOn(round + 1));
+    const outcome = await this.#c.worker.trainOn(base, { steps, firstStep, firstPosition });
+    if (outcome === 'overtaken' || this.#stopped) return;
+    if (outcome === 'broken') this.#warn('W_DIVERGED_HERE', `training on in round ${round + 1} broke down: waiting`);
+    this.#telling.gathering(round, this.machine.standing.places);
+    this.#give({ type: outcome === 'kept' ? 'trained-on' : 'broken', base });
   }
 
   #trained(base: Hash, round: number, contribution: Contribution): void {

@@ -32,6 +32,7 @@ export class Closing {
   #completeSinceMs: number | undefined;
   /** what was found of the block that was looked at last, when it came */
   #judged: { block: Block; isFair: boolean } | undefined;
+  #isShort = false;
   /** the user was told that there is no quorum */
   #missSaid = false;
 
@@ -45,6 +46,11 @@ export class Closing {
   /** There is something to decide on, and it is not decided. */
   get isWaiting(): boolean {
     return this.#readySinceMs !== undefined;
+  }
+
+  /** The round waits for voters who are gone: nobody goes on without them. */
+  get isShort(): boolean {
+    return this.#isShort;
   }
 
   beginRound(): void {
@@ -73,6 +79,7 @@ export class Closing {
   advance(agreement: Agreement, round: Round | undefined): Entry | undefined {
     const { nowMs } = this.#core;
     const applied = this.#core.applied!;
+    this.#isShort = false;
     this.#noteView(agreement);
     const kind = this.#freshKind(applied, round);
     if (kind !== 'round') this.#completeSinceMs = undefined;
@@ -182,8 +189,9 @@ export class Closing {
     const quorum = quorumOf(committee.length);
     const live = (): number => this.#live(committee);
     if (quorumWaitMs === null) {
-      if (nowMs >= this.#readySinceMs! + viewMs)
-        this.#sayNoQuorum('W_NO_QUORUM', live(), committee.length, 'waiting for them');
+      this.#isShort = nowMs >= this.#readySinceMs! + viewMs && live() < quorum;
+      if (this.#isShort)
+        this.#sayNoQuorum('W_NO_QUORUM', live(), committee.length, 'waiting for them, and training on meanwhile');
       return false;
     }
     const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);

@@ -27,8 +27,10 @@ export type Event = { nowMs: number } & (
   | { type: 'peer'; peer: PeerId; up: boolean }
   /** the inner steps asked for by `train` are done (or cut short by `finish`) and the update is encoded and durable */
   | { type: 'trained'; base: Hash; update: Omit<Update, 'author' | 'signature'>; inline: Uint8Array | null }
-  /** the inner steps asked for by `train` gave nothing of use, however often they were tried */
+  /** the inner steps asked for by `train` or `train-on` gave nothing of use, however often they were tried */
   | { type: 'broken'; base: Hash }
+  /** the inner steps asked for by `train-on` are done, and what they changed is in the residual, durably */
+  | { type: 'trained-on'; base: Hash }
   /** a `fetch` is over: the payload is here and its codec's check passed, or it is refused with this code */
   | { type: 'payload'; update: Update; error: string | null }
   /** a `take` is over, for headers that had inside what they name: here and checked, but for those refused with a code */
@@ -94,6 +96,11 @@ export type Effect =
     }
   /** train from the agreed state, encode, answer `trained` */
   | { type: 'train'; round: number; base: Hash; firstPosition: number; steps: number; firstStep: number }
+  /**
+   * the update is made, and nobody can decide on it: train on from where own work leads, add what changes to the residual, answer
+   * `trained-on`
+   */
+  | { type: 'train-on'; round: number; base: Hash; firstPosition: number; steps: number; firstStep: number }
   /** others wait: stop after the current inner step and contribute what is there */
   | { type: 'finish' }
   /** get the payload, of an update for this round, from one of the holders, check it with the codec, answer `payload` */

@@ -3,7 +3,7 @@ import { Announced } from './announced.ts';
 import { factsAt, type Head, leadersOf, rootOf, stateAt } from './chain.ts';
 import { Chatter } from './chatter.ts';
 import { Closing } from './closing.ts';
-import { Core } from './core.ts';
+import { type Applied, Core } from './core.ts';
 import { Ending } from './ending.ts';
 import { assert } from './errors.ts';
 import type { Effect, Event } from './events.ts';
@@ -37,9 +37,9 @@ import type { Block, Entry } from './wire.ts';
  * 2. Carry out the effects of a step in order. What `persist` and `append` say is durable before a later effect of the
  *    same step leaves the machine room: a vote that a crash makes us forget could be cast twice.
  * 3. Pass only messages that `decodeMessage` accepted, with the peer that handed them over.
- * 4. Answer every `fetch`, `take`, `apply`, `initialize`, `restore`, `train` and `request-history` with its event, errors
- *    included; `train` only if the training is not overtaken by `apply` or `restore`.
- * 5. `trained` comes when update and residual are durable, `restored` and `saved` when the agreed state is; `applied` may
+ * 4. Answer every `fetch`, `take`, `apply`, `initialize`, `restore`, `train`, `train-on` and `request-history` with its event,
+ *    errors included; the trainings only if they are not overtaken by `apply` or `restore`.
+ * 5. `trained` and `trained-on` come when update and residual are durable, `restored` and `saved` when the agreed state is; `applied` may
  *    come before, for the state can be had again from an older one on disk and the payloads of the rounds since, which
  *    are kept.
  * 6. Send `wake` at the time last asked for, or a little later.
@@ -156,6 +156,8 @@ export class Machine {
         return this.#onTrained(event);
       case 'broken':
         return this.#onBroken(event.base);
+      case 'trained-on':
+        return this.#onTrainedOn(event.base);
       case 'payload':
         return this.#payloads.onPayload(event.update, event.error);
       case 'taken':
@@ -220,6 +222,11 @@ export class Machine {
   #onBroken(base: Hash): void {
     const { round } = this.#present;
     if (round?.base === base) round.renounce();
+  }
+
+  #onTrainedOn(base: Hash): void {
+    const { round } = this.#present;
+    if (round?.base === base) round.trainedOn();
   }
 
   // --- agreed state -------------------------------------------------------------------------------------------------
@@ -397,12 +404,28 @@ export class Machine {
     const place = placesIn(applied.head.places).get(self);
     if (announced) next.adoptOwn(announced);
     else if (place !== undefined && !this.#membership.leaving) {
-      const { innerSteps, batch } = genesis;
-      const firstPosition = applied.state.cursor + place * innerSteps * batch;
-      const [base, steps, firstStep] = [applied.root, innerSteps, round * innerSteps];
-      this.#core.emit({ type: 'train', round, base, firstPosition, steps, firstStep });
+      this.#core.emit({ type: 'train', ...this.#trainingOf(applied, place) });
     }
     this.#post.replay();
+  }
+
+  /** @param ahead how many rounds later, by data and learning rate, than the one that begins with this state */
+  #trainingOf({ state, root, head }: Applied, place: number, ahead = 0): Omit<Effect & { type: 'train' }, 'type'> {
+    const { innerSteps: steps, batch } = this.#core.context.genesis;
+    const { round, cursor } = state;
+    const firstPosition = cursor + (ahead * head.places.length + place) * steps * batch;
+    return { round, base: root, firstPosition, steps, firstStep: (round + ahead) * steps };
+  }
+
+  /** Nobody can decide, and genesis forbids to go on: what is learned meanwhile goes with the next update. */
+  #trainOn(applied: Applied, round: Round | undefined): void {
+    const { context, self } = this.#core;
+    const place = placesIn(applied.head.places).get(self);
+    if (!round || place === undefined || this.#membership.leaving || !this.#closing.isShort) return;
+    const { rounds } = context.genesis;
+    if (rounds !== null && round.round + 1 >= rounds) return; // there is no next one
+    const ahead = round.trainOn();
+    if (ahead !== undefined) this.#core.emit({ type: 'train-on', ...this.#trainingOf(applied, place, ahead) });
   }
 
   #advanceRound(): void {
@@ -411,7 +434,7 @@ export class Machine {
     if (this.#membership.leaving && !isMember(applied.head, self)) return this.#ending.reach('left');
     this.#present.round?.askToFinish();
     const entry = this.#closing.advance(this.#present.agreement, this.#present.round);
-    if (!entry) return;
+    if (!entry) return this.#trainOn(applied, this.#present.round);
     this.#append(entry);
     this.#applyNext();
   }

@@ -42,6 +42,8 @@ export interface SavedReceipts {
   answered: readonly Hash[];
   /** the round that was trained for */
   training: number | null;
+  /** the round that was trained beyond an update for; absent where there is none */
+  beyond?: number | undefined;
 }
 
 /** Earlier contributions that are remembered until an update that carries them is accepted. */
@@ -68,6 +70,8 @@ export class Receipts {
   #answered: readonly Hash[] = [];
   /** the round that is trained for, as long as no update has been made of it */
   #training: number | undefined;
+  /** the round in which this peer has trained beyond its update, as long as it is open */
+  #beyond: number | undefined;
   /** by the process before this one: of what it had learned not all need be on the disk */
   #isOfBefore = false;
 
@@ -80,13 +84,15 @@ export class Receipts {
     this.#owed = saved.owed;
     this.#answered = saved.answered;
     this.#training = saved.training ?? undefined;
+    this.#beyond = saved.beyond;
     this.#isOfBefore = true;
   }
 
   get saved(): SavedReceipts {
     const unfinal = [...this.#before, ...this.#unfinal].slice(-UNFINAL_SAVED);
     const training = this.#training ?? null;
-    return { made: this.#made ?? null, unfinal, owed: this.#owed, answered: this.#answered, training };
+    const beyond = this.#beyond === undefined ? {} : { beyond: this.#beyond };
+    return { made: this.#made ?? null, unfinal, owed: this.#owed, answered: this.#answered, training, ...beyond };
   }
 
   /** A process begins at a state to which the one before may have come without hearing of it. @param round completed there */
@@ -94,11 +100,18 @@ export class Receipts {
     this.#settle(included);
     this.#giveBack(round);
     this.#miss(round);
+    this.#missBeyond(round);
   }
 
   /** Training for a round has begun: where the round ends first, what was learned so far is in the residual. */
   begun(round: number): void {
     this.#training = round;
+    this.#isOfBefore = false;
+  }
+
+  /** Training beyond the update for a round has begun: what is learned in it is in the residual when the round ends. */
+  trainsOn(round: number): void {
+    this.#beyond = round;
     this.#isOfBefore = false;
   }
 
@@ -122,6 +135,7 @@ export class Receipts {
     if (own === 'late' && !this.#isAnswered(round, ownPayload)) this.#owe(this.#take(round, ownPayload), 'late');
     if (own === 'none') this.#miss(round);
     if (this.#training === round) this.#training = undefined;
+    this.#missBeyond(round);
     this.#giveBack(round);
     if (!final) return;
     for (const contribution of this.#unfinal) this.#accept(contribution);
@@ -144,6 +158,9 @@ export class Receipts {
     const trained = this.#takeTraining();
     if (trained && !forgot) this.#owe(trained, 'returned', !this.#isOfBefore);
     else if (trained) this.#forget(trained);
+    const beyond = this.#takeBeyond();
+    if (beyond && !forgot) this.#owe(beyond, 'returned', !this.#isOfBefore);
+    else if (beyond) this.#forget(beyond);
     if (!forgot) return;
     for (const each of this.#owed) this.#forget({ ...each, carries: [] });
     this.#owed = [];
@@ -166,6 +183,19 @@ export class Receipts {
     }
     const trained = this.#takeTraining(round);
     if (trained) this.#owe(trained, 'late', !this.#isOfBefore);
+  }
+
+  /** What was trained beyond an update is in no round. */
+  #missBeyond(round: number): void {
+    const beyond = this.#takeBeyond(round);
+    if (beyond) this.#owe(beyond, 'late', !this.#isOfBefore);
+  }
+
+  #takeBeyond(upTo = Number.POSITIVE_INFINITY): Contribution | undefined {
+    const round = this.#beyond;
+    if (round === undefined || round > upTo) return undefined;
+    this.#beyond = undefined;
+    return { round, payload: null, carries: [] };
   }
 
   /** What is trained for a round, up to this one, which ends without it. */

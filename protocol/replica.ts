@@ -75,8 +75,8 @@ export interface CertifiedUpdate extends EncodedUpdate {
  *
  *   own pseudo-gradients so far = own updates applied for good + unfinalOwn + pending + residual
  *
- * up to float32 rounding. A peer's round is: train a copy of `parameters`; `contribute` (or `abandon`) it; `apply` the
- * certified updates. Methods that throw a CodedError leave everything as it was.
+ * up to float32 rounding. A peer's round is: train a copy of `parameters`; `contribute` (or `abandon`) it; where nobody can
+ * decide on that, train a copy of `standing` and `abandon` it, too; `apply` the certified updates. Methods that throw a CodedError leave everything as it was.
  */
 export class Replica {
   /** theta, the agreed model. Begins at zero: load a snapshot or set the initial parameters. Changed in place. */
@@ -122,6 +122,13 @@ export class Replica {
     return { residual: this.#residual, pending: this.#pending, unfinalOwn: this.#unfinalOwn };
   }
 
+  /** Where the model would be with all of this peer's own work in it and nobody else's: `parameters - pending - residual`. */
+  standing(): Float32Array {
+    const { parameters } = this;
+    const [residual, pending] = [this.#residual.values, this.#pending?.values];
+    return parameters.map((value, i) => Math.fround(value - residual[i]!) - (pending?.[i] ?? 0));
+  }
+
   /**
    * Ends the round's training: what changed, with the residual, becomes an update.
    *
@@ -152,13 +159,14 @@ export class Replica {
   }
 
   /**
-   * Keeps the work of a round that ends before an update could be made of it: `residual <- residual + (parameters -
-   * local)`.
+   * Keeps the work of a round that ends before an update could be made of it, or of what was trained beyond the update:
+   * `residual <- residual + (from - local)`.
    * @param tokens as for `contribute`
+   * @param from where training began @default the agreed parameters
    * @returns false, with nothing changed, when it is not finite
    */
-  abandon(local: Float32Array, tokens: number): boolean {
-    const next = this.#withChange(local, 1);
+  abandon(local: Float32Array, tokens: number, from = this.parameters): boolean {
+    const next = this.#withChange(local, 1, from);
     if (!allFinite(next)) return false;
     this.#takeResidual(next, this.#residual.tokens + tokens);
     return true;
@@ -318,12 +326,12 @@ export class Replica {
     if (!allFinite(values)) throw notFinite('the file of own work is damaged: remove it');
   }
 
-  /** `decay residual + (parameters - local)`, in the scratch vector. */
-  #withChange(local: Float32Array, decay: number): Float32Array {
+  /** `decay residual + (from - local)`, in the scratch vector. */
+  #withChange(local: Float32Array, decay: number, from = this.parameters): Float32Array {
     assert(local.length === this.parameters.length, `${local.length} local parameters of ${this.parameters.length}`);
-    const [residual, parameters, next] = [this.#residual.values, this.parameters, this.#scratch];
+    const [residual, next] = [this.#residual.values, this.#scratch];
     for (let i = 0; i < next.length; i++) {
-      const change = Math.fround(parameters[i]! - local[i]!);
+      const change = Math.fround(from[i]! - local[i]!);
       next[i] = Math.fround(decay * residual[i]!) + change;
     }
     return next;

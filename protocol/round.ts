@@ -74,6 +74,9 @@ export class Round implements PayloadTable {
   #finishAsked = false;
   /** this peer's training gave nothing */
   #renounced = false;
+  /** rounds' worth that this peer has trained beyond its update, and whether it is at one */
+  #ahead = 0;
+  #isTrainingOn = false;
 
   constructor(components: { core: Core; payloads: Payloads; patience: Patience }, applied: Applied) {
     const { core } = components;
@@ -164,6 +167,21 @@ export class Round implements PayloadTable {
     this.#renounced = true;
     this.#set(place, 'refused');
     if (this.#announced > 0) this.#firstDoneMs ??= this.#core.nowMs;
+  }
+
+  /**
+   * This peer's update is made and waits: for no longer than the next one can carry at once, there is more to learn. Where that
+   * broke down nothing is heard of it again.
+   * @returns how many rounds ahead the training is that begins now; undefined where there is none
+   */
+  trainOn(): number | undefined {
+    if (!this.own || this.#isTrainingOn || this.#ahead >= LIMITS.lateRoundsMax) return undefined;
+    this.#isTrainingOn = true;
+    return ++this.#ahead;
+  }
+
+  trainedOn(): void {
+    this.#isTrainingOn = false;
   }
 
   stateOf(update: Update): PayloadState | undefined {

@@ -1,13 +1,12 @@
 import type { Worker } from 'node:worker_threads';
 import { connect, type Remote } from '../node/train/rpc.ts';
 import { spawnWorker } from '../node/train/spawn-worker.ts';
-import type { RoundPlan } from '../node/train/trainer.ts';
 import { assert } from '../protocol/errors.ts';
 import { decodeGenesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { modelLayout } from '../protocol/model.ts';
 import type { OwnHistory } from '../protocol/own-updates.ts';
-import type { ApplyRequest, Contribution, ReplicaHost, Settled } from './replica-host.ts';
+import type { ApplyRequest, Contribution, Kept, ReplicaHost, Settled, Training } from './replica-host.ts';
 import type { ReplicaWorker, ReplicaWorkerInit } from './replica-worker.ts';
 
 interface Thread {
@@ -57,12 +56,16 @@ export class RealHost implements ReplicaHost {
     return this.#of(peer).restore(peer, snapshot, own);
   }
 
-  train(peer: number, plan: RoundPlan & { round: number }): void {
-    ignore(this.#of(peer).train(peer, plan));
+  train(peer: number, training: Training): void {
+    ignore(this.#of(peer).train(peer, training));
   }
 
   contribute(peer: number, steps: number): Promise<Contribution | null> {
     return this.#of(peer).contribute(peer, steps);
+  }
+
+  keep(peer: number, steps: number): Promise<Kept | null> {
+    return this.#of(peer).keep(peer, steps);
   }
 
   abandon(peer: number, steps: number): Promise<void> {

@@ -35,6 +35,18 @@ export interface ApplyRequest {
   final: boolean;
 }
 
+/** What a peer trains. */
+export interface Training extends RoundPlan {
+  round: number;
+  /** from where its own work leads (`Replica.standing`), instead of from the agreed parameters */
+  beyond?: boolean;
+}
+
+/** Of work that went to the residual for good: the version of the seat that has it. */
+export interface Kept {
+  version: number;
+}
+
 /**
  * Where the replicas of the virtual peers are: their parameters, residuals, optimizer states, and what their disks hold
  * of these. Operations of one peer are done in the order asked for. Answers depend on what was asked alone, never on
@@ -47,10 +59,15 @@ export interface ReplicaHost {
   initialize(peer: number): Promise<Settled>;
   /** A fetched snapshot becomes the peer's agreed state; `own` is what its history says of own updates. */
   restore(peer: number, snapshot: { id: Hash; bytes: Uint8Array }, own: OwnHistory): Promise<Settled>;
-  /** Begins to train from the agreed parameters; ended by `contribute` or `abandon`, which say after how many steps. */
-  train(peer: number, plan: RoundPlan & { round: number }): void;
+  /** Begins to train; ended by `contribute`, `keep` or `abandon`, which say after how many steps. */
+  train(peer: number, training: Training): void;
   /** @returns null when nothing of use was learned */
   contribute(peer: number, steps: number): Promise<Contribution | null>;
+  /**
+   * Beyond the update: what the steps changed goes to the residual, durably.
+   * @returns null when nothing of use was learned
+   */
+  keep(peer: number, steps: number): Promise<Kept | null>;
   /** Overtaken: what the steps changed goes to the residual. */
   abandon(peer: number, steps: number): Promise<void>;
   apply(peer: number, request: ApplyRequest): Promise<Settled>;

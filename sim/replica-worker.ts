@@ -4,11 +4,11 @@ import { byteTokenizer, charTokenizerFromBlob } from '../node/data/tokenizer.ts'
 import type { BackendName } from '../node/train/backend.ts';
 import { createEngine, type Engine } from '../node/train/engine.ts';
 import { serve } from '../node/train/rpc.ts';
-import { type RoundPlan, Trainer } from '../node/train/trainer.ts';
+import { Trainer } from '../node/train/trainer.ts';
 import { decodeGenesis, type Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { OwnHistory } from '../protocol/own-updates.ts';
-import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
+import type { ApplyRequest, Contribution, Kept, Settled, Training } from './replica-host.ts';
 import { AgreedStates, type InnerTrainer, Seat, type Trained, type TrainRequest } from './seat.ts';
 import { sharedBytes } from './shared-bytes.ts';
 
@@ -111,13 +111,17 @@ export class ReplicaWorker {
     return this.#seat(peer).restore(snapshot, own);
   }
 
-  train(peer: number, plan: RoundPlan & { round: number }): void {
-    this.#seat(peer).train(plan);
+  train(peer: number, training: Training): void {
+    this.#seat(peer).train(training);
   }
 
   async contribute(peer: number, steps: number): Promise<Contribution | null> {
     const contribution = await this.#seat(peer).contribute(steps);
     return contribution && { ...contribution, bytes: sharedBytes(contribution.bytes) };
+  }
+
+  keep(peer: number, steps: number): Promise<Kept | null> {
+    return this.#seat(peer).keep(steps);
   }
 
   abandon(peer: number, steps: number): Promise<void> {

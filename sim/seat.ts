@@ -13,7 +13,7 @@ import {
 } from '../protocol/own-updates.ts';
 import { type EncodedUpdate, type OwnWork, Replica, replicaInit } from '../protocol/replica.ts';
 import { nativeSha256 } from './native-hash.ts';
-import type { ApplyRequest, Contribution, Settled } from './replica-host.ts';
+import type { ApplyRequest, Contribution, Kept, Settled, Training } from './replica-host.ts';
 import { sharedBytes } from './shared-bytes.ts';
 
 /** What inner training is done by. A pure function of what it is given, but for `stop`, which only ends it earlier. */
@@ -92,8 +92,8 @@ export class AgreedStates {
 /** Hears what becomes of a peer's work: for a checker of its books. */
 export interface SeatObserver {
   onTrain(peer: number): void;
-  /** inner steps went from `agreed` to `local`, and the replica is to have taken the change on its books */
-  onWork(peer: number, agreed: Float32Array, local: Float32Array, tokens: number): void;
+  /** inner steps led from one to the other, and the replica is to have taken the change on its books */
+  onWork(peer: number, from: Float32Array, local: Float32Array, tokens: number): void;
   /** a training has come to its end, whether or not something of use was learned */
   onTrained(peer: number): void;
   /** what the disk has from this version on; `pending` is the payload of the replica's pending update */
@@ -131,7 +131,7 @@ export class Seat<Optimizer> {
   /** payloads of own updates that may still come to count: on the disk for as long */
   #payloads = new Map<Hash, Uint8Array>();
   #training:
-    | { plan: RoundPlan & { round: number }; stop: { steps: number }; done: Promise<Trained<Optimizer>> }
+    | { plan: Training; from: Float32Array; stop: { steps: number }; done: Promise<Trained<Optimizer>> }
     | undefined;
   #stop = { steps: 0 };
   #saved: Saved[] = [];
@@ -167,7 +167,7 @@ export class Seat<Optimizer> {
     return this.#inTurn(() => this.#restore(snapshot, own));
   }
 
-  train(plan: RoundPlan & { round: number }): void {
+  train(plan: Training): void {
     const stop = { steps: plan.steps };
     this.#stop = stop;
     void this.#inTurn(async () => this.#train(plan, stop));
@@ -178,9 +178,14 @@ export class Seat<Optimizer> {
     return this.#inTurn(() => this.#contribute(steps));
   }
 
+  keep(steps: number): Promise<Kept | null> {
+    this.#stop.steps = Math.min(this.#stop.steps, steps);
+    return this.#inTurn(() => this.#keep(steps));
+  }
+
   abandon(steps: number): Promise<void> {
     this.#stop.steps = Math.min(this.#stop.steps, steps);
-    return this.#inTurn(() => this.#abandon(steps));
+    return this.#inTurn(async () => void (await this.#abandon(steps)));
   }
 
   apply(request: ApplyRequest): Promise<Settled> {
@@ -238,12 +243,13 @@ export class Seat<Optimizer> {
     return agreed ? this.#save(agreed) : this.#settle(snapshot.id);
   }
 
-  #train(plan: RoundPlan & { round: number }, stop: { steps: number }): void {
+  #train(plan: Training, stop: { steps: number }): void {
     assert(this.#agreed, 'training begins from an agreed state');
     this.#observer?.onTrain(this.#peer);
-    const done = this.#trainer.train({ ...this.#request(plan), stop });
+    const from = plan.beyond ? this.#replica.standing() : this.#agreed.parameters;
+    const done = this.#trainer.train({ ...this.#request(plan, from), stop });
     done.catch(() => undefined); // reported by whoever settles it
-    this.#training = { plan, stop, done };
+    this.#training = { plan, from, stop, done };
   }
 
   async #contribute(steps: number): Promise<Contribution | null> {
@@ -271,12 +277,21 @@ export class Seat<Optimizer> {
     return { payload: id, bytes, tokens, steps: trained.steps, loss: trained.meanLoss, version, open };
   }
 
-  async #abandon(steps: number): Promise<void> {
+  async #keep(steps: number): Promise<Kept | null> {
+    const isUseful = await this.#abandon(steps);
+    if (isUseful) return this.#save(this.#agreed!);
+    this.#optimizer = this.#trainer.fresh();
+    return null;
+  }
+
+  /** @returns whether there was something to keep */
+  async #abandon(steps: number): Promise<boolean> {
+    const from = this.#training?.from;
     const trained = await this.#settleTraining(steps);
-    if (trained.badParameters || trained.tokens === 0) return;
+    if (!from || trained.badParameters || trained.tokens === 0) return false;
     // whether or not the replica takes it: that is for the checker of its books to see
-    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local, trained.tokens);
-    this.#replica.abandon(trained.local, trained.tokens);
+    this.#observer?.onWork(this.#peer, from, trained.local, trained.tokens);
+    return this.#replica.abandon(trained.local, trained.tokens, from);
   }
 
   async #apply({ block, round, updates, own, final }: ApplyRequest): Promise<Settled> {
@@ -302,7 +317,8 @@ export class Seat<Optimizer> {
     assert(training, 'a training is ended that has begun');
     let trained = await training.done;
     if (trained.steps > steps) {
-      trained = await this.#trainer.train({ ...this.#request({ ...training.plan, steps }), stop: { steps } });
+      const request = this.#request({ ...training.plan, steps }, training.from);
+      trained = await this.#trainer.train({ ...request, stop: { steps } });
     }
     if (this.#training === training) {
       this.#optimizer = trained.optimizer;
@@ -312,8 +328,8 @@ export class Seat<Optimizer> {
     return trained;
   }
 
-  #request(plan: RoundPlan) {
-    return { peer: this.#peer, parameters: this.#agreed!.parameters, optimizer: this.#optimizer, plan };
+  #request(plan: RoundPlan, parameters: Float32Array) {
+    return { peer: this.#peer, parameters, optimizer: this.#optimizer, plan };
   }
 
   #settle(block: Hash): Settled {

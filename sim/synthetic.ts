@@ -4,7 +4,7 @@ import { modelLayout } from '../protocol/model.ts';
 import type { OwnHistory } from '../protocol/own-updates.ts';
 import { randomStream } from '../protocol/random.ts';
 import { normal } from './distribution.ts';
-import type { ApplyRequest, Contribution, ReplicaHost, Settled } from './replica-host.ts';
+import type { ApplyRequest, Contribution, Kept, ReplicaHost, Settled, Training } from './replica-host.ts';
 import { AgreedStates, type InnerTrainer, Seat, type SeatObserver, type Trained, type TrainRequest } from './seat.ts';
 
 /** The problem that stands for a model where only the protocol is of interest. */
@@ -179,12 +179,16 @@ export class SyntheticHost implements ReplicaHost {
     return this.#seats[peer]!.restore(snapshot, own);
   }
 
-  train(peer: number, plan: RoundPlan & { round: number }): void {
-    this.#seats[peer]!.train(plan);
+  train(peer: number, training: Training): void {
+    this.#seats[peer]!.train(training);
   }
 
   contribute(peer: number, steps: number): Promise<Contribution | null> {
     return this.#seats[peer]!.contribute(steps);
+  }
+
+  keep(peer: number, steps: number): Promise<Kept | null> {
+    return this.#seats[peer]!.keep(steps);
   }
 
   abandon(peer: number, steps: number): Promise<void> {

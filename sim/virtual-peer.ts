@@ -294,6 +294,7 @@ export class VirtualPeer implements Endpoint {
       case 'restore':
         return storage.restore(effect);
       case 'train':
+      case 'train-on':
         return training.train(effect);
       case 'finish':
         return training.finish();

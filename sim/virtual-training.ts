@@ -5,9 +5,9 @@ import { LIMITS } from '../protocol/limits.ts';
 import { LOSS_MAX } from '../protocol/wire.ts';
 import type { Planned } from './kernel.ts';
 import type { Process } from './process.ts';
-import type { Contribution } from './replica-host.ts';
+import type { Contribution, Kept } from './replica-host.ts';
 
-type Train = Effect & { type: 'train' };
+type Train = Effect & { type: 'train' | 'train-on' };
 
 interface Training {
   asked: Train;
@@ -61,11 +61,12 @@ export class VirtualTraining {
 
   #begin(asked: Train, attempt: number): void {
     const { round, steps, firstStep, firstPosition } = asked;
+    const beyond = asked.type === 'train-on';
     const { world, index } = this.#process;
     const { kernel, compute, host, ledger, trace } = world;
     const startMs = Math.max(kernel.nowMs, this.#busyUntilMs);
-    host.train(index, { round, steps, firstStep, firstPosition });
-    trace.add(kernel.nowMs, index, 'train', round);
+    host.train(index, { round, beyond, steps, firstStep, firstPosition });
+    trace.add(kernel.nowMs, index, asked.type, round);
     ledger.turn(index, 'training', startMs);
     const ends = compute.stepEnds(index, steps);
     const training = { asked, attempt, ends, startMs, steps } as Training;
@@ -113,7 +114,9 @@ export class VirtualTraining {
     const { kernel } = this.#process.world;
     kernel.cancel(training.end);
     training.end = kernel.at(training.startMs + training.ends[training.steps - 1]!, () => {
-      if (this.#process.isAlive()) this.#contribute(training);
+      if (!this.#process.isAlive()) return;
+      if (training.asked.type === 'train-on') this.#keepOn(training);
+      else this.#contribute(training);
     });
   }
 
@@ -141,6 +144,24 @@ export class VirtualTraining {
         else this.#brokeDown(asked, attempt, stops === this.#stops);
       },
     );
+  }
+
+  #keepOn({ asked, steps }: Training): void {
+    const { world, index } = this.#process;
+    const { host, ledger, kernel } = world;
+    const { base } = asked;
+    this.#training = undefined;
+    ledger.turn(index, 'waiting', kernel.nowMs);
+    this.compute(
+      0,
+      host.keep(index, steps),
+      (kept) => kept && this.#keepVersion(kept),
+      (kept) => this.#process.give({ type: kept ? 'trained-on' : 'broken', base }),
+    );
+  }
+
+  #keepVersion({ version }: Kept): void {
+    this.#process.disk.version = version;
   }
 
   /** @param mayBegin nothing has come between */

@@ -14,9 +14,10 @@ export function describeEffect(effect: Effect): string {
       return `send ${short(effect.peer)} ${describeMessage(effect.message)}`;
     case 'restore':
       return describeRestore(effect);
-    case 'train': {
+    case 'train':
+    case 'train-on': {
       const { round, base, firstPosition, steps, firstStep } = effect;
-      return `train ${round} ${short(base)} ${firstPosition} ${firstStep}+${steps}`;
+      return `${effect.type} ${round} ${short(base)} ${firstPosition} ${firstStep}+${steps}`;
     }
     case 'fetch':
       return `fetch ${short(effect.update.payload)} ${effect.update.size} from ${effect.holders.map(short)}`;

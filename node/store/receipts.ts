@@ -13,6 +13,7 @@ const schema: z.ZodType<SavedReceipts> = z.strictObject({
   owed: z.array(one),
   answered: z.array(hash),
   training: z.int().nonnegative().nullable().default(null),
+  beyond: z.int().nonnegative().optional(),
 });
 
 /**

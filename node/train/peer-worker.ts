@@ -21,7 +21,7 @@ import { EVALUATION_SEQUENCES, evaluationEvery } from './evaluation.ts';
 import { type Included, readOwnPayloads, rewriteOwnPayload, writeOwnPayload } from './own-payloads.ts';
 import { decodeOwn, encodeOwn, OwnFile, resumeOwn, type SavedOwn } from './own-work.ts';
 import { notify, serve } from './rpc.ts';
-import { FINISH, type Progress, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
+import { FINISH, type Progress, type RoundOptions, type RoundPlan, type RoundResult, Trainer } from './trainer.ts';
 import { type Training, UnderWay } from './under-way.ts';
 import type {
   AppliedState,
@@ -30,6 +30,7 @@ import type {
   NoContribution,
   Opened,
   RestoredState,
+  TrainedOn,
   WorkerInit,
   WorkerNotice,
 } from './worker-calls.ts';
@@ -185,7 +186,16 @@ export class PeerWorker {
    * Trains from the agreed parameters and encodes what changed.
    * @returns `overtaken` when an `apply`, `restore` or `close` came first, `broken` when nothing of use was learned
    */
-  async train(base: Hash, plan: RoundPlan): Promise<Contribution | NoContribution> {
+  train(base: Hash, plan: RoundPlan): Promise<Contribution | NoContribution> {
+    return this.#begin(base, (signal) => this.#trainAndEncode(base, plan, signal));
+  }
+
+  /** Trains from where own work leads, and adds what changed to the residual. @returns as `train` */
+  trainOn(base: Hash, plan: RoundPlan): Promise<TrainedOn> {
+    return this.#begin(base, (signal) => this.#trainAndKeep(base, plan, signal));
+  }
+
+  async #begin<T>(base: Hash, train: (signal: AbortSignal) => Promise<T>): Promise<T | 'overtaken'> {
     const before = this.#stopTraining();
     const moved = this.#moved;
     const abort = new AbortController();
@@ -198,7 +208,7 @@ export class PeerWorker {
       // asked for again when training broke down, while the round's end was on its way here
       await moved;
       const isOver = isCut(abort.signal) || base !== this.#root;
-      return isOver ? 'overtaken' : await this.#trainAndEncode(base, plan, abort.signal);
+      return isOver ? 'overtaken' : await train(abort.signal);
     } finally {
       if (this.#training === training) this.#training = undefined;
       done();
@@ -296,21 +306,11 @@ export class PeerWorker {
     const from = await underWay.resume(base);
     if (!from) await engine.writeParameters(this.#replica.parameters);
     let progress = from;
-    let stepMs = performance.now();
-    let lastStepMs = 0;
     const afterStep = async (now: Progress): Promise<void> => {
       progress = now;
-      await checkpoints.advance(ADVANCE_SHARE * lastStepMs);
       if (underWay.isDue && !checkpoints.isSaving) await underWay.write({ base, round, progress });
     };
-    const tokens = this.#tokensAStep;
-    const onStep = ({ step, loss }: { step: number; loss: number }): void => {
-      const nowMs = performance.now();
-      lastStepMs = nowMs - stepMs;
-      stepMs = nowMs;
-      tell({ step: step + 1, steps: plan.steps, loss, tokens, stepMs: lastStepMs });
-    };
-    const result = await this.#trainer.trainRound(plan, { signal, onStep, afterStep, ...(from ? { from } : {}) });
+    const result = await this.#steps(plan, signal, { afterStep, ...(from ? { from } : {}) });
     const isUseful = !result.badParameters && result.tokens > 0;
     if (signal.reason === 'close') {
       if (isUseful && progress) this.#closed = { base, round, progress };
@@ -325,12 +325,52 @@ export class PeerWorker {
     }
     if (!isUseful) {
       underWay.drop();
-      // what led here is in the moments too
-      const zeros = new Float32Array(this.#layout.length);
-      await engine.writeOptimizer({ m: zeros, v: zeros, t: 0 });
+      await this.#forgetMoments();
       return 'broken';
     }
     return this.#encode(base, result);
+  }
+
+  /** Not written down while under way: a kill costs what is not in the residual yet. */
+  async #trainAndKeep(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<TrainedOn> {
+    const { engine } = this.#trainer;
+    if (this.#ownLater) await this.#giveUpOwn(base, this.#ownLater);
+    const from = this.#replica.standing();
+    await engine.writeParameters(from);
+    const result = await this.#steps(plan, signal);
+    await this.#checkpoints.saved.catch(() => undefined);
+    await engine.readParameters(this.#local);
+    const isUseful = !result.badParameters && result.tokens > 0;
+    const isKept = isUseful && this.#abandon(this.#local, result.tokens, from);
+    // whoever cuts it short writes own work down
+    if (isCut(signal)) return 'overtaken';
+    if (isKept) await this.#saveOwn(base);
+    else await this.#forgetMoments();
+    return isKept ? 'kept' : 'broken';
+  }
+
+  /** Inner steps, told of one by one; a checkpoint that is being written gets on beside them. */
+  #steps(plan: RoundPlan, signal: AbortSignal, options: Pick<RoundOptions, 'from' | 'afterStep'> = {}) {
+    let stepMs = performance.now();
+    let lastStepMs = 0;
+    const tokens = this.#tokensAStep;
+    const onStep = ({ step, loss }: { step: number; loss: number }): void => {
+      const nowMs = performance.now();
+      lastStepMs = nowMs - stepMs;
+      stepMs = nowMs;
+      tell({ step: step + 1, steps: plan.steps, loss, tokens, stepMs: lastStepMs });
+    };
+    const afterStep = async (progress: Progress): Promise<void> => {
+      await this.#checkpoints.advance(ADVANCE_SHARE * lastStepMs);
+      await options.afterStep?.(progress);
+    };
+    return this.#trainer.trainRound(plan, { ...options, signal, onStep, afterStep });
+  }
+
+  /** Of training that broke down: what led there is in the moments too. */
+  async #forgetMoments(): Promise<void> {
+    const zeros = new Float32Array(this.#layout.length);
+    await this.#trainer.engine.writeOptimizer({ m: zeros, v: zeros, t: 0 });
   }
 
   async #encode(base: Hash, result: RoundResult): Promise<Contribution | NoContribution> {
@@ -355,8 +395,10 @@ export class PeerWorker {
     return { payload: id, size, tokens, steps, loss, inline, skipped, trainMs };
   }
 
-  #abandon(local: Float32Array, tokens: number): void {
-    if (this.#replica.abandon(local, tokens)) this.#underWay.taken++;
+  #abandon(local: Float32Array, tokens: number, from?: Float32Array): boolean {
+    const isKept = this.#replica.abandon(local, tokens, from);
+    if (isKept) this.#underWay.taken++;
+    return isKept;
   }
 
   /** Waits until no training is under way; what it had learned goes to the residual, or to a file when this closes. */

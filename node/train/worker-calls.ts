@@ -39,6 +39,9 @@ export interface Contribution {
   trainMs: number;
 }
 
+/** Of training beyond the update: `kept` in the residual, durably. */
+export type TrainedOn = 'kept' | NoContribution;
+
 export type NoContribution = 'overtaken' | 'broken';
 
 export interface AppliedState {

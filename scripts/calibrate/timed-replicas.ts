@@ -87,6 +87,10 @@ export class TimedWorker implements Remote<PeerWorker> {
 
   async check(): Promise<void> {}
 
+  async trainOn(): Promise<'broken'> {
+    return 'broken';
+  }
+
   /** One timer for all steps: what `finish` and `apply` cut short ends at once. */
   async train(
     _: Hash,
@@ -183,6 +187,10 @@ export class TimedHost implements ReplicaHost {
       version: 1,
       open: [],
     };
+  }
+
+  async keep(): Promise<null> {
+    return null;
   }
 
   async abandon(): Promise<void> {}

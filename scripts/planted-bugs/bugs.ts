@@ -102,6 +102,11 @@ export const BUGS: readonly Bug[] = [
     '    world.kernel.whenReady(this.#busyUntilMs, world.host.abandon(index, steps), () => undefined);\n',
     '    void steps;\n',
   ]),
+  bug('what is trained beyond an update counts from the agreed model, with what the update has in it', [
+    'sim/seat.ts',
+    '    return this.#replica.abandon(trained.local, trained.tokens, from);\n',
+    '    return this.#replica.abandon(trained.local, trained.tokens);\n',
+  ]),
   bug('votes leave before they are on the disk', [
     'sim/virtual-peer.ts',
     '          return this.#later(diskMs, () => {\n            this.#writing.delete(write);\n            write();\n            this.#whenItGoesOn(() => this.#drain());\n          });\n',

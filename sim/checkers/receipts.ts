@@ -65,6 +65,7 @@ export class ReceiptsChecker implements Checker {
         told.round = effect.round + 1;
         told.receipts.begun(told.round);
       }
+      if (effect.type === 'train-on') told.receipts.trainsOn(effect.round + 1);
       if (effect.type === 'restore') told.restoring = effect.own;
       if (effect.type === 'initialize') told.restoring = NO_HISTORY;
       if (effect.type !== 'report' || effect.report.kind !== 'round') continue;

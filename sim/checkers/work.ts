@@ -106,10 +106,10 @@ export class WorkChecker implements Checker, SeatObserver {
     this.#open[peer] = false;
   }
 
-  onWork(peer: number, agreed: Float32Array, local: Float32Array, tokens: number): void {
+  onWork(peer: number, from: Float32Array, local: Float32Array, tokens: number): void {
     const trained = this.#trained[peer]!;
     this.#trainedTokens[peer]! += tokens;
-    for (let i = 0; i < trained.length; i++) trained[i]! += agreed[i]! - local[i]!;
+    for (let i = 0; i < trained.length; i++) trained[i]! += from[i]! - local[i]!;
   }
 
   onSave(peer: number, version: number, { ownWork }: Replica, payload: Hash | undefined): void {

@@ -52,6 +52,8 @@ function describeEvent(event: Event): string {
       return `${event.up ? 'up' : 'down'} ${short(event.peer)}`;
     case 'trained':
       return `trained ${short(event.update.payload)} on ${short(event.base)}`;
+    case 'trained-on':
+      return `trained on from ${short(event.base)}`;
     case 'broken':
       return `trained in vain on ${short(event.base)}`;
     case 'payload':
@@ -87,7 +89,8 @@ function describeEffect(effect: Effect): string {
     case 'restore':
       return `restore round ${effect.state.round} ${short(effect.state.snapshot)}`;
     case 'train':
-      return `train round ${effect.round} on ${short(effect.base)}`;
+    case 'train-on':
+      return `${effect.type} round ${effect.round} on ${short(effect.base)}`;
     case 'fetch':
       return `fetch ${short(effect.update.payload)}`;
     case 'apply':

@@ -77,6 +77,9 @@ const effects = {
   train: (steps = 3): Effect => {
     return { type: 'train', round: 0, base: firstEntry.block.base, firstPosition: 0, steps, firstStep: 0 };
   },
+  trainOn: (steps = 3): Effect => {
+    return { type: 'train-on', round: 0, base: firstEntry.block.base, firstPosition: 0, steps, firstStep: steps };
+  },
   apply: (entry: Entry, block: Hash): Effect => ({
     type: 'apply',
     entry,
@@ -492,6 +495,23 @@ export function describeDriver(title: string, make: MakeDriver): void {
         await driver.start();
         const [trained] = await answers('trained', 1, [effects.train(1000), { type: 'finish' }]);
         expect(trained!.update.steps).toBeLessThan(1000);
+      });
+
+      it('answers train-on', async () => {
+        await driver.start();
+        await answers('trained', 1, [effects.train(3)]);
+        const [on] = await answers('trained-on', 1, [effects.trainOn(3)]);
+        expect(on).toMatchObject({ base: firstEntry.block.base });
+      });
+
+      it('does not answer a train-on that apply overtakes', async () => {
+        await driver.start();
+        const payload = validPayload(genesis);
+        const headers = await receive(headerOf(payload, payload));
+        await answers('taken', 1, [{ type: 'take', headers }]);
+        await answers('applied', 1, [effects.trainOn(40), effects.apply(entryWith(payload), BLOCK)]);
+        await answers('trained', 1, [effects.train(400)]);
+        expect(script.events.filter(({ type }) => type === 'trained-on')).toEqual([]);
       });
 
       it('answers apply, and does not answer a training that it overtakes', async () => {

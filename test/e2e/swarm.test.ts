@@ -138,6 +138,43 @@ test.each([2, 3])(
 );
 
 test(
+  'kill -9 of one of two that may not go on alone: the other trains on, and that is in its next update',
+  async () => {
+    const options = ['--inner-steps', '20', '--quorum-wait', 'never'];
+    const [stays, killed] = (await startAll(2, options)) as [PeerProcess, PeerProcess];
+    await Promise.all([stays.reached(2), killed.reached(2)]);
+    await killed.kill('SIGKILL');
+    const isShort = () => stays.lines.some((line) => line.event === 'warning' && line.code === 'W_NO_QUORUM');
+    await stays.until(isShort);
+    const before = stays.last!.round;
+    // said anew each time that it has trained
+    let waits = 0;
+    stays.watch((line) => {
+      waits += Number(line?.event === 'progress' && line.phase === 'gathering');
+    });
+    await stays.until(() => waits >= 4);
+    const back = start('peer-1', []);
+    await Promise.all([stays.reached(before + 2), back.reached(before + 2)]);
+    expect(stays.rounds.every(({ final }) => final)).toBe(true);
+    const receipts = stays.lines.flatMap((line) =>
+      line.event === 'receipt' && line.round === before + 1 ? [line] : [],
+    );
+    expect(receipts.map(({ payload, status, acceptedIn }) => [payload === null, status, acceptedIn])).toEqual(
+      expect.arrayContaining([
+        [true, 'late', undefined],
+        [false, 'accepted', before + 1],
+        [true, 'accepted', before + 2],
+      ]),
+    );
+    const tokens = (round: number) => stays.rounds.find((each) => each.round === round)!.tokens;
+    // of two: four times its own at least
+    expect(tokens(before + 2)).toBeGreaterThan(2 * tokens(before));
+    expectNoDivergence();
+  },
+  2 * MINUTES,
+);
+
+test(
   'Ctrl+C leaves the roster and exits 0; started again in its folder the peer goes on where it was',
   async () => {
     const [founder, joiner] = (await startAll(2, ['--inner-steps', '10'])) as [PeerProcess, PeerProcess];

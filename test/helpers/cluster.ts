@@ -107,6 +107,8 @@ export class TestPeer {
   trainMs: number | undefined;
   machine: Machine | undefined;
   readonly reports: Report[] = [];
+  /** what was asked for beyond an update */
+  readonly trainedOn: (Effect & { type: 'train-on' })[] = [];
   readonly signer: Signer;
   readonly #cluster: Cluster;
   readonly #index: number;
@@ -218,6 +220,9 @@ export class TestPeer {
         return this.#restore(effect.state, effect.block, effect.holders);
       case 'train':
         return this.#train(effect.base, effect.round, this.trainMs ?? this.#cluster.trainMs);
+      case 'train-on':
+        this.trainedOn.push(effect);
+        return this.#later(this.trainMs ?? this.#cluster.trainMs, { type: 'trained-on', base: effect.base });
       case 'finish':
         return;
       case 'fetch':

@@ -156,6 +156,13 @@ class NamedWorker implements Remote<PeerWorker> {
     return { payload: id, size, inline, ...done };
   }
 
+  async trainOn(): Promise<'kept' | 'overtaken'> {
+    const training = { steps: 0, overtaken: false };
+    this.#training = training;
+    await setImmediate();
+    return training.overtaken ? 'overtaken' : 'kept';
+  }
+
   async finish(): Promise<void> {
     if (this.#training) this.#training.steps = 1;
   }

@@ -377,7 +377,7 @@ test('a long time without a quorum is not told again and again: each asks for wh
   expectNoDivergence(cluster);
 });
 
-test('where genesis forbids unfinal rounds, the rest wait, and say so', () => {
+test('where genesis forbids unfinal rounds, the rest train on for what one update can carry, and wait, and say so', () => {
   const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
   const cluster = started(new Cluster(81, 2, { waitFor: 2, timing }));
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
@@ -386,10 +386,44 @@ test('where genesis forbids unfinal rounds, the rest wait, and say so', () => {
   const told = () => cluster.peers[0]!.reports.flatMap((report) => (report.kind === 'warning' ? [report.code] : []));
   expect(cluster.runUntil(() => cluster.peers[0]!.lastRound > before + 1, 120_000)).toBe(false);
   expect(told()).toEqual(['W_NO_QUORUM']);
+  const { trainedOn, machine } = cluster.peers[0]!;
+  const { innerSteps, batch } = cluster.genesis;
+  const { round, places, root } = machine!.standing;
+  const place = places.indexOf(cluster.peers[0]!.id);
+  // each on the data and at the learning rate of a later round
+  const first = round * places.length + place;
+  expect(trainedOn.map(({ base, steps, firstStep, firstPosition }) => [base, steps, firstStep, firstPosition])).toEqual(
+    [1, 2, 3, 4].map((ahead) => {
+      const position = (first + ahead * places.length) * innerSteps * batch;
+      return [root, innerSteps, (round + ahead) * innerSteps, position];
+    }),
+  );
   cluster.peers[1]!.start();
   expect(cluster.runUntil(() => cluster.peers[0]!.lastRound > before + 1, 60_000)).toBe(true);
   expect(told()).toEqual(['W_NO_QUORUM', 'W_FINAL_AGAIN']);
+  expect(trainedOn.length).toBe(4);
+  expect(cluster.peers[1]!.trainedOn).toEqual([]);
   expectNoDivergence(cluster);
+});
+
+test('nobody trains beyond the update of the last round, or once it has asked to leave', () => {
+  const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
+  const cluster = started(new Cluster(82, 2, { waitFor: 2, timing, rounds: 3 }));
+  const [stays, goes] = cluster.peers as [TestPeer, TestPeer];
+  expect(cluster.runUntil(() => stays.lastRound >= 2, 60_000)).toBe(true);
+  goes.kill();
+  const told = () => stays.reports.some((report) => report.kind === 'warning' && report.code === 'W_NO_QUORUM');
+  expect(cluster.runUntil(told, 120_000)).toBe(true);
+  expect(cluster.runUntil(() => stays.lastRound >= 3, 60_000)).toBe(false);
+  expect(stays.trainedOn).toEqual([]);
+
+  const other = started(new Cluster(83, 2, { waitFor: 2, timing }));
+  const [leaver, gone] = other.peers as [TestPeer, TestPeer];
+  expect(other.runUntil(() => leaver.lastRound >= 2, 60_000)).toBe(true);
+  gone.kill();
+  leaver.leave();
+  expect(other.runUntil(() => leaver.lastRound >= 4, 120_000)).toBe(false);
+  expect(leaver.trainedOn).toEqual([]);
 });
 
 test('a driver that speaks before start is told so: state from the disk must come before words from the network', () => {

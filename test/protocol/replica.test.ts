@@ -110,6 +110,8 @@ describe('no work is lost', () => {
     | 'missed'
     | 'missed unfinal'
     | 'abandoned'
+    | 'beyond'
+    | 'beyond, missed'
     | 'adopted'
     | 'adopted pending'
     | 'restarted'
@@ -120,6 +122,8 @@ describe('no work is lost', () => {
     'missed',
     'missed unfinal',
     'abandoned',
+    'beyond',
+    'beyond, missed',
     'adopted',
     'adopted pending',
     'restarted',
@@ -163,8 +167,18 @@ describe('no work is lost', () => {
         } else if (step === 'withdrawn') {
           replica.withdraw();
         } else {
+          if (step.startsWith('beyond')) {
+            // twice, from where the update and what it left out lead
+            for (let further = 1; further <= 2; further++) {
+              const from = replica.standing();
+              const local = from.map((value, i) => value + 1e-3 * Math.sin(round + further + i));
+              for (let i = 0; i < total.length; i++) total[i]! += from[i]! - local[i]!;
+              expect(replica.abandon(local, 10, from)).toBe(true);
+              balance();
+            }
+          }
           if (step === 'restarted') replica = restarted(replica, name);
-          replica.apply(step.startsWith('missed') ? [nothing(name)] : [own(payload)], { final });
+          replica.apply(step.includes('missed') ? [nothing(name)] : [own(payload)], { final });
         }
       }
       if (final) lastFinal = replica.parameters.slice();

@@ -12,7 +12,7 @@ import { Kernel } from '../../sim/kernel.ts';
 import { Ledger } from '../../sim/ledger.ts';
 import { Links } from '../../sim/links.ts';
 import { SimulatedNetwork } from '../../sim/network.ts';
-import type { Contribution, ReplicaHost, Settled } from '../../sim/replica-host.ts';
+import type { Contribution, Kept, ReplicaHost, Settled } from '../../sim/replica-host.ts';
 import { Trace } from '../../sim/trace.ts';
 import { VirtualPeer, type World } from '../../sim/virtual-peer.ts';
 import { describeDriver } from '../contracts/driver-contract.ts';
@@ -55,6 +55,10 @@ class NamedHost implements ReplicaHost {
   async contribute(_: number, steps: number): Promise<Contribution> {
     const bytes = validPayload(this.#init.genesis, steps);
     return { payload: idOf(bytes), bytes, tokens: 8 * steps, steps, loss: 1, version: ++this.#version, open: [] };
+  }
+
+  async keep(): Promise<Kept> {
+    return { version: ++this.#version };
   }
 
   async abandon(): Promise<void> {}

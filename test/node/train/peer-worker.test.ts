@@ -13,6 +13,7 @@ import {
   writeCheckpointSync,
 } from '../../../node/store/checkpoint.ts';
 import { openDirectory, type RunDirectory, runPaths } from '../../../node/store/directory.ts';
+import { decodeOwn, OwnFile } from '../../../node/train/own-work.ts';
 import { PeerWorker } from '../../../node/train/peer-worker.ts';
 import { connect, type Remote } from '../../../node/train/rpc.ts';
 import { spawnWorker } from '../../../node/train/spawn-worker.ts';
@@ -480,6 +481,37 @@ test('training that an apply overtakes ends, and its work is in the next update'
   const state = await apply(worker, begun, contribution, true);
   expect(await overtaken).toBe('overtaken');
   expect(state.round).toBe(1);
+});
+
+test('what is trained beyond an update is in the next one, once, also after a restart', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const contribution = await train(worker, begun);
+  const base = rootOf(begun);
+  expect(await worker.trainOn(base, { firstStep: 1, steps: 2, firstPosition: 2 })).toBe('kept');
+  // as if killed: nothing is closed
+  const next = await open();
+  expect(await next.worker.trainOn(base, { firstStep: 3, steps: 1, firstPosition: 6 })).toBe('kept');
+  const overtaken = next.worker.trainOn(base, { firstStep: 4, steps: 1000, firstPosition: 8 });
+  const state = await apply(next.worker, begun, contribution, true);
+  expect(await overtaken).toBe('overtaken');
+  const step = 2 * genesis.model.context;
+  expect(contribution.tokens).toBe(step);
+  // its own, three, and what the overtaken one had done
+  expect((await train(next.worker, state)).tokens).toBeGreaterThanOrEqual(4 * step);
+});
+
+test('what is trained beyond an update is kept when the peer is closed', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  await train(worker, begun);
+  const trained = worker.trainOn(rootOf(begun), { firstStep: 1, steps: 1000, firstPosition: 2 });
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+  await worker.close();
+  expect(await trained).toBe('overtaken');
+  const { residual, pending } = decodeOwn(new OwnFile(directory.paths.own).load()!);
+  expect(residual.tokens).toBeGreaterThan(0);
+  expect(pending!.tokens).toBe(2 * genesis.model.context);
 });
 
 test('training that is asked for while its round ends is overtaken by that', async () => {
