@@ -2,25 +2,43 @@ import './polyfill.ts';
 import { createHash } from 'node:crypto';
 import type { CodedError } from '../../protocol/errors.ts';
 import { assert } from '../../protocol/errors.ts';
-import { HASH_BYTES, type Hash, hexToBytes } from '../../protocol/hash.ts';
+import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { BLOB_ANSWER, BLOB_PROTOCOL } from './blob-server.ts';
+import { BLOB_ANSWER, BLOB_PROTOCOL, encodePieceRequest, type PieceRequest } from './blob-server.ts';
+import { Credit } from './credit.ts';
 import { abortedBy } from './deadline.ts';
 import { networkError } from './errors.ts';
 import type { Frames } from './frames.ts';
 import { NET_LIMITS } from './limits.ts';
 import { type ByteCounters, openFrames, type StreamComponents } from './streams.ts';
 
+export interface ChunkReference {
+  id: Hash;
+  /** bytes, as the blob says that it is of */
+  size: number;
+}
+
 interface Request {
   id: Hash;
+  /** filled from its beginning */
+  chunk: Uint8Array;
+  /** bytes that were asked for */
+  asked: number;
+  /** it was answered, or nobody waits for it any more */
+  isOver: boolean;
   resolve: (bytes: Uint8Array) => void;
   reject: (error: Error) => void;
 }
 
+interface Piece extends PieceRequest {
+  request: Request;
+  askedMs: number;
+}
+
 /**
- * Fetches single chunks from members. One stream to each provider is kept and reused; a few requests are under way on
- * it, the rest wait here, which is all the flow control there is and all that is needed.
+ * Fetches single chunks from members, piece by piece. One stream to each provider is kept and reused; as many pieces are under
+ * way on it as its `Credit` allows, the rest wait here, which is all the flow control there is and all that is needed.
  */
 export class BlobClient {
   readonly counters: ByteCounters = { bytesSent: 0, bytesReceived: 0 };
@@ -28,6 +46,7 @@ export class BlobClient {
   readonly #channels = new Map<PeerId, Promise<Channel>>();
   /** when the last answer came, by `performance.now()` */
   readonly #heardMs = new Map<PeerId, number>();
+  readonly #credits = new Map<PeerId, Credit>();
 
   constructor(components: StreamComponents) {
     this.#components = components;
@@ -35,24 +54,28 @@ export class BlobClient {
       if (change === 'up') return;
       this.#channels.delete(peer);
       this.#heardMs.delete(peer);
+      this.#credits.delete(peer);
     });
   }
 
   /**
-   * The bytes whose SHA-256 is `id`, checked.
+   * The bytes whose SHA-256 is `id`, checked: fewer than said where they end before.
    * @throws CodedError `E_BLOB_UNAVAILABLE` if the peer does not have them, `E_BLOB_CORRUPT` if it sent others;
    *   `E_NOT_CONNECTED`, `E_STREAM_CLOSED`, `E_TIMEOUT`, `E_TOO_LARGE` if nothing more can be had from it now
    */
-  async fetchChunk(peer: PeerId, id: Hash, signal?: AbortSignal): Promise<Uint8Array> {
+  async fetchChunk(peer: PeerId, { id, size }: ChunkReference, signal?: AbortSignal): Promise<Uint8Array> {
     if (signal?.aborted) throw abortedBy(signal);
     const channel = await this.#channelTo(peer);
     if (signal?.aborted) throw abortedBy(signal); // meanwhile: a listener would never hear of it
     return new Promise((resolve, reject) => {
-      const onAbort = (): void => reject(abortedBy(signal)); // the answer is then read and thrown away
-      signal?.addEventListener('abort', onAbort, { once: true });
+      // what was asked for is then read and thrown away
+      const onAbort = (): void => channel.drop(request, abortedBy(signal));
       const settled = (): void => signal?.removeEventListener('abort', onAbort);
-      channel.ask({
+      const request: Request = {
         id,
+        chunk: new Uint8Array(size),
+        asked: 0,
+        isOver: false,
         resolve: (bytes) => {
           settled();
           resolve(bytes);
@@ -61,8 +84,16 @@ export class BlobClient {
           settled();
           reject(error);
         },
-      });
+      };
+      signal?.addEventListener('abort', onAbort, { once: true });
+      channel.ask(request);
     });
+  }
+
+  /** Chunks that this peer can be at, and one more. */
+  chunksAtOnce(peer: PeerId): number {
+    const pieces = this.#credits.get(peer)?.pieces ?? 1;
+    return 1 + Math.ceil((pieces * NET_LIMITS.pieceBytes) / LIMITS.chunkBytes);
   }
 
   /** When this peer answered last, by `performance.now()`; 0 where it has not. */
@@ -81,15 +112,21 @@ export class BlobClient {
 
   async #open(peer: PeerId): Promise<Channel> {
     const onHeard = (): void => void this.#heardMs.set(peer, performance.now());
-    const channel = new Channel(peer, this.counters, onHeard);
+    const channel = new Channel({ peer, counters: this.counters, credit: this.#creditOf(peer), onHeard });
     const frames = await openFrames(this.#components, peer, BLOB_PROTOCOL, {
-      frameBytesMax: 1 + LIMITS.chunkBytes,
-      unreadBytesMax: NET_LIMITS.chunksAskedPerProvider * (1 + LIMITS.chunkBytes + 4),
-      queueMax: NET_LIMITS.chunksAskedPerProvider,
+      frameBytesMax: 1 + NET_LIMITS.pieceBytes,
+      unreadBytesMax: NET_LIMITS.piecesAskedPerProvider * (1 + NET_LIMITS.pieceBytes + 4),
+      queueMax: NET_LIMITS.piecesAskedPerProvider,
       onProgress: () => channel.onProgress(),
     });
     void channel.run(frames).finally(() => this.#forget(peer, this.#channels.get(peer)));
     return channel;
+  }
+
+  #creditOf(peer: PeerId): Credit {
+    const credit = this.#credits.get(peer) ?? new Credit(this.#credits);
+    this.#credits.set(peer, credit);
+    return credit;
   }
 
   #forget(peer: PeerId, channel: Promise<Channel> | undefined): void {
@@ -97,22 +134,25 @@ export class BlobClient {
   }
 }
 
-/** One stream to one provider: requests go out a few at a time, answers come back in their order. */
+/** One stream to one provider: requests go out as there is credit, answers come back in their order. */
 class Channel {
   readonly #peer: PeerId;
   readonly #counters: ByteCounters;
+  readonly #credit: Credit;
   readonly #onHeard: () => void;
+  /** not asked for in full */
   readonly #waiting: Request[] = [];
-  readonly #asked: Request[] = [];
+  readonly #asked: Piece[] = [];
   #frames: Frames | undefined;
   #failure: CodedError | undefined;
   #stall: NodeJS.Timeout | undefined;
   #chunk: NodeJS.Timeout | undefined;
 
-  constructor(peer: PeerId, counters: ByteCounters, onHeard: () => void) {
-    this.#peer = peer;
-    this.#counters = counters;
-    this.#onHeard = onHeard;
+  constructor(init: { peer: PeerId; counters: ByteCounters; credit: Credit; onHeard: () => void }) {
+    this.#peer = init.peer;
+    this.#counters = init.counters;
+    this.#credit = init.credit;
+    this.#onHeard = init.onHeard;
   }
 
   ask(request: Request): void {
@@ -121,6 +161,13 @@ class Channel {
       return;
     }
     this.#waiting.push(request);
+    this.#send();
+  }
+
+  /** Nobody waits for it any more. */
+  drop(request: Request, error: Error): void {
+    this.#end(request);
+    request.reject(error);
     this.#send();
   }
 
@@ -147,32 +194,54 @@ class Channel {
   #send(): void {
     const frames = this.#frames;
     if (!frames) return;
-    while (this.#asked.length < NET_LIMITS.chunksAskedPerProvider) {
-      const request = this.#waiting.shift();
+    while (this.#asked.length < this.#credit.pieces) {
+      const request = this.#waiting[0];
       if (!request) break;
-      this.#asked.push(request);
+      const { id, chunk, asked: offset } = request;
+      const length = Math.min(NET_LIMITS.pieceBytes, chunk.length - offset);
+      this.#asked.push({ request, id, offset, length, askedMs: performance.now() });
+      request.asked += length;
+      if (request.asked === chunk.length) this.#waiting.shift();
       if (this.#asked.length === 1) this.#watchChunk();
-      this.#counters.bytesSent += HASH_BYTES;
-      frames.write(hexToBytes(request.id)).catch((error: CodedError) => this.#fail(error));
+      const bytes = encodePieceRequest({ id, offset, length });
+      this.#counters.bytesSent += bytes.length;
+      frames.write(bytes).catch((error: CodedError) => this.#fail(error));
     }
   }
 
   #onAnswer(answer: Uint8Array): void {
-    const request = this.#asked.shift();
-    if (!request) throw networkError('E_MALFORMED', `${this.#peer} sent a chunk that was not asked for`);
-    this.#watchChunk();
+    const piece = this.#asked.shift();
+    if (!piece) throw networkError('E_MALFORMED', `${this.#peer} sent a piece that was not asked for`);
+    this.#credit.onPiece(piece.askedMs, performance.now());
     this.#onHeard();
+    if (!piece.request.isOver) this.#onPiece(piece, answer);
+    if (piece.request.isOver) this.#watchChunk();
+    this.#send();
+  }
+
+  #onPiece({ request, offset, length }: Piece, answer: Uint8Array): void {
+    const { id, chunk } = request;
     const bytes = answer.subarray(1);
     if (answer[0] === BLOB_ANSWER.missing) {
-      request.reject(networkError('E_BLOB_UNAVAILABLE', `${this.#peer} does not have ${request.id}`));
-    } else if (answer[0] === BLOB_ANSWER.here && createHash('sha256').update(bytes).digest('hex') === request.id) {
-      request.resolve(bytes);
-    } else {
-      const error = networkError('E_BLOB_CORRUPT', `${this.#peer} sent other bytes than ${request.id}`);
-      request.reject(error);
-      throw error; // what else it has to say is of no use
+      this.#end(request);
+      return request.reject(networkError('E_BLOB_UNAVAILABLE', `${this.#peer} does not have ${id}`));
     }
-    this.#send();
+    const isSound = answer[0] === BLOB_ANSWER.here && bytes.length <= length;
+    if (isSound) chunk.set(bytes, offset);
+    const end = offset + bytes.length;
+    if (isSound && bytes.length === length && end < chunk.length) return;
+    const whole = chunk.subarray(0, end);
+    this.#end(request);
+    if (isSound && createHash('sha256').update(whole).digest('hex') === id) return request.resolve(whole);
+    const error = networkError('E_BLOB_CORRUPT', `${this.#peer} sent other bytes than ${id}`);
+    request.reject(error);
+    throw error; // what else it has to say is of no use
+  }
+
+  #end(request: Request): void {
+    request.isOver = true;
+    const place = this.#waiting.indexOf(request);
+    if (place >= 0) this.#waiting.splice(place, 1);
   }
 
   #watchStall(): void {
@@ -202,6 +271,7 @@ class Channel {
     clearTimeout(this.#stall);
     clearTimeout(this.#chunk);
     this.#frames?.abort(error);
-    for (const { reject } of [...this.#asked.splice(0), ...this.#waiting.splice(0)]) reject(error);
+    const left = new Set([...this.#asked.splice(0).map(({ request }) => request), ...this.#waiting.splice(0)]);
+    for (const request of left) if (!request.isOver) request.reject(error);
   }
 }

@@ -1,6 +1,6 @@
 import './polyfill.ts';
 import type { Connection, Stream } from '@libp2p/interface';
-import { bytesToHex, HASH_BYTES, type Hash } from '../../protocol/hash.ts';
+import { bytesToHex, HASH_BYTES, type Hash, hexToBytes } from '../../protocol/hash.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { networkError } from './errors.ts';
 import { Frames } from './frames.ts';
@@ -8,7 +8,34 @@ import { NET_LIMITS } from './limits.ts';
 import type { ByteCounters, StreamComponents } from './streams.ts';
 import { Turns } from './turns.ts';
 
-export const BLOB_PROTOCOL = '/outerloop/blob/1.0.0';
+export const BLOB_PROTOCOL = '/outerloop/blob/2.0.0';
+
+/** A request: hash, and as 32 bits each, big-endian, the first byte that is wanted and how many. */
+const REQUEST_BYTES = HASH_BYTES + 8;
+
+/** Bytes of a chunk, or fewer where that ends before. */
+export interface PieceRequest {
+  id: Hash;
+  offset: number;
+  length: number;
+}
+
+export function encodePieceRequest({ id, offset, length }: PieceRequest): Uint8Array {
+  const bytes = new Uint8Array(REQUEST_BYTES);
+  bytes.set(hexToBytes(id));
+  const numbers = new DataView(bytes.buffer, HASH_BYTES);
+  numbers.setUint32(0, offset);
+  numbers.setUint32(4, length);
+  return bytes;
+}
+
+function decodePieceRequest(bytes: Uint8Array): PieceRequest {
+  if (bytes.length !== REQUEST_BYTES) {
+    throw networkError('E_MALFORMED', `a request for a piece has ${REQUEST_BYTES} bytes, not ${bytes.length}`);
+  }
+  const numbers = new DataView(bytes.buffer, bytes.byteOffset + HASH_BYTES);
+  return { id: bytesToHex(bytes.subarray(0, HASH_BYTES)), offset: numbers.getUint32(0), length: numbers.getUint32(4) };
+}
 
 /** The first byte of an answer; after `here` come the bytes. */
 export const BLOB_ANSWER = { here: 0, missing: 1 } as const;
@@ -23,9 +50,9 @@ export interface BlobServerComponents extends StreamComponents {
 }
 
 /**
- * Serves chunks by hash to members. A request is a frame of 32 bytes, an answer a status byte and the chunk; answers
- * come in the order of the requests, one at a time, so that a peer makes us hold one chunk for each of its few streams.
- * The asker gives the credit: nothing is sent that was not asked for. Strangers take turns, see `Turns`.
+ * Serves chunks by hash to members, piece by piece. An answer is a status byte and the piece; answers come in the order of
+ * the requests, one at a time, so that a peer makes us hold one chunk for each of its few streams. The asker gives the
+ * credit: nothing is sent that was not asked for. Strangers take turns, see `Turns`.
  */
 export class BlobServer {
   readonly counters: ByteCounters = { bytesSent: 0, bytesReceived: 0 };
@@ -52,8 +79,9 @@ export class BlobServer {
   }
 
   async #serve(stream: Stream, connection: Connection): Promise<void> {
-    const unreadBytesMax = NET_LIMITS.chunkRequestsQueuedMax * (HASH_BYTES + 1);
-    const frames = new Frames(stream, { frameBytesMax: HASH_BYTES, unreadBytesMax });
+    const unreadBytesMax = NET_LIMITS.pieceRequestsQueuedMax * (REQUEST_BYTES + 1);
+    const frames = new Frames(stream, { frameBytesMax: REQUEST_BYTES, unreadBytesMax });
+    const read = this.#readerOf();
     const peer = connection.remotePeer.toString();
     const { members } = this.#components;
     const gone = new AbortController();
@@ -63,11 +91,11 @@ export class BlobServer {
       for (;;) {
         const request = await frames.read();
         if (!request) break;
-        if (request.length !== HASH_BYTES) throw networkError('E_MALFORMED', 'a blob request is a hash of 32 bytes');
+        const piece = decodePieceRequest(request);
         const done = await this.#turns.take(peer, members.isInRoster(peer), gone.signal);
         this.#underWay++;
         try {
-          const answer = await this.#answer(bytesToHex(request));
+          const answer = answerOf(piece, await read(piece));
           await frames.write(answer);
           this.counters.bytesSent += answer.length;
           this.counters.bytesReceived += request.length;
@@ -82,12 +110,23 @@ export class BlobServer {
     }
   }
 
-  async #answer(id: Hash): Promise<Uint8Array> {
-    const bytes = await this.#components.source.read(id);
-    if (!bytes || bytes.length > LIMITS.chunkBytes) return Uint8Array.of(BLOB_ANSWER.missing);
-    const answer = new Uint8Array(1 + bytes.length);
-    answer[0] = BLOB_ANSWER.here;
-    answer.set(bytes, 1);
-    return answer;
+  /** Of one stream: a chunk is read, and checked, once for all its pieces, and held until the last one is asked for. */
+  #readerOf(): (piece: PieceRequest) => Promise<Uint8Array | undefined> {
+    let held: { id: Hash; chunk: Uint8Array } | undefined;
+    return async ({ id, offset, length }) => {
+      const chunk = held?.id === id ? held.chunk : await this.#components.source.read(id);
+      const isLast = !chunk || offset + length >= chunk.length;
+      held = isLast ? undefined : { id, chunk };
+      return chunk;
+    };
   }
+}
+
+function answerOf({ offset, length }: PieceRequest, chunk: Uint8Array | undefined): Uint8Array {
+  if (!chunk || chunk.length > LIMITS.chunkBytes) return Uint8Array.of(BLOB_ANSWER.missing);
+  const piece = chunk.subarray(offset, offset + length);
+  const answer = new Uint8Array(1 + piece.length);
+  answer[0] = BLOB_ANSWER.here;
+  answer.set(piece, 1);
+  return answer;
 }

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
-import { chunkSize, hasManifest, parseManifest } from '../../protocol/blob.ts';
+import { chunkSize, hasManifest, manifestSize, parseManifest } from '../../protocol/blob.ts';
 import { CodedError } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
-import { Credit } from './credit.ts';
+import type { ChunkReference } from './blob-client.ts';
 import { abortedBy } from './deadline.ts';
 import { networkError } from './errors.ts';
 import { NET_LIMITS } from './limits.ts';
@@ -35,7 +35,9 @@ export interface BlobSink {
 
 export interface FetchBlobComponents {
   /** One chunk, already checked against its hash; throws as `BlobClient.fetchChunk`. */
-  fetchChunk: (peer: PeerId, id: Hash, signal?: AbortSignal) => Promise<Uint8Array>;
+  fetchChunk: (peer: PeerId, chunk: ChunkReference, signal?: AbortSignal) => Promise<Uint8Array>;
+  /** Chunks to ask that peer for at a time. @default NET_LIMITS.chunksAskedPerProvider */
+  chunksAtOnce?: (peer: PeerId) => number;
   /** When a chunk of whatever blob came from that peer last, by `performance.now()`: it gives one after the other. */
   heardMs?: (peer: PeerId) => number;
   /** who may have it, best first; read again whenever a chunk has come or failed */
@@ -93,7 +95,7 @@ async function chunksOf(
         return sink.write(id, bytes);
       },
     };
-    const wanted = new Map([[blob.id, undefined]]);
+    const wanted = new Map([[blob.id, manifestSize(blob.size)]]);
     await new Fetch({ ...components, sink: keep }, { blob: blob.id, wanted, untilMs, signal }).run();
   }
   return parseManifest(manifest as Uint8Array, blob.id, blob.size, nativeSha256);
@@ -126,8 +128,8 @@ interface Provider {
 
 interface Task {
   blob: Hash;
-  /** chunks that are still to come, each with its size where that is known */
-  wanted: Map<Hash, number | undefined>;
+  /** chunks that are still to come, each with its size */
+  wanted: Map<Hash, number>;
   /** from when on it may be ended as rare, by `performance.now()` */
   untilMs: number;
   signal: AbortSignal | undefined;
@@ -143,7 +145,6 @@ class Fetch {
   readonly #providers = new Map<PeerId, Provider>();
   /** providers that a chunk may be asked of at the same time, where it is more than one */
   readonly #askersMax = new Map<Hash, number>();
-  readonly #credit = new Credit();
   /** stops what is under way when the fetch is over */
   readonly #over = new AbortController();
   #writing = 0;
@@ -222,21 +223,12 @@ class Fetch {
     };
     if (!this.#providers.has(peer) && this.#live() >= NET_LIMITS.providersAtOnceMax) return;
     this.#providers.set(peer, provider);
-    if (provider.dropped || provider.asked.size >= most || this.#isSilent(provider)) return;
+    const room = Math.min(most, this.#components.chunksAtOnce?.(peer) ?? most);
+    if (provider.dropped || provider.asked.size >= room || this.#isSilent(provider)) return;
     // who lacked one and gave none most likely has nothing of it: asked for more only if nobody else is left to wait for
     if (provider.missing.size > 0 && provider.given === 0 && this.#live() > 0) return;
-    const id = this.#pick(provider);
-    if (id !== undefined) void this.#ask(provider, id);
-  }
-
-  /** Chunks that are on their way, as far as that can be believed: not those of who has long been silent. */
-  #underWay(): number {
-    let count = 0;
-    for (const provider of this.#providers.values()) {
-      if (this.#isSilent(provider)) continue;
-      for (const id of provider.asked) if (this.#wanted.has(id)) count++;
-    }
-    return count;
+    const chunk = this.#pick(provider);
+    if (chunk) void this.#ask(provider, chunk);
   }
 
   /** It owes something, and nothing has come from it for long. */
@@ -257,15 +249,14 @@ class Fetch {
     return [...this.#providers.values()].filter(({ dropped, asked }) => !dropped && asked.size > 0).length;
   }
 
-  /** A chunk that nobody is asked for, within the credit; if all are asked for, one that others have owed us for long. */
-  #pick({ asked, missing }: Provider): Hash | undefined {
-    const isFree = this.#underWay() < this.#credit.chunks;
-    let overdue: Hash | undefined;
-    for (const id of this.#wanted.keys()) {
+  /** A chunk that nobody is asked for; if all are, one that others have owed us for long. */
+  #pick({ asked, missing }: Provider): ChunkReference | undefined {
+    let overdue: ChunkReference | undefined;
+    for (const [id, size] of this.#wanted) {
       if (missing.has(id) || asked.has(id)) continue;
       const askers = this.#askers(id);
-      if (askers === 0) return isFree ? id : undefined;
-      if (askers < (this.#askersMax.get(id) ?? 1)) overdue ??= id;
+      if (askers === 0) return { id, size };
+      if (askers < (this.#askersMax.get(id) ?? 1)) overdue ??= { id, size };
     }
     return overdue;
   }
@@ -276,7 +267,8 @@ class Fetch {
     return askers;
   }
 
-  async #ask(provider: Provider, id: Hash): Promise<void> {
+  async #ask(provider: Provider, chunk: ChunkReference): Promise<void> {
+    const { id } = chunk;
     const askedMs = performance.now();
     if (provider.asked.size === 0) provider.heardMs = askedMs;
     provider.asked.add(id);
@@ -298,11 +290,10 @@ class Fetch {
     };
     impatient = setTimeout(look, this.#patienceMs);
     try {
-      const bytes = await this.#components.fetchChunk(provider.peer, id, this.#over.signal);
+      const bytes = await this.#components.fetchChunk(provider.peer, chunk, this.#over.signal);
       provider.heardMs = performance.now();
       provider.given++;
       provider.lacks = false;
-      this.#credit.onChunk(askedMs, provider.heardMs);
       await this.#take(id, bytes);
     } catch (error) {
       if (error instanceof CodedError && error.code === 'E_BLOB_UNAVAILABLE') {
@@ -321,7 +312,7 @@ class Fetch {
     if (!this.#wanted.has(id) || this.#over.signal.aborted) return;
     const size = this.#wanted.get(id);
     this.#wanted.delete(id);
-    if (size !== undefined && size !== bytes.length) {
+    if (size !== bytes.length) {
       this.#reject(contradiction(this.#blob));
       this.#over.abort();
       return;

@@ -64,12 +64,16 @@ export const NET_LIMITS = {
   /** Messages up to this size go to every peer at once: votes are small and each hop costs a round trip. */
   floodBytesMax: 4 * 1024,
 
-  /** Chunks asked of one provider before the first has come: hides the round trip, up to 100 Mbit/s at 80 ms. */
-  chunksAskedPerProvider: 4,
-  /** Providers of one blob that are asked at the same time; with the above, 8 MB in flight. */
+  /** Of a chunk that is asked for at once: what else is said waits for no more than this, 26 ms at 10 Mbit/s. */
+  pieceBytes: 32 * 1024,
+  /** Pieces asked of one provider before the first has come: hides the round trip, up to 100 Mbit/s at 160 ms. */
+  piecesAskedPerProvider: 64,
+  /** Chunks that are one provider's to give, those that its pieces are asked of and the next. */
+  chunksAskedPerProvider: 9,
+  /** Providers of one blob that are asked at the same time; with the above, 16 MB in flight. */
   providersAtOnceMax: 8,
   /** Requests on one blob stream that wait for their turn at the server. */
-  chunkRequestsQueuedMax: 16,
+  pieceRequestsQueuedMax: 128,
   /** Inbound streams for each protocol and connection. One is used; a second one while the first is being replaced. */
   streamsPerPeerMax: 2,
   /** Chunks on their way to peers that are in no roster, who cost nothing; and where one that is in it is given some. */

@@ -218,6 +218,7 @@ export class Network {
     const { blobs } = this.#started();
     const components = {
       fetchChunk: blobs.fetchChunk.bind(blobs),
+      chunksAtOnce: blobs.chunksAtOnce.bind(blobs),
       heardMs: blobs.heardMs.bind(blobs),
       providers: providers ?? (() => this.#members.list()),
       sink,

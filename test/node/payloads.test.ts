@@ -2,6 +2,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { buildGenesis, tokenizerFor } from '../../node/defaults.ts';
+import type { ChunkReference } from '../../node/net/blob-client.ts';
 import { fetchBlob } from '../../node/net/fetch-blob.ts';
 import { Payloads } from '../../node/payloads.ts';
 import { BlobStore, rangesOf } from '../../node/store/blob-store.ts';
@@ -42,7 +43,7 @@ beforeEach(async () => {
   member = new BlobStore(join(folder, 'member'));
   asked = [];
   for (const bytes of [TEXT, VOCABULARY]) await writeBlob(store, bytes);
-  const fetchChunk = async (_: string, id: Hash): Promise<Uint8Array> => {
+  const fetchChunk = async (_: string, { id }: ChunkReference): Promise<Uint8Array> => {
     asked.push(id);
     const bytes = await member.read(id);
     if (!bytes) throw new CodedError('E_BLOB_UNAVAILABLE', `the member lacks ${id}`);

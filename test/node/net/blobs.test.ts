@@ -145,7 +145,8 @@ describe('a chunk', () => {
     await host.node.dial(multiaddr(addressOf(provider)));
     await eventually(() => members.has(provider.id), 'the provider a member');
     const controller = new AbortController();
-    const fetched = new BlobClient({ host, members }).fetchChunk(provider.id, BLOB.id, controller.signal);
+    const chunk = { id: BLOB.chunks[0]!, size: LIMITS.chunkBytes };
+    const fetched = new BlobClient({ host, members }).fetchChunk(provider.id, chunk, controller.signal);
     controller.abort();
     expect(await codeOf(fetched)).toBe('E_ABORTED');
   });
@@ -174,7 +175,7 @@ describe('the blob server', () => {
     });
     const { host, frames } = await stranger(provider);
     try {
-      const flood = new Uint8Array(32);
+      const flood = new Uint8Array(40);
       const asking = (async () => {
         for (;;) await frames.write(flood);
       })();
