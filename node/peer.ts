@@ -287,12 +287,15 @@ export class Peer {
 
   async #trainOn({ base, round, steps, firstStep, firstPosition }: Effect & { type: 'train-on' }): Promise<void> {
     this.#training = { round, steps };
-    this.#answer((receipts) => receipts.trainsOn(round + 1));
-    const outcome = await this.#c.worker.trainOn(base, { steps, firstStep, firstPosition });
+    const plan = { steps, firstStep, firstPosition };
+    const { outcome, isKept, skipped, trainMs } = await this.#c.worker.trainOn(base, plan);
+    if (isKept) this.#answer((receipts) => receipts.trainedOn(round + 1));
+    this.#telling.trained(trainMs);
     if (outcome === 'overtaken' || this.#stopped) return;
+    if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
     if (outcome === 'broken') this.#warn('W_DIVERGED_HERE', `training on in round ${round + 1} broke down: waiting`);
     this.#telling.gathering(round, this.machine.standing.places);
-    this.#give({ type: outcome === 'kept' ? 'trained-on' : 'broken', base });
+    this.#give({ type: outcome === 'done' ? 'trained-on' : 'broken', base });
   }
 
   #trained(base: Hash, round: number, contribution: Contribution): void {

@@ -189,9 +189,11 @@ export class Closing {
     const quorum = quorumOf(committee.length);
     const live = (): number => this.#live(committee);
     if (quorumWaitMs === null) {
+      const silentMs = round.plannedEndMs() + VIEW_MS_MAX;
+      if (nowMs < silentMs) this.#core.wakeAt(silentMs);
+      else if (live() >= quorum) this.#countSilentAsAbsent(agreement, committee);
       this.#isShort = nowMs >= this.#readySinceMs! + viewMs && live() < quorum;
-      if (this.#isShort)
-        this.#sayNoQuorum('W_NO_QUORUM', live(), committee.length, 'waiting for them, and training on meanwhile');
+      if (this.#isShort) this.#sayNoQuorum('W_NO_QUORUM', live(), committee.length, 'waiting for them');
       return false;
     }
     const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
@@ -203,14 +205,18 @@ export class Closing {
     // who still waits for the payloads that are here is silent as well
     const silentMs = round.plannedEndMs() + quorumWaitMs;
     if (nowMs < silentMs) this.#core.wakeAt(silentMs);
-    else if (live() >= quorum && round.hasBegunToEnd) {
-      // reachable, it seems, but silent all the time: as good as gone until it says something
-      const heard = agreement.votersHeard();
-      for (const peer of committee) if (peer !== self && !heard.has(peer)) this.#membership.absent.add(peer);
-    }
+    else if (live() >= quorum && round.hasBegunToEnd) this.#countSilentAsAbsent(agreement, committee);
     if (live() >= quorum) return false;
     this.#sayNoQuorum('W_UNFINAL', live(), committee.length, 'going on in unfinal rounds');
     return true;
+  }
+
+  /** Reachable, it seems, but silent all the time: as good as gone until it says something. */
+  #countSilentAsAbsent(agreement: Agreement, committee: readonly PeerId[]): void {
+    const heard = agreement.votersHeard();
+    for (const peer of committee) {
+      if (peer !== this.#core.self && !heard.has(peer)) this.#membership.absent.add(peer);
+    }
   }
 
   /** Before the first round there is nothing that could go on without a quorum. */

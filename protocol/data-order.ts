@@ -1,7 +1,8 @@
 import { sha256 } from './hash.ts';
 
 /**
- * Which sequences a peer trains on, from seed and position alone, without overlap between peers or rounds.
+ * Which sequences a peer trains on, from seed and position alone, without overlap between peers or rounds (but
+ * for what a peer trains while a round waits for a quorum, which is what its place has in later rounds).
  *
  * The training tokens are cut into sequences of `context` tokens. One epoch visits all of them in an order that a keyed
  * permutation gives; epochs differ in key and in where the first cut falls. The run counts sequences handed out so far

@@ -27,7 +27,8 @@ export type Event = { nowMs: number } & (
   | { type: 'peer'; peer: PeerId; up: boolean }
   /** the inner steps asked for by `train` are done (or cut short by `finish`) and the update is encoded and durable */
   | { type: 'trained'; base: Hash; update: Omit<Update, 'author' | 'signature'>; inline: Uint8Array | null }
-  /** the inner steps asked for by `train` or `train-on` gave nothing of use, however often they were tried */
+  /** the inner steps asked for by `train` gave nothing of use, however often they were tried; or those of `train-on`, or there is
+   * no room for what they would */
   | { type: 'broken'; base: Hash }
   /** the inner steps asked for by `train-on` are done, and what they changed is in the residual, durably */
   | { type: 'trained-on'; base: Hash }

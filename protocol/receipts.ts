@@ -17,7 +17,8 @@ export interface Receipt {
   acceptedIn?: number;
   /**
    * why: with `refused` the code of the warning that said so; with `late` what this peer knows itself: `training` (no update
-   * was made of it before the round ended) or `not-listed` (it was made, and is not in the block). A journal tells more
+   * was made of it before the round ended), `beyond` (it was trained after the update was made, see `trainedOn`) or `not-listed`
+   * (it was made, and is not in the block). A journal tells more
    */
   code?: string;
 }
@@ -109,10 +110,9 @@ export class Receipts {
     this.#isOfBefore = false;
   }
 
-  /** Training beyond the update for a round has begun: what is learned in it is in the residual when the round ends. */
-  trainsOn(round: number): void {
+  /** What was trained beyond the update for a round is in the residual. */
+  trainedOn(round: number): void {
     this.#beyond = round;
-    this.#isOfBefore = false;
   }
 
   /** An update of the residual and what was trained. */
@@ -156,10 +156,10 @@ export class Receipts {
       },
     });
     const trained = this.#takeTraining();
-    if (trained && !forgot) this.#owe(trained, 'returned', !this.#isOfBefore);
+    if (trained && !forgot) this.#owe(trained, 'returned', { isKept: !this.#isOfBefore });
     else if (trained) this.#forget(trained);
     const beyond = this.#takeBeyond();
-    if (beyond && !forgot) this.#owe(beyond, 'returned', !this.#isOfBefore);
+    if (beyond && !forgot) this.#owe(beyond, 'returned');
     else if (beyond) this.#forget(beyond);
     if (!forgot) return;
     for (const each of this.#owed) this.#forget({ ...each, carries: [] });
@@ -182,13 +182,13 @@ export class Receipts {
       this.#owe(made, 'late');
     }
     const trained = this.#takeTraining(round);
-    if (trained) this.#owe(trained, 'late', !this.#isOfBefore);
+    if (trained) this.#owe(trained, 'late', { isKept: !this.#isOfBefore });
   }
 
   /** What was trained beyond an update is in no round. */
   #missBeyond(round: number): void {
     const beyond = this.#takeBeyond(round);
-    if (beyond) this.#owe(beyond, 'late', !this.#isOfBefore);
+    if (beyond) this.#owe(beyond, 'late', { code: 'beyond' });
   }
 
   #takeBeyond(upTo = Number.POSITIVE_INFINITY): Contribution | undefined {
@@ -301,11 +301,14 @@ export class Receipts {
     this.#answered = [...this.#answered, ...all.flatMap(({ payload }) => payload ?? [])].slice(-ANSWERED_KEPT);
   }
 
-  /** @param isKept it is in the residual for sure: else it is not said later that it counts after all */
-  #owe(contribution: Contribution, status: 'late' | 'returned', isKept = true): void {
+  /**
+   * @param how.isKept it is in the residual for sure: else it is not said later that it counts after all @default true
+   * @param how.code why it is late @default by whether an update was made of it
+   */
+  #owe(contribution: Contribution, status: 'late' | 'returned', how: { isKept?: boolean; code?: string } = {}): void {
     const { round, payload, carries } = contribution;
     if (this.#isAnsweredFor(payload)) return;
-    const code = payload === null ? 'training' : 'not-listed';
+    const { isKept = true, code = payload === null ? 'training' : 'not-listed' } = how;
     this.#tell({ round, payload, status, ...(status === 'late' ? { code } : {}) });
     if (isKept) this.#owed = [...this.#owed, ...carries, { round, payload }].slice(-OWED_MAX);
   }

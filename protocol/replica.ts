@@ -122,6 +122,11 @@ export class Replica {
     return { residual: this.#residual, pending: this.#pending, unfinalOwn: this.#unfinalOwn };
   }
 
+  /** A round's worth more of work that waits would go with the next update. */
+  get hasRoom(): boolean {
+    return this.#residual.tokens + this.#roundTokens <= LIMITS.lateRoundsMax * this.#roundTokens;
+  }
+
   /** Where the model would be with all of this peer's own work in it and nobody else's: `parameters - pending - residual`. */
   standing(): Float32Array {
     const { parameters } = this;

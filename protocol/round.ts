@@ -170,8 +170,8 @@ export class Round implements PayloadTable {
   }
 
   /**
-   * This peer's update is made and waits: for no longer than the next one can carry at once, there is more to learn. Where that
-   * broke down nothing is heard of it again.
+   * This peer's update is made and waits: as much as the next one can carry at once is learned meanwhile. Where that broke down
+   * nothing is heard of it again.
    * @returns how many rounds ahead the training is that begins now; undefined where there is none
    */
   trainOn(): number | undefined {

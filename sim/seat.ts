@@ -131,7 +131,14 @@ export class Seat<Optimizer> {
   /** payloads of own updates that may still come to count: on the disk for as long */
   #payloads = new Map<Hash, Uint8Array>();
   #training:
-    | { plan: Training; from: Float32Array; stop: { steps: number }; done: Promise<Trained<Optimizer>> }
+    | {
+        plan: Training;
+        from: Float32Array;
+        /** there is no room for what it learns */
+        isVain: boolean;
+        stop: { steps: number };
+        done: Promise<Trained<Optimizer>>;
+      }
     | undefined;
   #stop = { steps: 0 };
   #saved: Saved[] = [];
@@ -249,7 +256,7 @@ export class Seat<Optimizer> {
     const from = plan.beyond ? this.#replica.standing() : this.#agreed.parameters;
     const done = this.#trainer.train({ ...this.#request(plan, from), stop });
     done.catch(() => undefined); // reported by whoever settles it
-    this.#training = { plan, from, stop, done };
+    this.#training = { plan, from, isVain: plan.beyond === true && !this.#replica.hasRoom, stop, done };
   }
 
   async #contribute(steps: number): Promise<Contribution | null> {
@@ -278,17 +285,18 @@ export class Seat<Optimizer> {
   }
 
   async #keep(steps: number): Promise<Kept | null> {
+    const isVain = this.#training?.isVain;
     const isUseful = await this.#abandon(steps);
     if (isUseful) return this.#save(this.#agreed!);
-    this.#optimizer = this.#trainer.fresh();
+    if (!isVain) this.#optimizer = this.#trainer.fresh();
     return null;
   }
 
   /** @returns whether there was something to keep */
   async #abandon(steps: number): Promise<boolean> {
-    const from = this.#training?.from;
+    const { from, isVain } = this.#training ?? {};
     const trained = await this.#settleTraining(steps);
-    if (!from || trained.badParameters || trained.tokens === 0) return false;
+    if (!from || isVain || trained.badParameters || trained.tokens === 0) return false;
     // whether or not the replica takes it: that is for the checker of its books to see
     this.#observer?.onWork(this.#peer, from, trained.local, trained.tokens);
     return this.#replica.abandon(trained.local, trained.tokens, from);

@@ -173,6 +173,8 @@ export class Screen {
         this.#accepted++;
         return;
       case 'late': {
+        if (code === 'beyond')
+          return this.note(`what was learned after the update for round ${round} goes into the next one`);
         const how = code === 'training' ? 'before this peer had an update for it' : 'without the update of this peer';
         return this.note(`round ${round} ended ${how}: its work goes into the next one`);
       }

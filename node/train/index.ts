@@ -7,4 +7,12 @@ export type { PeerWorker } from './peer-worker.ts';
 export { connect, type Remote } from './rpc.ts';
 export { spawnWorker } from './spawn-worker.ts';
 export { NO_PROGRESS, type StepReport, Trainer } from './trainer.ts';
-export type { AppliedState, Contribution, Opened, RestoredState, StepNotice, WorkerNotice } from './worker-calls.ts';
+export type {
+  AppliedState,
+  Contribution,
+  Opened,
+  RestoredState,
+  StepNotice,
+  TrainedOn,
+  WorkerNotice,
+} from './worker-calls.ts';

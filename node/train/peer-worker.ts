@@ -191,8 +191,9 @@ export class PeerWorker {
   }
 
   /** Trains from where own work leads, and adds what changed to the residual. @returns as `train` */
-  trainOn(base: Hash, plan: RoundPlan): Promise<TrainedOn> {
-    return this.#begin(base, (signal) => this.#trainAndKeep(base, plan, signal));
+  async trainOn(base: Hash, plan: RoundPlan): Promise<TrainedOn> {
+    const trained = await this.#begin(base, (signal) => this.#trainAndKeep(base, plan, signal));
+    return trained === 'overtaken' ? { ...NOTHING_LEARNED, outcome: trained } : trained;
   }
 
   async #begin<T>(base: Hash, train: (signal: AbortSignal) => Promise<T>): Promise<T | 'overtaken'> {
@@ -335,6 +336,7 @@ export class PeerWorker {
   async #trainAndKeep(base: Hash, plan: RoundPlan, signal: AbortSignal): Promise<TrainedOn> {
     const { engine } = this.#trainer;
     if (this.#ownLater) await this.#giveUpOwn(base, this.#ownLater);
+    if (!this.#replica.hasRoom) return { ...NOTHING_LEARNED, outcome: 'full' };
     const from = this.#replica.standing();
     await engine.writeParameters(from);
     const result = await this.#steps(plan, signal);
@@ -342,11 +344,12 @@ export class PeerWorker {
     await engine.readParameters(this.#local);
     const isUseful = !result.badParameters && result.tokens > 0;
     const isKept = isUseful && this.#abandon(this.#local, result.tokens, from);
-    // whoever cuts it short writes own work down
-    if (isCut(signal)) return 'overtaken';
-    if (isKept) await this.#saveOwn(base);
-    else await this.#forgetMoments();
-    return isKept ? 'kept' : 'broken';
+    // at the end own work is written anyway
+    if (isKept && signal.reason !== 'close') await this.#saveOwn(base);
+    const learned = { isKept, skipped: result.skipped, trainMs: result.computeMs };
+    if (isCut(signal)) return { ...learned, outcome: 'overtaken' };
+    if (!isKept) await this.#forgetMoments();
+    return { ...learned, outcome: isKept ? 'done' : 'broken' };
   }
 
   /** Inner steps, told of one by one; a checkpoint that is being written gets on beside them. */
@@ -532,6 +535,8 @@ export class PeerWorker {
     return this.#trainer.evaluate(all ? {} : { sequencesMax: EVALUATION_SEQUENCES });
   }
 }
+
+const NOTHING_LEARNED = { isKept: false, skipped: 0, trainMs: 0 };
 
 /** What was learned is not to be contributed. */
 function isCut({ aborted, reason }: AbortSignal): boolean {

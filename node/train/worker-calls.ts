@@ -39,8 +39,14 @@ export interface Contribution {
   trainMs: number;
 }
 
-/** Of training beyond the update: `kept` in the residual, durably. */
-export type TrainedOn = 'kept' | NoContribution;
+/** Training beyond the update; with `full` the residual has no room for more. */
+export interface TrainedOn {
+  outcome: 'done' | 'full' | NoContribution;
+  /** something of it is in the residual, durably */
+  isKept: boolean;
+  skipped: number;
+  trainMs: number;
+}
 
 export type NoContribution = 'overtaken' | 'broken';
 

@@ -1,7 +1,15 @@
 import { createHash } from 'node:crypto';
 import type { BlobStore } from '../../node/store/blob-store.ts';
 import { nativeSha256, writeBlob } from '../../node/store/blobs.ts';
-import type { AppliedState, Contribution, Opened, PeerWorker, Remote, RestoredState } from '../../node/train/index.ts';
+import type {
+  AppliedState,
+  Contribution,
+  Opened,
+  PeerWorker,
+  Remote,
+  RestoredState,
+  TrainedOn,
+} from '../../node/train/index.ts';
 import { blobIdOf } from '../../protocol/blob.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { type Genesis, runIdOf } from '../../protocol/genesis.ts';
@@ -87,8 +95,8 @@ export class TimedWorker implements Remote<PeerWorker> {
 
   async check(): Promise<void> {}
 
-  async trainOn(): Promise<'broken'> {
-    return 'broken';
+  async trainOn(): Promise<TrainedOn> {
+    return { outcome: 'full', isKept: false, skipped: 0, trainMs: 0 };
   }
 
   /** One timer for all steps: what `finish` and `apply` cut short ends at once. */

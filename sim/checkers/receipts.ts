@@ -54,6 +54,7 @@ export class ReceiptsChecker implements Checker {
       this.#hear(peer, told);
       for (const carriers of told.carriers.values()) carriers.push(payload);
     }
+    if (event.type === 'trained-on') told.receipts.trainedOn(standing.round + 1);
     if (event.type === 'restored' && event.error === null && told.restoring) {
       told.receipts.restored(told.restoring, told.forgot);
       told.restoring = undefined;
@@ -65,7 +66,6 @@ export class ReceiptsChecker implements Checker {
         told.round = effect.round + 1;
         told.receipts.begun(told.round);
       }
-      if (effect.type === 'train-on') told.receipts.trainsOn(effect.round + 1);
       if (effect.type === 'restore') told.restoring = effect.own;
       if (effect.type === 'initialize') told.restoring = NO_HISTORY;
       if (effect.type !== 'report' || effect.report.kind !== 'round') continue;

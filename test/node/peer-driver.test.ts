@@ -22,6 +22,7 @@ import type {
   Remote,
   RestoredState,
   SnapshotFile,
+  TrainedOn,
 } from '../../node/train/index.ts';
 import { firstHead, stateAt } from '../../protocol/chain.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
@@ -156,11 +157,11 @@ class NamedWorker implements Remote<PeerWorker> {
     return { payload: id, size, inline, ...done };
   }
 
-  async trainOn(): Promise<'kept' | 'overtaken'> {
+  async trainOn(): Promise<TrainedOn> {
     const training = { steps: 0, overtaken: false };
     this.#training = training;
     await setImmediate();
-    return training.overtaken ? 'overtaken' : 'kept';
+    return { outcome: training.overtaken ? 'overtaken' : 'done', isKept: true, skipped: 0, trainMs: 1 };
   }
 
   async finish(): Promise<void> {

@@ -406,6 +406,23 @@ test('where genesis forbids unfinal rounds, the rest train on for what one updat
   expectNoDivergence(cluster);
 });
 
+test('who is connected and says nothing any more is no voter to wait for where genesis forbids unfinal rounds', () => {
+  const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
+  const cluster = started(new Cluster(84, 3, { waitFor: 3, timing }));
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  const [first, second, frozen] = cluster.peers as [TestPeer, TestPeer, TestPeer];
+  frozen.machine = undefined;
+  const told = (peer: TestPeer) => peer.reports.flatMap((report) => (report.kind === 'warning' ? [report.code] : []));
+  const rest = [first, second];
+  expect(cluster.runUntil(() => rest.every((peer) => told(peer).includes('W_NO_QUORUM')), 300_000)).toBe(true);
+  expect(cluster.runUntil(() => rest.every(({ trainedOn }) => trainedOn.length === 4), 100_000)).toBe(true);
+  const before = first.lastRound;
+  frozen.start();
+  expect(cluster.runUntil(() => cluster.peers.every(({ lastRound }) => lastRound > before + 1), 100_000)).toBe(true);
+  expect(told(first).slice(-2)).toEqual(['W_NO_QUORUM', 'W_FINAL_AGAIN']);
+  expectNoDivergence(cluster);
+});
+
 test('nobody trains beyond the update of the last round, or once it has asked to leave', () => {
   const timing = { graceMs: 2000, viewMs: 2000, quorumWaitMs: null };
   const cluster = started(new Cluster(82, 2, { waitFor: 2, timing, rounds: 3 }));

@@ -58,12 +58,12 @@ test('training that got no update made in time is late without a payload', () =>
 test('what was trained beyond an update is late when the round ends, and in with the next one', () => {
   receipts.begun(5);
   receipts.made(5, 'p5');
-  receipts.trainsOn(5);
-  receipts.trainsOn(5);
+  receipts.trainedOn(5);
+  receipts.trainedOn(5);
   expect(take()).toEqual([]);
   end(5, 'included', 'p5');
   expect(take()).toEqual([
-    { round: 5, payload: null, status: 'late', code: 'training' },
+    { round: 5, payload: null, status: 'late', code: 'beyond' },
     { round: 5, payload: 'p5', status: 'accepted', acceptedIn: 5 },
   ]);
   receipts.made(6, 'p6');
@@ -76,7 +76,7 @@ test('what was trained beyond an update is late when the round ends, and in with
 
 test('what was trained beyond an update is answered by the next process, and where another history comes', () => {
   receipts.made(5, 'p5');
-  receipts.trainsOn(5);
+  receipts.trainedOn(5);
   const { saved } = receipts;
   receipts.restored({ included: [], begins: 0 }, false);
   expect(take().map(({ payload, status }) => [payload, status])).toEqual([
@@ -95,10 +95,12 @@ test('what was trained beyond an update is answered by the next process, and whe
     ['p5', 'accepted'],
     [null, 'late'],
   ]);
-  // all of it may have gone with that process: it is not said to count
   receipts.made(6, 'p6');
   end(6, 'included', 'p6');
-  expect(take().map(({ payload }) => payload)).toEqual(['p6']);
+  expect(take().map(({ payload, acceptedIn }) => [payload, acceptedIn])).toEqual([
+    [null, 6],
+    ['p6', 6],
+  ]);
 });
 
 test('training that a process was ended in is answered by the next one, where the round is over', () => {

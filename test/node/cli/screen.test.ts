@@ -156,6 +156,8 @@ describe('the screen without a terminal', () => {
     expect(take()).toMatch(/^round 4 ended without the update of this peer: .*\n.* final\n$/);
     screen.show({ event: 'receipt', round: 4, payload: null, status: 'late', code: 'training' });
     expect(take()).toMatch(/^round 4 ended before this peer had an update for it: /);
+    screen.show({ event: 'receipt', round: 4, payload: null, status: 'late', code: 'beyond' });
+    expect(take()).toMatch(/^what was learned after the update for round 4 goes into the next one\n$/);
     for (const late of [4, 5])
       screen.show({ event: 'receipt', round: late, payload, status: 'accepted', acceptedIn: 5 });
     screen.show(round(5));

@@ -488,17 +488,40 @@ test('what is trained beyond an update is in the next one, once, also after a re
   const begun = initialState(await worker.initialize());
   const contribution = await train(worker, begun);
   const base = rootOf(begun);
-  expect(await worker.trainOn(base, { firstStep: 1, steps: 2, firstPosition: 2 })).toBe('kept');
+  const step = 2 * genesis.model.context;
+  const kept = { outcome: 'done', isKept: true, skipped: 0 };
+  expect(await worker.trainOn(base, { firstStep: 1, steps: 2, firstPosition: 2 })).toMatchObject(kept);
   // as if killed: nothing is closed
   const next = await open();
-  expect(await next.worker.trainOn(base, { firstStep: 3, steps: 1, firstPosition: 6 })).toBe('kept');
+  expect(await next.worker.trainOn(base, { firstStep: 3, steps: 1, firstPosition: 6 })).toMatchObject(kept);
   const overtaken = next.worker.trainOn(base, { firstStep: 4, steps: 1000, firstPosition: 8 });
-  const state = await apply(next.worker, begun, contribution, true);
-  expect(await overtaken).toBe('overtaken');
-  const step = 2 * genesis.model.context;
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+  const applying = apply(next.worker, begun, contribution, true);
+  expect(await overtaken).toMatchObject({ outcome: 'overtaken', isKept: true });
+  // also what it had learned, before its round is over
+  const written = decodeOwn(new OwnFile(directory.paths.own).load()!).residual.tokens;
+  expect(written).toBeGreaterThan(3 * step);
+  const { tokens } = await train(next.worker, await applying);
   expect(contribution.tokens).toBe(step);
-  // its own, three, and what the overtaken one had done
-  expect((await train(next.worker, state)).tokens).toBeGreaterThanOrEqual(4 * step);
+  expect(tokens).toBe(Math.min(written + step, (1 + LIMITS.lateRoundsMax) * step));
+});
+
+test('nothing is trained beyond an update that the next one could not carry', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  await train(worker, begun);
+  const outcomes: string[] = [];
+  for (let further = 1; further <= 6; further++) {
+    const plan = { firstStep: further, steps: 1, firstPosition: 2 * further };
+    // another process does not begin to count anew
+    const { outcome } = await (further === 4 ? (await open()).worker : worker).trainOn(rootOf(begun), plan);
+    outcomes.push(outcome);
+    if (further === 4) break;
+  }
+  expect(outcomes).toEqual(['done', 'done', 'done', 'done']);
+  const after = (await open()).worker;
+  const plan = { firstStep: 5, steps: 1, firstPosition: 10 };
+  expect(await after.trainOn(rootOf(begun), plan)).toMatchObject({ outcome: 'full', isKept: false });
 });
 
 test('what is trained beyond an update is kept when the peer is closed', async () => {
@@ -508,7 +531,7 @@ test('what is trained beyond an update is kept when the peer is closed', async (
   const trained = worker.trainOn(rootOf(begun), { firstStep: 1, steps: 1000, firstPosition: 2 });
   for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
   await worker.close();
-  expect(await trained).toBe('overtaken');
+  expect(await trained).toMatchObject({ outcome: 'overtaken', isKept: true });
   const { residual, pending } = decodeOwn(new OwnFile(directory.paths.own).load()!);
   expect(residual.tokens).toBeGreaterThan(0);
   expect(pending!.tokens).toBe(2 * genesis.model.context);
