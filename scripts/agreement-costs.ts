@@ -11,6 +11,8 @@ import { COMMITTEE } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import { encodeMessage, type Message } from '../protocol/messages.ts';
 import { blockHash } from '../protocol/signing.ts';
+import type { Ledger } from '../sim/ledger.ts';
+import { SimulatedNetwork } from '../sim/network.ts';
 import { readArguments } from './arguments.ts';
 
 const { values: options } = readArguments(import.meta.url, {
@@ -30,12 +32,35 @@ interface Said {
 interface Decision {
   proposedMs: number;
   decidedMs: number[];
+  /** by all peers together, of what is about it: with every copy, and what gossip puts around it */
+  receivedBytes: number;
   /** by what it is about: 'proposal', 'notarize', 'finalize', and what else came up */
   said: Map<string, Said>;
 }
 
 function kindOf(message: Message): string {
   return message.type === 'vote' ? message.kind : message.type;
+}
+
+/** The block that a proposal or vote is about. */
+function aboutOf(message: Message): Hash | null {
+  if (message.type === 'proposal') return blockHash(message.block);
+  return message.type === 'vote' ? message.block : null;
+}
+
+const { broadcast } = SimulatedNetwork.prototype;
+
+/** Tells what each message costs those whom it reaches, by the books of the simulation. */
+function watchReceived(ledger: Ledger, onReceived: (message: Message, bytes: number) => void): void {
+  const received = (): number => {
+    const { gossip, direct } = ledger.received;
+    return gossip.reduce((sum, bytes) => sum + bytes, 0) + direct.reduce((sum, bytes) => sum + bytes, 0);
+  };
+  SimulatedNetwork.prototype.broadcast = function (this: SimulatedNetwork, from: number, message: Message): void {
+    const before = received();
+    broadcast.call(this, from, message);
+    onReceived(message, received() - before);
+  };
 }
 
 function median(values: readonly number[]): number {
@@ -45,7 +70,7 @@ function median(values: readonly number[]): number {
 async function costs(peers: number, rounds: number): Promise<void> {
   const blocks = new Map<Hash, Decision>();
   const decisionOf = (hash: Hash): Decision => {
-    const known = blocks.get(hash) ?? { proposedMs: Number.NaN, decidedMs: [], said: new Map() };
+    const known = blocks.get(hash) ?? { proposedMs: Number.NaN, decidedMs: [], receivedBytes: 0, said: new Map() };
     blocks.set(hash, known);
     return known;
   };
@@ -67,7 +92,7 @@ async function costs(peers: number, rounds: number): Promise<void> {
         }
         if (effect.type !== 'broadcast') continue;
         const { message } = effect;
-        const about = message.type === 'proposal' ? blockHash(message.block) : message.type === 'vote' && message.block;
+        const about = aboutOf(message);
         if (!about || (message.type === 'vote' && message.author !== id)) continue;
         const decision = decisionOf(about);
         if (message.type === 'proposal' && Number.isNaN(decision.proposedMs)) decision.proposedMs = nowMs;
@@ -77,6 +102,11 @@ async function costs(peers: number, rounds: number): Promise<void> {
         decision.said.set(kind, { messages: before.messages + 1, bytes });
       }
     },
+  });
+  const { ledger } = opened.simulation;
+  watchReceived(ledger, (message, bytes) => {
+    const about = aboutOf(message);
+    if (about) decisionOf(about).receivedBytes += bytes;
   });
   const result = await opened.simulation.run();
   await opened.host.close();
@@ -95,12 +125,15 @@ async function costs(peers: number, rounds: number): Promise<void> {
     `${(voteBytes / votes).toFixed(0)} B`,
     `${(proposal / 1e3).toFixed(1)} kB`,
     `${((voteBytes + proposal) / 1e3).toFixed(0)} kB`,
+    `${(each(({ receivedBytes }) => receivedBytes) / peers / 1e6).toFixed(2)} MB`,
     `${latency(median)} ms`,
     `${latency((times) => Math.max(...times))} ms`,
   ];
   console.log(`| ${row.join(' | ')} |${result.reason === 'rounds' ? '' : ` (${result.reason})`}`);
 }
 
-console.log('| peers | voters | votes + proposals | a vote | a proposal | said in all | decided, median | the last |');
-console.log('|---|---|---|---|---|---|---|---|');
+console.log(
+  '| peers | voters | votes + proposals | a vote | a proposal | said in all | received by a peer | decided, median | the last |',
+);
+console.log('|---|---|---|---|---|---|---|---|---|');
 for (const peers of options.peers.split(',').map(Number)) await costs(peers, Number(options.rounds));
