@@ -86,16 +86,35 @@ export class Payloads {
   /**
    * Fetches an agreed state from those said to have it, else from anybody. Who tells of it may be the only one that still has
    * it, and in no hurry.
-   * @param isMember of the roster
+   * @param how.isMember of the roster
+   * @param how.onChunks hears how many chunks of it are here
    * @throws CodedError as `Network.fetchBlob`
    */
   fetchSnapshot(
     snapshot: BlobReference,
     holders: readonly PeerId[],
-    isMember: (peer: PeerId) => boolean,
+    { isMember, onChunks }: { isMember: (peer: PeerId) => boolean; onChunks: (here: number) => void },
   ): Promise<void> {
-    const rare = { afterMs: NET_LIMITS.snapshotRareMs, isCounted: isMember };
-    return this.#bring(snapshot, holders, this.#c.store, { rare });
+    const { store } = this.#c;
+    const here = new Set<Hash>();
+    const note = (part: Hash): void => {
+      // one without a manifest comes as a whole
+      if (part !== snapshot.id || !hasManifest(snapshot.size)) here.add(part);
+      onChunks(here.size);
+    };
+    const sink: BlobSink = {
+      has: (part) => {
+        const has = store.has(part);
+        if (has) note(part);
+        return has;
+      },
+      write: async (part, bytes) => {
+        await store.write(part, bytes);
+        note(part);
+      },
+      read: (part) => store.read(part),
+    };
+    return this.#bring(snapshot, holders, sink, { rare: { afterMs: NET_LIMITS.snapshotRareMs, isCounted: isMember } });
   }
 
   #bring(

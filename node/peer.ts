@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { chunkCount } from '../protocol/blob.ts';
 import { CodedError, isCoded } from '../protocol/errors.ts';
-import type { Effect, Event, Report, Restart } from '../protocol/events.ts';
+import type { Effect, Event, Keep, Report, Restart } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
 import type { PeerId, Signer } from '../protocol/identity.ts';
@@ -372,7 +373,11 @@ export class Peer {
     try {
       if (before && before.id !== snapshot.id) await this.#payloads.dropUnfinished(before);
       await unfinished.begin(snapshot);
-      await this.#payloads.fetchSnapshot(snapshot, holders, (peer) => this.machine.isMember(peer));
+      const chunks = chunkCount(snapshot.size);
+      await this.#payloads.fetchSnapshot(snapshot, holders, {
+        isMember: (peer) => this.machine.isMember(peer),
+        onChunks: (here) => this.#telling.phase('fetching', state.round, `${here} of ${chunks} chunks`),
+      });
       const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
       // at once: the disk has the state, and whoever is started next must know what was given up for it
       this.#answer((receipts) => receipts.restored(own, applied.forgot));
@@ -408,6 +413,11 @@ export class Peer {
     if (!file) return;
     await this.serve(file);
     this.#give({ type: 'saved', block });
+  }
+
+  /** Payloads that an earlier process has left, which are kept for as long as those of the newest round. */
+  keep(payloads: Keep['payloads'], round: number): void {
+    this.#payloads.needAll(payloads, round);
   }
 
   /** Lets others fetch the snapshot out of the checkpoint file. */

@@ -189,7 +189,9 @@ export class Closing {
     const quorum = quorumOf(committee.length);
     const live = (): number => this.#live(committee);
     if (quorumWaitMs === null) {
-      const silentMs = round.plannedEndMs() + VIEW_MS_MAX;
+      // a view longer than the longest
+      const sinceMs = Math.max(round.plannedEndMs(), this.#readySinceMs!, this.#viewSinceMs);
+      const silentMs = sinceMs + VIEW_MS_MAX + viewMs;
       if (nowMs < silentMs) this.#core.wakeAt(silentMs);
       else if (live() >= quorum) this.#countSilentAsAbsent(agreement, committee);
       this.#isShort = nowMs >= this.#readySinceMs! + viewMs && live() < quorum;

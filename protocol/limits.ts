@@ -11,7 +11,7 @@ export const LIMITS = {
   inlinePayloadBytesMax: 32 * 1024,
   /** A genesis has about thirty small fields; a kilobyte is usual. */
   genesisBytesMax: 16 * 1024,
-  /** One chunk of a blob, and so one answer of the blob protocol: small enough that votes slip between two chunks. */
+  /** One chunk of a blob, what is checked at once: small enough that little is lost with one that is wrong. */
   chunkBytes: 256 * 1024,
   /** A blob: its manifest (32 bytes a chunk) must itself fit in one chunk. */
   blobBytesMax: 2_000_000_000,
@@ -57,10 +57,10 @@ export const LIMITS = {
   evictAfterRounds: 20,
   /** Rounds' worth of late work that an update may carry beside its own: it weighs as much, and nobody should weigh more. */
   lateRoundsMax: 4,
-  /** Rounds whose payloads are kept, so that a peer that was away catches up without a snapshot. */
-  payloadRoundsKept: 8,
+  /** Rounds whose payloads are kept, so that a peer that was away catches up without a snapshot, and one that fetched a state after it. */
+  payloadRoundsKept: 12,
   /** Blocks after the one whose turn it is whose payloads who catches up fetches already; they are on the disk until then. */
   blocksFetchedAhead: 2,
   /** Agreed states kept on disk, so that a joiner can finish fetching one while rounds go on. */
-  snapshotsKept: 3,
+  snapshotsKept: 4,
 } as const;

@@ -23,8 +23,9 @@ interface Request {
   id: Hash;
   /** filled from its beginning */
   chunk: Uint8Array;
-  /** bytes that were asked for */
+  /** bytes that were asked for, and that are to be: one more than it is said to have, for it may be longer than that */
   asked: number;
+  end: number;
   /** it was answered, or nobody waits for it any more */
   isOver: boolean;
   resolve: (bytes: Uint8Array) => void;
@@ -59,7 +60,7 @@ export class BlobClient {
   }
 
   /**
-   * The bytes whose SHA-256 is `id`, checked: fewer than said where they end before.
+   * The bytes whose SHA-256 is `id`, checked, however many they are.
    * @throws CodedError `E_BLOB_UNAVAILABLE` if the peer does not have them, `E_BLOB_CORRUPT` if it sent others;
    *   `E_NOT_CONNECTED`, `E_STREAM_CLOSED`, `E_TIMEOUT`, `E_TOO_LARGE` if nothing more can be had from it now
    */
@@ -73,8 +74,9 @@ export class BlobClient {
       const settled = (): void => signal?.removeEventListener('abort', onAbort);
       const request: Request = {
         id,
-        chunk: new Uint8Array(size),
+        chunk: new Uint8Array(LIMITS.chunkBytes),
         asked: 0,
+        end: Math.min(size + 1, LIMITS.chunkBytes),
         isOver: false,
         resolve: (bytes) => {
           settled();
@@ -114,8 +116,8 @@ export class BlobClient {
     const onHeard = (): void => void this.#heardMs.set(peer, performance.now());
     const channel = new Channel({ peer, counters: this.counters, credit: this.#creditOf(peer), onHeard });
     const frames = await openFrames(this.#components, peer, BLOB_PROTOCOL, {
-      frameBytesMax: 1 + NET_LIMITS.pieceBytes,
-      unreadBytesMax: NET_LIMITS.piecesAskedPerProvider * (1 + NET_LIMITS.pieceBytes + 4),
+      frameBytesMax: 2 + NET_LIMITS.pieceBytes,
+      unreadBytesMax: NET_LIMITS.piecesAskedPerProvider * (2 + NET_LIMITS.pieceBytes + 4),
       queueMax: NET_LIMITS.piecesAskedPerProvider,
       onProgress: () => channel.onProgress(),
     });
@@ -194,15 +196,17 @@ class Channel {
   #send(): void {
     const frames = this.#frames;
     if (!frames) return;
+    if (this.#asked.length === 0) this.#credit.begin(performance.now());
     while (this.#asked.length < this.#credit.pieces) {
       const request = this.#waiting[0];
       if (!request) break;
-      const { id, chunk, asked: offset } = request;
-      const length = Math.min(NET_LIMITS.pieceBytes, chunk.length - offset);
+      const { id, asked: offset, end } = request;
+      // no piece of its own for the byte that is not expected
+      const length = end - offset <= NET_LIMITS.pieceBytes + 1 ? end - offset : NET_LIMITS.pieceBytes;
       this.#asked.push({ request, id, offset, length, askedMs: performance.now() });
       request.asked += length;
-      if (request.asked === chunk.length) this.#waiting.shift();
-      if (this.#asked.length === 1) this.#watchChunk();
+      if (request.asked === end) this.#waiting.shift();
+      if (this.#asked.length === 1 && offset === 0) this.#watchChunk();
       const bytes = encodePieceRequest({ id, offset, length });
       this.#counters.bytesSent += bytes.length;
       frames.write(bytes).catch((error: CodedError) => this.#fail(error));
@@ -210,17 +214,21 @@ class Channel {
   }
 
   #onAnswer(answer: Uint8Array): void {
+    const isFull = this.#asked.length >= this.#credit.pieces;
     const piece = this.#asked.shift();
     if (!piece) throw networkError('E_MALFORMED', `${this.#peer} sent a piece that was not asked for`);
-    this.#credit.onPiece(piece.askedMs, performance.now());
-    this.#onHeard();
+    // a shorter one takes less time than there is at the least
+    if (answer.length > NET_LIMITS.pieceBytes) this.#credit.onPiece(piece.askedMs, performance.now(), isFull);
     if (!piece.request.isOver) this.#onPiece(piece, answer);
-    if (piece.request.isOver) this.#watchChunk();
+    if (piece.request.isOver) {
+      this.#onHeard();
+      this.#watchChunk();
+    }
     this.#send();
   }
 
   #onPiece({ request, offset, length }: Piece, answer: Uint8Array): void {
-    const { id, chunk } = request;
+    const { id, chunk, end } = request;
     const bytes = answer.subarray(1);
     if (answer[0] === BLOB_ANSWER.missing) {
       this.#end(request);
@@ -228,14 +236,23 @@ class Channel {
     }
     const isSound = answer[0] === BLOB_ANSWER.here && bytes.length <= length;
     if (isSound) chunk.set(bytes, offset);
-    const end = offset + bytes.length;
-    if (isSound && bytes.length === length && end < chunk.length) return;
-    const whole = chunk.subarray(0, end);
+    const here = offset + bytes.length;
+    if (isSound && bytes.length === length && here < LIMITS.chunkBytes) {
+      if (here === end) this.#goOn(request);
+      return;
+    }
+    const whole = chunk.subarray(0, here);
     this.#end(request);
     if (isSound && createHash('sha256').update(whole).digest('hex') === id) return request.resolve(whole);
     const error = networkError('E_BLOB_CORRUPT', `${this.#peer} sent other bytes than ${id}`);
     request.reject(error);
     throw error; // what else it has to say is of no use
+  }
+
+  /** It is longer than whoever named it said: who has it is not to blame. */
+  #goOn(request: Request): void {
+    request.end = LIMITS.chunkBytes;
+    this.#waiting.unshift(request);
   }
 
   #end(request: Request): void {

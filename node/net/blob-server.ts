@@ -81,44 +81,50 @@ export class BlobServer {
   async #serve(stream: Stream, connection: Connection): Promise<void> {
     const unreadBytesMax = NET_LIMITS.pieceRequestsQueuedMax * (REQUEST_BYTES + 1);
     const frames = new Frames(stream, { frameBytesMax: REQUEST_BYTES, unreadBytesMax });
-    const read = this.#readerOf();
     const peer = connection.remotePeer.toString();
-    const { members } = this.#components;
+    const { members, source } = this.#components;
     const gone = new AbortController();
     stream.addEventListener('close', () => gone.abort(), { once: true });
+    // a chunk is read, and checked, once for all its pieces, and held until the last one is asked for; its turn is one turn
+    let held: { id: Hash; chunk: Uint8Array | undefined; done: () => void } | undefined;
+    let inVain = 0;
     try {
       await members.admitted(peer);
       for (;;) {
         const request = await frames.read();
         if (!request) break;
         const piece = decodePieceRequest(request);
-        const done = await this.#turns.take(peer, members.isInRoster(peer), gone.signal);
+        if (held?.id !== piece.id) {
+          held?.done();
+          const done = await this.#turns.take(peer, members.isInRoster(peer), gone.signal);
+          held = { id: piece.id, chunk: undefined, done };
+          held.chunk = await source.read(piece.id);
+          inVain += held.chunk?.length ?? 0;
+        }
+        const answer = answerOf(piece, held.chunk);
+        // who stops in mid-chunk makes up for it with the next one
+        inVain = Math.max(0, inVain - 2 * (answer.length - 1));
+        if (inVain > NET_LIMITS.chunksReadInVainMax * LIMITS.chunkBytes) {
+          throw networkError('E_BUSY', `${peer} asks for many chunks and takes little of them`);
+        }
         this.#underWay++;
         try {
-          const answer = answerOf(piece, await read(piece));
           await frames.write(answer);
           this.counters.bytesSent += answer.length;
           this.counters.bytesReceived += request.length;
         } finally {
           this.#underWay--;
-          done();
         }
+        if (piece.offset + piece.length < (held.chunk?.length ?? 0)) continue;
+        held.done();
+        held = undefined;
       }
       frames.close();
     } catch (error) {
       frames.abort(error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      held?.done();
     }
-  }
-
-  /** Of one stream: a chunk is read, and checked, once for all its pieces, and held until the last one is asked for. */
-  #readerOf(): (piece: PieceRequest) => Promise<Uint8Array | undefined> {
-    let held: { id: Hash; chunk: Uint8Array } | undefined;
-    return async ({ id, offset, length }) => {
-      const chunk = held?.id === id ? held.chunk : await this.#components.source.read(id);
-      const isLast = !chunk || offset + length >= chunk.length;
-      held = isLast ? undefined : { id, chunk };
-      return chunk;
-    };
   }
 }
 

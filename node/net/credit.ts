@@ -40,20 +40,31 @@ export class Credit {
     this.#all = all;
   }
 
+  /** Nothing is under way: what the link carried a while ago says little. */
+  begin(nowMs: number): void {
+    if (nowMs - this.#heardMs < IDLE_MS) return;
+    this.#pieces = Math.min(FIRST, this.#pieces);
+    this.#growsFast = true;
+  }
+
   get pieces(): number {
     return Math.floor(this.#pieces);
   }
 
-  /** A piece is here. Both times in milliseconds by one clock */
-  onPiece(askedMs: number, nowMs: number): void {
+  /**
+   * A whole piece is here. Both times in milliseconds by one clock
+   * @param isFull as many were asked for as may be: else nothing is learned about more
+   */
+  onPiece(askedMs: number, nowMs: number, isFull: boolean): void {
     const delayMs = nowMs - askedMs;
     this.#heardMs = nowMs;
     this.#leastMs = Math.min(this.#leastMs, delayMs);
     const queuedMs = delayMs - this.#leastMs;
     if (queuedMs <= QUEUE_MS) {
+      this.#alone = NOBODY;
+      if (!isFull) return;
       const more = this.#growsFast ? 1 : (MORE * (1 - queuedMs / QUEUE_MS)) / this.#pieces;
       this.#pieces = Math.min(NET_LIMITS.piecesAskedPerProvider, this.#pieces + more);
-      this.#alone = NOBODY;
       return;
     }
     this.#growsFast = false;

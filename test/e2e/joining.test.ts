@@ -113,6 +113,10 @@ test(
     expect(donors.served).toBeGreaterThan(0);
     expect(donors.fetched).toBeGreaterThan(3);
     expect(events.some(({ event }) => event === 'synced')).toBe(true);
+    const fetching = events.flatMap((event) =>
+      event.event === 'progress' && event.phase === 'fetching' ? [event] : [],
+    );
+    expect(fetching.at(-1)!.detail).toMatch(/^(\d+) of \1 chunks$/);
     // the first line is of the round that let it in, the second of the first that it is a member in
     const rounds = founder.lines.slice(joined()).filter((line) => line.event === 'round');
     expect(rounds[1]!.contributors).toContain(id);

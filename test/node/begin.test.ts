@@ -14,6 +14,7 @@ import { runIdOf } from '../../protocol/genesis.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { encodeRecord } from '../../protocol/record.ts';
 import { blockHash, proposalBytes } from '../../protocol/signing.ts';
+import type { Update } from '../../protocol/wire.ts';
 import { signedEntry } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
 import { temporaryFolder } from '../helpers/temporary-folder.ts';
@@ -23,12 +24,15 @@ const SNAPSHOT = Uint8Array.from({ length: 3 * LIMITS.chunkBytes }, (_, i) => 1 
 
 let paths: ReturnType<typeof runPaths>;
 let store: BlobStore;
+/** payloads that are to go in their time */
+let noted: string[];
 const identity = testSigner('joiner');
 const genesis = buildGenesis({}, identity.self, { name: 'text', bytes: TEXT }, tokenizerFor('char', TEXT));
 
 beforeEach(() => {
   paths = runPaths(temporaryFolder());
   store = new BlobStore(paths.blobs);
+  noted = [];
 });
 
 /** A start of a peer that has these states. @returns what is known of a snapshot after it */
@@ -39,7 +43,8 @@ async function started(
 ): Promise<Unfinished> {
   const unfinished = new Unfinished(paths.unfinished);
   const onDisk = states.map((snapshot) => ({ block: '', state: { round: 1, snapshot }, file: {} }));
-  const rest = { peer: { serve: () => undefined, start: () => undefined }, record: { load: () => record } };
+  const keep = (payloads: readonly Pick<Update, 'payload'>[]) => noted.push(...payloads.map(({ payload }) => payload));
+  const rest = { peer: { keep, serve: () => undefined, start: () => undefined }, record: { load: () => record } };
   const kept = { ...rest, opened: { states: onDisk, open }, chain: { segments: [] }, store, genesis, identity };
   await begin({ ...kept, unfinished } as unknown as Parameters<typeof begin>[0]);
   return unfinished;
@@ -77,6 +82,7 @@ it('keeps the payloads of a block that may yet be decided', async () => {
   const record = encodeRecord({ height: 1, votes: [], certificates: [message], proposals: [], headers: [] });
   await started([], record);
   expect([locked, dropped].map(({ id }) => store.hasOwn(id))).toEqual([true, false]);
+  expect(noted).toEqual([locked.id]);
 });
 
 it('keeps the payloads of what it voted for in an earlier view, and of its own updates that may come to count', async () => {

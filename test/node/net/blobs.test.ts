@@ -1,10 +1,10 @@
 import { multiaddr } from '@multiformats/multiaddr';
 import { afterEach, describe, expect, it } from 'vitest';
 import { BlobClient } from '../../../node/net/blob-client.ts';
-import { BLOB_PROTOCOL } from '../../../node/net/blob-server.ts';
+import { BLOB_PROTOCOL, encodePieceRequest } from '../../../node/net/blob-server.ts';
 import { Frames } from '../../../node/net/frames.ts';
 import { createHost } from '../../../node/net/host.ts';
-import { createIdentity } from '../../../node/net/index.ts';
+import { createIdentity, NET_LIMITS } from '../../../node/net/index.ts';
 import { blobManifest } from '../../../protocol/blob.ts';
 import type { Hash } from '../../../protocol/hash.ts';
 import { LIMITS } from '../../../protocol/limits.ts';
@@ -139,6 +139,28 @@ describe('a blob over real streams', () => {
 });
 
 describe('a chunk', () => {
+  it('that is longer than somebody said is whole, and who has it not to blame', async () => {
+    const store = stored();
+    const provider = await swarm.peer({ blobSource: { read: async (id) => store.get(id) } });
+    const { host, members } = await swarm.raw();
+    await host.node.dial(multiaddr(addressOf(provider)));
+    await eventually(() => members.has(provider.id), 'the provider a member');
+    const client = new BlobClient({ host, members });
+    const [id, other] = BLOB.chunks as [Hash, Hash];
+    const sizes = [0, 1, 40_000, 64 * 1024, LIMITS.chunkBytes - 1];
+    const asked = sizes.map((size) => client.fetchChunk(provider.id, { id, size }));
+    const besides = client.fetchChunk(provider.id, { id: other, size: LIMITS.chunkBytes });
+    for (const bytes of await Promise.all(asked)) expect(Buffer.compare(bytes, store.get(id)!)).toBe(0);
+    expect(Buffer.compare(await besides, store.get(other)!)).toBe(0);
+    const last = BLOB.chunks.at(-1)!;
+    expect((await client.fetchChunk(provider.id, { id: last, size: LIMITS.chunkBytes })).length).toBe(5);
+    // a blob that is said to be shorter is named for what it is
+    const blob = { id, size: 40_000 };
+    const fetcher = await swarm.peer();
+    await fetcher.network.dial(addressOf(provider));
+    expect(await codeOf(fetcher.network.fetchBlob(blob, sinkOf(new Map())))).toBe('E_BLOB_CORRUPT');
+  });
+
   it('is waited for no longer when the caller stops while its stream is being opened', async () => {
     const provider = await swarm.peer({ blobSource: { read: () => new Promise(() => {}) } });
     const { host, members } = await swarm.raw();
@@ -184,5 +206,35 @@ describe('the blob server', () => {
     } finally {
       await host.stop();
     }
+  });
+
+  it('reads a chunk once for all its pieces, and not many chunks for who takes little of each', async () => {
+    const store = stored();
+    const reads: Hash[] = [];
+    const read = async (id: Hash) => {
+      reads.push(id);
+      return store.get(id);
+    };
+    const provider = await swarm.peer({ blobSource: { read } });
+    const { host, members } = await swarm.raw();
+    await host.node.dial(multiaddr(addressOf(provider)));
+    await eventually(() => members.has(provider.id), 'the provider a member');
+    const [first, second] = BLOB.chunks as [Hash, Hash];
+    const client = new BlobClient({ host, members });
+    for (let times = 0; times < 20; times++) {
+      const id = BLOB.chunks[times % 12]!;
+      expect((await client.fetchChunk(provider.id, { id, size: LIMITS.chunkBytes })).length).toBe(LIMITS.chunkBytes);
+    }
+    expect(reads).toEqual(Array.from({ length: 20 }, (_, times) => BLOB.chunks[times % 12]));
+    reads.length = 0;
+    const { frames } = await open(host, provider);
+    const asking = async () => {
+      for (let times = 0; times < 100; times++) {
+        await frames.write(encodePieceRequest({ id: times % 2 === 0 ? first : second, offset: 0, length: 1 }));
+        if (!(await frames.read())) return;
+      }
+    };
+    await asking().catch(() => undefined);
+    expect(reads.length).toBe(NET_LIMITS.chunksReadInVainMax + 1);
   });
 });

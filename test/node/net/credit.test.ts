@@ -35,9 +35,10 @@ class Link {
       }
       const [next] = this.#underWay.sort((a, b) => a.atMs - b.atMs);
       if (!next || next.atMs > untilMs) break;
+      const isFull = this.#underWay.filter(({ credit }) => credit === next.credit).length >= next.credit.pieces;
       this.#underWay.shift();
       this.nowMs = next.atMs;
-      next.credit.onPiece(next.askedMs, this.nowMs);
+      next.credit.onPiece(next.askedMs, this.nowMs, isFull);
       pieces++;
     }
     this.nowMs = untilMs;
@@ -65,6 +66,18 @@ test.each([
     expect(waitedMs).toBeLessThan(70 + providers * pieceMs);
   },
 );
+
+test('little at a time tells nothing of more, and after a while nothing of anything', () => {
+  const credit = new Credit(new Set());
+  for (let piece = 0; piece < 100; piece++) credit.onPiece(100 * piece, 100 * piece + 40, false);
+  expect(credit.pieces).toBe(2);
+  for (let piece = 0; piece < 100; piece++) credit.onPiece(100 * piece, 100 * piece + 40, true);
+  expect(credit.pieces).toBe(NET_LIMITS.piecesAskedPerProvider);
+  credit.begin(10_500);
+  expect(credit.pieces).toBe(NET_LIMITS.piecesAskedPerProvider);
+  credit.begin(60_000);
+  expect(credit.pieces).toBe(2);
+});
 
 test('of a provider no more is asked for than is allowed, however far it is', () => {
   const link = new Link(1, 0.01, 500);
