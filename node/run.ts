@@ -265,7 +265,11 @@ export async function begin(kept: Kept): Promise<void> {
   }
   for (const blob of blobs) for (const part of (await namedParts(store, blob)) ?? []) retained.add(part);
   store.retain(retained);
-  peer.keep(updates, states.at(-1)?.state.round ?? 0);
+  const rounds = [
+    ...states.map(({ state }) => state.round),
+    ...segments.map(({ entries }) => entries.at(-1)?.block.round ?? 0),
+  ];
+  peer.keep(updates, Math.max(0, ...rounds));
   for (const { file } of states) await peer.serve(file);
   const hasEntries = segments.some(({ entries }) => entries.length > 0);
   const hasBegun = states.length > 0 || hasEntries || saved !== null;

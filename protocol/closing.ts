@@ -189,8 +189,8 @@ export class Closing {
     const quorum = quorumOf(committee.length);
     const live = (): number => this.#live(committee);
     if (quorumWaitMs === null) {
-      // a view longer than the longest
-      const sinceMs = Math.max(round.plannedEndMs(), this.#readySinceMs!, this.#viewSinceMs);
+      // longer than the longest view, from when nobody can be waiting for payloads any more
+      const sinceMs = Math.max(round.latestEndMs(), this.#readySinceMs!, this.#viewSinceMs);
       const silentMs = sinceMs + VIEW_MS_MAX + viewMs;
       if (nowMs < silentMs) this.#core.wakeAt(silentMs);
       else if (live() >= quorum) this.#countSilentAsAbsent(agreement, committee);

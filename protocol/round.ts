@@ -259,6 +259,12 @@ export class Round implements PayloadTable {
     return this.#begunMs + this.#plannedMs(this.#begunMs);
   }
 
+  /** When it would close at the latest where others have seen payloads take ever so long. */
+  latestEndMs(): number {
+    if (this.#begunMs === undefined) return Number.POSITIVE_INFINITY;
+    return this.#begunMs + GATHERING.stretchMax * this.#plannedMs(this.#begunMs);
+  }
+
   /**
    * How long a quorum's payloads took from when all of it had announced them: the time of uploads alone, for training may
    * take the longer, the longer one waits. Undefined where nobody was done.

@@ -72,11 +72,12 @@ export class BlobClient {
       // what was asked for is then read and thrown away
       const onAbort = (): void => channel.drop(request, abortedBy(signal));
       const settled = (): void => signal?.removeEventListener('abort', onAbort);
+      const end = Math.min(size + 1, LIMITS.chunkBytes);
       const request: Request = {
         id,
-        chunk: new Uint8Array(LIMITS.chunkBytes),
+        chunk: new Uint8Array(end),
         asked: 0,
-        end: Math.min(size + 1, LIMITS.chunkBytes),
+        end,
         isOver: false,
         resolve: (bytes) => {
           settled();
@@ -251,7 +252,10 @@ class Channel {
 
   /** It is longer than whoever named it said: who has it is not to blame. */
   #goOn(request: Request): void {
-    request.end = LIMITS.chunkBytes;
+    const whole = new Uint8Array(LIMITS.chunkBytes);
+    whole.set(request.chunk);
+    request.chunk = whole;
+    request.end = whole.length;
     this.#waiting.unshift(request);
   }
 

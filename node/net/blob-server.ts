@@ -10,6 +10,17 @@ import { Turns } from './turns.ts';
 
 export const BLOB_PROTOCOL = '/outerloop/blob/2.0.0';
 
+/** The chunk that one stream is given. */
+interface Held {
+  id: Hash;
+  /** none where it is not here */
+  chunk: Uint8Array | undefined;
+  /** bytes */
+  size: number;
+  given: number;
+  done: () => void;
+}
+
 /** A request: hash, and as 32 bits each, big-endian, the first byte that is wanted and how many. */
 const REQUEST_BYTES = HASH_BYTES + 8;
 
@@ -59,14 +70,17 @@ export class BlobServer {
   readonly #components: BlobServerComponents;
   readonly #turns = new Turns();
   #underWay = 0;
+  /** streams that are given a chunk, and when the last piece of any left */
+  #holding = 0;
+  #gaveMs = Number.NEGATIVE_INFINITY;
 
   constructor(components: BlobServerComponents) {
     this.#components = components;
   }
 
-  /** Chunks on their way, each for as long as its receiver takes. */
+  /** Chunks on their way, each for as long as its receiver takes; who asks for no more of one has gone, or has no use for it. */
   get isBusy(): boolean {
-    return this.#underWay > 0;
+    return this.#underWay > 0 || (this.#holding > 0 && performance.now() - this.#gaveMs < NET_LIMITS.blobStallMs);
   }
 
   async start(): Promise<void> {
@@ -82,11 +96,11 @@ export class BlobServer {
     const unreadBytesMax = NET_LIMITS.pieceRequestsQueuedMax * (REQUEST_BYTES + 1);
     const frames = new Frames(stream, { frameBytesMax: REQUEST_BYTES, unreadBytesMax });
     const peer = connection.remotePeer.toString();
-    const { members, source } = this.#components;
+    const { members } = this.#components;
     const gone = new AbortController();
     stream.addEventListener('close', () => gone.abort(), { once: true });
     // a chunk is read, and checked, once for all its pieces, and held until the last one is asked for; its turn is one turn
-    let held: { id: Hash; chunk: Uint8Array | undefined; done: () => void } | undefined;
+    let held: Held | undefined;
     let inVain = 0;
     try {
       await members.admitted(peer);
@@ -96,26 +110,21 @@ export class BlobServer {
         const piece = decodePieceRequest(request);
         if (held?.id !== piece.id) {
           held?.done();
-          const done = await this.#turns.take(peer, members.isInRoster(peer), gone.signal);
-          held = { id: piece.id, chunk: undefined, done };
-          held.chunk = await source.read(piece.id);
-          inVain += held.chunk?.length ?? 0;
+          held = undefined;
+          held = await this.#hold(piece.id, peer, gone.signal);
+          inVain += held.size;
         }
         const answer = answerOf(piece, held.chunk);
+        held.given += answer.length - 1;
         // who stops in mid-chunk makes up for it with the next one
         inVain = Math.max(0, inVain - 2 * (answer.length - 1));
         if (inVain > NET_LIMITS.chunksReadInVainMax * LIMITS.chunkBytes) {
           throw networkError('E_BUSY', `${peer} asks for many chunks and takes little of them`);
         }
-        this.#underWay++;
-        try {
-          await frames.write(answer);
-          this.counters.bytesSent += answer.length;
-          this.counters.bytesReceived += request.length;
-        } finally {
-          this.#underWay--;
-        }
-        if (piece.offset + piece.length < (held.chunk?.length ?? 0)) continue;
+        this.counters.bytesReceived += request.length;
+        await this.#give(frames, answer);
+        // who asks for the same piece again and again has had its turn, too
+        if (Math.max(held.given, piece.offset + piece.length) < held.size) continue;
         held.done();
         held = undefined;
       }
@@ -124,6 +133,35 @@ export class BlobServer {
       frames.abort(error instanceof Error ? error : new Error(String(error)));
     } finally {
       held?.done();
+    }
+  }
+
+  /** Waits for a turn, and reads the chunk. */
+  async #hold(id: Hash, peer: string, signal: AbortSignal): Promise<Held> {
+    const { members, source } = this.#components;
+    const over = await this.#turns.take(peer, members.isInRoster(peer), signal);
+    this.#holding++;
+    const done = (): void => {
+      over();
+      this.#holding--;
+    };
+    try {
+      const chunk = await source.read(id);
+      return { id, chunk, size: chunk?.length ?? 0, given: 0, done };
+    } catch (error) {
+      done();
+      throw error;
+    }
+  }
+
+  async #give(frames: Frames, answer: Uint8Array): Promise<void> {
+    this.#underWay++;
+    try {
+      await frames.write(answer);
+      this.counters.bytesSent += answer.length;
+    } finally {
+      this.#underWay--;
+      this.#gaveMs = performance.now();
     }
   }
 }

@@ -72,8 +72,8 @@ export const NET_LIMITS = {
   chunksAskedPerProvider: 9,
   /** Providers of one blob that are asked at the same time; with the above, 16 MB in flight. */
   providersAtOnceMax: 8,
-  /** Chunks read for a peer that asked for little of them. */
-  chunksReadInVainMax: 8,
+  /** Chunks read for a peer that has asked for little of them yet: as many as pieces it may ask for at once. */
+  chunksReadInVainMax: 64,
   /** Requests on one blob stream that wait for their turn at the server. */
   pieceRequestsQueuedMax: 128,
   /** Inbound streams for each protocol and connection. One is used; a second one while the first is being replaced. */

@@ -236,5 +236,14 @@ describe('the blob server', () => {
     };
     await asking().catch(() => undefined);
     expect(reads.length).toBe(NET_LIMITS.chunksReadInVainMax + 1);
+    reads.length = 0;
+    // nor is one held for who asks for the same piece of it again and again
+    const again = await open(host, provider);
+    const most = { id: first, offset: 0, length: LIMITS.chunkBytes - 1 };
+    for (let times = 0; times < 6; times++) {
+      await again.frames.write(encodePieceRequest(most));
+      expect((await again.frames.read())!.length).toBe(LIMITS.chunkBytes);
+    }
+    expect(reads).toEqual([first, first, first]);
   });
 });
