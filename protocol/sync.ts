@@ -31,6 +31,8 @@ const UNFINAL_ENTRIES_MAX = 65_536;
 const UNDECIDED_PLACES_MAX = 262_144;
 /** Who tells of more, or takes longer, is not asked again for so long. */
 const ENDLESS_MS = 60_000;
+/** Nor who has answered nothing, where there is nobody else: it may have stood still just then. */
+const ALONE_MS = 5_000;
 /** Unfinal entries of ours that are asked for again, since others may have others in their place. */
 const NEWEST = 2;
 /** At most one status in this time to a peer that is behind. */
@@ -399,13 +401,17 @@ export class Sync {
   /** A question that led to nothing: for as long as it took, others are asked. Else the first to offer itself would always be. */
   #restFrom({ peer, sinceMs }: Pick<Asked, 'peer' | 'sinceMs'>): void {
     const { nowMs } = this.#core;
-    this.#leaveAlone(peer, nowMs + Math.min(nowMs - sinceMs, ENDLESS_MS));
+    this.#leaveAlone(peer, nowMs + Math.min(nowMs - sinceMs, this.#isAlone(peer) ? ALONE_MS : ENDLESS_MS));
   }
 
   /** It may be the only one that has the state, and in no hurry: where there are others, they are asked for theirs. */
   #restFromTeller({ teller, sinceMs }: Restoring): void {
-    const isAlone = this.#membership.connected().every((peer) => peer === teller);
-    if (teller !== undefined && !isAlone) this.#restFrom({ peer: teller, sinceMs });
+    if (teller !== undefined && !this.#isAlone(teller)) this.#restFrom({ peer: teller, sinceMs });
+  }
+
+  /** There is nobody else to ask. */
+  #isAlone(peer: PeerId): boolean {
+    return this.#membership.connected().every((each) => each === peer);
   }
 
   #leaveAlone(peer: PeerId, untilMs: number): void {

@@ -93,6 +93,27 @@ test('who takes too long for its whole history is not waited for, though each pa
   expect(typesOf(teller.hears(teller.liar))).toEqual(asks);
 });
 
+test.each([false, true])(
+  'who answered nothing is left alone for as long as that took, or not for long where it is alone: %s',
+  (alone) => {
+    const teller = new Teller();
+    const { cluster, liar } = teller;
+    const others = cluster.peers.filter((peer) => peer !== teller.target && peer !== liar);
+    const { nowMs } = cluster;
+    if (alone) for (const { id } of others) teller.gives({ type: 'peer', nowMs, peer: id, up: false });
+    expect(typesOf(teller.hears(liar))).toContain('request-history');
+    cluster.nowMs += 30_000;
+    teller.gives({ type: 'history', nowMs: cluster.nowMs, peer: liar.id, history: null });
+    cluster.nowMs += 4000;
+    expect(typesOf(teller.hears(liar))).not.toContain('request-history');
+    cluster.nowMs += 2000;
+    const isAsked = typesOf(teller.hears(liar)).includes('request-history');
+    expect(isAsked).toBe(alone);
+    cluster.nowMs += 25_000;
+    if (!alone) expect(typesOf(teller.hears(liar))).toContain('request-history');
+  },
+);
+
 test('who tells of rounds without end that no quorum has seen is listened to so long, and then others are asked', () => {
   const teller = new Teller();
   const liar = teller.liar.id;
