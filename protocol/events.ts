@@ -27,8 +27,10 @@ export type Event = { nowMs: number } & (
   | { type: 'peer'; peer: PeerId; up: boolean }
   /** the inner steps asked for by `train` are done (or cut short by `finish`) and the update is encoded and durable */
   | { type: 'trained'; base: Hash; update: Omit<Update, 'author' | 'signature'>; inline: Uint8Array | null }
-  /** the inner steps asked for by `train` gave nothing of use, however often they were tried; or those of `train-on`, or there is
-   * no room for what they would */
+  /**
+   * the inner steps asked for by `train` gave nothing of use, however often they were tried; or those of `train-on` did not, or
+   * the residual has no room for more
+   */
   | { type: 'broken'; base: Hash }
   /** the inner steps asked for by `train-on` are done, and what they changed is in the residual, durably */
   | { type: 'trained-on'; base: Hash }

@@ -57,7 +57,7 @@ export const LIMITS = {
   evictAfterRounds: 20,
   /** Rounds' worth of late work that an update may carry beside its own: it weighs as much, and nobody should weigh more. */
   lateRoundsMax: 4,
-  /** Rounds whose payloads are kept, so that a peer that was away catches up without a snapshot, and one that fetched a state after it. */
+  /** Rounds whose payloads are kept: a peer that was away catches up without a snapshot, and one that fetched a state from there. */
   payloadRoundsKept: 12,
   /** Blocks after the one whose turn it is whose payloads who catches up fetches already; they are on the disk until then. */
   blocksFetchedAhead: 2,

@@ -39,9 +39,9 @@ import type { Block, Entry } from './wire.ts';
  * 3. Pass only messages that `decodeMessage` accepted, with the peer that handed them over.
  * 4. Answer every `fetch`, `take`, `apply`, `initialize`, `restore`, `train`, `train-on` and `request-history` with its event,
  *    errors included; the trainings only if they are not overtaken by `apply` or `restore`.
- * 5. `trained` and `trained-on` come when update and residual are durable, `restored` and `saved` when the agreed state is; `applied` may
- *    come before, for the state can be had again from an older one on disk and the payloads of the rounds since, which
- *    are kept.
+ * 5. `trained` and `trained-on` come when update and residual are durable, `restored` and `saved` when the agreed state is;
+ *    `applied` may come before, for the state can be had again from an older one on disk and the payloads of the rounds
+ *    since, which are kept.
  * 6. Send `wake` at the time last asked for, or a little later.
  * 7. Answer other peers' history requests with `history()`, once what was emitted before is carried out, and by way of
  *    `historyNow()` if that took time; and serve the states, payloads and blobs it names.

@@ -76,7 +76,8 @@ export interface CertifiedUpdate extends EncodedUpdate {
  *   own pseudo-gradients so far = own updates applied for good + unfinalOwn + pending + residual
  *
  * up to float32 rounding. A peer's round is: train a copy of `parameters`; `contribute` (or `abandon`) it; where nobody can
- * decide on that, train a copy of `standing` and `abandon` it, too; `apply` the certified updates. Methods that throw a CodedError leave everything as it was.
+ * decide on that, train a copy of `standing` and `abandon` it, too; `apply` the certified updates. Methods that throw a
+ * CodedError leave everything as it was.
  */
 export class Replica {
   /** theta, the agreed model. Begins at zero: load a snapshot or set the initial parameters. Changed in place. */
