@@ -293,7 +293,7 @@ export class Peer {
     if (isKept) this.#answer((receipts) => receipts.trainedOn(round + 1));
     this.#telling.trained(trainMs);
     if (outcome === 'overtaken' || this.#stopped) return;
-    if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
+    this.#warnOfSkipped(skipped, steps);
     if (outcome === 'broken') this.#warn('W_DIVERGED_HERE', `training on in round ${round + 1} broke down: waiting`);
     this.#telling.gathering(round, this.machine.standing.places);
     this.#give({ type: outcome === 'done' ? 'trained-on' : 'broken', base });
@@ -304,7 +304,7 @@ export class Peer {
     this.#telling.trained(trainMs);
     this.#answer((receipts) => receipts.made(round + 1, payload));
     this.#payloads.need(payload, size, round);
-    if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
+    this.#warnOfSkipped(skipped, steps);
     this.#telling.arrived(round, this.#c.signer.self, round);
     this.#telling.gathering(round, this.machine.standing.places);
     this.#give({
@@ -458,6 +458,10 @@ export class Peer {
     if (places.length > 0) return;
     const missing = this.#genesis.waitFor - roster.length;
     this.#telling.phase('waiting', round, missing > 0 ? `for ${missing} more` : undefined);
+  }
+
+  #warnOfSkipped(skipped: number, steps: number): void {
+    if (skipped > 0) this.#warn('W_STEPS_SKIPPED', `${skipped} of ${steps} steps skipped (loss or gradient not sane)`);
   }
 
   #warn(code: string, message: string): void {

@@ -7,7 +7,7 @@ import { isMember, type Membership } from './membership.ts';
 import { Patience } from './patience.ts';
 import type { Payloads } from './payloads.ts';
 import { quorumOf } from './roster.ts';
-import type { Round } from './round.ts';
+import { GATHERING, type Round } from './round.ts';
 import type { Unfinal } from './unfinal.ts';
 import type { Block, Certificate, Entry } from './wire.ts';
 
@@ -190,7 +190,7 @@ export class Closing {
     const live = (): number => this.#live(committee);
     if (quorumWaitMs === null) {
       // longer than the longest view, from when nobody can be waiting for payloads any more
-      const sinceMs = Math.max(round.latestEndMs(), this.#readySinceMs!, this.#viewSinceMs);
+      const sinceMs = Math.max(round.plannedEndMs(GATHERING.stretchMax), this.#readySinceMs!, this.#viewSinceMs);
       const silentMs = sinceMs + VIEW_MS_MAX + viewMs;
       if (nowMs < silentMs) this.#core.wakeAt(silentMs);
       else if (live() >= quorum) this.#countSilentAsAbsent(agreement, committee);

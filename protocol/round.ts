@@ -253,16 +253,11 @@ export class Round implements PayloadTable {
   /**
    * When it would close by genesis and by what all have heard, much the same for all: when this peer was done, and what it knows
    * of links, are its own. Unknown before it has begun to end.
+   * @param stretch so many times the wait that genesis plans
    */
-  plannedEndMs(): number {
+  plannedEndMs(stretch = 1): number {
     if (this.#begunMs === undefined) return Number.POSITIVE_INFINITY;
-    return this.#begunMs + this.#plannedMs(this.#begunMs);
-  }
-
-  /** When it would close at the latest where others have seen payloads take ever so long. */
-  latestEndMs(): number {
-    if (this.#begunMs === undefined) return Number.POSITIVE_INFINITY;
-    return this.#begunMs + GATHERING.stretchMax * this.#plannedMs(this.#begunMs);
+    return this.#begunMs + stretch * this.#plannedMs(this.#begunMs);
   }
 
   /**

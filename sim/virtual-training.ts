@@ -5,7 +5,7 @@ import { LIMITS } from '../protocol/limits.ts';
 import { LOSS_MAX } from '../protocol/wire.ts';
 import type { Planned } from './kernel.ts';
 import type { Process } from './process.ts';
-import type { Contribution, Kept } from './replica-host.ts';
+import type { Contribution } from './replica-host.ts';
 
 type Train = Effect & { type: 'train' | 'train-on' };
 
@@ -147,7 +147,7 @@ export class VirtualTraining {
   }
 
   #keepOn({ asked, steps }: Training): void {
-    const { world, index } = this.#process;
+    const { world, index, disk } = this.#process;
     const { host, ledger, kernel } = world;
     const { base } = asked;
     this.#training = undefined;
@@ -155,13 +155,11 @@ export class VirtualTraining {
     this.compute(
       0,
       host.keep(index, steps),
-      (kept) => kept && this.#keepVersion(kept),
+      (kept) => {
+        if (kept) disk.version = kept.version;
+      },
       (kept) => this.#process.give({ type: kept ? 'trained-on' : 'broken', base }),
     );
-  }
-
-  #keepVersion({ version }: Kept): void {
-    this.#process.disk.version = version;
   }
 
   /** @param mayBegin nothing has come between */
