@@ -188,37 +188,51 @@ export class Closing {
     if (!isMember(head, self)) return false;
     const quorum = quorumOf(committee.length);
     const live = (): number => this.#live(committee);
+    const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
     if (quorumWaitMs === null) {
       // longer than the longest view, from when nobody can be waiting for payloads any more
-      const sinceMs = Math.max(round.plannedEndMs(GATHERING.stretchMax), this.#readySinceMs!, this.#viewSinceMs);
-      const silentMs = sinceMs + VIEW_MS_MAX + viewMs;
-      if (nowMs < silentMs) this.#core.wakeAt(silentMs);
-      else if (live() >= quorum) this.#countSilentAsAbsent(agreement, committee);
+      const wait = { sinceMs, stretch: GATHERING.stretchMax, forMs: VIEW_MS_MAX + viewMs };
+      if (live() >= quorum) this.#countSilentAsAbsent(agreement, committee, round, wait);
       this.#isShort = nowMs >= this.#readySinceMs! + viewMs && live() < quorum;
       if (this.#isShort) this.#sayNoQuorum('W_NO_QUORUM', live(), committee.length, 'waiting for them');
       return false;
     }
-    const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
     const waited = nowMs >= sinceMs + quorumWaitMs;
     if (!waited && !(head.unfinalTokens > 0 && live() < quorum)) {
       this.#core.wakeAt(sinceMs + quorumWaitMs);
       return false;
     }
     // who still waits for the payloads that are here is silent as well
-    const silentMs = round.plannedEndMs() + quorumWaitMs;
-    if (nowMs < silentMs) this.#core.wakeAt(silentMs);
-    else if (live() >= quorum && round.hasBegunToEnd) this.#countSilentAsAbsent(agreement, committee);
+    const wait = { sinceMs, stretch: 1, forMs: quorumWaitMs };
+    if (live() >= quorum) this.#countSilentAsAbsent(agreement, committee, round, wait);
     if (live() >= quorum) return false;
     this.#sayNoQuorum('W_UNFINAL', live(), committee.length, 'going on in unfinal rounds');
     return true;
   }
 
-  /** Reachable, it seems, but silent all the time: as good as gone until it says something. */
-  #countSilentAsAbsent(agreement: Agreement, committee: readonly PeerId[]): void {
+  /**
+   * Reachable, it seems, but silent all the time: as good as gone until it says something. Of one that is far nobody tells that it
+   * has gone, whatever it said in this view; and had enough been there, the view would be over.
+   * @param wait for so long after there is something to decide, and the planned end of the round, of so many times the wait
+   */
+  #countSilentAsAbsent(
+    agreement: Agreement,
+    voters: readonly PeerId[],
+    round: Round,
+    { sinceMs, stretch, forMs }: { sinceMs: number; stretch: number; forMs: number },
+  ): void {
+    const { nowMs, self } = this.#core;
+    const plannedMs = round.plannedEndMs(stretch);
+    const silentMs = Math.max(sinceMs, plannedMs) + forMs;
+    // those who have not even trained may be gone as well
+    const farMs = Math.max(sinceMs, Math.min(plannedMs, round.waitEndMs())) + forMs + FAR_MS;
+    for (const atMs of [silentMs, farMs]) if (nowMs < atMs) this.#core.wakeAt(atMs);
     const heard = agreement.votersHeard();
-    for (const peer of committee) {
-      if (peer !== this.#core.self && !heard.has(peer)) this.#membership.absent.add(peer);
-    }
+    const isGone = (peer: PeerId): boolean => {
+      if (nowMs >= silentMs && !heard.has(peer)) return true;
+      return nowMs >= farMs && !this.#membership.isConnected(peer);
+    };
+    for (const peer of voters) if (peer !== self && isGone(peer)) this.#membership.absent.add(peer);
   }
 
   /** Before the first round there is nothing that could go on without a quorum. */
@@ -249,3 +263,5 @@ const FAIR_VIEWS = 4;
 /** Views of a height in which a leader waits before it repeats a locked block. */
 const LOCKED_VIEWS_PATIENT = 3;
 const VIEW_MS_MAX = 60_000;
+/** Within it gossip has carried again what was said in a view, however far, if it was lost the first time. */
+const FAR_MS = 150_000;

@@ -48,6 +48,8 @@ export class Membership {
       else peers.delete(peer);
     }
     if (!up) this.#members = [];
+    // whoever was heard by way of others is not to be heard now
+    if (this.#connected.size === 0) this.#reachable.clear();
     // who has gone is not to be counted on, and who is back wants to stay
     const undone = up ? this.#leaves : this.#joins;
     if (undone.delete(peer)) this.#changes++;

@@ -260,6 +260,12 @@ export class Round implements PayloadTable {
     return this.#begunMs + stretch * this.#plannedMs(this.#begunMs);
   }
 
+  /** When it closes for this peer at the latest, whatever it has learned of links. Unknown as `deadlineMs` is. */
+  waitEndMs(): number {
+    if (this.#firstDoneMs === undefined) return Number.POSITIVE_INFINITY;
+    return this.#firstDoneMs + GATHERING.stretchMax * this.#plannedMs(this.#firstDoneMs);
+  }
+
   /**
    * How long a quorum's payloads took from when all of it had announced them: the time of uploads alone, for training may
    * take the longer, the longer one waits. Undefined where nobody was done.

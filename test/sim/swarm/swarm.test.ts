@@ -56,6 +56,17 @@ test('peers that each went on alone, and whom nobody would follow, come together
   expect(seen.unfinalRounds).toBeGreaterThan(20);
 });
 
+test.each([
+  { what: 'all others', peers: 4, hub: 2, gone: [1, 2, 3], atMs: 4070 },
+  { what: 'all but the one by way of which it heard them', peers: 7, hub: 1, gone: [2, 3, 4, 5, 6], atMs: 4600 },
+])('$what are gone: who was never connected to most of them goes on without', async ({ peers, hub, gone, atMs }) => {
+  const far = Array.from({ length: peers }, (_, peer) => peer).filter((peer) => peer !== hub);
+  const apart = far.flatMap((a) => far.filter((b) => b > a).map((b): [number, number] => [a, b]));
+  const blackout: Fault = { kind: 'blackout', atMs, forMs: 1e6, peers: gone, lastWrite: 'kept' };
+  const { seen } = await holds(calm([blackout], { peers, apart, leftDown: gone, safetyMs: 6000 }));
+  expect(seen.unfinalRounds).toBeGreaterThan(3);
+});
+
 test('a payload put into the header of another peer keeps nobody from getting the right one', async () => {
   const lies: Fault[] = [{ kind: 'lie', peer: 3, atMs: 0, habit: 'poisons' }];
   const { seen } = await holds(calm(lies, { liars: 1, genesis: { ...calm([]).genesis, waitFor: 3 } }));
