@@ -36,6 +36,8 @@ export interface Head {
   tokens: number;
   /** tokens in unfinal rounds since the last certified block, without late work: what decides between unfinal branches */
   unfinalTokens: number;
+  /** since the last certified block, with the places in the rosters after each: a history has room for so many */
+  unfinal: { rounds: number; places: number };
   /** heights of the blocks at which peers came or went, as far back as a request may be: older ones are done with */
   changes: ReadonlyMap<PeerId, number>;
 }
@@ -84,8 +86,16 @@ function makeFirstHead(genesis: Genesis, run: Hash): Head {
     cursor: 0,
     tokens: 0,
     unfinalTokens: 0,
+    unfinal: NO_UNFINAL,
     changes: new Map(),
   };
+}
+
+const NO_UNFINAL = { rounds: 0, places: 0 };
+
+/** Whether an unfinal round may follow. */
+export function hasRoomForUnfinal({ unfinal: { rounds, places } }: Head): boolean {
+  return rounds < LIMITS.unfinalRoundsMax && places < LIMITS.unfinalPlacesMax;
 }
 
 /** Where a branch stands before a certified block, from what the block names: the same as on a branch that led there. */
@@ -102,6 +112,7 @@ export function headBefore(genesis: Genesis, facts: HeadFacts, block: Block): He
     cursor,
     tokens,
     unfinalTokens,
+    unfinal: NO_UNFINAL,
     changes: new Map(changes),
   };
   toldFacts.set(head, facts);
@@ -170,8 +181,10 @@ function makeHeadAfter(genesis: Genesis, head: Head, block: Block): Head {
   const final = block.members === null;
   const roster = rosterAfter(head.roster, block, head.unfinalTokens > 0);
   const height = final ? head.height + 1 : head.height;
+  const { rounds, places: placesSoFar } = head.unfinal;
   const common = {
     height,
+    unfinal: final ? NO_UNFINAL : { rounds: rounds + 1, places: placesSoFar + roster.length },
     tip: blockHash(block),
     roster,
     committee: final ? committeeOf(genesis, height, roster) : head.committee,
@@ -252,7 +265,7 @@ const roots = new WeakMap<AgreedState, Hash>();
 /**
  * Whether an entry may follow a head: it names it, its certificate holds, and all that is signed in it is.
  * @param base root of the agreed state at the head, when known
- * @throws CodedError `E_HISTORY` naming what is wrong
+ * @throws CodedError `E_HISTORY` naming what is wrong, `E_ENDLESS`
  */
 export function checkEntry(context: ChainContext, head: Head, entry: Entry, base: Hash | undefined): void {
   const { block, certificate } = entry;
@@ -275,7 +288,7 @@ export interface ChainContext {
 /**
  * The deterministic checks of a block that a leader proposes on top of a head. Whether its payloads are here and sound
  * is the machine's to say.
- * @throws CodedError `E_HISTORY`
+ * @throws CodedError `E_HISTORY`, `E_ENDLESS` where too many unfinal rounds came before
  */
 export function checkBlock(context: ChainContext, head: Head, block: Block, base: Hash | undefined): void {
   if (base !== undefined && block.base !== base) throw fault('it builds on another root');
@@ -327,6 +340,7 @@ function checkMembers({ timing }: Genesis, head: Head, block: Block): void {
   if (members === null) return;
   if (timing.quorumWaitMs === null) throw fault('genesis forbids unfinal rounds');
   if (kind !== 'round') throw fault('an unfinal membership block');
+  if (!hasRoomForUnfinal(head)) throw new CodedError('E_ENDLESS', 'more unfinal rounds in a row than anybody makes');
   // until a certified block comes all have one height, and who has gone at it could not come back
   if (leaves.length > 0) throw fault('somebody leaves without a quorum');
   const roster = new Set(peersOf(head.roster));

@@ -1,5 +1,5 @@
 import type { Agreement } from './agreement.ts';
-import { checkBlock, type Head, headHash } from './chain.ts';
+import { checkBlock, type Head, hasRoomForUnfinal, headHash } from './chain.ts';
 import type { Applied, Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { PeerId } from './identity.ts';
@@ -33,8 +33,9 @@ export class Closing {
   /** what was found of the block that was looked at last, when it came */
   #judged: { block: Block; isFair: boolean } | undefined;
   #isShort = false;
-  /** the user was told that there is no quorum */
+  /** the user was told that there is no quorum, and that no more unfinal rounds may be made */
   #missSaid = false;
+  #fullSaid = false;
 
   constructor(core: Core, membership: Membership, payloads: Payloads, unfinal: Unfinal) {
     this.#core = core;
@@ -69,6 +70,7 @@ export class Closing {
 
   /** A certified block has been applied. @param before where the branch stood: it may have unfinal rounds in it */
   onFinalRound(before: Head): void {
+    this.#fullSaid = false;
     if (!this.#missSaid) return;
     this.#missSaid = false;
     const too = before.unfinalTokens > 0 ? 'this round and the unfinal ones before it are' : 'this round is';
@@ -206,8 +208,10 @@ export class Closing {
     const wait = { sinceMs, stretch: 1, forMs: quorumWaitMs };
     if (live() >= quorum) this.#countSilentAsAbsent(agreement, committee, round, wait);
     if (live() >= quorum) return false;
-    this.#sayNoQuorum('W_UNFINAL', live(), committee.length, 'going on in unfinal rounds');
-    return true;
+    this.#isShort = !hasRoomForUnfinal(head);
+    if (this.#isShort) this.#sayNoRoom(head);
+    else this.#sayNoQuorum('W_UNFINAL', live(), committee.length, 'going on in unfinal rounds');
+    return !this.#isShort;
   }
 
   /**
@@ -246,6 +250,15 @@ export class Closing {
 
   #live(committee: readonly PeerId[]): number {
     return committee.filter((peer) => this.#membership.isLive(peer)).length;
+  }
+
+  #sayNoRoom({ unfinal: { rounds } }: Head): void {
+    if (this.#fullSaid) return;
+    this.#fullSaid = true;
+    this.#core.warn(
+      'W_NO_QUORUM',
+      `after ${rounds} unfinal rounds in a row others could follow no more: waiting for voters`,
+    );
   }
 
   /** Once, until there is one again. */

@@ -53,6 +53,10 @@ export const LIMITS = {
   viewsAheadMax: 16,
   /** Blocks of one member that are heard of for one unfinal round: it begins again without those who did not sign. */
   unfinalProposalsMax: 16,
+  /** Unfinal rounds in a row, since only what is certified can be forgotten: a month and a half of a round a minute. */
+  unfinalRoundsMax: 65_536,
+  /** Places in the rosters after them, summed up, since each takes time, disk and memory: as many rounds of four peers. */
+  unfinalPlacesMax: 262_144,
   /** Rounds after which a member whose updates never arrived is evicted. */
   evictAfterRounds: 20,
   /** Rounds' worth of late work that an update may carry beside its own: it weighs as much, and nobody should weigh more. */

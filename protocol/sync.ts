@@ -24,11 +24,8 @@ const PATIENCE_MS = 500;
 /** Of a history whose beginning only the block to trust can prove, and nobody has come to yet: more than is ever kept. */
 const UNPROVEN_ENTRIES_MAX = 4096;
 const UNPROVEN_BYTES_MAX = 64 * 1024 * 1024;
-/** Entries in a row of which one peer may tell that no quorum has seen; and where none is in sight, a month's rounds. */
+/** Where a quorum is in sight, entries in a row of which one peer may tell that none has seen. */
 const UNSEEN_ENTRIES_MAX = 4096;
-const UNFINAL_ENTRIES_MAX = 65_536;
-/** Places in the rosters of those in a row, summed up, since each takes time and memory: a month's rounds of four peers. */
-const UNDECIDED_PLACES_MAX = 262_144;
 /** Who tells of more, or takes longer, is not asked again for so long. */
 const ENDLESS_MS = 60_000;
 /** Nor who has answered nothing, where there is nobody else: it may have stood still just then. */
@@ -356,7 +353,7 @@ export class Sync {
     if (strict && !chain.isProven) return undefined;
     if (!before && more && entries.length === 0) return undefined;
     const fork = before ?? (chain.anchors.length > 0 ? this.#begin(chain.anchors, request) : this.#attach(entries));
-    fork.extend(entries, UNDECIDED_PLACES_MAX);
+    fork.extend(entries);
     return fork;
   }
 
@@ -380,9 +377,8 @@ export class Sync {
   /** Rounds that no quorum has seen are made by anybody, as many as one likes; others are to be asked meanwhile. */
   #isEndless({ peer }: Asked, fork: Branch): boolean {
     const { entries, head } = fork;
-    const inSight = this.#membership.seesQuorum(head.committee);
-    const unseen = entries.length - (inSight ? fork.credibleLength() : fork.certifiedLength());
-    if (unseen <= (inSight ? UNSEEN_ENTRIES_MAX : UNFINAL_ENTRIES_MAX)) return false;
+    if (!this.#membership.seesQuorum(head.committee)) return false;
+    if (entries.length - fork.credibleLength() <= UNSEEN_ENTRIES_MAX) return false;
     return this.#tireOf(peer, 'tells of rounds without end that no quorum has seen');
   }
 

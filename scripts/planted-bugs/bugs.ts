@@ -221,8 +221,8 @@ export const BUGS: readonly Bug[] = [
   ]),
   bug('where no quorum is left nobody goes on', [
     'protocol/closing.ts',
-    "'going on in unfinal rounds');\n    return true;\n",
-    "'going on in unfinal rounds');\n    return live() >= quorum;\n",
+    '    return !this.#isShort;\n',
+    '    return false;\n',
   ]),
   bug('who is no member is not told that it is as far as the members', [
     'protocol/sync.ts',

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { AnchorChain, isVouchedFor } from '../../protocol/anchors.ts';
-import { firstHead, type Head, headBefore, headFacts, headHash } from '../../protocol/chain.ts';
+import { checkEntry, firstHead, type Head, headBefore, headFacts, headHash } from '../../protocol/chain.ts';
 import { runIdOf } from '../../protocol/genesis.ts';
 import { Branch } from '../../protocol/history.ts';
 import { comparePeers, type PeerId } from '../../protocol/identity.ts';
@@ -216,7 +216,7 @@ describe('anchors of a small run', () => {
   });
 });
 
-test('of undecided rounds only so many are taken in, by the places in their rosters', () => {
+test('only so many unfinal rounds may follow each other, by their number and the places in their rosters', () => {
   const founder = testSigner('founder');
   const genesis = testGenesis(founder.self);
   const run = runIdOf(genesis);
@@ -229,9 +229,20 @@ test('of undecided rounds only so many are taken in, by the places in their rost
   };
   const entries = [null, [founder.self], [founder.self], null, [founder.self], [founder.self]].map(next);
   const branch = new Branch(context);
-  branch.extend(entries, 2);
-  expect(branch.entries).toHaveLength(6);
-  expect(() => branch.extend([next([founder.self]), next([founder.self])], 2)).toThrow(
-    expect.objectContaining({ code: 'E_ENDLESS' }),
-  );
+  branch.extend(entries);
+  expect(branch.heads.map(({ unfinal: { rounds } }) => rounds)).toEqual([0, 0, 1, 2, 0, 1, 2]);
+  const fresh = (unfinal: Head['unfinal']): Head => ({ ...branch.head, unfinal });
+  const more = next([founder.self]);
+  const { unfinalRoundsMax, unfinalPlacesMax } = LIMITS;
+  for (const [rounds, places, code] of [
+    [unfinalRoundsMax - 1, unfinalPlacesMax - 1, undefined],
+    [unfinalRoundsMax, 1, 'E_ENDLESS'],
+    [1, unfinalPlacesMax, 'E_ENDLESS'],
+  ] as const) {
+    const check = () => checkEntry(context, fresh({ rounds, places }), more, undefined);
+    if (code) expect(check).toThrow(expect.objectContaining({ code }));
+    else expect(check).not.toThrow();
+  }
+  const certified = signedEntry(run, branch.head, [founder], { members: null });
+  expect(() => checkEntry(context, fresh({ rounds: unfinalRoundsMax, places: 1 }), certified, undefined)).not.toThrow();
 });

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { rootOf } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { hashOf } from '../../protocol/hash.ts';
@@ -134,6 +134,26 @@ test.each([2, 3])('one of %i gone: the rest go on unfinal, and all is final when
   const back = () => rest.every((peer) => peer.rounds.at(-1)!.final) && killed.rounds.at(-1)!.final;
   const together = () => back() && rest[0]!.rounds.at(-1)!.contributors.includes(killed.id);
   expect(cluster.runUntil(together, 60_000)).toBe(true);
+  expectNoDivergence(cluster);
+});
+
+test('where as many unfinal rounds were made as others can follow, the rest train on and wait', () => {
+  const { unfinalRoundsMax } = LIMITS;
+  onTestFinished(() => void Object.assign(LIMITS, { unfinalRoundsMax }));
+  Object.assign(LIMITS, { unfinalRoundsMax: 3 });
+  const cluster = started(new Cluster(24, 2, { waitFor: 2 }));
+  const [stays, goes] = cluster.peers as [TestPeer, TestPeer];
+  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
+  goes.kill();
+  cluster.runUntil(() => false, 120_000);
+  expect(stays.rounds.filter(({ final }) => !final)).toHaveLength(3);
+  expect(stays.trainedOn).toHaveLength(LIMITS.lateRoundsMax);
+  const codes = () => stays.reports.flatMap((report) => (report.kind === 'warning' ? [report.code] : []));
+  expect(codes()).toEqual(['W_UNFINAL', 'W_NO_QUORUM']);
+  goes.start();
+  const isBack = () => cluster.peers.every(({ rounds }) => rounds.at(-1)!.final && rounds.at(-1)!.own === 'included');
+  expect(cluster.runUntil(isBack, 60_000)).toBe(true);
+  expect(codes().slice(2)).toEqual(['W_FINAL_AGAIN']);
   expectNoDivergence(cluster);
 });
 
