@@ -272,7 +272,8 @@ export function checkEntry(context: ChainContext, head: Head, entry: Entry, base
   checkBlock(context, head, block, base);
   const committee = block.members ?? head.committee;
   const kind = block.members === null ? 'finalize' : 'endorse';
-  const names = certificate.kind === kind && certificate.height === block.height;
+  const isItsView = kind === 'finalize' || certificate.view === 0;
+  const names = certificate.kind === kind && certificate.height === block.height && isItsView;
   if (!names || certificate.block !== blockHash(block)) throw fault('the certificate is for something else');
   if (!certificateHolds(context.signer, context.run, committee, certificate)) {
     throw fault('the certificate lacks valid signatures');

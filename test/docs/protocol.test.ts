@@ -1,21 +1,25 @@
 import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import * as z from 'zod';
 import { MESSAGE_RATES } from '../../node/message-rates.ts';
 import { NET_LIMITS } from '../../node/net/limits.ts';
+import { averagingOf } from '../../protocol/averaging/index.ts';
 import { blobIdOf } from '../../protocol/blob.ts';
-import { firstHead, headAfter, headFacts, headHash, rootOf } from '../../protocol/chain.ts';
+import { firstHead, headAfter, headBefore, headFacts, headHash, rootOf } from '../../protocol/chain.ts';
 import { CODEC_NAMES } from '../../protocol/codecs/codec.ts';
 import { codecOf } from '../../protocol/codecs/index.ts';
 import { dataOrder } from '../../protocol/data-order.ts';
+import { encodeCanonical } from '../../protocol/encoding.ts';
 import { checkGenesis, encodeGenesis, type Genesis, runIdOf } from '../../protocol/genesis.ts';
 import { bytesToHex, type Hash } from '../../protocol/hash.ts';
-import type { Signer } from '../../protocol/identity.ts';
+import { comparePeers, type Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { initialParameters, MODEL_PRESETS } from '../../protocol/model.ts';
+import { outerOf } from '../../protocol/outer/index.ts';
 import { randomStream } from '../../protocol/random.ts';
 import { leaderOf } from '../../protocol/roster.ts';
-import { blockHash, joinBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
-import type { Block } from '../../protocol/wire.ts';
+import { blockHash, joinBytes, statusBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import { type Block, type Certificate, wireCertificate } from '../../protocol/wire.ts';
 import { layoutOf } from '../helpers/layouts.ts';
 import { testSigner } from '../helpers/signers.ts';
 
@@ -140,12 +144,62 @@ function vectors(): Record<string, string> {
     'first head': certified.head,
     'first block': blockHash(certified),
     'signed finalize': bytesToHex(voteBytes(run, 'finalize', 1, 0, blockHash(certified))),
+    ...after(genesis, certified, a),
     'random 1337/leader/1': [stream.uint32(), stream.uint32(), stream.uint32()].join(' '),
     'leader places, height 1, views 0 to 4, of 4': [0, 1, 2, 3, 4].map((view) => leader(view)).join(' '),
     'data offsets of positions 0 to 3': [0, 1, 2, 3].map((position) => order.tokenOffset(position)).join(' '),
     ...ofTwo({ ...genesis, waitFor: 2 }, a, b, base),
+    committee: committee(genesis, base),
+    ...arithmetic(),
     ...payloads(),
   };
+}
+
+/** What follows from the first block. */
+function after(genesis: Genesis, block: Block, a: Signer): Record<string, string> {
+  const run = runIdOf(genesis);
+  const first = firstHead(genesis, run);
+  const { height, unfinalTokens, round, tip } = headAfter(genesis, first, block);
+  const alone = headAfter(genesis, first, { ...block, members: [a.self] });
+  expect(headFacts(alone)).toMatchObject({ committee: [a.self], unfinalTokens: 5120 });
+  const hash = blockHash(block);
+  const signature = a.sign(voteBytes(run, 'finalize', 1, 0, hash));
+  const certificate = { kind: 'finalize' as const, height: 1, view: 0, block: hash, signatures: [[0, signature]] };
+  return {
+    'certificate of first block': bytesToHex(encodeCanonical(z.encode(wireCertificate, certificate as Certificate))),
+    'head after it': headHash(headAfter(genesis, first, block)),
+    'head after it alone': headHash(alone),
+    'signed status of a': bytesToHex(statusBytes(run, { author: a.self, height, unfinalTokens, round, tip })),
+  };
+}
+
+/** Four of six, a to f. */
+function committee(genesis: Genesis, base: Hash): string {
+  const roster = ['a', 'b', 'c', 'd', 'e', 'f']
+    .map((name) => ({ peer: testSigner(`peer ${name}`).self, lastRound: 0 }))
+    .sort((one, other) => comparePeers(one.peer, other.peer));
+  const facts = { roster, places: null, committee: null, cursor: 0, tokens: 0, unfinalTokens: 0, changes: [] };
+  const small = { ...genesis, committee: { size: 4, heights: 4096 } };
+  const next = { height: 1, previous: base, round: 0 } as Block;
+  const drawn = headBefore(small, facts, next).committee;
+  return drawn.map((peer) => roster.findIndex((member) => member.peer === peer)).join(' ');
+}
+
+function arithmetic(): Record<string, string> {
+  const hex = (values: Float32Array): string => bytesToHex(littleEndian(values));
+  const mean = averagingOf('all').init(3, 5120);
+  mean.add({ values: Float32Array.of(1, -2, 0.1), tokens: 5120 });
+  mean.add({ values: Float32Array.of(0.3, 0.7, -0.2), tokens: 7680 });
+  const average = new Float32Array(3);
+  mean.finish(average);
+  const [theta, u] = [Float32Array.of(0.1, -0.2, 3e38), Float32Array.of(0.5, 0, -3e38)];
+  outerOf('nesterov').update(
+    { name: 'nesterov', learningRate: 0.7, momentum: 0.9 },
+    theta,
+    u,
+    Float32Array.of(0.25, -1, -2e38),
+  );
+  return { average: hex(average), 'outer step, theta': hex(theta), 'outer step, u': hex(u) };
 }
 
 /** A run that waits for a second peer: where it stands before and after that one is let in. */

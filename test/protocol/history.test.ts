@@ -7,8 +7,8 @@ import { comparePeers, type PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { type Beginning, encodeAnchor, encodeEntry } from '../../protocol/messages.ts';
 import { quorumOf } from '../../protocol/roster.ts';
-import { blockHash, joinBytes, leaveBytes } from '../../protocol/signing.ts';
-import type { Anchor, Block, Entry } from '../../protocol/wire.ts';
+import { blockHash, joinBytes, leaveBytes, voteBytes } from '../../protocol/signing.ts';
+import type { Anchor, Block, Entry, VoteKind } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { factsOf, signedEntry, WHOLE } from '../helpers/history.ts';
 import { testSigner } from '../helpers/signers.ts';
@@ -245,4 +245,32 @@ test('only so many unfinal rounds may follow each other, by their number and the
   }
   const certified = signedEntry(run, branch.head, [founder], { members: null });
   expect(() => checkEntry(context, fresh({ rounds: unfinalRoundsMax, places: 1 }), certified, undefined)).not.toThrow();
+});
+
+test('a certificate that holds for something else makes an entry void', () => {
+  const founder = testSigner('founder');
+  const genesis = testGenesis(founder.self);
+  const run = runIdOf(genesis);
+  const context = { genesis, run, signer: founder };
+  const { head } = new Branch(context);
+  const check = (members: PeerId[] | null, kind: VoteKind, view: number) => {
+    const { block, certificate } = signedEntry(run, head, [founder], { members });
+    const signature = founder.sign(voteBytes(run, kind, block.height, view, blockHash(block)));
+    return () =>
+      checkEntry(
+        context,
+        head,
+        { block, certificate: { ...certificate, kind, view, signatures: [[0, signature]] } },
+        undefined,
+      );
+  };
+  expect(check(null, 'finalize', 3)).not.toThrow();
+  expect(check([founder.self], 'endorse', 0)).not.toThrow();
+  for (const isVoid of [
+    check(null, 'notarize', 0),
+    check([founder.self], 'finalize', 0),
+    check([founder.self], 'endorse', 3),
+  ]) {
+    expect(isVoid).toThrow('the certificate is for something else');
+  }
 });
