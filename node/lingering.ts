@@ -4,6 +4,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 const QUIET_MS = 2_000;
 /** Less than any payload that does not ride in its header: what is said to who asks in vain keeps nobody. */
 const QUIET_BYTES = 4096;
+/**
+ * Who has fetched the state of a large model reads it, writes it, and only then asks for the updates after it. So much was sent
+ * then at least, and so long it may take.
+ */
+const STATE_BYTES = 64 * 1024 * 1024;
+const STATE_QUIET_MS = 30_000;
 /** Others may want more of a peer than it has time for. */
 const LONGEST_MS = 600_000;
 
@@ -25,12 +31,15 @@ export async function untilNobodyFetches(
   { bytesSent, isBusy, isClosed }: Serving,
   wait: (ms: number) => Promise<unknown> = (ms) => delay(ms, undefined, { ref: false }),
 ): Promise<void> {
-  let before = bytesSent();
+  const first = bytesSent();
+  let before = first;
+  let quietMs = 0;
   for (let waitedMs = 0; waitedMs < LONGEST_MS; waitedMs += QUIET_MS) {
     await wait(QUIET_MS);
     if (isClosed()) return;
     const now = bytesSent();
-    if (now - before < QUIET_BYTES && !isBusy()) return;
+    quietMs = now - before < QUIET_BYTES && !isBusy() ? quietMs + QUIET_MS : 0;
+    if (quietMs >= (now - first < STATE_BYTES ? QUIET_MS : STATE_QUIET_MS)) return;
     before = now;
   }
 }

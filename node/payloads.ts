@@ -131,8 +131,11 @@ export class Payloads {
     return network.fetchBlob(blob, sink, { providers, ...options });
   }
 
-  /** Lets others fetch an agreed state out of its checkpoint, and forgets those whose checkpoints are gone. */
-  async serve({ path, snapshot, ranges, removed }: SnapshotFile): Promise<void> {
+  /**
+   * Lets others fetch an agreed state out of its checkpoint, and forgets those whose checkpoints are gone.
+   * @returns these, for `removeSnapshots`
+   */
+  register({ path, snapshot, ranges, removed }: SnapshotFile): Hash[] {
     const { store } = this.#c;
     store.register(path, ranges);
     this.#snapshots.set(path, snapshot);
@@ -141,6 +144,10 @@ export class Payloads {
       store.unregister(file);
       this.#snapshots.delete(file);
     }
+    return gone;
+  }
+
+  async removeSnapshots(gone: readonly Hash[]): Promise<void> {
     await this.#list();
     this.#remove(gone);
   }

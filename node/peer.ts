@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { setTimeout as delay, setImmediate as nextTurn } from 'node:timers/promises';
 import { chunkCount } from '../protocol/blob.ts';
 import { CodedError, isCoded } from '../protocol/errors.ts';
 import type { Effect, Event, Keep, Report, Restart } from '../protocol/events.ts';
@@ -35,6 +35,9 @@ import { TRAINING_ATTEMPTS } from './train/worker-calls.ts';
 
 /** How long a peer that wants to go waits for the certificate that lets it go. */
 const LEAVE_MS = 2500;
+
+/** Entries of the history that are written in one turn: a few milliseconds. */
+const APPENDS_MAX = 512;
 
 /** What a peer needs of its network: a test may put its own in. */
 export type PeerNetwork = Pick<Network, 'peers' | 'broadcast' | 'sendTo' | 'request' | 'fetchBlob' | 'counters'>;
@@ -151,9 +154,16 @@ export class Peer {
   }
 
   onPeer(peer: PeerId, up: boolean): void {
+    if (this.#isThrough && up && !this.#failed) this.#tellEnd(peer);
     if (this.#stopped) return;
     this.#c.onEvent({ event: 'peer', id: peer, change: up ? 'connected' : 'disconnected' });
     this.#give({ type: 'peer', peer, up });
+  }
+
+  /** Who comes when the run is over here has nobody else to hear it from, and asks for the rest. */
+  #tellEnd(peer: PeerId): void {
+    const { network } = this.#c;
+    ignoreFailure(network.sendTo(peer, encodeMessage(this.machine.status)));
   }
 
   async onRequest(bytes: Uint8Array): Promise<Uint8Array> {
@@ -191,6 +201,7 @@ export class Peer {
       for (let effect = this.#next(); effect; effect = this.#next()) {
         if (typeof effect === 'function') effect();
         else if (effect.type === 'persist') await this.#c.record.save(encodeRecord(effect.record));
+        else if (effect.type === 'append') await this.#append(effect);
         else this.#carryOut(effect);
       }
     } catch (error) {
@@ -199,6 +210,15 @@ export class Peer {
       this.#draining = false;
       if (this.#stopped) this.#abandonQueue();
     }
+  }
+
+  /** Who takes up a long history has thousands in a row: to wait for the disk for each would hold up all else for minutes. */
+  async #append(first: Effect & { type: 'append' }): Promise<void> {
+    const isAppend = (each: Effect | (() => void) | undefined) => typeof each === 'object' && each.type === 'append';
+    const end = this.#queue.findIndex((each) => !isAppend(each));
+    const more = this.#queue.splice(0, Math.min(end < 0 ? this.#queue.length : end, APPENDS_MAX)) as (typeof first)[];
+    this.#c.chain.append(first, ...more);
+    if (isAppend(this.#queue[0])) await nextTurn();
   }
 
   #next(): Effect | (() => void) | undefined {
@@ -212,11 +232,9 @@ export class Peer {
     for (const each of left) if (typeof each === 'function') each();
   }
 
-  #carryOut(effect: Exclude<Effect, { type: 'persist' }>): void {
-    const { network, worker, chain } = this.#c;
+  #carryOut(effect: Exclude<Effect, { type: 'persist' | 'append' }>): void {
+    const { network, worker } = this.#c;
     switch (effect.type) {
-      case 'append':
-        return chain.append(effect);
       case 'broadcast':
         return ignoreFailure(network.broadcast(encodeMessage(effect.message)));
       case 'send':
@@ -411,8 +429,10 @@ export class Peer {
   async #saved(block: Hash): Promise<void> {
     const file = await this.#c.worker.saved();
     if (!file) return;
-    await this.serve(file);
+    const gone = this.#payloads.register(file);
+    // before anything is waited for: the next state may be applied meanwhile
     this.#give({ type: 'saved', block });
+    await this.#payloads.removeSnapshots(gone);
   }
 
   /** Payloads that an earlier process has left, which are kept for as long as those of the newest round. */
@@ -422,7 +442,7 @@ export class Peer {
 
   /** Lets others fetch the snapshot out of the checkpoint file. */
   async serve(file: SnapshotFile | null): Promise<void> {
-    if (file) await this.#payloads.serve(file);
+    if (file) await this.#payloads.removeSnapshots(this.#payloads.register(file));
   }
 
   async #ask({ peer, request }: Effect & { type: 'request-history' }): Promise<void> {

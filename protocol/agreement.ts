@@ -42,6 +42,7 @@ export class Agreement {
   readonly #quorum: number;
   readonly #views = new Map<number, View>();
   readonly #blocks = new Map<Hash, Block>();
+  #isAtTip = true;
   /** its place: drawn once, asked for at every event */
   #firstLeader: number | undefined;
   /** the same message every time, so that it is encoded once */
@@ -205,6 +206,16 @@ export class Agreement {
     this.#vote('notarize', this.view, blockHash(proposal.block));
   }
 
+  /**
+   * Whether this peer has the state to judge a proposal by. One that has not, and may not for long, follows nobody who gives up
+   * a view: with its vote one view would follow the other, and the rest wait for it as for one that is there.
+   */
+  setAtTip(isAtTip: boolean): void {
+    if (this.#isAtTip === isAtTip) return;
+    this.#isAtTip = isAtTip;
+    if (!this.decision) this.#followNullifyOfView();
+  }
+
   /** Gives up on the current view. */
   nullify(): void {
     if (!this.hasVoted('nullify') && !this.hasVoted('finalize')) this.#vote('nullify', this.view, null);
@@ -346,7 +357,12 @@ export class Agreement {
 
   /** f + 1 nullifications: one of them at least is a correct voter's, so waiting for our own timer gains nothing. */
   #followNullify(view: number, votes: number): void {
-    if (view === this.view && votes > faultsTolerated(this.#init.committee.length)) this.nullify();
+    if (!this.#isAtTip || view !== this.view) return;
+    if (votes > faultsTolerated(this.#init.committee.length)) this.nullify();
+  }
+
+  #followNullifyOfView(): void {
+    this.#followNullify(this.view, this.#views.get(this.view)?.tallies.get('nullify')?.count(null) ?? 0);
   }
 
   #certify({ kind, height, view, block }: Vote, tally: Tally): void {
@@ -366,7 +382,7 @@ export class Agreement {
     if (view < this.view || this.decision) return;
     this.view = view + 1;
     // the others may have given it up by now
-    this.#followNullify(this.view, this.#views.get(this.view)?.tallies.get('nullify')?.count(null) ?? 0);
+    this.#followNullifyOfView();
   }
 
   #decide(certificate: Certificate): void {

@@ -33,6 +33,8 @@ export class Closing {
   /** what was found of the block that was looked at last, when it came */
   #judged: { block: Block; isFair: boolean } | undefined;
   #isShort = false;
+  /** who was counted as absent once since there was something to decide in this view */
+  #counted: { sinceMs: number; peers: Set<PeerId> } | undefined;
   /** the user was told that there is no quorum, and that no more unfinal rounds may be made */
   #missSaid = false;
   #fullSaid = false;
@@ -211,6 +213,8 @@ export class Closing {
     this.#isShort = !hasRoomForUnfinal(head);
     if (this.#isShort) this.#sayNoRoom(head);
     else this.#sayNoQuorum('W_UNFINAL', live(), committee.length, 'going on in unfinal rounds');
+    // those who are far hear of it by way of others: in rounds that go by faster than a view nobody would say a word in it
+    if (!agreement.hasVoted('notarize')) agreement.nullify();
     return !this.#isShort;
   }
 
@@ -236,7 +240,13 @@ export class Closing {
       if (nowMs >= silentMs && !heard.has(peer)) return true;
       return nowMs >= farMs && !this.#membership.isConnected(peer);
     };
-    for (const peer of voters) if (peer !== self && isGone(peer)) this.#membership.absent.add(peer);
+    // who has said something since then is there
+    if (this.#counted?.sinceMs !== sinceMs) this.#counted = { sinceMs, peers: new Set([self]) };
+    for (const peer of voters) {
+      if (this.#counted.peers.has(peer) || !isGone(peer)) continue;
+      this.#counted.peers.add(peer);
+      this.#membership.absent.add(peer);
+    }
   }
 
   /** Before the first round there is nothing that could go on without a quorum. */

@@ -151,13 +151,13 @@ export class Core {
   /** A page of the history and, with the last, the states that can be fetched: the newest, if they are too large for all. */
   tell(request: PageRequest): Omit<History, 'run'> {
     const states: AgreedState[] = [];
-    let bytes = ANSWER_HEAD_BYTES;
+    let bytes = 0;
     for (const state of [...this.states.values()].reverse().slice(0, STATES_TOLD_MAX)) {
-      if (bytes + stateBytes(state) > LIMITS.historyBytesMax / 2) break;
+      if (states.length > 0 && bytes + stateBytes(state) > PAGE_BYTES) break;
       bytes += stateBytes(state);
       states.unshift(state);
     }
-    const page = this.branch.page(request, LIMITS.historyBytesMax - bytes);
+    const page = this.branch.page(request, PAGE_BYTES);
     return { ...page, states: page.more ? [] : states };
   }
 
@@ -417,7 +417,7 @@ const BUILT_ON_MAX = 2;
 /** Rounds given up that are remembered. */
 const LOST_MAX = 64;
 const LOST_DOUBLINGS = 6;
-/** Of an answer beside its anchors, entries and states. */
-const ANSWER_HEAD_BYTES = 4096;
+/** Of a page's anchors and entries, and as much of its states: who waits for one for 15 s asks another peer. */
+const PAGE_BYTES = 512 * 1024;
 const NO_EFFECTS: readonly Effect[] = [];
 const NONE_OPEN: OpenBlocks = { candidates: () => [], supported: () => [] };

@@ -5,8 +5,12 @@ import { isMember, type Membership } from './membership.ts';
 /** How long a peer that is done stays, for others to fetch what they lack, or to hear its last votes. */
 const LINGER_MS = { rounds: 2000, left: 500 } as const;
 
-/** How long they are waited for at most where no quorum has decided on the last rounds. */
-const UNFINAL_MS_MAX = 60_000;
+/**
+ * How long others are waited for where no quorum has decided on the last rounds: a connection that is gone is made again in about
+ * as much. And where too few have made these for others to follow, who would make them anew.
+ */
+const UNFINAL_MS = 60_000;
+const LONELY_MS = 10 * 60_000;
 const UNFINAL_END =
   'no quorum has decided on the last round, and the others may have ended with another: if so, start this peer again when one of them can be reached';
 
@@ -18,7 +22,7 @@ export class Ending {
   readonly #membership: Membership;
   readonly #chatter: Chatter;
   /** since when the last round is reached, or the roster left */
-  #end: { reason: 'rounds' | 'left'; sinceMs: number } | undefined;
+  #end: { reason: 'rounds' | 'left'; sinceMs: number; isUnfinal: boolean } | undefined;
   /** since when nothing has happened that may lead to another end, where this one is unfinal */
   #quietSinceMs: number | undefined;
   #wasAlone = true;
@@ -36,7 +40,7 @@ export class Ending {
 
   reach(reason: 'rounds' | 'left'): void {
     if (this.#end) return;
-    this.#end = { reason, sinceMs: this.#core.nowMs };
+    this.#end = { reason, sinceMs: this.#core.nowMs, isUnfinal: false };
     this.#chatter.sayWhereWeEnd();
   }
 
@@ -57,15 +61,26 @@ export class Ending {
     this.#core.emit({ type: 'broadcast', message });
   }
 
-  /** Stays a moment, so that nobody is left without the last block and its payloads. */
-  finishWhenHeard(): void {
+  /**
+   * Stays a moment, so that nobody is left without the last block and its payloads.
+   * @param busy another state is being made
+   */
+  finishWhenHeard(busy: boolean): void {
     // others who left before may have made it the only one: nobody is there to let it go
     if (this.#membership.leaving && this.#core.branch.head.roster.length === 1) this.reach('left');
     if (!this.#end) return;
-    const { reason, sinceMs } = this.#end;
+    const { reason } = this.#end;
     const alone = !this.#membership.reachable().some((peer) => isMember(this.#core.branch.head, peer));
-    if (reason === 'rounds' && !this.#isCertified) return this.#finishUnfinal(alone);
-    const atMs = sinceMs + LINGER_MS[reason];
+    if (reason === 'rounds' && !this.#isCertified) {
+      this.#end.isUnfinal = true;
+      return this.#finishUnfinal(alone, busy);
+    }
+    if (this.#end.isUnfinal) {
+      // others decided: who hangs on this peer alone is to hear of it
+      this.#end = { reason, sinceMs: this.#core.nowMs, isUnfinal: false };
+      this.#chatter.sayWhereWeEnd();
+    }
+    const atMs = this.#end.sinceMs + LINGER_MS[reason];
     // who has just begun, or has lost its connections for a moment, may be all that others have to hear the end from
     const { roster, changes } = this.#core.branch.head;
     // of those who have left not long ago one may not know that, and be on its way back
@@ -81,19 +96,18 @@ export class Ending {
   }
 
   /**
-   * The others may have decided on another last round: it is waited for them, also by a peer that is started again, for as long
-   * as a quorum is waited for anywhere.
+   * The others may have decided on another last round: it is waited for them, also by a peer that is started again.
    */
-  #finishUnfinal(alone: boolean): void {
-    const { applied, atTip, nowMs, context } = this.#core;
-    const isFollowing = !applied || !atTip;
+  #finishUnfinal(alone: boolean, busy: boolean): void {
+    const { applied, atTip, branch, nowMs } = this.#core;
+    const isFollowing = (!applied || !atTip) && (!alone || busy);
     // who has just come may tell of one
-    if (!alone && (isFollowing || this.#wasAlone)) this.#quietSinceMs = nowMs;
+    if (isFollowing || (!alone && this.#wasAlone)) this.#quietSinceMs = nowMs;
     this.#wasAlone = alone;
     this.#quietSinceMs ??= nowMs;
-    if (!alone && isFollowing) return;
-    const waitMs = Math.min(UNFINAL_MS_MAX, context.genesis.timing.quorumWaitMs ?? UNFINAL_MS_MAX);
-    const atMs = this.#quietSinceMs + Math.max(LINGER_MS.rounds, waitMs);
+    if (isFollowing) return;
+    const isCredible = branch.credibleLength() === branch.entries.length;
+    const atMs = this.#quietSinceMs + (isCredible ? UNFINAL_MS : LONELY_MS);
     if (nowMs < atMs) return this.#core.wakeAt(atMs);
     this.#core.warn('W_UNFINAL_END', UNFINAL_END);
     this.#finish('rounds');

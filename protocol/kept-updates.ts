@@ -11,8 +11,9 @@ import type { Update } from './wire.ts';
 export function updatesKept({ segments, states }: Omit<Restart, 'record'>, record: PeerRecord | null): Update[] {
   const blocks = segments.flatMap(({ entries }) => entries.map(({ block }) => block));
   const newest = blocks.reduce((round, block) => Math.max(round, block.round), 0);
-  const oldest = Math.min(newest - LIMITS.payloadRoundsKept, ...states.map(({ state }) => state.round));
-  const recent = blocks.filter(({ round }) => round >= oldest);
+  // from further back nobody goes on by payloads
+  const from = [newest - LIMITS.payloadRoundsKept, ...states.map(({ state }) => state.round)];
+  const recent = blocks.filter(({ round }) => from.some((at) => round >= at && round <= at + LIMITS.payloadRoundsKept));
   if (!record) return recent.flatMap(({ updates }) => updates);
   const { proposals, certificates, headers } = record;
   const undecided = [...proposals, ...certificates].flatMap(({ block }) => block ?? []);

@@ -13,17 +13,17 @@ import type { SegmentSize } from './history.ts';
 import type { PeerId, Signer } from './identity.ts';
 import { LIMITS } from './limits.ts';
 import { isMember, Membership } from './membership.ts';
-import type { History, MessageOf, PageRequest } from './messages.ts';
+import type { History, Message, MessageOf, PageRequest } from './messages.ts';
 import type { OwnHistory } from './own-updates.ts';
 import { Patience } from './patience.ts';
 import { Payloads } from './payloads.ts';
 import { Post, type Present } from './post.ts';
 import { decodeRecord, type PeerRecord } from './record.ts';
 import { peersOf, placesIn } from './roster.ts';
-import { GATHERING, Round } from './round.ts';
+import { BEGINNING, GATHERING, Round } from './round.ts';
 import { blockHash } from './signing.ts';
 import { roundReport } from './summary.ts';
-import { Sync } from './sync.ts';
+import { LOST_WAITS, Sync } from './sync.ts';
 import { Unfinal } from './unfinal.ts';
 import type { Block, Entry } from './wire.ts';
 
@@ -55,7 +55,7 @@ export class Machine {
   readonly #core: Core;
   readonly #membership: Membership;
   readonly #payloads: Payloads;
-  readonly #patience = new Patience(GATHERING);
+  readonly #patience = { gathering: new Patience(GATHERING), beginning: new Patience(BEGINNING) };
   readonly #sync: Sync;
   readonly #unfinal: Unfinal;
   readonly #closing: Closing;
@@ -66,6 +66,8 @@ export class Machine {
   #applying: Hash | undefined;
   /** the block that comes next, and since when nobody has all that it names */
   #lacking: { tip: Hash; sinceMs: number } | undefined;
+  /** the block that comes next, where it was told that it builds on another state */
+  #diverged: Hash | undefined;
   readonly #announced = new Announced();
   /** what was signed at a height that the history here does not reach: the end of that was lost */
   #signedAhead: PeerRecord | undefined;
@@ -123,6 +125,11 @@ export class Machine {
   get standing(): { round: number; roster: readonly PeerId[]; root: Hash | undefined; places: readonly PeerId[] } {
     const head = this.#core.applied?.head ?? this.#core.branch.head;
     return { round: head.round, roster: peersOf(head.roster), root: this.#core.applied?.root, places: head.places };
+  }
+
+  /** For others: where this peer's branch is. */
+  get status(): Message {
+    return this.#core.status();
   }
 
   /** Whether a peer is in the newest roster that is known here. */
@@ -194,11 +201,12 @@ export class Machine {
     if (!hasState && context.genesis.founder === self && this.#core.branch.entries.length === 0) {
       this.#sync.initialize();
     }
-    if (self === context.genesis.founder) this.#sync.caughtUp = true;
   }
 
   #onPeer(peer: PeerId, up: boolean): void {
     this.#membership.onPeer(peer, up);
+    // much may have been decided before others are there again
+    if (this.#membership.connected().length === 0) this.#sync.caughtUp = false;
     if (!up) return;
     this.#core.lookAgain();
     this.#core.emit({ type: 'send', peer, message: this.#core.status() });
@@ -297,11 +305,18 @@ export class Machine {
       this.#commit();
       this.#retreat();
       this.#applyNext();
-      if (this.#core.atTip && !this.#applying && !this.#sync.restoring) this.#advanceRound();
+      const isAtTip = this.#core.atTip && !this.#isBusy;
+      this.#present.agreement.setAtTip(isAtTip);
+      if (isAtTip) this.#advanceRound();
     } while (this.#present.agreement.hasOutbox && !this.#ending.done);
     this.#sync.progress();
     this.#repeatWhenStuck();
-    this.#ending.finishWhenHeard();
+    this.#ending.finishWhenHeard(this.#isBusy);
+  }
+
+  /** Another state is being made. */
+  get #isBusy(): boolean {
+    return this.#applying !== undefined || this.#sync.restoring !== undefined;
   }
 
   /** A decided block becomes part of the branch, even over unfinal ones that we went on with. */
@@ -347,13 +362,21 @@ export class Machine {
     const applied = this.#core.applied!;
     const { block } = entry;
     if (block.base !== applied.root) {
-      this.#core.warn('W_DIVERGED', `round ${block.round} builds on another root than ours: fetching the agreed state`);
+      const { tip } = this.#core.branch.heads[applied.position + 1]!;
+      if (this.#diverged !== tip) {
+        const what = `round ${block.round} builds on another root than ours`;
+        this.#core.warn('W_DIVERGED', `${what}: fetching the agreed state`);
+      }
+      this.#diverged = tip;
+      if (this.#givesUp(block, 'nobody who can be reached has the state that it builds on')) return this.#applyNext();
       return this.#sync.askInTurn(true);
     }
     const holders = () => this.#membership.reachable();
     const payloads = this.#payloads.require(block, holders);
-    if (payloads === 'unavailable' && this.#givesUp(block)) return this.#applyNext();
-    if (payloads === 'unavailable' || payloads === 'refused') return this.#sync.askInTurn(true);
+    if (payloads === 'unavailable' || payloads === 'refused') {
+      if (this.#givesUp(block, 'nobody who can be reached has all its updates any more')) return this.#applyNext();
+      return this.#sync.askInTurn(true);
+    }
     // round trips to fetch each in its turn would take whoever is behind as long as the others take for their rounds
     const { entries } = this.#core.branch;
     const next = applied.position + 1;
@@ -367,8 +390,8 @@ export class Machine {
     this.#core.emit({ type: 'apply', entry, block: this.#applying, final, state, keep });
   }
 
-  /** An unfinal round that nobody has any more: those who went on with it are gone, and it is gone with them. */
-  #givesUp(block: Block): boolean {
+  /** An unfinal round that nobody has any more, or that was a lie: those who went on with it are gone, and it is gone with them. */
+  #givesUp(block: Block, why: string): boolean {
     const { branch, context, nowMs } = this.#core;
     const { position } = this.#core.applied!;
     const { quorumWaitMs } = context.genesis.timing;
@@ -381,7 +404,7 @@ export class Machine {
       return false;
     }
     const what = `round ${block.round + 1}, which was unfinal, is given up`;
-    this.#core.warn('W_ROUND_LOST', `${what}: nobody who can be reached has all its updates any more`);
+    this.#core.warn('W_ROUND_LOST', `${what}: ${why}`);
     this.#core.giveUp(position, LOST_AGAIN_WAITS * quorumWaitMs);
     this.#changedHeight();
     return true;
@@ -395,7 +418,8 @@ export class Machine {
     if (genesis.rounds !== null && round >= genesis.rounds) return this.#ending.reach('rounds');
     this.#ending.goOn();
     const announced = this.#announced.on(applied.root);
-    this.#patience.learn(this.#present.round?.outcome);
+    this.#patience.gathering.learn(this.#present.round?.outcome);
+    this.#patience.beginning.learn(this.#present.round?.beginning);
     const [core, payloads, patience] = [this.#core, this.#payloads, this.#patience];
     const next = new Round({ core, payloads, patience }, applied);
     this.#present.round = next;
@@ -511,7 +535,5 @@ export class Machine {
   }
 }
 
-/** Quorum waits that an unfinal round is looked for which nobody has. */
-const LOST_WAITS = 2;
-/** And for which what others tell of it is not followed, at first. */
+/** Quorum waits for which what others tell of a round that was given up is not followed, at first. */
 const LOST_AGAIN_WAITS = 4;

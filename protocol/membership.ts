@@ -10,6 +10,9 @@ import type { Block, Evidence, Join, Leave } from './wire.ts';
 /** Attempts to join are counted up to here, then anew: gossip has forgotten the first by then. */
 const ATTEMPTS = 1_000_000;
 
+/** Without a connection for so long a peer knows of nobody, where genesis names no time for it. */
+const CUT_OFF_MS = 10_000;
+
 /** A joiner says so again every eight seconds at the latest: who was not heard for longer has gone before it was let in. */
 const JOIN_HEARD_MS = 24_000;
 
@@ -22,6 +25,8 @@ export class Membership {
   /** peers with a connection, or heard from since they lost it */
   readonly #reachable = new Set<PeerId>();
   readonly #connected = new Set<PeerId>();
+  /** since when there is no connection at all, while there is none */
+  #cutOffSinceMs = 0;
   /** members who are noted as reachable, by place: asked at every message */
   #members: readonly PeerId[] = [];
   #placeOf: ReadonlyMap<PeerId, number> = new Map();
@@ -43,16 +48,22 @@ export class Membership {
   }
 
   onPeer(peer: PeerId, up: boolean): void {
+    if (up && this.#connected.size === 0) this.#forgetUnreached();
     for (const peers of [this.#reachable, this.#connected]) {
       if (up) peers.add(peer);
       else peers.delete(peer);
     }
     if (!up) this.#members = [];
-    // whoever was heard by way of others is not to be heard now
-    if (this.#connected.size === 0) this.#reachable.clear();
+    if (this.#connected.size === 0) this.#cutOffSinceMs = this.#core.nowMs;
     // who has gone is not to be counted on, and who is back wants to stay
     const undone = up ? this.#leaves : this.#joins;
     if (undone.delete(peer)) this.#changes++;
+  }
+
+  /** After a moment without any connection those are still there who were heard by way of others; after longer, who knows. */
+  #forgetUnreached(): void {
+    const waitMs = this.#core.context.genesis.timing.quorumWaitMs ?? CUT_OFF_MS;
+    if (this.#core.nowMs >= this.#cutOffSinceMs + waitMs) this.#reachable.clear();
   }
 
   /** Something arrived that shows that its author is there. @param place `placeOf` it */
@@ -76,7 +87,9 @@ export class Membership {
   }
 
   isLive(peer: PeerId): boolean {
-    return peer === this.#core.self || (this.#reachable.has(peer) && !this.absent.has(peer));
+    if (peer === this.#core.self) return true;
+    // without any connection nobody is to be reached, by way of whomever it was heard
+    return this.#connected.size > 0 && this.#reachable.has(peer) && !this.absent.has(peer);
   }
 
   /** Enough of a committee can be reached to decide. */
@@ -91,7 +104,7 @@ export class Membership {
   }
 
   reachable(): PeerId[] {
-    return [...this.#reachable];
+    return this.#connected.size > 0 ? [...this.#reachable] : [];
   }
 
   connected(): PeerId[] {

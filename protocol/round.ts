@@ -27,6 +27,9 @@ const AGAIN_MS_MAX = 4000;
  */
 export const GATHERING: PatienceInit = { margin: 3, stretchMax: 32 };
 
+/** How long others may train who are slower than this peer, where it hears nothing of them meanwhile. */
+export const BEGINNING: PatienceInit = { margin: 3, stretchMax: Number.POSITIVE_INFINITY };
+
 /**
  * One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. Every
  * peer hears every header, so what is asked at every event is counted as headers and payloads come, not looked for.
@@ -40,7 +43,7 @@ export class Round implements PayloadTable {
   own: MessageOf<'header'> | undefined;
   readonly #core: Core;
   readonly #payloads: Payloads;
-  readonly #patience: Patience;
+  readonly #patience: { gathering: Patience; beginning: Patience };
   readonly #placeOf: ReadonlyMap<PeerId, number>;
   /** the state that it begins with */
   readonly #applied: Applied;
@@ -78,7 +81,10 @@ export class Round implements PayloadTable {
   #ahead = 0;
   #isTrainingOn = false;
 
-  constructor(components: { core: Core; payloads: Payloads; patience: Patience }, applied: Applied) {
+  constructor(
+    components: { core: Core; payloads: Payloads; patience: { gathering: Patience; beginning: Patience } },
+    applied: Applied,
+  ) {
     const { core } = components;
     this.#core = core;
     this.#payloads = components.payloads;
@@ -247,7 +253,7 @@ export class Round implements PayloadTable {
   /** When the round closes without those still missing; unknown while nobody is done. */
   deadlineMs(): number {
     if (this.#firstDoneMs === undefined) return Number.POSITIVE_INFINITY;
-    return this.#firstDoneMs + this.#patience.waitMs(this.#plannedMs(this.#firstDoneMs));
+    return this.#firstDoneMs + this.#patience.gathering.waitMs(this.#plannedMs(this.#firstDoneMs));
   }
 
   /**
@@ -260,10 +266,21 @@ export class Round implements PayloadTable {
     return this.#begunMs + stretch * this.#plannedMs(this.#begunMs);
   }
 
-  /** When it closes for this peer at the latest, whatever it has learned of links. Unknown as `deadlineMs` is. */
+  /**
+   * When it closes for this peer at the latest, whatever it has learned of links, and the others have begun to announce updates, if
+   * they are no slower than in the rounds before. Unknown as `deadlineMs` is.
+   */
   waitEndMs(): number {
     if (this.#firstDoneMs === undefined) return Number.POSITIVE_INFINITY;
-    return this.#firstDoneMs + GATHERING.stretchMax * this.#plannedMs(this.#firstDoneMs);
+    const plannedMs = this.#plannedMs(this.#firstDoneMs);
+    const beginMs = this.#patience.beginning.waitMs(plannedMs);
+    return this.#firstDoneMs + Math.max(GATHERING.stretchMax * plannedMs, beginMs);
+  }
+
+  /** How long it took from when this peer was done until so many were that the round began to end. */
+  get beginning(): Outcome | undefined {
+    if (this.#firstDoneMs === undefined || this.#begunMs === undefined) return undefined;
+    return { plannedMs: this.#plannedMs(this.#firstDoneMs), tookMs: this.#begunMs - this.#firstDoneMs, begun: true };
   }
 
   /**

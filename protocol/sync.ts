@@ -18,6 +18,8 @@ const ANSWER_MS = 15_000;
 const LATE_ANSWER_MS = 4 * ANSWER_MS;
 /** And for all pages of a history: two segments, or a month's unfinal rounds of three peers, come with two megabits a second. */
 const HISTORY_MS = 10 * 60_000;
+/** So many times the wait for a quorum before unfinal rounds are given up of which something cannot be had. */
+export const LOST_WAITS = 2;
 const ASK_EVERY_MS = 500;
 /** Who is one block ahead has just decided it, and most likely we do too before it is worth asking. */
 const PATIENCE_MS = 500;
@@ -70,6 +72,8 @@ export class Sync {
   /** a snapshot that an earlier process has begun to fetch: tried once more, rather than a newer one from the beginning */
   unfinished: Hash | undefined;
   #asked: Asked | undefined;
+  /** since when this peer has no state, for the one that it was to have instead could not be had */
+  #missing: { block: Hash; sinceMs: number } | undefined;
   /** a peer that was one block ahead of us */
   #ahead: { peer: PeerId; height: number; atMs: number } | undefined;
   #turn = 0;
@@ -112,8 +116,26 @@ export class Sync {
     else if (this.#ahead?.height !== height) this.#ahead = { peer, height, atMs: nowMs + PATIENCE_MS };
   }
 
-  /** Asks a peer that was one block ahead, if we did not get there by ourselves: then we are as far as it was. */
+  /** What has its time: those who were ahead are asked, and what cannot be had is given up. */
   progress(): void {
+    this.#askWhoIsAhead();
+    this.#doWithoutMissing();
+  }
+
+  /** A state on unfinal rounds may be gone with those who made them: then those go as well, from the state before (`W_ROUND_LOST`). */
+  #doWithoutMissing(): void {
+    const { applied, branch, context, nowMs } = this.#core;
+    const { quorumWaitMs } = context.genesis.timing;
+    if (!this.#missing || applied || this.restoring || quorumWaitMs === null) return;
+    if (branch.find(this.#missing.block) <= branch.certifiedLength()) return;
+    const atMs = this.#missing.sinceMs + LOST_WAITS * quorumWaitMs;
+    if (nowMs < atMs) return this.#core.wakeAt(atMs);
+    this.#missing = undefined;
+    this.goBack();
+  }
+
+  /** Who was one block ahead, if we did not get there by ourselves: then we are as far as it was. */
+  #askWhoIsAhead(): void {
     if (!this.#ahead) return;
     const { peer, height, atMs } = this.#ahead;
     if (this.#core.branch.head.height < height) {
@@ -206,15 +228,21 @@ export class Sync {
   /** @returns whether there is a new agreed state */
   restored(event: Event & { type: 'restored' }): boolean {
     const target = this.restoring;
+    const { branch, nowMs } = this.#core;
     this.restoring = undefined;
     if (!target) return false;
     this.unfinished = undefined;
     if (event.error) {
       this.#core.warn(event.error, 'the snapshot could not be had; asking again');
-      if (target !== 'initialize') this.#restFromTeller(target);
+      if (target !== 'initialize') {
+        this.#restFromTeller(target);
+        // one of our own that is damaged is damaged the next time, too
+        if (target.teller !== undefined)
+          this.#missing = { block: target.block, sinceMs: this.#missing?.sinceMs ?? nowMs };
+      }
       return false;
     }
-    const { branch } = this.#core;
+    this.#missing = undefined;
     const position = target === 'initialize' ? 0 : branch.find(target.block);
     if (position < 0) return false; // the branch was left meanwhile
     const snapshot = { id: event.snapshot, bytes: event.snapshotBytes };
@@ -437,27 +465,34 @@ export class Sync {
 
   /**
    * Where to go on from on a branch: from the state that is applied when the branch contains it and the missing rounds'
-   * payloads can still be had, else from the newest state whose root a later block of the branch names.
+   * payloads can still be had, else from the newest state whose root a later block of the branch names, a certified one where
+   * the state is of the certified part.
    */
   #startingPoint(fork: Branch, states: AgreedState[], restore: boolean): StartingPoint {
     const { applied } = this.#core;
     const position = applied ? fork.find(applied.head.tip) : -1;
-    if (applied && position >= 0 && !restore) {
+    if (applied && position >= 0) {
       const named = baseAfter(fork, position);
+      const isOurs = named === undefined || named === applied.root;
+      // whoever goes on alone may name another than the true one
+      if (!isOurs && position >= fork.certifiedLength()) return {};
       const behind = fork.head.round - applied.state.round;
-      if ((named === undefined || named === applied.root) && behind <= LIMITS.payloadRoundsKept) return { position };
+      if (isOurs && !restore && behind <= LIMITS.payloadRoundsKept) return { position };
     }
     // one that leads no further than this peer is already is as good as any other
     const passed = applied && position >= 0 ? applied.state.round : -1;
     const isBegun = ({ snapshot, round }: AgreedState): number =>
       Number(snapshot === this.unfinished && round > passed);
-    const candidates = [...states, ...this.#core.states.values()];
+    const own = new Set(this.#core.states.values());
+    const candidates = [...states, ...own];
     for (const state of candidates.sort((a, b) => isBegun(b) - isBegun(a) || b.round - a.round)) {
       // what came after it is replayed from payloads, and those are not kept for longer
       if (fork.head.round - state.round > LIMITS.payloadRoundsKept) continue;
       const start = roundStart(fork, state.round);
       const root = rootOf(state);
       if (start === undefined || baseAfter(fork, start) !== root) continue;
+      // as above, and then all others would vote on another than this peer
+      if (start === fork.certifiedLength() && !own.has(state)) continue;
       // nothing newer is on offer than what is here: what comes after it is still to be had from somebody
       if (position >= 0 && applied?.root === root) return { position };
       // what genesis tells is made here, not fetched

@@ -235,6 +235,7 @@ export class VirtualPeer implements Endpoint {
 
   #give(event: Untimed): void {
     if (!this.#running || this.#booting) return;
+    if (this.finished && event.type === 'peer' && event.up) this.#tellEnd(event.peer);
     // who is through is asked by others for where that is
     if (this.finished && event.type !== 'saved') return;
     if (this.#standsStill) return this.#whenItGoesOn(() => this.#give(event));
@@ -245,6 +246,11 @@ export class VirtualPeer implements Endpoint {
     this.#world.onStep?.(this, stamped, effects);
     for (const effect of effects) this.#queue.push(effect);
     if (!this.#draining) this.#drain();
+  }
+
+  /** As `Peer` does. */
+  #tellEnd(peer: PeerId): void {
+    this.#carryOut({ type: 'send', peer, message: this.#running!.machine.status });
   }
 
   /** Effects go out one after the other; those that must be durable first are waited for. */

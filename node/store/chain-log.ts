@@ -36,11 +36,26 @@ export class ChainLog {
     }
   }
 
-  /** When this returns the disk has it. @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE` */
-  append({ entry, segment }: Append): void {
-    if (segment || this.#file === undefined) return this.#begin(entry, segment);
+  /**
+   * When this returns the disk has all of it.
+   * @param appends that follow each other
+   * @throws CodedError `E_DISK_FULL`, `E_DIR_UNWRITABLE`
+   */
+  append(...appends: readonly Append[]): void {
+    const frames: Uint8Array[] = [];
+    for (const { entry, segment } of appends) {
+      if (segment || this.#file === undefined) {
+        this.#write(frames.splice(0));
+        this.#begin(entry, segment);
+      } else frames.push(framed(encodeEntry(entry)));
+    }
+    this.#write(frames);
+  }
+
+  #write(frames: readonly Uint8Array[]): void {
+    if (this.#file === undefined || frames.length === 0) return;
     try {
-      writeAllSync(this.#file, framed(encodeEntry(entry)));
+      writeAllSync(this.#file, Buffer.concat(frames));
       fsyncSync(this.#file);
     } catch (cause) {
       throw diskError(cause, this.path);

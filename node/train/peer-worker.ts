@@ -469,8 +469,12 @@ export class PeerWorker {
     // older than the checkpoint's, it would take the place of newer: a peer may come back to a state that it had left
     if (own.taken < this.#underWay.taken) return this.#updates.open;
     if (own.base === root) await this.#takeOwn(own);
-    // where an update is pending in the checkpoint what it says was on the disk before that, for this very state
-    else if (own.taken > this.#underWay.taken || this.#updates.pending) this.#ownLater = own;
+    else {
+      // where an update is pending in the checkpoint what it says was on the disk before that, for this very state
+      if (own.taken > this.#underWay.taken || this.#updates.pending) this.#ownLater = own;
+      // of the round that led to this state, it may be on no other disk after a power cut
+      if (own.pending) await rewriteOwnPayload(this.#store, own.pending.payload);
+    }
     return [...this.#updates.open, ...(this.#ownLater?.updates.open ?? [])];
   }
 

@@ -22,6 +22,12 @@ it('goes once nothing was sent for a while', async () => {
   expect(await waitsWith([5, 5000, 900_000, 904_000])).toBe(3);
 });
 
+it('stays longer where a large state was fetched, which takes a while to write before the rest is asked for', async () => {
+  const state = 100 * 1024 * 1024;
+  expect(await waitsWith([5, 9_000_000, state, state])).toBe(2 + 15);
+  expect(await waitsWith([5, ...Array.from({ length: 10 }, () => state), state + 9000])).toBe(11 + 15);
+});
+
 it('stays while one chunk takes long', async () => {
   expect(await waitsWith([5], { isBusy: (waits) => waits < 9 })).toBe(9);
 });

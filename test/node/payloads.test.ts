@@ -164,7 +164,8 @@ describe('a state that is served', () => {
     writeFileSync(path, bytes);
     const manifest = blobManifest(bytes);
     await store.write(manifest.id, manifest.manifest!);
-    await payloads.serve({ path, snapshot: manifest.id, ranges: rangesOf(manifest, 0), removed });
+    const gone = payloads.register({ path, snapshot: manifest.id, ranges: rangesOf(manifest, 0), removed });
+    await payloads.removeSnapshots(gone);
     return { path, blob: { id: manifest.id, size: bytes.length } };
   }
 

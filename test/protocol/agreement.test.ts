@@ -133,6 +133,21 @@ test('a silent leader is nullified and the next one decides', () => {
   for (const agreement of rest) expect(agreement.decision?.block).toEqual(block(2));
 });
 
+test('who has not the state to vote on follows others that give up a view once it has it', () => {
+  const { committee, make } = swarm(4);
+  const [behind, ...others] = committee.map((_, i) => make(i)) as [Agreement, ...Agreement[]];
+  behind.setAtTip(false);
+  for (const other of others.slice(0, 2)) {
+    other.nullify();
+    for (const message of other.takeOutbox()) give(behind, message);
+  }
+  expect(behind.takeOutbox()).toEqual([]);
+  expect(behind.view).toBe(0);
+  behind.setAtTip(true);
+  expect(behind.takeOutbox()).toEqual([expect.objectContaining({ kind: 'nullify', view: 0 })]);
+  expect(behind.view).toBe(1);
+});
+
 test('a block that was notarized must be repeated: a fresh one is not proposed in its place', () => {
   const { committee, make } = swarm(4);
   const agreements = committee.map((_, i) => make(i));

@@ -201,22 +201,23 @@ test('who made the last rounds without the others ends after it has waited for t
   expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound >= 2), 60_000)).toBe(true);
   cluster.partition([[0], [1, 2, 3]]);
   const [alone, ...rest] = cluster.peers as [TestPeer, ...TestPeer[]];
-  [alone.trainMs, cluster.trainMs] = [200, 20_000];
+  [alone.trainMs, cluster.trainMs] = [200, 500_000];
   const isDone = ({ reports }: TestPeer): boolean => reports.at(-1)?.kind === 'done';
   expect(cluster.runUntil(() => alone.lastRound === 6, 120_000)).toBe(true);
   const sinceMs = cluster.nowMs;
-  expect(cluster.runUntil(() => isDone(alone), 120_000)).toBe(true);
-  expect(cluster.nowMs - sinceMs).toBeGreaterThanOrEqual(cluster.genesis.timing.quorumWaitMs!);
+  // long, since so few have made these rounds that the others would make them anew
+  expect(cluster.runUntil(() => isDone(alone), 610_000)).toBe(true);
+  expect(cluster.nowMs - sinceMs).toBeGreaterThanOrEqual(600_000);
   const warnings = () => alone.reports.flatMap((report) => (report.kind === 'warning' ? [report.code] : []));
   expect(warnings()).toEqual(['W_UNFINAL', 'W_UNFINAL_END']);
   alone.kill();
-  expect(cluster.runUntil(() => rest.every(({ lastRound }) => lastRound >= 4), 120_000)).toBe(true);
+  cluster.trainMs = 20_000;
+  expect(cluster.runUntil(() => rest.every(({ lastRound }) => lastRound >= 4), 1_200_000)).toBe(true);
   expect(rest.some(isDone)).toBe(false);
   cluster.partition(undefined);
   alone.start();
-  expect(cluster.runUntil(() => cluster.peers.every((peer) => peer.lastRound === 6 && isDone(peer)), 120_000)).toBe(
-    true,
-  );
+  const areThrough = () => cluster.peers.every((peer) => peer.lastRound === 6 && isDone(peer));
+  expect(cluster.runUntil(areThrough, 1_200_000)).toBe(true);
   expect(cluster.peers.every(({ rounds }) => rounds.at(-1)!.final)).toBe(true);
   expect(warnings()).toContain('W_OVERRULED');
   expectNoDivergence(cluster);

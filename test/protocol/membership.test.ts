@@ -60,6 +60,25 @@ test('what others hand on again does not bring back who is gone', () => {
   expect(membership.isLive(gone.self)).toBe(true);
 });
 
+test('without any connection nobody is there, and after a while nobody is known who was heard by way of others', () => {
+  for (const forMs of [9999, 10_000]) {
+    const { core, membership, run } = memberOfFour();
+    const { height, committee } = core.branch.head;
+    const agreement = new Agreement({ run, seed: 1, height: height + 1, committee, signer: self });
+    const post = new Post({ core, membership, present: { agreement, round: undefined } } as unknown as PostComponents);
+    const signature = gone.sign(voteBytes(run, 'nullify', height + 1, 0, null));
+    const place = { kind: 'nullify' as const, height: height + 1, view: 0, block: null };
+    membership.onPeer(relay.self, true);
+    post.deliver(relay.self, { type: 'vote', run, author: gone.self, ...place, signature });
+    expect([membership.isLive(gone.self), membership.reachable().length]).toEqual([true, 2]);
+    membership.onPeer(relay.self, false);
+    expect([membership.isLive(gone.self), membership.reachable().length]).toEqual([false, 0]);
+    core.nowMs += forMs;
+    membership.onPeer(relay.self, true);
+    expect(membership.isLive(gone.self)).toBe(forMs < core.context.genesis.timing.quorumWaitMs!);
+  }
+});
+
 const requestBy = ({ self: author, sign }: Signer, run: Hash, height: number) => {
   const unsigned = { author, height, attempt: 0 };
   return { ...unsigned, signature: sign(joinBytes(run, unsigned)) };

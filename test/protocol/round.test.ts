@@ -9,13 +9,14 @@ import { LIMITS } from '../../protocol/limits.ts';
 import type { MessageOf } from '../../protocol/messages.ts';
 import { Patience } from '../../protocol/patience.ts';
 import { Payloads } from '../../protocol/payloads.ts';
-import { GATHERING, Round } from '../../protocol/round.ts';
+import { BEGINNING, GATHERING, Round } from '../../protocol/round.ts';
 import type { Block, Update } from '../../protocol/wire.ts';
 import { testGenesis } from '../helpers/cluster.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 /** A round of so many places; `lastRound` says when the peer at a place last contributed. */
-function roundOf(count: number, lastRound: (place: number) => number = () => 0, patience = new Patience(GATHERING)) {
+function roundOf(count: number, lastRound: (place: number) => number = () => 0, gathering = new Patience(GATHERING)) {
+  const patience = { gathering, beginning: new Patience(BEGINNING) };
   const signer = testSigner('peer 0');
   const places = [
     signer.self,

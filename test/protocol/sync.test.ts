@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest';
-import { headFacts } from '../../protocol/chain.ts';
+import { headFacts, rootOf, stateAt } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
-import type { Hash } from '../../protocol/hash.ts';
+import { type Hash, hashOf } from '../../protocol/hash.ts';
 import { type Branch, branchFromLog, GENESIS } from '../../protocol/history.ts';
 import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { History, Message } from '../../protocol/messages.ts';
 import { statusBytes } from '../../protocol/signing.ts';
-import type { Entry } from '../../protocol/wire.ts';
+import type { AgreedState, Entry } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
 import { signedEntry, soloEntry, WHOLE } from '../helpers/history.ts';
 
@@ -145,6 +145,27 @@ test('rounds of one member alone do not take from what was decided before them',
   const effects = teller.answers(teller.liar.id, { entries: [decided, ...teller.rounds(2)] });
   const appended = effects.flatMap((effect) => (effect.type === 'append' ? [effect.entry] : []));
   expect(appended).toEqual([decided]);
+});
+
+test('another state than that of the last decided block, which one member alone names, is not taken up', () => {
+  const teller = new Teller();
+  const { cluster, target, liar } = teller;
+  // nobody else is in sight
+  for (const { id } of cluster.peers) {
+    if (id !== target.id && id !== liar.id) teller.gives({ type: 'peer', nowMs: cluster.nowMs, peer: id, up: false });
+  }
+  const { head } = teller.branch;
+  const answer = (base: Hash, states: AgreedState[]) => {
+    teller.hears(liar);
+    const entries = [soloEntry(teller.run, head, liar.signer, base)];
+    return typesOf(teller.answers(liar.id, { entries, states }));
+  };
+  const invented = stateAt(head, { id: hashOf(Uint8Array.of(1)), bytes: 1 });
+  const effects = answer(rootOf(invented), [invented]);
+  expect(effects).toContainEqual(expect.stringContaining('W_NO_STATE'));
+  expect(effects).not.toContain('restore');
+  cluster.nowMs += 61_000;
+  expect(answer(target.rounds.at(-1)!.root, [])).toContain('append');
 });
 
 test('who adds nothing to what it has told is not asked to go on', () => {

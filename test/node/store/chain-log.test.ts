@@ -55,6 +55,14 @@ test('what was appended is there after a restart', () => {
   expect(heights()).toEqual([1, 2, 3, 4]);
 });
 
+test('many are appended at once, segments that begin among them too', () => {
+  const log = new ChainLog(path);
+  log.append(append(1), append(2), append(3, { ...beginning(3), keep: 2 }), append(4), append(5));
+  log.close();
+  expect(heights()).toEqual([1, 2, 3, 4, 5]);
+  expect(readdirSync(path)).toHaveLength(2);
+});
+
 test('an entry cut short at any byte is dropped, those before it stay, and the log grows from there', () => {
   write(2);
   const whole = readFileSync(file(1)).length;
