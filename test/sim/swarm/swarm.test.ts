@@ -67,6 +67,26 @@ test.each([
   expect(seen.unfinalRounds).toBeGreaterThan(3);
 });
 
+test('peers that hear each other by way of one alone come together again when that one comes back', async () => {
+  const apart: [number, number][] = [
+    [0, 2],
+    [0, 3],
+    [2, 3],
+  ];
+  const gone: Fault = { kind: 'blackout', atMs: 5000, forMs: 1e6, peers: [3], lastWrite: 'kept' };
+  const faults = [gone, cut([[1], [0, 2, 3]], 6000, 20_000)];
+  // views that are longer than unfinal rounds, the next one led by who is gone
+  const genesis = { ...calm([]).genesis, timing: { graceMs: 500, viewMs: 1800, quorumWaitMs: 10_000 } };
+  const { seen } = await holds(calm(faults, { seed: 17, genesis, latencyMs: 150, apart, leftDown: [3] }));
+  expect(seen.unfinalRounds).toBeGreaterThan(0);
+});
+
+test('who comes back when the others are through takes the end that they decided on, and makes none of its own', async () => {
+  const away: Fault = { kind: 'crash', peer: 3, atMs: 2600, forMs: 15_000, lastWrite: 'kept' };
+  const { seen } = await holds(calm([away], { genesis: { ...calm([]).genesis, rounds: 6 }, safetyMs: 20_000 }));
+  expect([seen.finalRounds, seen.unfinalRounds]).toEqual([24, 0]);
+});
+
 test('a payload put into the header of another peer keeps nobody from getting the right one', async () => {
   const lies: Fault[] = [{ kind: 'lie', peer: 3, atMs: 0, habit: 'poisons' }];
   const { seen } = await holds(calm(lies, { liars: 1, genesis: { ...calm([]).genesis, waitFor: 3 } }));
