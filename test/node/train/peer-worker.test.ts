@@ -291,6 +291,21 @@ test.each(['lost', 'spoiled'])('an update outlives the blobs that were on their 
   expect(await apply(again.worker, begun, contribution, true)).toEqual(expected);
 });
 
+test('the payload of the last round is there again, for the others may have it no more than this peer', async () => {
+  const { worker } = await open();
+  const begun = initialState(await worker.initialize());
+  const contribution = await train(worker, begun);
+  await apply(worker, begun, contribution, true);
+  const { payload, size } = contribution;
+  const store = new BlobStore(directory.paths.blobs);
+  const parts = async () => (await blobParts(store, { id: payload, size })) ?? [];
+  const before = await parts();
+  for (const part of before) store.remove(part);
+  await open();
+  expect(before.length).toBeGreaterThan(0);
+  expect((await parts()).every((part) => store.has(part))).toBe(true);
+});
+
 test('the work of an update whose payload cannot be written is in the next one, also after a restart', async () => {
   const { worker } = await open();
   const begun = initialState(await worker.initialize());
