@@ -16,7 +16,9 @@ const LONGEST_MS = 600_000;
 export interface Serving {
   /** to others so far */
   bytesSent: () => number;
-  /** something is on its way, which on a slow link takes minutes */
+  /** as much as it was when the last round began */
+  sentBefore: number;
+  /** something is on its way, which on a slow link takes minutes, or somebody has come who may want something */
   isBusy: () => boolean;
   /** asked first after each wait: nobody is served any more */
   isClosed: () => boolean;
@@ -28,18 +30,17 @@ export interface Serving {
  * @param wait so many milliseconds
  */
 export async function untilNobodyFetches(
-  { bytesSent, isBusy, isClosed }: Serving,
-  wait: (ms: number) => Promise<unknown> = (ms) => delay(ms, undefined, { ref: false }),
+  { bytesSent, sentBefore, isBusy, isClosed }: Serving,
+  wait: (ms: number) => Promise<unknown> = delay,
 ): Promise<void> {
-  const first = bytesSent();
-  let before = first;
+  let before = bytesSent();
   let quietMs = 0;
   for (let waitedMs = 0; waitedMs < LONGEST_MS; waitedMs += QUIET_MS) {
     await wait(QUIET_MS);
     if (isClosed()) return;
     const now = bytesSent();
     quietMs = now - before < QUIET_BYTES && !isBusy() ? quietMs + QUIET_MS : 0;
-    if (quietMs >= (now - first < STATE_BYTES ? QUIET_MS : STATE_QUIET_MS)) return;
+    if (quietMs >= (now - sentBefore < STATE_BYTES ? QUIET_MS : STATE_QUIET_MS)) return;
     before = now;
   }
 }

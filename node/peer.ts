@@ -36,6 +36,9 @@ import { TRAINING_ATTEMPTS } from './train/worker-calls.ts';
 /** How long a peer that wants to go waits for the certificate that lets it go. */
 const LEAVE_MS = 2500;
 
+/** How long who has come is stayed for after the end, for its data and its engine to load; less if it came before the end. */
+const NEWCOMER_MS = 30_000;
+
 /** Entries of the history that are written in one turn: a few milliseconds. */
 const APPENDS_MAX = 512;
 
@@ -83,6 +86,7 @@ export class Peer {
   readonly #telling: Telling;
   readonly #receipts: Receipts;
   #training: { round: number; steps: number } | undefined;
+  #newcomerUntilMs = 0;
   /** the others wait for what this peer has: there is no time to begin again */
   #isLate = false;
 
@@ -154,10 +158,23 @@ export class Peer {
   }
 
   onPeer(peer: PeerId, up: boolean): void {
+    if (up && this.machine.isMember(peer)) {
+      this.#newcomerUntilMs = performance.now() + (this.#isThrough ? NEWCOMER_MS : NEWCOMER_MS / 3);
+    }
     if (this.#isThrough && up && !this.#failed) this.#tellEnd(peer);
     if (this.#stopped) return;
     this.#c.onEvent({ event: 'peer', id: peer, change: up ? 'connected' : 'disconnected' });
     this.#give({ type: 'peer', peer, up });
+  }
+
+  /** A member has come not long ago: while it starts it asks for nothing, and it may lack the end. */
+  get hasNewcomer(): boolean {
+    return performance.now() < this.#newcomerUntilMs;
+  }
+
+  /** Bytes that were sent up to when the last round began. */
+  get sentBefore(): number {
+    return this.#telling.sentBefore;
   }
 
   /** Who comes when the run is over here has nobody else to hear it from, and asks for the rest. */
@@ -185,7 +202,8 @@ export class Peer {
     try {
       const effects = this.machine.step(event);
       this.#c.journal?.step(event, effects, bytes);
-      this.#queue.push(...effects);
+      // one by one: there may be more than a call takes arguments
+      for (const effect of effects) this.#queue.push(effect);
     } catch (error) {
       this.#c.journal?.step(event, error as Error, bytes);
       return this.fail(error);
@@ -458,6 +476,9 @@ export class Peer {
   #report(report: Report): void {
     if (report.kind === 'round') this.#answer((receipts) => receipts.ended(report));
     this.#telling.report(report);
+    if (report.kind === 'warning' && report.code === 'W_UNFINAL_WAIT') {
+      this.#telling.phase('waiting', this.machine.standing.round, 'for others to decide on the last round');
+    }
     if (report.kind === 'peer' || report.kind === 'synced') this.#tellWaiting();
     if (report.kind !== 'done') return;
     this.stop(); // `done` is the last that is heard of this peer

@@ -192,10 +192,12 @@ function running({ peer, worker, network }: Parts, close: () => Promise<void>): 
     run: async () => {
       try {
         const reason = await peer.run();
-        const isOver = reason === 'rounds' && network.peers().length > 0;
+        // who has lost its connections for a moment may be all that others have to hear the end from
+        const isOver = reason === 'rounds' && (network.peers().length > 0 || peer.machine.standing.roster.length > 1);
         const serving = {
           bytesSent: () => network.counters().bytesSent,
-          isBusy: () => network.isServing,
+          sentBefore: peer.sentBefore,
+          isBusy: () => network.isServing || peer.hasNewcomer,
           isClosed: () => closed !== undefined,
         };
         if (isOver) await untilNobodyFetches(serving);

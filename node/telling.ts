@@ -19,6 +19,8 @@ export class Telling {
   #valLoss: number | null = null;
   #restored = { bytes: 0, ms: 0 };
   #before = { bytesSent: 0, bytesReceived: 0 };
+  /** bytes, when the round began that was reported last */
+  sentBefore = 0;
   /** whose updates for the round are here */
   #arrived = { round: -1, authors: new Set<PeerId>() };
   /** members whose updates are waited for, once this peer's own is ready */
@@ -111,6 +113,7 @@ export class Telling {
       bytesReceived: bytesReceived - this.#before.bytesReceived,
       computeFraction: Math.min(1, this.#trainMs / wallMs),
     });
+    this.sentBefore = this.#before.bytesSent;
     this.#before = { bytesSent, bytesReceived };
     this.#roundSinceMs = nowMs;
     this.#trainMs = 0;

@@ -26,6 +26,7 @@ export class Ending {
   /** since when nothing has happened that may lead to another end, where this one is unfinal */
   #quietSinceMs: number | undefined;
   #wasAlone = true;
+  #waitSaid = false;
 
   constructor(core: Core, membership: Membership, chatter: Chatter) {
     this.#core = core;
@@ -49,6 +50,7 @@ export class Ending {
     if (this.#end?.reason !== 'rounds') return;
     this.#end = undefined;
     this.#quietSinceMs = undefined;
+    this.#waitSaid = false;
   }
 
   /** The user wants to go: the roster is left first, where there is one to leave. */
@@ -107,10 +109,26 @@ export class Ending {
     this.#quietSinceMs ??= nowMs;
     if (isFollowing) return;
     const isCredible = branch.credibleLength() === branch.entries.length;
-    const atMs = this.#quietSinceMs + (isCredible ? UNFINAL_MS : LONELY_MS);
-    if (nowMs < atMs) return this.#core.wakeAt(atMs);
+    const waitMs = isCredible ? UNFINAL_MS : LONELY_MS;
+    const atMs = this.#quietSinceMs + waitMs;
+    if (nowMs < atMs) {
+      this.#sayWaiting(this.#quietSinceMs + LINGER_MS.rounds, waitMs);
+      return this.#core.wakeAt(atMs);
+    }
     this.#core.warn('W_UNFINAL_END', UNFINAL_END);
     this.#finish('rounds');
+  }
+
+  /** Once, and not where others are there and tell of a decision at once. */
+  #sayWaiting(fromMs: number, waitMs: number): void {
+    if (this.#waitSaid) return;
+    if (this.#core.nowMs < fromMs) return this.#core.wakeAt(fromMs);
+    this.#waitSaid = true;
+    const forLong = waitMs === UNFINAL_MS ? 'a minute' : 'ten minutes';
+    this.#core.warn(
+      'W_UNFINAL_WAIT',
+      `no quorum has decided on the last round: for ${forLong} waiting for others who have`,
+    );
   }
 
   #finish(reason: 'rounds' | 'left'): void {

@@ -7,6 +7,7 @@ const never = (_: number): boolean => false;
 async function waitsWith(sent: number[], { isClosed = never, isBusy = never } = {}): Promise<number> {
   let [looks, waits] = [0, 0];
   const serving = {
+    sentBefore: 0,
     bytesSent: () => sent[Math.min(looks++, sent.length - 1)]!,
     isBusy: () => isBusy(waits),
     isClosed: () => isClosed(waits),

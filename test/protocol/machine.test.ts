@@ -209,7 +209,7 @@ test('who made the last rounds without the others ends after it has waited for t
   expect(cluster.runUntil(() => isDone(alone), 610_000)).toBe(true);
   expect(cluster.nowMs - sinceMs).toBeGreaterThanOrEqual(600_000);
   const warnings = () => alone.reports.flatMap((report) => (report.kind === 'warning' ? [report.code] : []));
-  expect(warnings()).toEqual(['W_UNFINAL', 'W_UNFINAL_END']);
+  expect(warnings()).toEqual(['W_UNFINAL', 'W_UNFINAL_WAIT', 'W_UNFINAL_END']);
   alone.kill();
   cluster.trainMs = 20_000;
   expect(cluster.runUntil(() => rest.every(({ lastRound }) => lastRound >= 4), 1_200_000)).toBe(true);
