@@ -310,6 +310,16 @@ export function describeDriver(title: string, make: MakeDriver): void {
         driver.connect(false);
         expect([left, script.lives[0]!.events.length]).toEqual([[1], before]);
       });
+
+      it('tells who comes when it is done where that was', async () => {
+        vi.spyOn(Machine.prototype, 'status', 'get').mockReturnValue(message(7));
+        await driver.start();
+        await give({ type: 'report', report: { kind: 'done', reason: 'rounds' } });
+        driver.connect(false);
+        driver.connect(true);
+        await until(() => left.length > 0, 'where it was');
+        expect(left).toEqual([7]);
+      });
     }
 
     function describeDisk(): void {
