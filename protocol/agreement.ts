@@ -42,7 +42,7 @@ export class Agreement {
   readonly #quorum: number;
   readonly #views = new Map<number, View>();
   readonly #blocks = new Map<Hash, Block>();
-  #isAtTip = true;
+  #isAtTip: boolean;
   /** its place: drawn once, asked for at every event */
   #firstLeader: number | undefined;
   /** the same message every time, so that it is encoded once */
@@ -57,6 +57,7 @@ export class Agreement {
     this.#placeOf = placesIn(init.committee);
     this.#quorum = quorumOf(init.committee.length);
     this.isVoter = this.#placeOf.has(init.signer.self) && !init.isMute;
+    this.#isAtTip = init.isAtTip ?? true;
   }
 
   leader(view = this.view): PeerId {
@@ -452,6 +453,8 @@ export interface AgreementInit {
   signer: Signer;
   /** this peer has voted at this height, and does not remember how */
   isMute?: boolean;
+  /** see `setAtTip` @default true */
+  isAtTip?: boolean;
 }
 
 export interface AgreementRecord {

@@ -33,8 +33,8 @@ export class Closing {
   /** what was found of the block that was looked at last, when it came */
   #judged: { block: Block; isFair: boolean } | undefined;
   #isShort = false;
-  /** who was counted as absent once since there was something to decide in this view */
-  #counted: { sinceMs: number; peers: Set<PeerId> } | undefined;
+  /** when voters that are far were counted as absent in this round, whatever they had said */
+  readonly #farCountedMs = new Map<PeerId, number>();
   /** the user was told that there is no quorum, and that no more unfinal rounds may be made */
   #missSaid = false;
   #fullSaid = false;
@@ -59,6 +59,7 @@ export class Closing {
   beginRound(): void {
     this.#readySinceMs = undefined;
     this.#completeSinceMs = undefined;
+    this.#farCountedMs.clear();
   }
 
   /** A block of this height is decided, perhaps that of an earlier view: the next heights get as much time for it. */
@@ -238,15 +239,13 @@ export class Closing {
     const heard = agreement.votersHeard();
     const isGone = (peer: PeerId): boolean => {
       if (nowMs >= silentMs && !heard.has(peer)) return true;
-      return nowMs >= farMs && !this.#membership.isConnected(peer);
+      if (nowMs < farMs || this.#membership.isConnected(peer)) return false;
+      // who was counted and has said something since then is there
+      if (nowMs < (this.#farCountedMs.get(peer) ?? Number.NEGATIVE_INFINITY) + FAR_MS) return false;
+      this.#farCountedMs.set(peer, nowMs);
+      return true;
     };
-    // who has said something since then is there
-    if (this.#counted?.sinceMs !== sinceMs) this.#counted = { sinceMs, peers: new Set([self]) };
-    for (const peer of voters) {
-      if (this.#counted.peers.has(peer) || !isGone(peer)) continue;
-      this.#counted.peers.add(peer);
-      this.#membership.absent.add(peer);
-    }
+    for (const peer of voters) if (peer !== self && isGone(peer)) this.#membership.absent.add(peer);
   }
 
   /** Before the first round there is nothing that could go on without a quorum. */

@@ -153,7 +153,7 @@ export class Core {
     const states: AgreedState[] = [];
     let bytes = 0;
     for (const state of [...this.states.values()].reverse().slice(0, STATES_TOLD_MAX)) {
-      if (states.length > 0 && bytes + stateBytes(state) > PAGE_BYTES) break;
+      if (bytes + stateBytes(state) > LIMITS.historyBytesMax / 2) break;
       bytes += stateBytes(state);
       states.unshift(state);
     }
@@ -417,7 +417,7 @@ const BUILT_ON_MAX = 2;
 /** Rounds given up that are remembered. */
 const LOST_MAX = 64;
 const LOST_DOUBLINGS = 6;
-/** Of a page's anchors and entries, and as much of its states: who waits for one for 15 s asks another peer. */
+/** Of a page's anchors and entries, beside its states: who waits for one for 15 s asks another peer. */
 const PAGE_BYTES = 512 * 1024;
 const NO_EFFECTS: readonly Effect[] = [];
 const NONE_OPEN: OpenBlocks = { candidates: () => [], supported: () => [] };

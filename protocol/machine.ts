@@ -23,7 +23,7 @@ import { peersOf, placesIn } from './roster.ts';
 import { BEGINNING, GATHERING, Round } from './round.ts';
 import { blockHash } from './signing.ts';
 import { roundReport } from './summary.ts';
-import { LOST_WAITS, Sync } from './sync.ts';
+import { LOST_AGAIN_WAITS, LOST_WAITS, Sync } from './sync.ts';
 import { Unfinal } from './unfinal.ts';
 import type { Block, Entry } from './wire.ts';
 
@@ -310,6 +310,7 @@ export class Machine {
       if (isAtTip) this.#advanceRound();
     } while (this.#present.agreement.hasOutbox && !this.#ending.done);
     this.#sync.progress();
+    if (this.#sync.doWithoutMissing()) this.#changedHeight();
     this.#repeatWhenStuck();
     this.#ending.finishWhenHeard(this.#isBusy);
   }
@@ -481,6 +482,7 @@ export class Machine {
       leaders,
       signer,
       isMute,
+      isAtTip: false, // `#progress` knows
     });
     if (!record || isMute) return agreement;
     if (record.height === height + 1) agreement.restore(record);
@@ -534,6 +536,3 @@ export class Machine {
     this.#chatter.repeatWhenStuck(waiting, agreement, round);
   }
 }
-
-/** Quorum waits for which what others tell of a round that was given up is not followed, at first. */
-const LOST_AGAIN_WAITS = 4;

@@ -20,6 +20,8 @@ const LATE_ANSWER_MS = 4 * ANSWER_MS;
 const HISTORY_MS = 10 * 60_000;
 /** So many times the wait for a quorum before unfinal rounds are given up of which something cannot be had. */
 export const LOST_WAITS = 2;
+/** And for which what others tell of them then is not followed, at first. */
+export const LOST_AGAIN_WAITS = 4;
 const ASK_EVERY_MS = 500;
 /** Who is one block ahead has just decided it, and most likely we do too before it is worth asking. */
 const PATIENCE_MS = 500;
@@ -73,7 +75,7 @@ export class Sync {
   unfinished: Hash | undefined;
   #asked: Asked | undefined;
   /** since when this peer has no state, for the one that it was to have instead could not be had */
-  #missing: { block: Hash; sinceMs: number } | undefined;
+  #missing: { block: Hash; teller: PeerId; sinceMs: number } | undefined;
   /** a peer that was one block ahead of us */
   #ahead: { peer: PeerId; height: number; atMs: number } | undefined;
   #turn = 0;
@@ -116,26 +118,43 @@ export class Sync {
     else if (this.#ahead?.height !== height) this.#ahead = { peer, height, atMs: nowMs + PATIENCE_MS };
   }
 
-  /** What has its time: those who were ahead are asked, and what cannot be had is given up. */
-  progress(): void {
-    this.#askWhoIsAhead();
-    this.#doWithoutMissing();
+  /** @param target that was fetched in vain */
+  #noteMissing({ block, teller, sinceMs: begunMs }: Restoring): void {
+    const { context, nowMs } = this.#core;
+    // one of our own that is damaged is damaged the next time, too
+    if (teller === undefined) return;
+    // what came so far is here yet, and the next one to be asked may have the rest
+    const hasTried = nowMs >= begunMs + LOST_WAITS * (context.genesis.timing.quorumWaitMs ?? 0);
+    const sinceMs = hasTried ? nowMs : (this.#missing?.sinceMs ?? nowMs);
+    this.#missing = { block, teller, sinceMs };
   }
 
-  /** A state on unfinal rounds may be gone with those who made them: then those go as well, from the state before (`W_ROUND_LOST`). */
-  #doWithoutMissing(): void {
+  /**
+   * A state on unfinal rounds may be gone with those who made them: then those go as well, from the state before.
+   * @returns whether the branch is another now
+   */
+  doWithoutMissing(): boolean {
     const { applied, branch, context, nowMs } = this.#core;
     const { quorumWaitMs } = context.genesis.timing;
-    if (!this.#missing || applied || this.restoring || quorumWaitMs === null) return;
-    if (branch.find(this.#missing.block) <= branch.certifiedLength()) return;
-    const atMs = this.#missing.sinceMs + LOST_WAITS * quorumWaitMs;
-    if (nowMs < atMs) return this.#core.wakeAt(atMs);
+    if (!this.#missing || applied || this.restoring || quorumWaitMs === null) return false;
+    const { block, teller, sinceMs } = this.#missing;
+    const certified = branch.certifiedLength();
+    if (branch.find(block) <= certified) return false;
+    const waitMs = LOST_WAITS * quorumWaitMs;
+    const atMs = sinceMs + (this.#membership.isConnected(teller) ? Math.max(waitMs, HISTORY_MS) : waitMs);
+    if (nowMs < atMs) {
+      this.#core.wakeAt(atMs);
+      return false;
+    }
     this.#missing = undefined;
-    this.goBack();
+    if (this.goBack()) return false;
+    this.#core.warn('W_ROUND_LOST', 'unfinal rounds are given up: nobody who can be reached has the state after them');
+    this.#core.giveUp(certified, LOST_AGAIN_WAITS * quorumWaitMs);
+    return true;
   }
 
-  /** Who was one block ahead, if we did not get there by ourselves: then we are as far as it was. */
-  #askWhoIsAhead(): void {
+  /** Asks a peer that was one block ahead, if we did not get there by ourselves: then we are as far as it was. */
+  progress(): void {
     if (!this.#ahead) return;
     const { peer, height, atMs } = this.#ahead;
     if (this.#core.branch.head.height < height) {
@@ -228,7 +247,7 @@ export class Sync {
   /** @returns whether there is a new agreed state */
   restored(event: Event & { type: 'restored' }): boolean {
     const target = this.restoring;
-    const { branch, nowMs } = this.#core;
+    const { branch } = this.#core;
     this.restoring = undefined;
     if (!target) return false;
     this.unfinished = undefined;
@@ -236,9 +255,7 @@ export class Sync {
       this.#core.warn(event.error, 'the snapshot could not be had; asking again');
       if (target !== 'initialize') {
         this.#restFromTeller(target);
-        // one of our own that is damaged is damaged the next time, too
-        if (target.teller !== undefined)
-          this.#missing = { block: target.block, sinceMs: this.#missing?.sinceMs ?? nowMs };
+        this.#noteMissing(target);
       }
       return false;
     }
@@ -300,14 +317,17 @@ export class Sync {
     return true;
   }
 
-  /** Back to the newest state of the branch that is still here. */
-  goBack(): void {
+  /** Back to the newest state of the branch that is still here. @returns whether there is one */
+  goBack(): boolean {
     const { branch, states } = this.#core;
     this.#core.applied = undefined;
     for (let position = branch.heads.length - 1; position >= 0; position--) {
       const state = states.get(branch.heads[position]!.tip);
-      if (state) return this.#restore(position, state, undefined);
+      if (!state) continue;
+      this.#restore(position, state, undefined);
+      return true;
     }
+    return false;
   }
 
   #restore(position: number, state: AgreedState, teller: PeerId | undefined): void {
@@ -466,16 +486,17 @@ export class Sync {
   /**
    * Where to go on from on a branch: from the state that is applied when the branch contains it and the missing rounds'
    * payloads can still be had, else from the newest state whose root a later block of the branch names, a certified one where
-   * the state is of the certified part.
+   * the state is of the certified part, one that others can follow where it is of that.
    */
   #startingPoint(fork: Branch, states: AgreedState[], restore: boolean): StartingPoint {
     const { applied } = this.#core;
     const position = applied ? fork.find(applied.head.tip) : -1;
+    // who goes on from there with too few others to be followed may name another root than the true one
+    const credible = fork.credibleLength();
     if (applied && position >= 0) {
       const named = baseAfter(fork, position);
       const isOurs = named === undefined || named === applied.root;
-      // whoever goes on alone may name another than the true one
-      if (!isOurs && position >= fork.certifiedLength()) return {};
+      if (!isOurs && position >= credible) return {};
       const behind = fork.head.round - applied.state.round;
       if (isOurs && !restore && behind <= LIMITS.payloadRoundsKept) return { position };
     }
@@ -491,8 +512,8 @@ export class Sync {
       const start = roundStart(fork, state.round);
       const root = rootOf(state);
       if (start === undefined || baseAfter(fork, start) !== root) continue;
-      // as above, and then all others would vote on another than this peer
-      if (start === fork.certifiedLength() && !own.has(state)) continue;
+      // what stays when those rounds are given up must not rest on them: all others would vote on another state than this peer
+      if ((start === credible || start === fork.certifiedLength()) && !own.has(state)) continue;
       // nothing newer is on offer than what is here: what comes after it is still to be had from somebody
       if (position >= 0 && applied?.root === root) return { position };
       // what genesis tells is made here, not fetched

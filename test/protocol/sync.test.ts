@@ -3,7 +3,7 @@ import { headFacts, rootOf, stateAt } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
 import { type Branch, branchFromLog, GENESIS } from '../../protocol/history.ts';
-import type { PeerId } from '../../protocol/identity.ts';
+import { comparePeers, type PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { History, Message } from '../../protocol/messages.ts';
 import { statusBytes } from '../../protocol/signing.ts';
@@ -166,6 +166,65 @@ test('another state than that of the last decided block, which one member alone 
   expect(effects).not.toContain('restore');
   cluster.nowMs += 61_000;
   expect(answer(target.rounds.at(-1)!.root, [])).toContain('append');
+});
+
+test('nor is another state of the last round that others can follow, where what that names cannot be had', () => {
+  const teller = new Teller();
+  const { cluster, target, liar, branch } = teller;
+  const [, another] = cluster.peers as [TestPeer, TestPeer];
+  for (const { id } of cluster.peers) {
+    if (id !== target.id && id !== liar.id) teller.gives({ type: 'peer', nowMs: cluster.nowMs, peer: id, up: false });
+  }
+  const two = [liar, another].sort((a, b) => comparePeers(a.id, b.id));
+  const change = { base: target.rounds.at(-1)!.root, members: two.map(({ id }) => id) };
+  const signers = two.map(({ signer }) => signer);
+  const credible = signedEntry(teller.run, branch.head, signers, change);
+  branch.append(credible);
+  const invented = stateAt(branch.head, { id: hashOf(Uint8Array.of(1)), bytes: 1 });
+  const alone = soloEntry(teller.run, branch.head, liar.signer, rootOf(invented));
+  teller.hears(liar);
+  const states = [invented];
+  const followed = teller.answers(liar.id, { entries: [credible, alone], states });
+  expect(typesOf(followed)).toContain('append');
+  const { nowMs } = cluster;
+  const effects = followed.flatMap((effect) => {
+    if (effect.type !== 'fetch') return [];
+    return teller.gives({ type: 'payload', nowMs, update: effect.update, error: 'E_BLOB_UNAVAILABLE' });
+  });
+  expect(typesOf(effects)).toContain('request-history');
+  expect(typesOf(teller.answers(liar.id, { states }))).not.toContain('restore');
+});
+
+test('where the state after unfinal rounds is gone with those who made them, a peer goes back to its own', () => {
+  const teller = new Teller();
+  const { cluster, target, liar: gone, branch } = teller;
+  for (const { id } of cluster.peers) {
+    if (id !== target.id && id !== gone.id) teller.gives({ type: 'peer', nowMs: cluster.nowMs, peer: id, up: false });
+  }
+  const own = { round: branch.head.round, root: target.rounds.at(-1)!.root };
+  const states: AgreedState[] = [];
+  const entries = Array.from({ length: LIMITS.payloadRoundsKept + 1 }, (_, i) => {
+    const last = states.at(-1);
+    const entry = soloEntry(teller.run, branch.head, gone.signer, last ? rootOf(last) : own.root);
+    branch.append(entry);
+    states.push(stateAt(branch.head, { id: hashOf(Uint8Array.of(i)), bytes: 1 }));
+    return entry;
+  });
+  teller.hears(gone);
+  const restored = (effects: Effect[]) => effects.flatMap((each) => (each.type === 'restore' ? [each.state] : []));
+  const told = states.at(-2)!;
+  expect(restored(teller.answers(gone.id, { entries, states: [told] }))).toEqual([told]);
+  const { snapshot, snapshotBytes } = told;
+  const error = 'E_BLOB_UNAVAILABLE';
+  teller.gives({ type: 'peer', nowMs: cluster.nowMs, peer: gone.id, up: false });
+  expect(restored(teller.gives({ type: 'restored', nowMs: cluster.nowMs, snapshot, snapshotBytes, error }))).toEqual(
+    [],
+  );
+  cluster.nowMs += 2 * cluster.genesis.timing.quorumWaitMs! - 1;
+  expect(restored(teller.gives({ type: 'wake', nowMs: cluster.nowMs }))).toEqual([]);
+  cluster.nowMs++;
+  const [back] = restored(teller.gives({ type: 'wake', nowMs: cluster.nowMs }));
+  expect({ round: back?.round, root: back && rootOf(back) }).toEqual(own);
 });
 
 test('who adds nothing to what it has told is not asked to go on', () => {
