@@ -36,7 +36,7 @@ import { TRAINING_ATTEMPTS } from './train/worker-calls.ts';
 /** How long a peer that wants to go waits for the certificate that lets it go. */
 const LEAVE_MS = 2500;
 
-/** How long who has come is stayed for after the end, for its data and its engine to load; less if it came before the end. */
+/** How long a member that has come back is stayed for at the end, for its data and its engine to load. */
 const NEWCOMER_MS = 30_000;
 
 /** Entries of the history that are written in one turn: a few milliseconds. */
@@ -86,6 +86,8 @@ export class Peer {
   readonly #telling: Telling;
   readonly #receipts: Receipts;
   #training: { round: number; steps: number } | undefined;
+  /** from then on who comes has been away */
+  #hasMadeRound = false;
   #newcomerUntilMs = 0;
   /** the others wait for what this peer has: there is no time to begin again */
   #isLate = false;
@@ -158,9 +160,8 @@ export class Peer {
   }
 
   onPeer(peer: PeerId, up: boolean): void {
-    if (up && this.machine.isMember(peer)) {
-      this.#newcomerUntilMs = performance.now() + (this.#isThrough ? NEWCOMER_MS : NEWCOMER_MS / 3);
-    }
+    if (up && this.#hasMadeRound && this.machine.isMember(peer))
+      this.#newcomerUntilMs = performance.now() + NEWCOMER_MS;
     if (this.#isThrough && up && !this.#failed) this.#tellEnd(peer);
     if (this.#stopped) return;
     this.#c.onEvent({ event: 'peer', id: peer, change: up ? 'connected' : 'disconnected' });
@@ -474,7 +475,10 @@ export class Peer {
   }
 
   #report(report: Report): void {
-    if (report.kind === 'round') this.#answer((receipts) => receipts.ended(report));
+    if (report.kind === 'round') {
+      this.#hasMadeRound = true;
+      this.#answer((receipts) => receipts.ended(report));
+    }
     this.#telling.report(report);
     if (report.kind === 'warning' && report.code === 'W_UNFINAL_WAIT') {
       this.#telling.phase('waiting', this.machine.standing.round, 'for others to decide on the last round');

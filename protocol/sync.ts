@@ -22,6 +22,8 @@ const HISTORY_MS = 10 * 60_000;
 export const LOST_WAITS = 2;
 /** And for which what others tell of them then is not followed, at first. */
 export const LOST_AGAIN_WAITS = 4;
+/** However slowly it comes, a state on unfinal rounds is not tried for longer. */
+const MISSING_MS_MAX = 60 * 60_000;
 const ASK_EVERY_MS = 500;
 /** Who is one block ahead has just decided it, and most likely we do too before it is worth asking. */
 const PATIENCE_MS = 500;
@@ -61,6 +63,18 @@ interface Restoring {
   teller: PeerId | undefined;
 }
 
+/** A state that could not be had. */
+interface Missing {
+  block: Hash;
+  /** the last who told of it */
+  teller: PeerId;
+  /** the last try took long: some of it came */
+  isSlow: boolean;
+  /** when the first try failed, and when the last one that took long */
+  firstMs: number;
+  sinceMs: number;
+}
+
 /**
  * Finding out that others are further, and following them: statuses are compared, the better branch's blocks are asked
  * for and checked from what is known on, or from anchors that the known committees vouch for; and what is missing is
@@ -75,7 +89,7 @@ export class Sync {
   unfinished: Hash | undefined;
   #asked: Asked | undefined;
   /** since when this peer has no state, for the one that it was to have instead could not be had */
-  #missing: { block: Hash; teller: PeerId; sinceMs: number } | undefined;
+  #missing: Missing | undefined;
   /** a peer that was one block ahead of us */
   #ahead: { peer: PeerId; height: number; atMs: number } | undefined;
   #turn = 0;
@@ -123,10 +137,11 @@ export class Sync {
     const { context, nowMs } = this.#core;
     // one of our own that is damaged is damaged the next time, too
     if (teller === undefined) return;
+    const isSlow = nowMs >= begunMs + LOST_WAITS * (context.genesis.timing.quorumWaitMs ?? 0);
+    const { firstMs = nowMs, sinceMs = nowMs } = this.#missing ?? {};
     // what came so far is here yet, and the next one to be asked may have the rest
-    const hasTried = nowMs >= begunMs + LOST_WAITS * (context.genesis.timing.quorumWaitMs ?? 0);
-    const sinceMs = hasTried ? nowMs : (this.#missing?.sinceMs ?? nowMs);
-    this.#missing = { block, teller, sinceMs };
+    const isPatient = isSlow && nowMs < firstMs + MISSING_MS_MAX;
+    this.#missing = { block, teller, isSlow, firstMs, sinceMs: isPatient ? nowMs : sinceMs };
   }
 
   /**
@@ -136,20 +151,25 @@ export class Sync {
   doWithoutMissing(): boolean {
     const { applied, branch, context, nowMs } = this.#core;
     const { quorumWaitMs } = context.genesis.timing;
-    if (!this.#missing || applied || this.restoring || quorumWaitMs === null) return false;
-    const { block, teller, sinceMs } = this.#missing;
+    // another may be about to tell of one that it has
+    if (!this.#missing || applied || this.restoring || this.#asked || quorumWaitMs === null) return false;
+    const { block, teller, isSlow, sinceMs } = this.#missing;
     const certified = branch.certifiedLength();
     if (branch.find(block) <= certified) return false;
     const waitMs = LOST_WAITS * quorumWaitMs;
-    const atMs = sinceMs + (this.#membership.isConnected(teller) ? Math.max(waitMs, HISTORY_MS) : waitMs);
+    const mayCome = isSlow && this.#membership.isConnected(teller);
+    const atMs = sinceMs + (mayCome ? Math.max(waitMs, HISTORY_MS) : waitMs);
     if (nowMs < atMs) {
       this.#core.wakeAt(atMs);
       return false;
     }
     this.#missing = undefined;
-    if (this.goBack()) return false;
+    const position = this.goBack();
+    const isNear =
+      position !== undefined && branch.head.round - branch.heads[position]!.round <= LIMITS.payloadRoundsKept;
+    if (isNear) return false;
     this.#core.warn('W_ROUND_LOST', 'unfinal rounds are given up: nobody who can be reached has the state after them');
-    this.#core.giveUp(certified, LOST_AGAIN_WAITS * quorumWaitMs);
+    this.#core.giveUp(Math.max(certified, position ?? 0), LOST_AGAIN_WAITS * quorumWaitMs);
     return true;
   }
 
@@ -317,17 +337,17 @@ export class Sync {
     return true;
   }
 
-  /** Back to the newest state of the branch that is still here. @returns whether there is one */
-  goBack(): boolean {
+  /** Back to the newest state of the branch that is still here. @returns its position, if there is one */
+  goBack(): number | undefined {
     const { branch, states } = this.#core;
     this.#core.applied = undefined;
     for (let position = branch.heads.length - 1; position >= 0; position--) {
       const state = states.get(branch.heads[position]!.tip);
       if (!state) continue;
       this.#restore(position, state, undefined);
-      return true;
+      return position;
     }
-    return false;
+    return undefined;
   }
 
   #restore(position: number, state: AgreedState, teller: PeerId | undefined): void {
@@ -493,9 +513,9 @@ export class Sync {
     const position = applied ? fork.find(applied.head.tip) : -1;
     // who goes on from there with too few others to be followed may name another root than the true one
     const credible = fork.credibleLength();
+    const named = position >= 0 ? baseAfter(fork, position) : undefined;
+    const isOurs = named === undefined || named === applied?.root;
     if (applied && position >= 0) {
-      const named = baseAfter(fork, position);
-      const isOurs = named === undefined || named === applied.root;
       if (!isOurs && position >= credible) return {};
       const behind = fork.head.round - applied.state.round;
       if (isOurs && !restore && behind <= LIMITS.payloadRoundsKept) return { position };
@@ -509,13 +529,13 @@ export class Sync {
     for (const state of candidates.sort((a, b) => isBegun(b) - isBegun(a) || b.round - a.round)) {
       // what came after it is replayed from payloads, and those are not kept for longer
       if (fork.head.round - state.round > LIMITS.payloadRoundsKept) continue;
+      // nothing newer is on offer than what is here: what comes after it is still to be had from somebody
+      if (applied && position >= 0 && isOurs && state.round <= applied.state.round) return { position };
       const start = roundStart(fork, state.round);
       const root = rootOf(state);
       if (start === undefined || baseAfter(fork, start) !== root) continue;
       // what stays when those rounds are given up must not rest on them: all others would vote on another state than this peer
       if ((start === credible || start === fork.certifiedLength()) && !own.has(state)) continue;
-      // nothing newer is on offer than what is here: what comes after it is still to be had from somebody
-      if (position >= 0 && applied?.root === root) return { position };
       // what genesis tells is made here, not fetched
       if (state.round === 0) break;
       return { position: start, state };

@@ -6,7 +6,7 @@ import { type Branch, branchFromLog, GENESIS } from '../../protocol/history.ts';
 import { comparePeers, type PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import type { History, Message } from '../../protocol/messages.ts';
-import { statusBytes } from '../../protocol/signing.ts';
+import { blockHash, statusBytes } from '../../protocol/signing.ts';
 import type { AgreedState, Entry } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
 import { signedEntry, soloEntry, WHOLE } from '../helpers/history.ts';
@@ -223,8 +223,13 @@ test('where the state after unfinal rounds is gone with those who made them, a p
   cluster.nowMs += 2 * cluster.genesis.timing.quorumWaitMs! - 1;
   expect(restored(teller.gives({ type: 'wake', nowMs: cluster.nowMs }))).toEqual([]);
   cluster.nowMs++;
-  const [back] = restored(teller.gives({ type: 'wake', nowMs: cluster.nowMs }));
+  const effects = teller.gives({ type: 'wake', nowMs: cluster.nowMs });
+  const [back] = restored(effects);
   expect({ round: back?.round, root: back && rootOf(back) }).toEqual(own);
+  // from there nobody goes on by payloads
+  expect(typesOf(effects)).toContainEqual(expect.stringContaining('W_ROUND_LOST'));
+  expect(target.machine!.follows(entries[0]!.block.previous)).toBe(true);
+  expect(target.machine!.follows(blockHash(entries[0]!.block))).toBe(false);
 });
 
 test('who adds nothing to what it has told is not asked to go on', () => {
