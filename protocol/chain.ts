@@ -12,6 +12,7 @@ import { blockHash, certificateHolds, joinBytes, leaveBytes, signedBy, updateByt
 import {
   type AgreedState,
   type Block,
+  type Certificate,
   type Entry,
   type HeadFacts,
   type Member,
@@ -271,13 +272,16 @@ export function checkEntry(context: ChainContext, head: Head, entry: Entry, base
   const { block, certificate } = entry;
   checkBlock(context, head, block, base);
   const committee = block.members ?? head.committee;
-  const kind = block.members === null ? 'finalize' : 'endorse';
-  const isItsView = kind === 'finalize' || certificate.view === 0;
-  const names = certificate.kind === kind && certificate.height === block.height && isItsView;
-  if (!names || certificate.block !== blockHash(block)) throw fault('the certificate is for something else');
+  if (!isCertificateOf(certificate, block)) throw fault('the certificate is for something else');
   if (!certificateHolds(context.signer, context.run, committee, certificate)) {
     throw fault('the certificate lacks valid signatures');
   }
+}
+
+/** Whether a certificate says that a block comes next; not whether it holds. */
+export function isCertificateOf({ kind, height, view, block: hash }: Certificate, block: Block): boolean {
+  const isItsKind = block.members === null ? kind === 'finalize' : kind === 'endorse' && view === 0;
+  return isItsKind && height === block.height && hash === blockHash(block);
 }
 
 export interface ChainContext {

@@ -103,7 +103,7 @@ export class Closing {
     if (nowMs >= proposeAtMs) this.#propose(agreement, applied, kind, round);
     else this.#core.wakeAt(proposeAtMs);
     this.#notarizeIfSound(agreement, applied, round);
-    const deadlineMs = Math.max(this.#readySinceMs, this.#viewSinceMs) + this.#viewMs(agreement);
+    const deadlineMs = this.#waitingSinceMs + this.#viewMs(agreement);
     if (nowMs >= deadlineMs) agreement.nullify();
     else this.#core.wakeAt(deadlineMs);
     if (kind === 'membership' && applied.head.places.length === 0) this.#sayWhenStuck(applied);
@@ -119,6 +119,11 @@ export class Closing {
     const { viewMs, quorumWaitMs } = this.#core.context.genesis.timing;
     const longestMs = quorumWaitMs === null ? VIEW_MS_MAX : Math.max(viewMs, quorumWaitMs / 2);
     return Math.min(this.#patience.waitMs(viewMs) * 2 ** Math.min(view, DOUBLINGS_MAX), longestMs);
+  }
+
+  /** Since when there is something to decide in this view. */
+  get #waitingSinceMs(): number {
+    return Math.max(this.#readySinceMs!, this.#viewSinceMs);
   }
 
   #noteView({ height, view }: Agreement): void {
@@ -193,7 +198,7 @@ export class Closing {
     if (!isMember(head, self)) return false;
     const quorum = quorumOf(committee.length);
     const live = (): number => this.#live(committee);
-    const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
+    const sinceMs = this.#waitingSinceMs;
     if (quorumWaitMs === null) {
       // longer than the longest view, from when nobody can be waiting for payloads any more
       const wait = { sinceMs, stretch: GATHERING.stretchMax, forMs: VIEW_MS_MAX + viewMs };
@@ -236,6 +241,7 @@ export class Closing {
     // those who have not even trained may be gone as well
     const farMs = Math.max(sinceMs, Math.min(plannedMs, round.waitEndMs())) + forMs + FAR_MS;
     for (const atMs of [silentMs, farMs]) if (nowMs < atMs) this.#core.wakeAt(atMs);
+    if (nowMs < Math.min(silentMs, farMs)) return;
     const heard = agreement.votersHeard();
     const isGone = (peer: PeerId): boolean => {
       if (nowMs >= silentMs && !heard.has(peer)) return true;
@@ -251,8 +257,7 @@ export class Closing {
   /** Before the first round there is nothing that could go on without a quorum. */
   #sayWhenStuck({ head: { committee } }: Applied): void {
     const { viewMs, quorumWaitMs } = this.#core.context.genesis.timing;
-    const sinceMs = Math.max(this.#readySinceMs!, this.#viewSinceMs);
-    if (this.#core.nowMs >= sinceMs + (quorumWaitMs ?? viewMs)) {
+    if (this.#core.nowMs >= this.#waitingSinceMs + (quorumWaitMs ?? viewMs)) {
       this.#sayNoQuorum('W_NO_QUORUM', this.#live(committee), committee.length, 'the first round waits for them');
     }
   }

@@ -40,7 +40,10 @@ export class Ending {
   }
 
   reach(reason: 'rounds' | 'left'): void {
-    if (this.#end) return;
+    if (!this.#end) this.#begin(reason);
+  }
+
+  #begin(reason: 'rounds' | 'left'): void {
     this.#end = { reason, sinceMs: this.#core.nowMs, isUnfinal: false };
     this.#chatter.sayWhereWeEnd();
   }
@@ -77,11 +80,8 @@ export class Ending {
       this.#end.isUnfinal = true;
       return this.#finishUnfinal(alone, busy);
     }
-    if (this.#end.isUnfinal) {
-      // others decided: who hangs on this peer alone is to hear of it
-      this.#end = { reason, sinceMs: this.#core.nowMs, isUnfinal: false };
-      this.#chatter.sayWhereWeEnd();
-    }
+    // others decided: who hangs on this peer alone is to hear of it
+    if (this.#end.isUnfinal) this.#begin(reason);
     const atMs = this.#end.sinceMs + LINGER_MS[reason];
     // who has just begun, or has lost its connections for a moment, may be all that others have to hear the end from
     const { roster, changes } = this.#core.branch.head;

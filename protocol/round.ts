@@ -30,6 +30,12 @@ export const GATHERING: PatienceInit = { margin: 3, stretchMax: 32 };
 /** How long others may train who are slower than this peer, where it hears nothing of them meanwhile. */
 export const BEGINNING: PatienceInit = { margin: 3, stretchMax: Number.POSITIVE_INFINITY };
 
+/** What earlier rounds have taught, by `GATHERING` and `BEGINNING`. */
+export interface RoundPatience {
+  gathering: Patience;
+  beginning: Patience;
+}
+
 /**
  * One round as this peer sees it: who has announced what, which payloads are here, and when it is time to close. Every
  * peer hears every header, so what is asked at every event is counted as headers and payloads come, not looked for.
@@ -43,7 +49,7 @@ export class Round implements PayloadTable {
   own: MessageOf<'header'> | undefined;
   readonly #core: Core;
   readonly #payloads: Payloads;
-  readonly #patience: { gathering: Patience; beginning: Patience };
+  readonly #patience: RoundPatience;
   readonly #placeOf: ReadonlyMap<PeerId, number>;
   /** the state that it begins with */
   readonly #applied: Applied;
@@ -81,10 +87,7 @@ export class Round implements PayloadTable {
   #ahead = 0;
   #isTrainingOn = false;
 
-  constructor(
-    components: { core: Core; payloads: Payloads; patience: { gathering: Patience; beginning: Patience } },
-    applied: Applied,
-  ) {
+  constructor(components: { core: Core; payloads: Payloads; patience: RoundPatience }, applied: Applied) {
     const { core } = components;
     this.#core = core;
     this.#payloads = components.payloads;

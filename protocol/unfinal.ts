@@ -1,4 +1,4 @@
-import { checkBlock, headHash, isCredible } from './chain.ts';
+import { checkBlock, headHash, isCertificateOf, isCredible } from './chain.ts';
 import type { Core } from './core.ts';
 import { isCoded } from './errors.ts';
 import type { Hash } from './hash.ts';
@@ -115,8 +115,7 @@ export class Unfinal {
   onCertificate(certificate: Certificate, block: Block | null): Entry | undefined {
     const { run, signer } = this.#core.context;
     if (!block?.members || block.previous !== this.#core.branch.head.tip) return undefined;
-    if (certificate.height !== block.height || certificate.view !== 0) return undefined;
-    if (certificate.block !== blockHash(block)) return undefined;
+    if (!isCertificateOf(certificate, block)) return undefined;
     const { head } = this.#core.branch;
     if (!isCredible(head, block.members, this.#membership.seesQuorum(head.committee))) return undefined;
     // anybody can sign with keys just made
