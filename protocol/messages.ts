@@ -128,8 +128,11 @@ export function decodeMessage(bytes: Uint8Array, run: Hash, signer: Signer): Mes
   return message;
 }
 
+/** At the first thing that is wrong; it is all that is told. */
+export const EARLY: z.core.ParseContextInternal<z.core.$ZodIssue> = { abortEarly: true };
+
 function parse<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
-  const parsed = schema.safeParse(value);
+  const parsed = schema.safeParse(value, EARLY);
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   throw new CodedError('E_MALFORMED', `field ${issue?.path.join('.') || '(root)'}: ${issue?.message}`);

@@ -5,19 +5,22 @@ import { LIMITS } from './limits.ts';
 
 /** Field types of the wire format, each bounded. A hash is 32 raw bytes on the wire and hexadecimal in memory. */
 
+/** What is wrong once is looked at no further: an answer may hold some million fields that are, and each would be told. */
+const STOP = { abort: true };
+
 const bytes = (min: number, max: number) =>
-  z.custom<Uint8Array>(
-    (value) => value instanceof Uint8Array && value.length >= min && value.length <= max,
-    `must be ${min} to ${max} bytes`,
-  );
+  z.custom<Uint8Array>((value) => value instanceof Uint8Array && value.length >= min && value.length <= max, {
+    error: `must be ${min} to ${max} bytes`,
+    ...STOP,
+  });
 
 export const wireHash = z.codec(bytes(32, 32), z.string().length(64), {
   decode: (raw) => interned(bytesToHex(raw)),
   encode: (hex: Hash) => hexToBytes(hex),
 });
 export const wireSignature = bytes(64, 64);
-export const wirePeer = z.string().min(46).max(64).overwrite(interned);
-export const wireCount = (max: number) => z.number().int().min(0).max(max);
+export const wirePeer = z.string().min(46, STOP).max(64, STOP).overwrite(interned);
+export const wireCount = (max: number, min = 0) => z.number().int(STOP).min(min, STOP).max(max, STOP);
 export const wireRound = wireCount(2 ** 40);
 export const wireInline = bytes(0, LIMITS.inlinePayloadBytesMax);
 
@@ -29,13 +32,13 @@ export const wireUpdate = z.strictObject({
   author: wirePeer,
   payload: wireHash,
   /** bytes of the payload */
-  size: wireCount(LIMITS.blobBytesMax).min(1),
+  size: wireCount(LIMITS.blobBytesMax, 1),
   /** tokens trained on for all that is in it: it weighs by them, up to a round's; bounded so that sums stay exact */
-  tokens: wireCount(2 ** 40).min(1),
+  tokens: wireCount(2 ** 40, 1),
   /** inner steps taken in this round */
-  steps: wireCount(1_000_000).min(1),
+  steps: wireCount(1_000_000, 1),
   /** mean training loss over those steps, for reports only */
-  loss: z.number().min(0).max(LOSS_MAX),
+  loss: z.number().min(0, STOP).max(LOSS_MAX, STOP),
   signature: wireSignature,
 });
 export type Update = z.infer<typeof wireUpdate>;
@@ -75,7 +78,7 @@ export type Evidence = z.infer<typeof wireEvidence>;
 
 export const wireBlock = z.strictObject({
   /** number of certified blocks before this one, plus one; an unfinal block has the height that it could not certify */
-  height: wireRound.min(1),
+  height: wireCount(2 ** 40, 1),
   /** hash of the block that this one follows on its branch; the run id for the first */
   previous: wireHash,
   kind: z.enum(['round', 'membership']),

@@ -6,11 +6,13 @@ import {
   decodeHistory,
   decodeHistoryRequest,
   decodeMessage,
+  EARLY,
   encodeHistoryRequest,
   encodeMessage,
   type Message,
 } from '../../protocol/messages.ts';
 import { joinBytes, leaveBytes, updateBytes, voteBytes } from '../../protocol/signing.ts';
+import { wireBlock } from '../../protocol/wire.ts';
 import { testSigner } from '../helpers/signers.ts';
 
 const signer = testSigner('author');
@@ -118,4 +120,15 @@ test('requests for history are bounded and of one run', () => {
   expect(decodeHistoryRequest(encodeHistoryRequest(run, request), run)).toEqual({ run, ...request });
   expect(codeOf(() => decodeHistoryRequest(new Uint8Array(5000), run))).toBe('E_TOO_LARGE');
   expect(codeOf(() => decodeHistoryRequest(encodeHistoryRequest(hash, request), run))).toBe('E_OTHER_RUN');
+});
+
+test('of all that is wrong the first alone is told: an answer can hold a million fields that are', () => {
+  const count = (value: unknown): number => wireBlock.safeParse(value, EARLY).error?.issues.length ?? 0;
+  const [update] = [{ author: 'short', payload: new Uint8Array(31), size: -1, tokens: 0.5, steps: 0, loss: -1 }];
+  expect(count({ updates: Array.from({ length: 100 }, () => 0) })).toBe(1);
+  expect(count({ height: 0 })).toBe(1);
+  const fine = { height: 1, previous: new Uint8Array(32), kind: 'round', round: 0, base: new Uint8Array(32) };
+  const block = { ...fine, head: new Uint8Array(32), members: null };
+  expect(count({ ...block, updates: Array.from({ length: 100 }, () => update) })).toBe(1);
+  expect(count({ ...block, members: Array.from({ length: 100 }, () => 'short') })).toBe(1);
 });
