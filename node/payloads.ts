@@ -1,6 +1,6 @@
 import { blobIdOf, hasManifest } from '../protocol/blob.ts';
 import { codecOf } from '../protocol/codecs/index.ts';
-import { isCoded } from '../protocol/errors.ts';
+import { CodedError, isCoded } from '../protocol/errors.ts';
 import type { Keep } from '../protocol/events.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
@@ -8,6 +8,7 @@ import type { PeerId } from '../protocol/identity.ts';
 import { LIMITS } from '../protocol/limits.ts';
 import type { MessageOf } from '../protocol/messages.ts';
 import { type Layout, modelLayout } from '../protocol/model.ts';
+import { Replica } from '../protocol/replica.ts';
 import type { Update } from '../protocol/wire.ts';
 import { type BlobSink, type FetchBlobComponents, NET_LIMITS, type Network } from './net/index.ts';
 import type { BlobStore } from './store/blob-store.ts';
@@ -31,6 +32,16 @@ interface Known {
   parts: Set<Hash>;
   /** no more parts are to be found */
   isListed: boolean;
+  /** ends its fetch: who alone has it may send a few bytes now and then, and no round waits for it */
+  over: AbortController;
+}
+
+interface SnapshotWatch {
+  /** of the roster */
+  isMember: (peer: PeerId) => boolean;
+  /** hears how many chunks of it are here */
+  onChunks: (here: number) => void;
+  signal: AbortSignal;
 }
 
 /**
@@ -70,7 +81,10 @@ export class Payloads {
   /** Fetches an update's payload and checks it. @returns the code of what is wrong with it */
   fetch(update: Update, holders: readonly PeerId[], round: number): Promise<string | null> {
     const blob = { id: update.payload, size: update.size };
-    return this.#obtain(update, round, () => this.#bring(blob, holders, this.#sinkOf(blob, round)));
+    return this.#obtain(update, round, () => {
+      const { signal } = this.#note(blob, round).over;
+      return this.#bring(blob, holders, this.#sinkOf(blob, round), { signal });
+    });
   }
 
   /** Keeps the payloads inside these headers, which are what they are said to be (`isNamed`), and checks them. */
@@ -86,16 +100,21 @@ export class Payloads {
   /**
    * Fetches an agreed state from those said to have it, else from anybody. Who tells of it may be the only one that still has
    * it, and in no hurry.
-   * @param how.isMember of the roster
-   * @param how.onChunks hears how many chunks of it are here
-   * @throws CodedError as `Network.fetchBlob`
+   * @throws CodedError `E_SNAPSHOT_SIZE`; as `Network.fetchBlob`
    */
-  fetchSnapshot(
+  async fetchSnapshot(
     snapshot: BlobReference,
     holders: readonly PeerId[],
-    { isMember, onChunks }: { isMember: (peer: PeerId) => boolean; onChunks: (here: number) => void },
+    { isMember, onChunks, signal }: SnapshotWatch,
   ): Promise<void> {
     const { store } = this.#c;
+    const most = Replica.snapshotSize(this.#genesis);
+    if (snapshot.size > most) {
+      throw new CodedError(
+        'E_SNAPSHOT_SIZE',
+        `a state of ${snapshot.size} bytes, of this run's model there are ${most}`,
+      );
+    }
     const here = new Set<Hash>();
     const note = (part: Hash): void => {
       // one without a manifest comes as a whole
@@ -114,14 +133,15 @@ export class Payloads {
       },
       read: (part) => store.read(part),
     };
-    return this.#bring(snapshot, holders, sink, { rare: { afterMs: NET_LIMITS.snapshotRareMs, isCounted: isMember } });
+    const rare = { afterMs: NET_LIMITS.snapshotRareMs, isCounted: isMember };
+    return this.#bring(snapshot, holders, sink, { rare, signal });
   }
 
   #bring(
     blob: BlobReference,
     holders: readonly PeerId[],
     sink: BlobSink,
-    options: Pick<FetchBlobComponents, 'rare'> = {},
+    options: Pick<FetchBlobComponents, 'rare'> & { signal?: AbortSignal } = {},
   ): Promise<void> {
     const { network } = this.#c;
     const providers = () => {
@@ -171,11 +191,14 @@ export class Payloads {
     return parts;
   }
 
-  /** Forgets those of rounds long before this one. */
+  /** Forgets those of rounds long before this one, and those that are still on their way. */
   async dropOld(round: number): Promise<void> {
     await this.#list();
     const old = [...this.#known].filter(([, known]) => known.round + LIMITS.payloadRoundsKept < round);
-    for (const [name] of old) this.#known.delete(name);
+    for (const [name, { over }] of old) {
+      this.#known.delete(name);
+      over.abort();
+    }
     this.#remove(old.flatMap(([, { parts }]) => [...parts]));
   }
 
@@ -206,7 +229,14 @@ export class Payloads {
 
   #note(blob: BlobReference, round: number): Known {
     const name = `${blob.id}/${blob.size}`;
-    const known = this.#known.get(name) ?? { blob, round, parts: new Set([blob.id]), isListed: false };
+    const fresh = (): Known => ({
+      blob,
+      round,
+      parts: new Set([blob.id]),
+      isListed: false,
+      over: new AbortController(),
+    });
+    const known = this.#known.get(name) ?? fresh();
     known.round = Math.max(known.round, round);
     this.#known.set(name, known);
     return known;

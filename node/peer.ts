@@ -91,6 +91,8 @@ export class Peer {
   #newcomerUntilMs = 0;
   /** the others wait for what this peer has: there is no time to begin again */
   #isLate = false;
+  /** ends the fetching of a snapshot */
+  #fetching: AbortController | undefined;
 
   constructor(components: PeerComponents, genesis: Genesis) {
     this.#c = components;
@@ -262,6 +264,8 @@ export class Peer {
         return this.#watch(this.#initialize(effect));
       case 'restore':
         return this.#watch(this.#restore(effect));
+      case 'abandon':
+        return this.#fetching?.abort();
       case 'train':
         return this.#watch(this.#train(effect));
       case 'train-on':
@@ -402,6 +406,8 @@ export class Peer {
 
   async #restore({ state, block, holders, own, keep }: Effect & { type: 'restore' }): Promise<void> {
     const startedMs = performance.now();
+    const fetching = new AbortController();
+    this.#fetching = fetching;
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     this.#payloads.needAll(keep.payloads, state.round);
     this.#telling.phase('fetching', state.round);
@@ -414,6 +420,7 @@ export class Peer {
       await this.#payloads.fetchSnapshot(snapshot, holders, {
         isMember: (peer) => this.machine.isMember(peer),
         onChunks: (here) => this.#telling.phase('fetching', state.round, `${here} of ${chunks} chunks`),
+        signal: fetching.signal,
       });
       const applied = await this.#c.worker.restore(state, block, { own, keep: keep.snapshots });
       // at once: the disk has the state, and whoever is started next must know what was given up for it

@@ -59,8 +59,8 @@ export class Ending {
   /** The user wants to go: the roster is left first, where there is one to leave. */
   leave(): void {
     this.#membership.leaving = true;
-    const { applied, self, branch } = this.#core;
-    if (!applied || !isMember(branch.head, self) || branch.head.roster.length === 1) return this.#finish('left');
+    const { self, branch } = this.#core;
+    if (!isMember(branch.head, self) || branch.head.roster.length === 1) return this.#finish('left');
     const message = this.#membership.leaveMessage();
     this.#membership.onLeave(message.leave);
     this.#core.emit({ type: 'broadcast', message });
@@ -71,8 +71,10 @@ export class Ending {
    * @param busy another state is being made
    */
   finishWhenHeard(busy: boolean): void {
+    const { applied, branch, self } = this.#core;
     // others who left before may have made it the only one: nobody is there to let it go
-    if (this.#membership.leaving && this.#core.branch.head.roster.length === 1) this.reach('left');
+    const isFree = branch.head.roster.length === 1 || (!applied && !isMember(branch.head, self));
+    if (this.#membership.leaving && isFree) this.reach('left');
     if (!this.#end) return;
     const { reason } = this.#end;
     const alone = !this.#membership.reachable().some((peer) => isMember(this.#core.branch.head, peer));

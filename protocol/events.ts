@@ -97,6 +97,8 @@ export type Effect =
       own: OwnHistory;
       keep: Keep;
     }
+  /** what is fetched for the last `restore` is not wanted any more: unless all of it is here, answer `restored` with an error */
+  | { type: 'abandon' }
   /** train from the agreed state, encode, answer `trained` */
   | { type: 'train'; round: number; base: Hash; firstPosition: number; steps: number; firstStep: number }
   /**

@@ -309,6 +309,7 @@ export class Machine {
       this.#present.agreement.setAtTip(isAtTip);
       if (isAtTip) this.#advanceRound();
     } while (this.#present.agreement.hasOutbox && !this.#ending.done);
+    if (this.#isLetGo) this.#ending.reach('left');
     this.#sync.progress();
     if (this.#sync.doWithoutMissing()) this.#changedHeight();
     this.#repeatWhenStuck();
@@ -318,6 +319,13 @@ export class Machine {
   /** Another state is being made. */
   get #isBusy(): boolean {
     return this.#applying !== undefined || this.#sync.restoring !== undefined;
+  }
+
+  /** A quorum has said so, and what it decided on has to wait for the state that is on its way. */
+  get #isLetGo(): boolean {
+    if (!this.#membership.leaving || !this.#sync.restoring) return false;
+    const { leaves = [] } = this.#present.agreement.decision?.block ?? {};
+    return leaves.some(({ author }) => author === this.#core.self);
   }
 
   /** A decided block becomes part of the branch, even over unfinal ones that we went on with. */
@@ -337,11 +345,14 @@ export class Machine {
 
   /** Back from rounds that nobody else will believe in, to what the others can go on from too. */
   #retreat(): void {
-    if (this.#applying || this.#sync.restoring) return;
+    if (this.#applying) return;
     const length = this.#unfinal.credibleLength();
     if (length === this.#core.branch.entries.length) return;
+    if (this.#sync.restoring) return this.#sync.abandonPast(length);
     this.#core.truncate(length);
     this.#changedHeight();
+    // the state that it was to go on from is not here
+    if (!this.#core.applied && !this.#sync.restoring) this.#sync.goBack();
   }
 
   #applyNext(): void {
@@ -385,6 +396,7 @@ export class Machine {
       this.#payloads.requireAhead(block, holders);
     }
     if (payloads !== 'held') return;
+    this.#lacking = undefined;
     this.#applying = blockHash(block);
     const state = factsAt(this.#core.branch.heads[applied.position + 1]!);
     const [final, keep] = [block.members === null, this.#core.keepNeeded()];
@@ -404,6 +416,8 @@ export class Machine {
       this.#core.wakeAt(atMs);
       return false;
     }
+    // where it is followed again, somebody has come who may have it
+    this.#lacking = undefined;
     const what = `round ${block.round + 1}, which was unfinal, is given up`;
     this.#core.warn('W_ROUND_LOST', `${what}: ${why}`);
     this.#core.giveUp(position, LOST_AGAIN_WAITS * quorumWaitMs);
@@ -412,7 +426,7 @@ export class Machine {
   }
 
   #startRound(): void {
-    const { applied, context, self } = this.#core;
+    const { applied, context } = this.#core;
     if (!applied || !this.#core.atTip || applied.head.places.length === 0) return;
     const { genesis } = context;
     const round = applied.state.round;
@@ -426,12 +440,15 @@ export class Machine {
     this.#present.round = next;
     this.#payloads.beginRound(next);
     this.#closing.beginRound();
-    const place = placesIn(applied.head.places).get(self);
     if (announced) next.adoptOwn(announced);
-    else if (place !== undefined && !this.#membership.leaving) {
-      this.#core.emit({ type: 'train', ...this.#trainingOf(applied, place) });
-    }
+    else this.#train(applied);
     this.#post.replay();
+  }
+
+  #train(applied: Applied): void {
+    const place = placesIn(applied.head.places).get(this.#core.self);
+    if (place === undefined || this.#membership.leaving) return;
+    this.#core.emit({ type: 'train', ...this.#trainingOf(applied, place) });
   }
 
   /** @param ahead how many rounds later, by data and learning rate, than the one that begins with this state */
@@ -458,6 +475,7 @@ export class Machine {
     if (!applied || this.#ending.isReached) return;
     if (this.#membership.leaving && !isMember(applied.head, self)) return this.#ending.reach('left');
     this.#present.round?.askToFinish();
+    if (this.#present.round?.triesAgain()) this.#train(applied);
     const entry = this.#closing.advance(this.#present.agreement, this.#present.round);
     if (!entry) return this.#trainOn(applied, this.#present.round);
     this.#append(entry);

@@ -172,6 +172,10 @@ export class Membership {
     return isNew && this.#lastJoin ? this.#lastJoin : this.joinMessage();
   }
 
+  isLeaving(peer: PeerId): boolean {
+    return this.#leaves.has(peer);
+  }
+
   /** Another one each time, so that gossip carries it again. */
   joinMessage(): MessageOf<'join'> {
     const { run, signer } = this.#core.context;
@@ -267,7 +271,14 @@ export class Membership {
     for (const peer of came) tell(peer, 'joined');
     // what was asked for is in the block: a peer that catches up has not heard it
     const asked = new Set(leaves.map(({ author }) => author));
-    for (const peer of went) tell(peer, asked.has(peer) ? 'left' : 'evicted');
+    for (const peer of went) {
+      tell(peer, asked.has(peer) ? 'left' : 'evicted');
+      // of who was heard by way of others alone nobody would ever say that it has gone
+      if (!this.#connected.has(peer)) this.#reachable.delete(peer);
+      this.absent.delete(peer);
+    }
+    // who was let in again since is heard of anew
+    if (went.length > 0) this.#members = [];
     this.#changes++;
     for (const [peer, { join }] of this.#joins) {
       if (isMember(after, peer) || !isTimely(after, join)) this.#joins.delete(peer);

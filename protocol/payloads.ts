@@ -143,9 +143,9 @@ export class Payloads {
     for (const known of [asked, this.#others.get(name)]) if (known) known.state = state;
   }
 
-  /** Once, however often it is asked for; that nobody has it yet is no news in a round that can end without it. */
+  /** Once, however often it is asked for; that nobody has it is no news where nothing waits for it. */
   #warn(error: string, { payload }: Update, asked: Asked | undefined): void {
-    if (asked?.told === error || (stateAfter(error) === 'unavailable' && asked?.pressing === false)) return;
+    if (asked?.told === error || (stateAfter(error) === 'unavailable' && !asked?.pressing)) return;
     if (asked) asked.told = error;
     const what = stateAfter(error) === 'unavailable' ? 'is with nobody who can be asked' : 'refused';
     this.#core.warn(error, `payload ${payload.slice(0, 12)} ${what}`);

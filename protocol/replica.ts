@@ -265,6 +265,11 @@ export class Replica {
     for (const update of included.unfinal) this.#unfinalOwn = sumOf(this.#unfinalOwn, this.#takeBack(update));
   }
 
+  /** Bytes of an agreed state in a run. */
+  static snapshotSize({ model, outer }: Pick<Genesis, 'model' | 'outer'>): number {
+    return FLOAT_BYTES * modelLayout(model).length * (1 + outerOf(outer.name).slots);
+  }
+
   /** The agreed state as every peer hashes it: parameters, then outer state, little-endian float32. */
   snapshotBytes(): Uint8Array {
     const bytes = new Uint8Array(FLOAT_BYTES * (this.parameters.length + this.outerState.length));

@@ -83,6 +83,8 @@ export class Round implements PayloadTable {
   #finishAsked = false;
   /** this peer's training gave nothing */
   #renounced = false;
+  /** when, until it tries again */
+  #renouncedMs: number | undefined;
   /** rounds' worth that this peer has trained beyond its update, and whether it is at one */
   #ahead = 0;
   #isTrainingOn = false;
@@ -174,8 +176,25 @@ export class Round implements PayloadTable {
     const place = this.#placeOf.get(this.#core.self);
     if (this.own || place === undefined || this.#updates[place]) return;
     this.#renounced = true;
+    this.#renouncedMs = this.#core.nowMs;
     this.#set(place, 'refused');
     if (this.#announced > 0) this.#firstDoneMs ??= this.#core.nowMs;
+  }
+
+  /**
+   * Training came to nothing here, and for as long again nothing of anybody's did: all may have broken down, or be gone, and then
+   * nothing would ever end the round.
+   * @returns whether this peer is to train once more, now
+   */
+  triesAgain(): boolean {
+    if (this.#renouncedMs === undefined || this.#held > 0) return false;
+    const atMs = 2 * this.#renouncedMs - this.startedMs + this.#graceMs;
+    if (this.#core.nowMs < atMs) {
+      this.#core.wakeAt(atMs);
+      return false;
+    }
+    this.#renouncedMs = undefined;
+    return true;
   }
 
   /**

@@ -30,6 +30,8 @@ const PATIENCE_MS = 500;
 /** Of a history whose beginning only the block to trust can prove, and nobody has come to yet: more than is ever kept. */
 const UNPROVEN_ENTRIES_MAX = 4096;
 const UNPROVEN_BYTES_MAX = 64 * 1024 * 1024;
+/** Of any: several times what a peer keeps, which forgets what a large run's members may still have. */
+const TOLD_BYTES_MAX = 256 * 1024 * 1024;
 /** Where a quorum is in sight, entries in a row of which one peer may tell that none has seen. */
 const UNSEEN_ENTRIES_MAX = 4096;
 /** Who tells of more, or takes longer, is not asked again for so long. */
@@ -50,6 +52,8 @@ interface Asked {
   /** for another state than the one that is here */
   restore: boolean;
   request: PageRequest;
+  /** of the entries that it has told, about */
+  bytes: number;
   /** where the history that it tells begins, if that is not in ours */
   chain: AnchorChain;
   fork: Branch | undefined;
@@ -61,6 +65,7 @@ interface Restoring {
   sinceMs: number;
   /** who told of the state, if it is not one of ours */
   teller: PeerId | undefined;
+  isAbandoned: boolean;
 }
 
 /** A state that could not be had. */
@@ -128,7 +133,9 @@ export class Sync {
 
   #onBetter(peer: PeerId, height: number): void {
     const { branch, nowMs, atTip } = this.#core;
-    if (height !== branch.head.height + 1 || !atTip) this.ask(peer, false);
+    // who leaves is not there for long
+    const isHurried = !atTip || this.#membership.isLeaving(peer);
+    if (height !== branch.head.height + 1 || isHurried) this.ask(peer, false);
     else if (this.#ahead?.height !== height) this.#ahead = { peer, height, atMs: nowMs + PATIENCE_MS };
   }
 
@@ -238,7 +245,7 @@ export class Sync {
     const chain = new AnchorChain(context, firstHead(context.genesis, context.run), branch.head);
     const { skip, ...page } = pageAfter(branch);
     const request = { ...page, skip: Math.max(0, skip - NEWEST) };
-    this.#ask({ peer, atMs: nowMs, sinceMs: nowMs, restore, request, chain, fork: undefined });
+    this.#ask({ peer, atMs: nowMs, sinceMs: nowMs, restore, request, bytes: 0, chain, fork: undefined });
   }
 
   #ask(asked: Asked): void {
@@ -271,6 +278,10 @@ export class Sync {
     this.restoring = undefined;
     if (!target) return false;
     this.unfinished = undefined;
+    if (event.error && target !== 'initialize' && target.isAbandoned) {
+      this.#restFromTeller(target);
+      return false;
+    }
     if (event.error) {
       this.#core.warn(event.error, 'the snapshot could not be had; asking again');
       if (target !== 'initialize') {
@@ -337,6 +348,15 @@ export class Sync {
     return true;
   }
 
+  /** What is on its way lies past what others can follow, and with them there is something to go on with: it is not waited for. */
+  abandonPast(position: number): void {
+    const { restoring } = this;
+    if (restoring === undefined || restoring === 'initialize' || restoring.teller === undefined) return;
+    if (restoring.isAbandoned || this.#core.branch.find(restoring.block) <= position) return;
+    restoring.isAbandoned = true;
+    this.#core.emit({ type: 'abandon' });
+  }
+
   /** Back to the newest state of the branch that is still here. @returns its position, if there is one */
   goBack(): number | undefined {
     const { branch, states } = this.#core;
@@ -352,7 +372,7 @@ export class Sync {
 
   #restore(position: number, state: AgreedState, teller: PeerId | undefined): void {
     const block = this.#core.branch.heads[position]!.tip;
-    this.restoring = { block, state, sinceMs: this.#core.nowMs, teller };
+    this.restoring = { block, state, sinceMs: this.#core.nowMs, teller, isAbandoned: false };
     const own = this.#core.ownHistory(position);
     const holders = [...(teller === undefined ? [] : [teller]), ...this.#membership.reachable()];
     this.#core.emit({ type: 'restore', state, block, holders, own, keep: this.#core.keepNeeded() });
@@ -386,9 +406,10 @@ export class Sync {
     if (fork && this.#isEndless(asked, fork)) return undefined;
     // anchors are of no use once there is a branch
     if (more && (fork ? entries : anchors).length > 0) {
-      if (this.#isSlow(asked)) return undefined;
+      const bytes = asked.bytes + bytesOf(entries);
+      if (this.#isSlow(asked) || this.#isLong(peer, bytes)) return undefined;
       const request = fork ? pageAfter(fork) : { ...asked.request, anchors: asked.chain.told };
-      this.#ask({ ...asked, atMs: this.#core.nowMs, fork, request });
+      this.#ask({ ...asked, atMs: this.#core.nowMs, bytes, fork, request });
       return undefined;
     }
     if (!fork || (this.#core.pinIsMissing && !this.#isTrusted(asked, fork))) return undefined;
@@ -420,7 +441,8 @@ export class Sync {
     if (!before) for (const anchor of anchors) chain.add(anchor, { strict });
     if (strict && !chain.isProven) return undefined;
     if (!before && more && entries.length === 0) return undefined;
-    const fork = before ?? (chain.anchors.length > 0 ? this.#begin(chain.anchors, request) : this.#attach(entries));
+    const fork =
+      before ?? (chain.anchors.length > 0 ? this.#begin(chain.anchors, request) : this.#attach(entries, request));
     fork.extend(entries);
     return fork;
   }
@@ -454,6 +476,12 @@ export class Sync {
   #isSlow({ peer, sinceMs }: Asked): boolean {
     if (this.#core.nowMs < sinceMs + HISTORY_MS) return false;
     return this.#tireOf(peer, `has not come to the end of its history in ${HISTORY_MS / 60_000} minutes`);
+  }
+
+  /** Anybody may have kept all that there ever was. */
+  #isLong(peer: PeerId, bytes: number): boolean {
+    if (bytes <= TOLD_BYTES_MAX) return false;
+    return this.#tireOf(peer, `tells a history of more than ${TOLD_BYTES_MAX / 1024 / 1024} MiB`);
   }
 
   #tireOf(peer: PeerId, why: string): true {
@@ -552,11 +580,15 @@ export class Sync {
     this.#core.emit({ type: 'send', peer, message: this.#core.status() });
   }
 
-  #attach(entries: readonly Entry[]): Branch {
+  /** Where it was asked for from: what is known here is not to be checked again, which takes seconds where it is long. */
+  #attach(entries: readonly Entry[], { fromHeight }: PageRequest): Branch {
     const { branch } = this.#core;
     if (entries.length === 0) return branch.fork(branch.entries.length);
     const position = branch.find(entries[0]!.block.previous);
     if (position < 0) throw new CodedError('E_HISTORY', 'a history that does not begin in ours');
+    if (branch.heads[position]!.height < fromHeight) {
+      throw new CodedError('E_HISTORY', 'a history that begins before what was asked for');
+    }
     return branch.fork(position);
   }
 }

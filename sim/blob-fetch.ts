@@ -68,16 +68,22 @@ export class BlobFetches {
     this.#c = components;
   }
 
-  fetch(request: FetchRequest): void {
+  /** @returns what ends it, unless it is complete */
+  fetch(request: FetchRequest): () => void {
     const { size, blob, peer } = request;
     const have = (part: number) => this.#c.hasPart(peer, blob, part);
     const chunks = Array.from({ length: chunkCount(size) }, (_, i) => i).filter((part) => !have(part));
-    if (!hasManifest(size) || have(MANIFEST_PART)) return this.#begin(request, chunks);
+    let isGivenUp = false;
     const onDone = (complete: boolean): void => {
-      if (complete) this.#begin(request, chunks);
+      if (complete && !isGivenUp) underWay = this.#begin(request, chunks);
       else request.onDone(false);
     };
-    this.#begin({ ...request, onDone }, [MANIFEST_PART]);
+    const isOne = !hasManifest(size) || have(MANIFEST_PART);
+    let underWay = isOne ? this.#begin(request, chunks) : this.#begin({ ...request, onDone }, [MANIFEST_PART]);
+    return () => {
+      isGivenUp = true;
+      if (!underWay.over) this.#end(underWay, false);
+    };
   }
 
   onDisconnect(a: number, b: number): void {
@@ -91,8 +97,10 @@ export class BlobFetches {
     }
   }
 
-  #begin(request: FetchRequest, wanted: number[]): void {
-    this.#next({ request, wanted, underWay: 0, providers: new Map(), over: false });
+  #begin(request: FetchRequest, wanted: number[]): Fetch {
+    const fetch = { request, wanted, underWay: 0, providers: new Map(), over: false };
+    this.#next(fetch);
+    return fetch;
   }
 
   /** Asks for as much as may be asked for; called at the start and after everything that happens. */

@@ -20,6 +20,8 @@ export interface Endpoint {
   onConnection(peer: number, up: boolean): void;
   /** part 0 is the first chunk, -1 the manifest */
   hasPart(blob: Hash, part: number): boolean;
+  /** how long it stands still yet */
+  readonly pauseLeftMs?: number;
 }
 
 export interface NetworkComponents {
@@ -179,9 +181,9 @@ export class SimulatedNetwork {
     });
   }
 
-  /** Fetches a blob by its parts from whoever has them. */
-  fetch(request: FetchRequest): void {
-    this.#blobs.fetch(request);
+  /** Fetches a blob by its parts from whoever has them. @returns what ends it, unless it is complete */
+  fetch(request: FetchRequest): () => void {
+    return this.#blobs.fetch(request);
   }
 
   #present(peer: number): number[] {

@@ -89,7 +89,11 @@ export class VirtualPeer implements Endpoint {
   }
 
   get isPaused(): boolean {
-    return this.#world.kernel.nowMs < this.#pausedUntilMs;
+    return this.pauseLeftMs > 0;
+  }
+
+  get pauseLeftMs(): number {
+    return Math.max(0, this.#pausedUntilMs - this.#world.kernel.nowMs);
   }
 
   /** Of own updates that its books need, as its disk has them. */
@@ -299,6 +303,8 @@ export class VirtualPeer implements Endpoint {
         return this.#initialize(effect);
       case 'restore':
         return storage.restore(effect);
+      case 'abandon':
+        return storage.abandon();
       case 'train':
       case 'train-on':
         return training.train(effect);

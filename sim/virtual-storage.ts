@@ -22,6 +22,8 @@ interface Target {
 export class VirtualStorage {
   readonly #process: Process;
   readonly #training: VirtualTraining;
+  /** ends the fetching of a snapshot, while it is under way */
+  #endFetch: (() => void) | undefined;
 
   constructor(process: Process, training: VirtualTraining) {
     this.#process = process;
@@ -71,7 +73,8 @@ export class VirtualStorage {
     const snapshot = { id: state.snapshot, size: state.snapshotBytes };
     ledger.turn(index, 'fetching', kernel.nowMs);
     disk.unfinished = snapshot.id;
-    this.#pull(snapshot, holders, 'snapshot', (complete) => {
+    this.#endFetch = this.#pull(snapshot, holders, 'snapshot', (complete) => {
+      this.#endFetch = undefined;
       const bytes = complete ? library.bytes(snapshot.id) : undefined;
       const { id, size } = snapshot;
       const failed = (error: string) =>
@@ -81,6 +84,10 @@ export class VirtualStorage {
       const restored = host.restore(index, { id, bytes }, own).catch(refusalOf);
       this.settle(restored, { block, state, answer: 'restored', keep }, failed);
     });
+  }
+
+  abandon(): void {
+    this.#endFetch?.();
   }
 
   /**
@@ -150,10 +157,10 @@ export class VirtualStorage {
     holders: readonly PeerId[],
     kind: 'payload' | 'snapshot',
     done: (complete: boolean) => void,
-  ): void {
+  ): () => void {
     const { world, index, isAlive } = this.#process;
     const { library, network, indexOf } = world;
-    network.fetch({
+    return network.fetch({
       peer: index,
       blob: id,
       size,

@@ -33,6 +33,7 @@ export function describeEffect(effect: Effect): string {
       return describeReport(effect.report);
     case 'persist': // holds signed headers with their payloads, which a journal leaves out
     case 'initialize':
+    case 'abandon':
     case 'finish':
       return effect.type;
     default:

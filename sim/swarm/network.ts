@@ -1,9 +1,11 @@
+import { createHash } from 'node:crypto';
 import { isCoded } from '../../protocol/errors.ts';
 import type { Hash } from '../../protocol/hash.ts';
 import type { Signer } from '../../protocol/identity.ts';
 import { decodeMessage, encodeMessage, type Message } from '../../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../../protocol/random.ts';
 import { BlobFetches, type FetchRequest } from '../blob-fetch.ts';
+import { NETWORK_PARAMETERS } from '../gossip-parameters.ts';
 import type { Batch } from '../inbox.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Ledger } from '../ledger.ts';
@@ -63,6 +65,8 @@ export class HostileNetwork implements PeerNetwork {
   /** by asker: what ends its questions to each other peer without an answer, once the connection is gone */
   readonly #questions: Map<number, Set<() => void>>[];
   readonly #decoded = new WeakMap<Message, Message>();
+  /** by author and bytes: up to when others do not hand them on again */
+  readonly #said = new Map<string, number>();
   #messages = 0;
   readonly #readMs: number;
   /** by receiver: what has come and is not read yet */
@@ -83,7 +87,7 @@ export class HostileNetwork implements PeerNetwork {
     this.#questions = Array.from({ length: peers }, () => new Map());
     this.#blocked = Array.from({ length: peers }, () => Array.from({ length: peers }, () => 0));
     const hasPart = (peer: number, blob: Hash, part: number): boolean => {
-      if (components.liars.get(peer)?.hidesBlobs) return false;
+      if (components.liars.get(peer)?.withholds) return false;
       return this.#endpoints[peer]?.hasPart(blob, part) ?? false;
     };
     const neighbours = (peer: number) => this.#neighbours(peer);
@@ -130,11 +134,25 @@ export class HostileNetwork implements PeerNetwork {
 
   broadcast(from: number, message: Message): void {
     this.#hear(from, message);
+    let isNew: boolean | undefined;
     for (const to of this.#endpoints.keys()) {
       if (to === from || !this.#endpoints[to]) continue;
       const by = this.#wayTo(from, to);
-      if (by !== undefined) this.#say(from, to, by, message);
+      if (by === undefined) continue;
+      // neighbours are told again what others hand on once
+      if (by !== from) isNew ??= this.#isNew(from, message);
+      if (by === from || isNew) this.#say(from, to, by, message);
     }
+  }
+
+  /** Gossip takes the same bytes of an author once in two minutes. */
+  #isNew(from: number, message: Message): boolean {
+    const { nowMs } = this.#c.kernel;
+    const name = `${from}/${createHash('sha256').update(encodeMessage(message)).digest('base64')}`;
+    const untilMs = this.#said.get(name) ?? Number.NEGATIVE_INFINITY;
+    if (nowMs < untilMs) return false;
+    this.#said.set(name, nowMs + NETWORK_PARAMETERS.seenMs);
+    return true;
   }
 
   send(from: number, to: number, message: Message): void {
@@ -180,10 +198,19 @@ export class HostileNetwork implements PeerNetwork {
     });
   }
 
-  fetch(request: FetchRequest): void {
+  fetch(request: FetchRequest): () => void {
     const { delayMs } = this.weather;
-    if (delayMs === 0) this.#blobs.fetch(request);
-    else this.#c.kernel.after(this.#random.unit() * delayMs, () => this.#blobs.fetch(request));
+    if (delayMs === 0) return this.#blobs.fetch(request);
+    let end: (() => void) | undefined;
+    let isGivenUp = false;
+    this.#c.kernel.after(this.#random.unit() * delayMs, () => {
+      if (isGivenUp) request.onDone(false);
+      else end = this.#blobs.fetch(request);
+    });
+    return () => {
+      isGivenUp = true;
+      end?.();
+    };
   }
 
   #hear(from: number, message: Message): void {
@@ -203,7 +230,9 @@ export class HostileNetwork implements PeerNetwork {
   #wayTo(from: number, to: number): number | undefined {
     const passes = (a: number, b: number) => this.#connected[a]!.has(b) && this.#isOpen(a, b);
     if (passes(from, to)) return from;
-    for (const by of this.#connected[from]!) if (passes(from, by) && passes(by, to)) return by;
+    for (const by of this.#connected[from]!) {
+      if (!this.#c.liars.get(by)?.withholds && passes(from, by) && passes(by, to)) return by;
+    }
     return undefined;
   }
 
@@ -218,8 +247,10 @@ export class HostileNetwork implements PeerNetwork {
     const { loss, duplicates, delayMs } = this.weather;
     for (let copies = 1; copies > 0; copies--) {
       if (this.#random.unit() < duplicates) copies++;
-      if (this.#random.unit() < loss) continue;
-      const relayMs = by === from ? 0 : this.#c.links.oneWayMs(from, by);
+      // gossip asks again for what did not come, and is said once
+      const isFar = by !== from;
+      if (this.#random.unit() < loss && !isFar) continue;
+      const relayMs = isFar ? this.#c.links.oneWayMs(from, by) + (this.#endpoints[by]?.pauseLeftMs ?? 0) : 0;
       const jitter = 1 + JITTER * this.#random.unit();
       const latencyMs = (relayMs + this.#c.links.oneWayMs(by, to)) * jitter + this.#random.unit() * delayMs;
       const life = this.#lives[to];

@@ -580,6 +580,20 @@ export function describeDriver(title: string, make: MakeDriver): void {
         expect(refused).toMatchObject({ snapshot: idOf(bad!), error: 'E_SNAPSHOT_SIZE' });
       });
 
+      it('gives up what it fetches for a restore when told so, and not what it has', async () => {
+        await driver.start();
+        const [held, there] = ['held back', 'a state'].map((text) => new TextEncoder().encode(text));
+        driver.withhold(held!);
+        await driver.provide(there!);
+        await give(effects.restore(held!));
+        const [given] = await answers('restored', 1, [{ type: 'abandon' }]);
+        expect(given).toMatchObject({ snapshot: idOf(held!), error: expect.stringMatching(/^E_/) });
+        const [, restored] = await answers('restored', 2, [effects.restore(there!)]);
+        await give({ type: 'abandon' });
+        expect(restored).toMatchObject({ snapshot: idOf(there!), error: null });
+        expect(script.of('restored')).toHaveLength(2);
+      });
+
       it('answers request-history, also for a peer that is not there', async () => {
         await driver.start();
         const [there] = await answers('history', 1, [effects.ask(neighbour.self)]);

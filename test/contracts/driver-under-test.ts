@@ -37,6 +37,8 @@ export interface DriverUnderTest {
   hear(message: Message): Promise<void>;
   /** The neighbour has these bytes, to be fetched. */
   provide(bytes: Uint8Array): Promise<void>;
+  /** The neighbour has these bytes as well, and gives none of them. */
+  withhold(bytes: Uint8Array): void;
   /** The neighbour asks for the driver's history. */
   askHistory(fromHeight: number, skip: number): Promise<History>;
   /** whether the neighbour could fetch a blob of one chunk */

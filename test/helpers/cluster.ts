@@ -224,6 +224,7 @@ export class TestPeer {
         this.trainedOn.push(effect);
         return this.#later(this.trainMs ?? this.#cluster.trainMs, { type: 'trained-on', base: effect.base });
       case 'finish':
+      case 'abandon': // here nothing takes long to fetch
         return;
       case 'fetch':
         return this.#fetch(effect.update);

@@ -35,6 +35,8 @@ let store: BlobStore;
 /** what the one member has, and is asked for */
 let member: BlobStore;
 let asked: Hash[];
+/** it never comes to the end of a chunk */
+let drips: boolean;
 let payloads: Payloads;
 
 beforeEach(async () => {
@@ -42,16 +44,19 @@ beforeEach(async () => {
   store = new BlobStore(join(folder, 'here'));
   member = new BlobStore(join(folder, 'member'));
   asked = [];
+  drips = false;
   for (const bytes of [TEXT, VOCABULARY]) await writeBlob(store, bytes);
   const fetchChunk = async (_: string, { id }: ChunkReference): Promise<Uint8Array> => {
     asked.push(id);
+    if (drips) return new Promise(() => undefined);
     const bytes = await member.read(id);
     if (!bytes) throw new CodedError('E_BLOB_UNAVAILABLE', `the member lacks ${id}`);
     return bytes;
   };
   const network: ConstructorParameters<typeof Payloads>[0]['network'] = {
     peers: () => [author],
-    fetchBlob: (blob, sink, { providers } = {}) => fetchBlob({ fetchChunk, sink, providers: providers! }, blob),
+    fetchBlob: (blob, sink, { providers, signal } = {}) =>
+      fetchBlob({ fetchChunk, sink, providers: providers! }, blob, signal),
   };
   const check = async (payload: BlobReference) => codec.check(await readBlob(store, payload), layout);
   payloads = new Payloads({ network, store, worker: { check } }, genesis);
@@ -84,6 +89,17 @@ describe('a payload', () => {
     expect(await hasBlob(store, blob)).toBe(true);
     await payloads.dropOld(LONG_AFTER);
     expect(await leftovers()).toEqual([]);
+  });
+
+  it('is not fetched any longer once no round can need it, however slowly it comes', async () => {
+    const blob = await writeBlob(member, payload(1));
+    drips = true;
+    const fetched = fetch(blob);
+    await payloads.dropOld(LONG_AFTER);
+    expect(await fetched).toBe('E_BLOB_UNAVAILABLE');
+    // what is needed again is another matter
+    drips = false;
+    expect(await fetch(blob, LONG_AFTER)).toBeNull();
   });
 
   it('stays whole when an older one goes that has a chunk with it', async () => {

@@ -58,6 +58,7 @@ import { eventually } from './net/swarm.ts';
 /** One neighbour, who has the blobs it is given and answers every question for its history. */
 class NeighbourNetwork implements PeerNetwork {
   readonly blobs = new Map<Hash, Uint8Array>();
+  readonly withheld = new Set<Hash>();
   readonly #init: DriverInit;
   readonly #neighbour: PeerId;
 
@@ -88,7 +89,19 @@ class NeighbourNetwork implements PeerNetwork {
     return encodeHistory(machine.history(WHOLE));
   }
 
-  async fetchBlob(blob: BlobReference, sink: BlobStore, { providers }: Parameters<Network['fetchBlob']>[2] = {}) {
+  async fetchBlob(
+    blob: BlobReference,
+    sink: BlobStore,
+    { providers, signal }: Parameters<Network['fetchBlob']>[2] = {},
+  ) {
+    if (this.withheld.has(blob.id)) {
+      const given = new Promise<never>((_, reject) => {
+        const giveUp = () => reject(new CodedError('E_ABORTED', 'given up'));
+        if (signal?.aborted) giveUp();
+        signal?.addEventListener('abort', giveUp);
+      });
+      await given;
+    }
     const bytes = providers?.().includes(this.#neighbour) ? this.blobs.get(blob.id) : undefined;
     if (!bytes) throw new CodedError('E_BLOB_UNAVAILABLE', `nobody has ${blob.id}`);
     await writeBlob(sink, bytes);
@@ -271,6 +284,10 @@ class RealDriver implements DriverUnderTest {
 
   async provide(bytes: Uint8Array): Promise<void> {
     this.#network.blobs.set(idOf(bytes), bytes);
+  }
+
+  withhold(bytes: Uint8Array): void {
+    this.#network.withheld.add(idOf(bytes));
   }
 
   async askHistory(fromHeight: number, skip: number): Promise<History> {

@@ -6,8 +6,8 @@ import { branchFromLog, GENESIS } from '../../protocol/history.ts';
 import type { PeerId, Signer } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { Machine } from '../../protocol/machine.ts';
-import type { PageRequest } from '../../protocol/messages.ts';
-import { blockHash } from '../../protocol/signing.ts';
+import type { Message, PageRequest } from '../../protocol/messages.ts';
+import { blockHash, statusBytes } from '../../protocol/signing.ts';
 import type { AgreedState } from '../../protocol/wire.ts';
 import { Cluster, type TestPeer } from '../helpers/cluster.ts';
 import { soloEntry, WHOLE } from '../helpers/history.ts';
@@ -484,9 +484,12 @@ function newcomerAfter(rounds: number, begun?: number) {
     for (const state of founder.machine!.history(WHOLE).states) states.set(state.round, state);
   }
   const machine = new Machine({ signer: testSigner('newcomer') }, { genesis: cluster.genesis });
-  const history = { ...founder.machine!.history(WHOLE), more: false };
-  let nowMs = 0;
-  const give = (event: WithoutClock<Event>): readonly Effect[] => machine.step({ ...event, nowMs: ++nowMs } as Event);
+  let [nowMs, request] = [0, WHOLE];
+  const give = (event: WithoutClock<Event>): readonly Effect[] => {
+    const effects = machine.step({ ...event, nowMs: ++nowMs } as Event);
+    for (const effect of effects) if (effect.type === 'request-history') request = effect.request;
+    return effects;
+  };
   const pass = (ms: number): void => {
     nowMs += ms;
   };
@@ -499,10 +502,13 @@ function newcomerAfter(rounds: number, begun?: number) {
   expect(asks).toContainEqual({ type: 'request-history', peer: founder.id, request: WHOLE });
   const tells = (peer: PeerId, ...served: number[]) => {
     const named = served.map((round) => states.get(round)!);
-    return give({ type: 'history', peer, history: { ...history, states: named } });
+    return give({ type: 'history', peer, history: { ...founder.machine!.history(request), states: named } });
   };
   const told = (...served: number[]) => tells(founder.id, ...served);
-  const blocks = history.entries.map(({ block }) => block).filter(({ kind }) => kind === 'round');
+  const blocks = founder
+    .machine!.history(WHOLE)
+    .entries.map(({ block }) => block)
+    .filter(({ kind }) => kind === 'round');
   return { founder: founder.id, states, blocks, give, pass, wait, told, tells };
 }
 
@@ -562,6 +568,23 @@ test('an unfinal round that nobody has any more is given up, and trained again',
   }
   expect(nowMs).toBeGreaterThan(2 * genesis.timing.quorumWaitMs!);
   expect(effects).toContainEqual(expect.objectContaining({ type: 'train', round: 2, base: rootOf(state) }));
+  // somebody comes who tells of it again, and may have all of it: that is waited for anew
+  if (fetchesIn(effects).length > 0) give({ type: 'payload', update, error: 'E_BLOB_UNAVAILABLE' });
+  nowMs += 600;
+  const peer = testSigner('another').self;
+  give({ type: 'peer', peer, up: true });
+  nowMs += 600;
+  const { height, unfinalTokens, round, tip } = { ...head, unfinalTokens: 1000, round: head.round + 1, tip: head.tip };
+  const fields = { author: peer, height, unfinalTokens, round, tip };
+  const signature = testSigner('another').sign(statusBytes(machine.run, fields));
+  const status: Message = { type: 'status', run: machine.run, ...fields, signature };
+  const asks = give({ type: 'messages', messages: [status], from: [peer] });
+  expect(asks).toContainEqual(expect.objectContaining({ type: 'request-history', peer }));
+  const history = { run: machine.run, anchors: [], entries: [lost], more: false, states: [] };
+  const again = give({ type: 'history', peer, history });
+  expect(fetchesIn(again).map((fetch) => fetch.update.payload)).toEqual([update.payload]);
+  expect(warned(again)).toEqual([]);
+  expect(machine.follows(blockHash(lost.block))).toBe(true);
 });
 
 test('a state from which the rest cannot be replayed, since payloads are not kept so long, is not taken', () => {

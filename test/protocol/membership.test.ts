@@ -152,3 +152,14 @@ test('requests to come in at heights that never come leave room for one that may
   expect(membership.load.joins).toBe(LIMITS.pendingJoinsMax);
   expect(membership.requests(head).joins).toEqual([honest]);
 });
+
+test('who is put out, and was heard by way of others alone, is not remembered', () => {
+  const { core, membership } = memberOfFour();
+  membership.onPeer(relay.self, true);
+  membership.heard(gone.self, membership.placeOf(gone.self));
+  membership.absent.add(gone.self);
+  const before = core.branch.head;
+  const after = { ...before, roster: before.roster.filter(({ peer }) => peer !== gone.self) };
+  membership.onBlock(before, signedEntry(core.context.run, before, all, { leaves: [] }).block, after);
+  expect(membership.load).toMatchObject({ reachable: 1, absent: 0 });
+});

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { headFacts, rootOf, stateAt } from '../../protocol/chain.ts';
 import type { Effect, Event } from '../../protocol/events.ts';
 import { type Hash, hashOf } from '../../protocol/hash.ts';
@@ -168,6 +168,67 @@ test('another state than that of the last decided block, which one member alone 
   expect(answer(target.rounds.at(-1)!.root, [])).toContain('append');
 });
 
+test('a state past what others can follow is waited for no longer, once they are there again', () => {
+  const teller = new Teller();
+  const { cluster, target, liar, branch } = teller;
+  const { nowMs } = cluster;
+  const others = cluster.peers.filter(({ id }) => id !== target.id && id !== liar.id);
+  for (const { id } of others) teller.gives({ type: 'peer', nowMs, peer: id, up: false });
+  const { round, tip } = branch.head;
+  const [first] = teller.rounds(1) as [Entry];
+  const invented = stateAt(branch.head, { id: hashOf(Uint8Array.of(1)), bytes: 1 });
+  const far = Array.from({ length: LIMITS.payloadRoundsKept }, () => {
+    const entry = soloEntry(teller.run, branch.head, liar.signer, rootOf(invented));
+    branch.append(entry);
+    return entry;
+  });
+  teller.hears(liar);
+  expect(typesOf(teller.answers(liar.id, { entries: [first, ...far], states: [invented] }))).toContain('restore');
+  // not again with each of them
+  const effects = others.flatMap(({ id }) => teller.gives({ type: 'peer', nowMs, peer: id, up: true }));
+  expect(typesOf(effects).filter((type) => type === 'abandon')).toHaveLength(1);
+  const { snapshot, snapshotBytes } = invented;
+  const back = teller.gives({ type: 'restored', nowMs, snapshot, snapshotBytes, error: 'E_ABORTED' });
+  expect(back).toContainEqual(expect.objectContaining({ type: 'restore', block: tip }));
+  expect(back.flatMap((each) => (each.type === 'restore' ? [each.state.round] : []))).toEqual([round]);
+  expect(typesOf(back)).not.toContainEqual(expect.stringContaining('E_ABORTED'));
+  expect(target.machine!.follows(blockHash(first.block))).toBe(false);
+});
+
+test('a member whose state is still on its way asks to be let go like any other', () => {
+  const teller = new Teller();
+  const { cluster, target, liar, branch } = teller;
+  const { nowMs } = cluster;
+  const others = cluster.peers.filter(({ id }) => id !== target.id && id !== liar.id);
+  for (const { id } of others) teller.gives({ type: 'peer', nowMs, peer: id, up: false });
+  const certified = branch.head;
+  const [first] = teller.rounds(1) as [Entry];
+  const state = stateAt(branch.head, { id: hashOf(Uint8Array.of(1)), bytes: 1 });
+  const far = Array.from({ length: LIMITS.payloadRoundsKept }, () => {
+    const entry = soloEntry(teller.run, branch.head, liar.signer, rootOf(state));
+    branch.append(entry);
+    return entry;
+  });
+  teller.hears(liar);
+  expect(typesOf(teller.answers(liar.id, { entries: [first, ...far], states: [state] }))).toContain('restore');
+  const effects = teller.gives({ type: 'leave', nowMs });
+  const said = effects.flatMap((each) => (each.type === 'broadcast' ? [each.message.type] : []));
+  expect(said).toContain('leave');
+  const done = expect.objectContaining({ report: { kind: 'done', reason: 'left' } });
+  expect(effects).not.toContainEqual(done);
+  // the others let it go, though it cannot take that up yet
+  const { leave } = effects.flatMap((each) => {
+    return each.type === 'broadcast' && each.message.type === 'leave' ? [each.message] : [];
+  })[0]!;
+  const base = target.rounds.at(-1)!.root;
+  const voters = certified.committee.map((voter) => cluster.peers.find(({ id }) => id === voter)!.signer);
+  const change = { kind: 'membership' as const, updates: [], leaves: [leave], base };
+  const { block, certificate } = signedEntry(teller.run, certified, voters, change);
+  const message: Message = { type: 'certificate', run: teller.run, certificate, block };
+  teller.gives({ type: 'messages', nowMs, messages: [message], from: [liar.id] });
+  expect(teller.gives({ type: 'wake', nowMs: nowMs + 600 })).toContainEqual(done);
+});
+
 test('nor is another state of the last round that others can follow, where what that names cannot be had', () => {
   const teller = new Teller();
   const { cluster, target, liar, branch } = teller;
@@ -232,12 +293,22 @@ test('where the state after unfinal rounds is gone with those who made them, a p
   expect(target.machine!.follows(blockHash(entries[0]!.block))).toBe(false);
 });
 
+test('who tells again what is known here is not listened to: to check it takes seconds where it is long', () => {
+  const teller = new Teller();
+  teller.hears(teller.liar);
+  const { entries } = teller.target.machine!.history(WHOLE);
+  const verified = vi.spyOn(teller.target.signer, 'verify');
+  const told = typesOf(teller.answers(teller.liar.id, { entries: entries.slice(1), more: true }));
+  expect(told).toEqual([expect.stringContaining('begins before what was asked for')]);
+  expect(verified).not.toHaveBeenCalled();
+});
+
 test('who adds nothing to what it has told is not asked to go on', () => {
   const teller = new Teller();
   teller.hears(teller.liar);
-  const [entry] = teller.branch.entries;
-  expect(typesOf(teller.answers(teller.liar.id, { entries: [entry!], more: true }))).toEqual(['request-history']);
+  const entry = teller.decided();
+  expect(typesOf(teller.answers(teller.liar.id, { entries: [entry], more: true }))).toEqual(['request-history']);
   const anchor = { head: headFacts(teller.branch.heads[1]!), entry: teller.branch.entries[1]! };
-  expect(typesOf(teller.answers(teller.liar.id, { anchors: [anchor], more: true }))).toEqual([]);
+  expect(typesOf(teller.answers(teller.liar.id, { anchors: [anchor], more: true }))).not.toContain('request-history');
   expect(typesOf(teller.hears(teller.cluster.peers[1]!))).toEqual(['request-history']);
 });

@@ -291,7 +291,9 @@ test('peers whose training breaks down try again and say so, and are not said to
   const { simulation } = syntheticWorld({ peers: 2, rounds: 3, quadratic, innerSteps: 50 });
   const { reason, rows, warnings } = await simulation.run();
   expect({ reason, rows }).toEqual({ reason: 'stuck', rows: [] });
-  expect(warnings).toEqual({ W_DIVERGED_HERE: 2 * 3 });
+  // nobody is left to wait for: they go on trying
+  expect(Object.keys(warnings)).toEqual(['W_DIVERGED_HERE']);
+  expect(warnings.W_DIVERGED_HERE).toBeGreaterThan(2 * 3);
 });
 
 test('a swarm of which nobody is left did not come to its end', async () => {

@@ -78,6 +78,7 @@ class NamedHost implements ReplicaHost {
 
 /** The simulated network, watched where peer 0 speaks. */
 class WatchedNetwork extends SimulatedNetwork {
+  readonly withheld = new Set<Hash>();
   #init: DriverInit | undefined;
 
   watch(init: DriverInit): void {
@@ -94,6 +95,10 @@ class WatchedNetwork extends SimulatedNetwork {
     if (from === 0) this.#init?.onAsked('send');
     if (from === 0) this.#init?.onLeave(message);
     super.send(from, to, message);
+  }
+
+  override fetch(request: Parameters<SimulatedNetwork['fetch']>[0]): () => void {
+    return this.withheld.has(request.blob) ? () => request.onDone(false) : super.fetch(request);
   }
 
   override request(...asked: Parameters<SimulatedNetwork['request']>): void {
@@ -174,6 +179,10 @@ class VirtualDriver implements DriverUnderTest {
 
   async provide(bytes: Uint8Array): Promise<void> {
     this.#world.library.put(1, idOf(bytes), bytes);
+  }
+
+  withhold(bytes: Uint8Array): void {
+    this.#network.withheld.add(idOf(bytes));
   }
 
   async askHistory(fromHeight: number, skip: number): Promise<History> {
