@@ -1,5 +1,7 @@
 import type { PeerId } from '../protocol/identity.ts';
 
+type Rates = Readonly<Record<'member' | 'stranger' | 'strangers' | 'onward', Rate>>;
+
 /**
  * What one peer may have this one take in. A unit is a message, and one more for each 32 KiB of it. Per second what comes on
  * and on, and beside that how much at once, for what comes in bursts: a round's messages of a thousand peers.
@@ -13,7 +15,16 @@ export const MESSAGE_RATES = {
   strangers: { perSecond: 256, atOnce: 8192 },
   /** What is handed on of that: else each of us would have to take in what all the others are told. */
   onward: { perSecond: 32, atOnce: 4096 },
-} as const;
+} as const satisfies Rates;
+
+/** And what it may be answered of the history, in the same units: to write down half a megabyte takes some hundredths of a second. */
+export const ANSWER_RATES = {
+  /** two megabytes a second, after sixty */
+  member: { perSecond: 64, atOnce: 2048 },
+  stranger: { perSecond: 8, atOnce: 1024 },
+  strangers: { perSecond: 64, atOnce: 4096 },
+  onward: { perSecond: 0, atOnce: 0 },
+} as const satisfies Rates;
 
 const UNIT_BYTES = 32 * 1024;
 /** Of those who are connected now, and some who were. */
@@ -63,6 +74,7 @@ class Bucket {
 export class MessageRates {
   readonly #isMember: (peer: PeerId) => boolean | undefined;
   readonly #now: () => number;
+  readonly #rates: Rates;
   readonly #buckets = new Map<PeerId, { bucket: Bucket; isMember: boolean }>();
   readonly #strangers: Bucket;
   readonly #onward: Bucket;
@@ -71,11 +83,15 @@ export class MessageRates {
    * @param isMember of the roster; undefined as long as this peer knows none
    * @param now milliseconds of any clock that does not go back
    */
-  constructor(isMember: (peer: PeerId) => boolean | undefined, now: () => number = () => performance.now()) {
+  constructor(
+    isMember: (peer: PeerId) => boolean | undefined,
+    { now = () => performance.now(), rates = MESSAGE_RATES }: { now?: () => number; rates?: Rates } = {},
+  ) {
     this.#isMember = isMember;
     this.#now = now;
-    this.#strangers = new Bucket(MESSAGE_RATES.strangers, now());
-    this.#onward = new Bucket(MESSAGE_RATES.onward, now());
+    this.#rates = rates;
+    this.#strangers = new Bucket(rates.strangers, now());
+    this.#onward = new Bucket(rates.onward, now());
   }
 
   /** Whether anything of theirs would be taken in: what is passed over before it is looked at can still come from somebody else. */
@@ -96,7 +112,7 @@ export class MessageRates {
     const left = this.#bucketOf(from, isMember, nowMs).pay(units, nowMs);
     if (isMember) return left >= 0 ? 'hand on' : 'pass over';
     if (left < 0 && !this.#strangers.holds(units, nowMs)) {
-      return left > -MESSAGE_RATES.stranger.atOnce ? 'pass over' : 'cut off';
+      return left > -this.#rates.stranger.atOnce ? 'pass over' : 'cut off';
     }
     this.#strangers.pay(units, nowMs);
     return this.#onward.pay(units, nowMs) >= 0 ? 'hand on' : 'keep';
@@ -107,7 +123,7 @@ export class MessageRates {
     if (known?.isMember === isMember) return known.bucket;
     const [oldest] = this.#buckets.keys();
     if (oldest !== undefined && this.#buckets.size >= PEERS_MAX) this.#buckets.delete(oldest);
-    const bucket = new Bucket(isMember ? MESSAGE_RATES.member : MESSAGE_RATES.stranger, nowMs);
+    const bucket = new Bucket(isMember ? this.#rates.member : this.#rates.stranger, nowMs);
     this.#buckets.set(peer, { bucket, isMember });
     return bucket;
   }

@@ -1,7 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { CodedError, isCoded } from '../protocol/errors.ts';
 import type { Inbox } from './inbox.ts';
 import { listenAddresses, withPorts } from './listening.ts';
-import { type Identity, NET_LIMITS, Network, type RunReference, unreachable } from './net/index.ts';
+import { ANSWER_RATES, MessageRates } from './message-rates.ts';
+import { type Identity, Network, type RunReference, unreachable } from './net/index.ts';
 import type { Peer } from './peer.ts';
 import type { PeerEvent } from './peer-events.ts';
 import { isHere } from './probe.ts';
@@ -50,6 +52,7 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
   if (isGone) warn('W_DIAL_FROM', notHereNow(dialFrom));
   const { wanted, listen } = await listenAddresses(options.listen, known.asked?.listen);
   const refusals = new Refusals(warn);
+  const answers = new MessageRates((id) => peer()?.machine.isMember(id), { rates: ANSWER_RATES });
   let next = arrival();
   const network = new Network(
     {
@@ -66,10 +69,14 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
         next.tell();
         next = arrival();
       },
-      onRequest: async (bytes) => {
+      onRequest: async (bytes, from) => {
         const ready = peer();
         if (!ready) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
-        return ready.onRequest(bytes);
+        // votes are not to wait for what anybody asks, as often as it likes
+        while (!answers.accepts(from)) await delay(AGAIN_MS, undefined, { ref: false });
+        const answer = await ready.onRequest(bytes);
+        answers.take(from, answer.length);
+        return answer;
       },
       onRefused: (id, error) => refusals.refused(id, error),
     },
@@ -81,7 +88,7 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
     const listening = network.listening();
     const told = { ...(announce ? { announce } : {}), ...(dialFrom ? { dialFrom } : {}) };
     const asked = { listen: withPorts(wanted, listening), ...told };
-    const peers = network.knownAddresses().slice(0, NET_LIMITS.bookPeersMax);
+    const peers = network.knownAddresses();
     try {
       const settings = JSON.stringify(asked);
       saveWhereabouts(path, { listen: listening, peers, asked }, settings !== onDisk);
@@ -109,6 +116,9 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
     nextUp: () => next.up,
   };
 }
+
+/** How often it is looked whether a peer that was answered much may be answered more. */
+const AGAIN_MS = 250;
 
 const FORGOTTEN =
   'whereabouts.json is damaged: where others were is forgotten, and so is what --listen, --announce and --dial-from were before; give them again';

@@ -153,7 +153,7 @@ async function startPeer(
   } catch (error) {
     const isBegun = !isCoded(error) || !OPTIONS_AT_FAULT.has(error.code);
     // while the folder is still held: afterwards it may be another process's
-    await closeAll(isBegun ? directory.release : directory.discard);
+    await closeAll(isBegun ? directory.release : directory.discard).catch(() => undefined);
     throw error;
   }
 }
@@ -205,7 +205,8 @@ function running({ peer, worker, network }: Parts, close: () => Promise<void>): 
         if (failure !== undefined) throw failure;
         return reason;
       } catch (error) {
-        await closeOnce(soon());
+        // what it ended for is what the user is to hear
+        await closeOnce(soon()).catch(() => undefined);
         throw error;
       }
     },

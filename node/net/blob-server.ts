@@ -1,6 +1,7 @@
 import './polyfill.ts';
 import type { Connection, Stream } from '@libp2p/interface';
 import { bytesToHex, HASH_BYTES, type Hash, hexToBytes } from '../../protocol/hash.ts';
+import type { PeerId } from '../../protocol/identity.ts';
 import { LIMITS } from '../../protocol/limits.ts';
 import { networkError } from './errors.ts';
 import { Frames } from './frames.ts';
@@ -69,6 +70,8 @@ export class BlobServer {
   readonly counters: ByteCounters = { bytesSent: 0, bytesReceived: 0 };
   readonly #components: BlobServerComponents;
   readonly #turns = new Turns();
+  /** bytes that were read for a peer that is here and not taken by it, and when that was noted */
+  readonly #inVain = new Map<PeerId, { bytes: number; atMs: number }>();
   #underWay = 0;
   /** streams that are given a chunk, and when the last piece of any left */
   #holding = 0;
@@ -84,6 +87,9 @@ export class BlobServer {
   }
 
   async start(): Promise<void> {
+    this.#components.members.onChange((peer, change) => {
+      if (change === 'down') this.#inVain.delete(peer);
+    });
     const options = { maxInboundStreams: NET_LIMITS.streamsPerPeerMax };
     await this.#components.host.node.handle(
       BLOB_PROTOCOL,
@@ -101,7 +107,6 @@ export class BlobServer {
     stream.addEventListener('close', () => gone.abort(), { once: true });
     // a chunk is read, and checked, once for all its pieces, and held until the last one is asked for; its turn is one turn
     let held: Held | undefined;
-    let inVain = 0;
     try {
       await members.admitted(peer);
       for (;;) {
@@ -111,16 +116,17 @@ export class BlobServer {
         if (held?.id !== piece.id) {
           held?.done();
           held = undefined;
+          // also on another stream
+          if (this.#readInVain(peer) > NET_LIMITS.chunksReadInVainMax * LIMITS.chunkBytes) {
+            throw networkError('E_BUSY', `${peer} asks for many chunks and takes little of them`);
+          }
           held = await this.#hold(piece.id, peer, gone.signal);
-          inVain += held.size;
+          this.#note(peer, held.size);
         }
         const answer = answerOf(piece, held.chunk);
         held.given += answer.length - 1;
         // who stops in mid-chunk makes up for it with the next one
-        inVain = Math.max(0, inVain - 2 * (answer.length - 1));
-        if (inVain > NET_LIMITS.chunksReadInVainMax * LIMITS.chunkBytes) {
-          throw networkError('E_BUSY', `${peer} asks for many chunks and takes little of them`);
-        }
+        this.#note(peer, -2 * (answer.length - 1));
         this.counters.bytesReceived += request.length;
         await this.#give(frames, answer);
         // who asks for the same piece again and again has had its turn, too
@@ -134,6 +140,18 @@ export class BlobServer {
     } finally {
       held?.done();
     }
+  }
+
+  /** Who fetches from several leaves some to others: a chunk a second is forgiven. */
+  #readInVain(peer: PeerId): number {
+    const { bytes, atMs } = this.#inVain.get(peer) ?? { bytes: 0, atMs: 0 };
+    return Math.max(0, bytes - (LIMITS.chunkBytes * (performance.now() - atMs)) / 1000);
+  }
+
+  #note(peer: PeerId, change: number): void {
+    const bytes = this.#readInVain(peer) + change;
+    if (bytes > 0 && this.#components.members.has(peer)) this.#inVain.set(peer, { bytes, atMs: performance.now() });
+    else this.#inVain.delete(peer);
   }
 
   /** Waits for a turn, and reads the chunk. */

@@ -202,8 +202,10 @@ class Fetch {
     const { rare } = this.#components;
     if (!rare || performance.now() < this.#untilMs) return false;
     const given = [...this.#providers.values()].reduce((sum, each) => sum + each.given, 0);
-    const leftMs = (this.#wanted.size * (performance.now() - this.#startMs)) / Math.max(1, given);
-    if (leftMs < NET_LIMITS.snapshotLongMs) return false;
+    const tookMs = performance.now() - this.#startMs;
+    const leftMs = (this.#wanted.size * tookMs) / Math.max(1, given);
+    // who gave much at first may be in no hurry with the rest
+    if (Math.max(leftMs, tookMs) < NET_LIMITS.snapshotLongMs) return false;
     const counted = there.flatMap((peer) => (rare.isCounted(peer) ? (this.#providers.get(peer) ?? []) : []));
     const lacking = counted.filter(({ lacks }) => lacks).length;
     const giving = counted.filter(({ lacks, dropped, turns }) => !lacks && !dropped && turns > 0).length;

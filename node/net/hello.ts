@@ -29,6 +29,8 @@ export interface HelloInit {
   software: string;
   /** time that the other side has to say hello @default NET_LIMITS.helloMs */
   helloMs?: number;
+  /** milliseconds of a clock that does not go back @default performance.now */
+  now?: () => number;
 }
 
 /**
@@ -40,6 +42,10 @@ export class Hello {
   readonly #components: HelloComponents;
   readonly #init: HelloInit;
   readonly #greetings = new WeakMap<Connection, Promise<PeerId>>();
+  /** when each was opened: libp2p says so by a clock that may be set back */
+  readonly #openedMs = new WeakMap<Connection, number>();
+  /** for those that were there before */
+  #startedMs = 0;
   readonly #timers = new Set<NodeJS.Timeout>();
 
   constructor(components: HelloComponents, init: HelloInit) {
@@ -49,6 +55,7 @@ export class Hello {
 
   async start(): Promise<void> {
     const { host, members } = this.#components;
+    this.#startedMs = this.#now();
     host.node.addEventListener('connection:open', ({ detail }) => this.#onOpen(detail));
     host.node.addEventListener('connection:close', ({ detail }) => this.#onClose(detail));
     host.node.addEventListener('peer:disconnect', ({ detail }) => members.remove(detail.toString()));
@@ -74,6 +81,7 @@ export class Hello {
   }
 
   #onOpen(connection: Connection): void {
+    this.#openedMs.set(connection, this.#now());
     if (connection.direction === 'outbound') {
       this.greet(connection).catch(() => undefined); // reported to onRefused
       return;
@@ -83,6 +91,10 @@ export class Hello {
       connection.abort(networkError('E_BUSY', `${connection.remotePeer} has ${open.length} connections already`));
       return;
     }
+    if (this.#isCrowd(connection)) {
+      connection.abort(networkError('E_BUSY', 'peers that are in no roster have too many connections'));
+      return;
+    }
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       const peer = connection.remotePeer.toString();
@@ -90,6 +102,15 @@ export class Hello {
       this.#cutOff(connection, networkError('E_NO_HELLO', `${peer} said no hello in time`));
     }, this.#init.helloMs ?? NET_LIMITS.helloMs);
     this.#timers.add(timer);
+  }
+
+  /** With several connections each, few strangers would have all there are. */
+  #isCrowd({ remotePeer }: Connection): boolean {
+    const { host, members } = this.#components;
+    const isStranger = (peer: { toString(): string }): boolean => !members.isInRoster(peer.toString());
+    if (!isStranger(remotePeer)) return false;
+    const strange = host.node.getConnections().filter((each) => isStranger(each.remotePeer));
+    return strange.length > NET_LIMITS.strangerConnectionsMax;
   }
 
   /**
@@ -123,6 +144,11 @@ export class Hello {
   async #answer(stream: Stream, connection: Connection): Promise<void> {
     const frames = new Frames(stream, { frameBytesMax: NET_LIMITS.helloBytesMax });
     const peer = connection.remotePeer.toString();
+    if (this.#components.members.get(peer)?.connection === connection.id) {
+      // nothing is answered twice: what a hello costs would be for the asking
+      frames.abort(networkError('E_MALFORMED', 'hello was said on this connection'));
+      return;
+    }
     try {
       const ms = this.#init.helloMs ?? NET_LIMITS.helloMs;
       const bytes = await within(frames.read(), { ms, what: 'hello' });
@@ -180,9 +206,17 @@ export class Hello {
     const admitted = members.get(peer)?.connection;
     const before = host.node.getConnections(connection.remotePeer).find(({ id }) => id === admitted);
     if (!before || before.id === connection.id) return;
-    if (connection.timeline.open - before.timeline.open < 2 * NET_LIMITS.helloMs) return;
+    if (this.#openedAtMs(connection) - this.#openedAtMs(before) < 2 * NET_LIMITS.helloMs) return;
     members.remove(peer);
     before.abort(networkError('E_NOT_CONNECTED', `${peer} has come again on another connection`));
+  }
+
+  #now(): number {
+    return this.#init.now?.() ?? performance.now();
+  }
+
+  #openedAtMs(connection: Connection): number {
+    return this.#openedMs.get(connection) ?? this.#startedMs;
   }
 
   #admit(connection: Connection, greeting: Greeting): void {

@@ -29,6 +29,8 @@ export const NET_LIMITS = {
   connectionsPerPeerMax: 4,
   /** Of these, peers that are in no roster, who cost nothing: the others must find room when they come back. */
   strangersMax: 96,
+  /** And connections of such peers: they may have two each for a moment, where both sides have dialed. */
+  strangerConnectionsMax: 128,
   /** Per address and second. The default of 5 refuses honest peers behind one NAT or on one machine. */
   inboundPerSecondMax: 128,
   /** Connections in the middle of their handshake; the default of 10 refuses a swarm that starts at once. */

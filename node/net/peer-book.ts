@@ -69,11 +69,11 @@ export class PeerBook {
 
   /** As `learn`, of peers that were here before this one was started. */
   remember(addresses: readonly string[]): void {
-    for (const entry of this.learn(addresses)) entry.reached = true;
+    this.learn(addresses, true);
   }
 
   /** Checked addresses, each with its peer id, in a stranger's words: dialed if we have too few connections. */
-  learn(addresses: readonly string[]): Iterable<{ reached: boolean }> {
+  learn(addresses: readonly string[], reached = false): void {
     const known = new Set<Entry>();
     for (const { text, peer } of usableAddresses(addresses, addresses.length)) {
       if (!peer || peer === this.#components.self || this.#components.members.has(peer)) continue;
@@ -81,15 +81,17 @@ export class PeerBook {
       if (!entry) continue;
       if (!entry.addresses.includes(text)) entry.addresses.push(text);
       if (entry.addresses.length > NET_LIMITS.addressesPerPeerMax) entry.addresses.splice(replaceable(entry), 1);
+      entry.reached ||= reached;
       known.add(entry);
     }
     for (const entry of known) if (entry.failures === 0) void this.#dial(entry);
-    return known;
   }
 
-  /** Where everybody that was ever reached may be found again. */
+  /** Where everybody that was ever reached may be found again; those who are here first. At most 1024. */
   addresses(): string[] {
-    return this.#entries.filter(({ reached, pinned }) => reached || pinned).flatMap(({ addresses }) => addresses);
+    const found = this.#entries.filter(({ reached, pinned }) => reached || pinned);
+    found.sort((a, b) => Number(this.#isHere(b)) - Number(this.#isHere(a)));
+    return found.flatMap(({ addresses }) => addresses);
   }
 
   stop(): void {
@@ -130,7 +132,7 @@ export class PeerBook {
   async #dial(entry: Entry): Promise<void> {
     if (this.#stopped || entry.dialing || entry.timer !== undefined) return;
     if (this.#isHere(entry)) return;
-    if (!entry.pinned && this.#connected() + this.#dialing() >= NET_LIMITS.connectionsWanted) this.#later(entry);
+    if (!entry.pinned && !this.#hasRoomFor(entry)) this.#putOff(entry);
     else await this.#attempt(entry).catch(() => undefined); // counted, and tried again later
   }
 
@@ -158,11 +160,18 @@ export class PeerBook {
     else this.#wait(entry);
   }
 
-  #wait(entry: Entry): void {
+  /** There is no room now: no failure of one that was here. */
+  #putOff(entry: Entry): void {
+    if (!entry.reached) this.#later(entry);
+    else if (this.#entries.includes(entry)) this.#wait(entry, NET_LIMITS.redialMaxMs);
+  }
+
+  #wait(entry: Entry, leastMs = 0): void {
     const { timers, random, members } = this.#components;
     const seldom = !entry.pinned && entry.failures > NET_LIMITS.redialAttemptsMax && members.size > 0;
-    const doubled = Math.min(NET_LIMITS.redialMaxMs, NET_LIMITS.redialFirstMs * 2 ** (entry.failures - 1));
-    const wait = seldom ? NET_LIMITS.redialSeldomMs : doubled;
+    const doublings = Math.max(0, entry.failures - 1);
+    const doubled = Math.min(NET_LIMITS.redialMaxMs, NET_LIMITS.redialFirstMs * 2 ** doublings);
+    const wait = Math.max(leastMs, seldom ? NET_LIMITS.redialSeldomMs : doubled);
     entry.timer = timers.set(
       () => {
         entry.timer = undefined;
@@ -208,18 +217,22 @@ export class PeerBook {
       (e) => !e.pinned && !e.dialing && !(e.peer && this.#components.members.has(e.peer)),
     );
     const worst = idle.sort((a, b) => Number(a.reached) - Number(b.reached) || b.failures - a.failures)[0];
-    if (worst && worst.failures > 0) this.#remove(worst);
+    // who has not been tried goes only if there is no room to try it
+    if (worst && (worst.failures > 0 || worst.timer !== undefined)) this.#remove(worst);
   }
 
-  /** A crowd of strangers must not keep us from dialing those who are in the roster. */
-  #connected(): number {
+  /** A crowd of strangers, and addresses that one of them has made up, must not keep us from those who are in the roster. */
+  #hasRoomFor(entry: Entry): boolean {
     const { members } = this.#components;
-    const strangers = members.strangers();
-    return members.size - strangers + Math.min(strangers, NET_LIMITS.connectionsWanted / 2);
+    const most = NET_LIMITS.connectionsWanted;
+    const dialing = this.#entries.filter((each) => each.dialing);
+    const unknown = members.strangers() + dialing.filter((each) => this.#isUnknown(each)).length;
+    if (this.#isUnknown(entry) && unknown >= most / 2) return false;
+    return members.size + dialing.length - unknown + Math.min(unknown, most / 2) < most;
   }
 
-  #dialing(): number {
-    return this.#entries.filter((entry) => entry.dialing).length;
+  #isUnknown({ peer, pinned, reached }: Entry): boolean {
+    return !pinned && !reached && !(peer && this.#components.members.isInRoster(peer));
   }
 }
 

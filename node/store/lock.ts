@@ -115,9 +115,8 @@ function makeExclusively(draft: string, path: string, content: string): boolean 
 function releaseFile(path: string): void {
   try {
     truncateSync(path);
-  } catch (cause) {
-    // the user removed the whole folder meanwhile: there is nothing left to hold
-    if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
+  } catch {
+    // the folder is gone, or its disk takes nothing any more: who comes next sees that this process is
   }
 }
 

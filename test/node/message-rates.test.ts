@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MESSAGE_RATES, MessageRates, type Passage } from '../../node/message-rates.ts';
+import { ANSWER_RATES, MESSAGE_RATES, MessageRates, type Passage } from '../../node/message-rates.ts';
 
 const { member, stranger, strangers, onward } = MESSAGE_RATES;
 
@@ -11,10 +11,9 @@ class Bench {
 
   constructor(knows = true) {
     this.knows = knows;
-    this.#rates = new MessageRates(
-      (peer) => (this.knows ? peer.startsWith('m') : undefined),
-      () => this.nowMs,
-    );
+    this.#rates = new MessageRates((peer) => (this.knows ? peer.startsWith('m') : undefined), {
+      now: () => this.nowMs,
+    });
   }
 
   take(from: string, bytes = 200): Passage {
@@ -99,10 +98,7 @@ describe('a stranger', () => {
     const bench = new Bench().crowded();
     bench.count('s', 3 * stranger.atOnce);
     expect(bench.take('s')).toBe('cut off');
-    const rates = new MessageRates(
-      () => isMember,
-      () => 0,
-    );
+    const rates = new MessageRates(() => isMember, { now: () => 0 });
     let isMember = false;
     for (let i = 0; i < 3 * strangers.atOnce; i++) rates.take('p', 200);
     expect(rates.take('p', 200)).toBe('cut off');
@@ -127,6 +123,23 @@ it('takes all in as long as nobody can be told from others', () => {
   expect(bench.count('s', 10_000)).toEqual({ 'hand on': 10_000 });
   bench.knows = true;
   expect(bench.count('s', 1)).toEqual({ 'hand on': 1 });
+});
+
+it('answers a stranger thirty megabytes at once, and then a quarter of one a second in a crowd', () => {
+  let nowMs = 0;
+  const rates = new MessageRates(() => false, { now: () => nowMs, rates: ANSWER_RATES });
+  const page = 512 * 1024;
+  const pagesFor = (peer: string): number => {
+    let pages = 0;
+    for (; rates.accepts(peer); pages++) rates.take(peer, page);
+    return pages;
+  };
+  // the first has what is there for all, too
+  const all = ANSWER_RATES.strangers.atOnce / 17;
+  expect(pagesFor('one')).toBeGreaterThan(all - 1);
+  expect(pagesFor('another')).toBe(Math.ceil(ANSWER_RATES.stranger.atOnce / 17));
+  nowMs += 60_000;
+  expect(pagesFor('another')).toBeGreaterThanOrEqual(60 * (ANSWER_RATES.stranger.perSecond / 17) - 1);
 });
 
 it('keeps count of so many peers and no more', () => {

@@ -227,6 +227,17 @@ describe('the blob server', () => {
     }
     expect(reads).toEqual(Array.from({ length: 20 }, (_, times) => BLOB.chunks[times % 12]));
     reads.length = 0;
+    // nor is one held for who asks for the same piece of it again and again
+    const again = await open(host, provider);
+    const most = { id: first, offset: 0, length: LIMITS.chunkBytes - 1 };
+    for (let times = 0; times < 6; times++) {
+      await again.frames.write(encodePieceRequest(most));
+      expect((await again.frames.read())!.length).toBe(LIMITS.chunkBytes);
+    }
+    expect(reads).toEqual([first, first, first]);
+    again.frames.close();
+    expect(await again.frames.read()).toBeUndefined();
+    reads.length = 0;
     const { frames } = await open(host, provider);
     const asking = async () => {
       for (let times = 0; times < 100; times++) {
@@ -236,14 +247,10 @@ describe('the blob server', () => {
     };
     await asking().catch(() => undefined);
     expect(reads.length).toBe(NET_LIMITS.chunksReadInVainMax + 1);
-    reads.length = 0;
-    // nor is one held for who asks for the same piece of it again and again
-    const again = await open(host, provider);
-    const most = { id: first, offset: 0, length: LIMITS.chunkBytes - 1 };
-    for (let times = 0; times < 6; times++) {
-      await again.frames.write(encodePieceRequest(most));
-      expect((await again.frames.read())!.length).toBe(LIMITS.chunkBytes);
-    }
-    expect(reads).toEqual([first, first, first]);
+    // another stream is no other peer
+    const other = await open(host, provider);
+    await other.frames.write(encodePieceRequest(most));
+    expect(await other.frames.read().catch(() => 'cut off')).toBe('cut off');
+    expect(reads.length).toBe(NET_LIMITS.chunksReadInVainMax + 1);
   });
 });

@@ -3,6 +3,7 @@ import { streamPair } from '@libp2p/utils';
 import { multiaddr } from '@multiformats/multiaddr';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { Frames } from '../../../node/net/frames.ts';
+import { HELLO_PROTOCOL } from '../../../node/net/hello.ts';
 import { createIdentity, NET_LIMITS } from '../../../node/net/index.ts';
 import { Members } from '../../../node/net/members.ts';
 import { MESSAGE_PROTOCOL } from '../../../node/net/messages.ts';
@@ -70,7 +71,7 @@ describe('one peer', () => {
 
 describe('strangers', () => {
   /** For one test. */
-  function limited(limit: 'strangersMax' | 'syncStrangersMax', value: number): void {
+  function limited(limit: 'strangersMax' | 'strangerConnectionsMax' | 'syncStrangersMax', value: number): void {
     const limits = NET_LIMITS as Record<typeof limit, number>;
     const before = limits[limit];
     limits[limit] = value;
@@ -78,6 +79,28 @@ describe('strangers', () => {
       limits[limit] = before;
     });
   }
+
+  it('leave room for those who are in the roster, with however many connections each', async () => {
+    limited('strangerConnectionsMax', 3);
+    const known: string[] = [];
+    const victim = await swarm.peer({ isInRoster: (peer) => known.includes(peer) });
+    const { again, host } = await rawMemberOf(victim);
+    for (let i = 0; i < 5; i++) await again().catch(() => undefined);
+    await eventually(() => host.node.getConnections().length === 3, 'no more than may be');
+    const member = await swarm.raw();
+    known.push(member.host.self);
+    await member.host.node.dial(multiaddr(addressOf(victim)));
+    await eventually(() => member.members.has(victim.id), 'who is in the roster is let in');
+  });
+
+  it('say hello once on a connection: another is not answered', async () => {
+    const victim = await swarm.peer();
+    const { connection } = await rawMemberOf(victim);
+    const stream = await connection.newStream(HELLO_PROTOCOL);
+    const frames = new Frames(stream, { frameBytesMax: NET_LIMITS.helloBytesMax });
+    await expect(frames.write(Uint8Array.of(1)).then(() => frames.read())).rejects.toThrow();
+    expect(connection.status).toBe('open');
+  });
 
   it('leave room for those who are in the roster', async () => {
     limited('strangersMax', 2);

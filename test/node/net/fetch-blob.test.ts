@@ -204,11 +204,13 @@ describe('fetchBlob', () => {
     const parts = new Map(
       chunks.map((chunk, i) => [chunk, bytes.subarray(i * LIMITS.chunkBytes, (i + 1) * LIMITS.chunkBytes)]),
     );
+    type Pace = number | ((given: number) => number) | null;
     /** @param gives of each provider, ms for a chunk, one after the other; null lacks all, and names strangers */
-    const fetching = async (gives: (number | null)[], strangers: number[] = []) => {
+    const fetching = async (gives: Pace[], strangers: number[] = []) => {
       const freeMs = gives.map(() => 0);
       const fetchChunk = async (peer: string, { id: chunk }: ChunkReference): Promise<Uint8Array> => {
-        const ms = gives[Number(peer)];
+        const pace = gives[Number(peer)];
+        const ms = typeof pace === 'function' ? pace(came.size - 1) : pace;
         if (ms === null || ms === undefined) throw networkError('E_BLOB_UNAVAILABLE', `${peer} lacks it`);
         freeMs[Number(peer)] = Math.max(performance.now(), freeMs[Number(peer)] ?? 0) + ms;
         await new Promise((resolve) => setTimeout(resolve, (freeMs[Number(peer)] ?? 0) - performance.now()));
@@ -235,6 +237,11 @@ describe('fetchBlob', () => {
     // what came stays for the next time
     expect(rare.came).toBeGreaterThanOrEqual(9);
     expect(rare.came).toBeLessThanOrEqual(11);
+    // who gave much at first may be in no hurry with the rest
+    const tired = await fetching([null, null, (given) => (given < 60 ? 900 : 110_000)]);
+    expect(tired.code).toBe('E_BLOB_UNAVAILABLE');
+    expect(tired.came).toBeGreaterThanOrEqual(60);
+    expect(tired.came).toBeLessThan(75);
     // who lacks it and is a stranger does not count, and what comes soon is waited for
     expect(await fetching([null, null, slow], [0])).toEqual(whole);
     expect(await fetching([null, null, null, fast])).toEqual(whole);

@@ -7,7 +7,7 @@ import { codeOf } from './swarm.ts';
 
 /** A book on a clock that is moved by hand, with dials that come out as told. */
 function bookOf(
-  outcome: (addresses: readonly string[]) => string | NetworkErrorCode,
+  outcome: (addresses: readonly string[]) => string | NetworkErrorCode | Promise<string>,
   { tellsId = false, isInRoster = (_: string): boolean => false } = {},
 ) {
   const members = new Members({ isInRoster });
@@ -18,7 +18,7 @@ function bookOf(
     members,
     dial: async (addresses) => {
       dials.push([...addresses]);
-      const result = outcome(addresses);
+      const result = await outcome(addresses);
       if (result.startsWith('E_')) throw networkError(result as NetworkErrorCode, 'as told');
       const named = addresses.map((text) => (tellsId && !text.includes('/p2p/') ? `${text}/p2p/${result}` : text));
       members.admit(result, { addresses: named, software: '', connection: '1' });
@@ -59,7 +59,8 @@ const OTHER_ADDRESS = `/ip4/192.0.2.8/tcp/4001/p2p/${OTHER}`;
 
 describe('PeerBook', () => {
   it('dials those who are in the roster, however many strangers are connected', async () => {
-    const { book, members, dials } = bookOf(() => PEER, { isInRoster: (peer) => peer.startsWith('member') });
+    const isInRoster = (peer: string): boolean => [PEER, OTHER].includes(peer) || peer.startsWith('member');
+    const { book, members, dials } = bookOf(() => PEER, { isInRoster });
     const admit = (name: string): void => members.admit(name, { addresses: [], software: '', connection: name });
     for (let i = 0; i < 2 * NET_LIMITS.connectionsWanted; i++) admit(`stranger ${i}`);
     book.learn([ADDRESS]);
@@ -69,6 +70,21 @@ describe('PeerBook', () => {
     book.learn([OTHER_ADDRESS]);
     await settled();
     expect(dials).toHaveLength(1);
+  });
+
+  it('keeps room for who was here, and who is in the roster, whatever addresses a stranger makes up', async () => {
+    const hang = new Promise<string>(() => undefined);
+    const made = Array.from({ length: 64 }, (_, i) => `/ip4/192.0.2.1/tcp/${5000 + i}/p2p/${createIdentity().self}`);
+    const { book, dials } = bookOf((to) => (made.includes(to[0]!) ? hang : 'E_NOT_CONNECTED'), {
+      isInRoster: (peer) => peer === PEER,
+    });
+    book.learn(made);
+    book.learn([ADDRESS]);
+    book.remember([OTHER_ADDRESS]);
+    await settled();
+    expect(dials.filter(([to]) => made.includes(to!))).toHaveLength(NET_LIMITS.connectionsWanted / 2);
+    expect(dials).toContainEqual([ADDRESS]);
+    expect(dials).toContainEqual([OTHER_ADDRESS]);
   });
 
   it("dials a user's address for whoever lives there next, also where that was another before", async () => {

@@ -70,7 +70,7 @@ export class Swarm {
   }
 
   /** A peer without the manners of `Network`: its parts, to be misused. */
-  async raw({ hello = true, identity = createIdentity() } = {}) {
+  async raw({ hello = true, identity = createIdentity(), now = () => performance.now() } = {}) {
     const members = new Members();
     const heard: number[] = [];
     const components = {
@@ -83,7 +83,7 @@ export class Swarm {
     const host = await createHost({ identity, gossip: gossip.service }, { listen: ['/ip4/127.0.0.1/tcp/0'] });
     this.#hosts.push(host);
     gossip.start();
-    const init = { version: PROTOCOL_VERSION, software: 'raw', ...RUN };
+    const init = { version: PROTOCOL_VERSION, software: 'raw', ...RUN, now };
     const greeter = new Hello({ host, members, onAddresses: () => {}, onRefused: () => {} }, init);
     if (hello) await greeter.start();
     const greet = (connection: Connection): Promise<PeerId> => greeter.greet(connection);
