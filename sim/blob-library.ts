@@ -3,6 +3,7 @@ import { codecOf } from '../protocol/codecs/index.ts';
 import { isCoded } from '../protocol/errors.ts';
 import type { Genesis } from '../protocol/genesis.ts';
 import type { Hash } from '../protocol/hash.ts';
+import { LIMITS } from '../protocol/limits.ts';
 import type { Message, MessageOf } from '../protocol/messages.ts';
 import { modelLayout } from '../protocol/model.ts';
 import { MANIFEST_PART } from './blob-fetch.ts';
@@ -21,6 +22,8 @@ interface Shelf {
   verdict: string | null | undefined;
   /** of a payload: the round that it was made in */
   round: RoundShelf | undefined;
+  /** by peer, of a payload that it needs for longer: up to which round */
+  kept: Map<number, number>;
 }
 
 /** The payloads of a round: disks drop them together. */
@@ -97,11 +100,16 @@ export class BlobLibrary {
     if (message.type !== 'header' || !message.inline) return;
     const { payload, size } = message.update;
     const isNamed = message.inline.length === size && blobIdOf(message.inline, nativeSha256) === payload;
-    if (isNamed) this.#file(this.#shelfOf(payload, message.inline), message.round);
+    if (isNamed) this.#announce(this.#shelfOf(payload, message.inline), message.round);
     const error = isNamed ? this.verdict(payload) : MISNAMED;
     if (error === null) return;
     this.#wrong.set(message, error);
     this.#isAnyWrong = true;
+  }
+
+  /** What a liar says of a later round does not keep it on any disk. */
+  #announce(shelf: Shelf, round: number): void {
+    if (!shelf.round || round <= shelf.round.round + LIMITS.payloadRoundsKept) this.#file(shelf, round);
   }
 
   /** Payloads have come to the peer inside these headers, which `inspect` has seen. */
@@ -174,6 +182,7 @@ export class BlobLibrary {
       if (keep.has(shelf.blob)) continue;
       shelf.partial.delete(peer);
       shelf.holders.delete(peer);
+      shelf.kept.delete(peer);
       if (!shelf.round && shelf.holders.size === 0) this.#shelves.delete(shelf.blob);
     }
     for (const { taken } of this.#rounds.values()) {
@@ -191,13 +200,16 @@ export class BlobLibrary {
     if (!shelf) return;
     shelf.partial.delete(peer);
     shelf.holders.delete(peer);
+    shelf.kept.delete(peer);
     if (shelf.holders.size === 0) this.#shelves.delete(blob);
   }
 
-  /** A payload that the peer has is needed as long as those of this round. */
+  /** A payload that the peer has is needed as long as those of this round, by this peer. */
   refile(peer: number, blob: Hash, round: number): void {
     const shelf = this.#shelves.get(blob);
-    if (shelf && this.#holds(peer, shelf)) this.#hold(peer, this.#file(shelf, round));
+    if (!shelf || !this.#holds(peer, shelf)) return;
+    this.#hold(peer, shelf);
+    shelf.kept.set(peer, Math.max(round, shelf.kept.get(peer) ?? 0));
   }
 
   /** The peer's disk drops the payloads of all rounds before this one. */
@@ -205,13 +217,29 @@ export class BlobLibrary {
     this.#droppedBefore[peer] = before;
     for (const [round, shelf] of this.#rounds) {
       if (round >= before) continue;
+      for (const blob of shelf.blobs) this.#dropOf(peer, blob, shelf, before);
       shelf.holders.delete(peer);
       shelf.taken.delete(peer);
       if (shelf.holders.size > 0) continue;
       this.#rounds.delete(round);
       this.#goneBefore = Math.max(this.#goneBefore, round + 1);
-      for (const blob of shelf.blobs) if (this.#shelves.get(blob)?.round === shelf) this.#shelves.delete(blob);
+      for (const blob of shelf.blobs) this.#passOn(blob, shelf);
     }
+  }
+
+  #dropOf(peer: number, blob: Hash, round: RoundShelf, before: number): void {
+    const shelf = this.#shelves.get(blob);
+    if (shelf?.round !== round || (shelf.kept.get(peer) ?? 0) >= before) return;
+    shelf.kept.delete(peer);
+    shelf.holders.delete(peer);
+  }
+
+  /** All others have dropped it with its round. */
+  #passOn(blob: Hash, round: RoundShelf): void {
+    const shelf = this.#shelves.get(blob);
+    if (shelf?.round !== round) return;
+    if (shelf.kept.size === 0) this.#shelves.delete(blob);
+    else this.#file(shelf, Math.max(...shelf.kept.values()));
   }
 
   #hold(peer: number, shelf: Shelf): void {
@@ -232,8 +260,10 @@ export class BlobLibrary {
     return shelf;
   }
 
-  #holds(peer: number, { blob, holders, round }: Shelf): boolean {
+  #holds(peer: number, { blob, holders, round, kept }: Shelf): boolean {
     if (round === undefined) return holders.has(peer);
+    const untilRound = kept.get(peer);
+    if (untilRound !== undefined && untilRound >= this.#droppedBefore[peer]!) return holders.has(peer);
     if (round.round < this.#droppedBefore[peer]!) return false;
     if (holders.has(peer)) return true;
     // a payload may be announced in more than one round: it is filed under the last
@@ -248,7 +278,8 @@ export class BlobLibrary {
     let shelf = this.#shelves.get(blob);
     if (!shelf) {
       const holders = new Peers(this.#peers);
-      shelf = { blob, size: bytes.length, bytes, holders, partial: new Map(), verdict: undefined, round: undefined };
+      const here = { holders, partial: new Map(), kept: new Map() };
+      shelf = { blob, size: bytes.length, bytes, ...here, verdict: undefined, round: undefined };
       this.#shelves.set(blob, shelf);
     }
     return shelf;

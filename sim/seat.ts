@@ -268,6 +268,8 @@ export class Seat<Optimizer> {
       return null;
     }
     this.#replica.withdraw();
+    // whether or not the replica takes it: that is for the checker of its books to see
+    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local, trained.tokens);
     let update: EncodedUpdate;
     try {
       update = this.#replica.contribute(trained.local, trained.tokens);
@@ -275,7 +277,6 @@ export class Seat<Optimizer> {
       if (isCoded(error) && error.code === 'E_NOT_FINITE') return null;
       throw error;
     }
-    this.#observer?.onWork(this.#peer, this.#agreed!.parameters, trained.local, trained.tokens);
     const { payload: bytes, tokens } = update;
     const { id } = blobManifest(bytes, nativeSha256);
     this.#updates.made({ id, size: bytes.length, round, tokens });

@@ -229,4 +229,14 @@ export const BUGS: readonly Bug[] = [
     '    if (isMember(branch.head, self) && !isMember(branch.head, peer)) this.#tell(peer);\n',
     '',
   ]),
+  bug('payloads that others may have to go on from are dropped after their time', [
+    'protocol/core.ts',
+    '      ].flatMap(({ updates }) => updates),\n',
+    '      ].flatMap(() => []),\n',
+  ]),
+  bug('a training whose update cannot be made is lost', [
+    'protocol/replica.ts',
+    "    if (!allFinite(next)) throw notFinite('training diverged, or its change overflows float32; nothing is sent');\n",
+    "    if (!allFinite(next) || this.#residual.tokens > 2 * this.#roundTokens) throw notFinite('nothing is sent');\n",
+  ]),
 ];

@@ -213,9 +213,10 @@ export class WorkChecker implements Checker, SeatObserver {
     const included = this.#included(this.#standing(peer.index, at), peer.id);
     const which = `the books of peer ${peer.index} at round ${this.#chronicle.get(at)?.after.round ?? 0}`;
     const missing = books.trainedTokens - included.tokens - books.ownTokens;
-    if (missing > 0) throw new Violation('work', `${which} lack ${missing} tokens that it trained on (${when})`);
+    // also where one is no number
+    if (!(missing <= 0)) throw new Violation('work', `${which} lack ${missing} tokens that it trained on (${when})`);
     const worst = this.#exact ? errorOf(books, included.values) : 0;
-    if (worst > TOLERANCE) throw new Violation('work', `${which} are off by ${worst} (${when})`);
+    if (!(worst <= TOLERANCE)) throw new Violation('work', `${which} are off by ${worst} (${when})`);
   }
 
   /** The block up to which own updates count: what was applied for good counts on the way back there, too. */

@@ -93,7 +93,7 @@ export class Liar {
     this.#half = Array.from({ length: init.peers }, () => components.random.below(2) === 0);
   }
 
-  get hidesBlobs(): boolean {
+  get withholds(): boolean {
     return this.#does('withholds');
   }
 
@@ -124,16 +124,23 @@ export class Liar {
       this.#count('withholds');
       return [];
     }
-    const said: Message[] = [message];
-    if (this.#does('equivocates')) said.splice(0, 1, this.#twisted(to, message));
-    if (this.#does('poisons') && message.type === 'header' && random.unit() < OFTEN) said[0] = this.#poisoned(message);
-    if (this.#does('looks back') && message.type === 'proposal') {
-      // the same to all, for only then a quorum could fall for it
-      const lie = this.#lies.get(message) ?? (random.unit() < MOSTLY ? this.#lookingBack(message) : message);
-      this.#lies.set(message, lie);
-      said[0] = lie;
+    if (this.#does('poisons') && message.type === 'header' && random.unit() < OFTEN) {
+      return [encodeMessage(this.#poisoned(message))];
     }
-    return said.map(encodeMessage);
+    const lie = message.type === 'proposal' ? this.#lieAbout(message) : message;
+    if (lie !== message) return [encodeMessage(lie)];
+    return (this.#does('equivocates') ? this.#doubled(to, message) : [message]).map(encodeMessage);
+  }
+
+  /** The same to all, for only then a quorum could fall for it. */
+  #lieAbout(message: Proposal): Proposal {
+    const known = this.#lies.get(message);
+    if (known || !this.#does('looks back')) return known ?? message;
+    // one that equivocates as well shows both
+    const chance = this.#does('equivocates') ? OFTEN : MOSTLY;
+    const lie = this.#c.random.unit() < chance ? this.#lookingBack(message) : message;
+    this.#lies.set(message, lie);
+    return lie;
   }
 
   /** What a question for the history is answered with. */
@@ -209,6 +216,13 @@ export class Liar {
   }
 
   // --- votes and blocks -----------------------------------------------------------------------------------------------
+
+  /** The one half hears something else than the other; now and then a peer hears both, as by way of others. */
+  #doubled(to: number, message: Message): Message[] {
+    const twisted = this.#twisted(to, message);
+    if (twisted === message || this.#c.random.unit() < MOSTLY) return [twisted];
+    return this.#c.random.below(2) === 0 ? [message, twisted] : [twisted, message];
+  }
 
   #twisted(to: number, message: Message): Message {
     if (!this.#half[to]) return message;

@@ -6,8 +6,9 @@ import { LEAVE_MS, type Mischief } from './mischief.ts';
 import { pick } from './plan.ts';
 
 /**
- * Final rounds that the others may get through from when it listens until it is a member, where nobody lies. A liar that
- * boasts of a longer history is asked for it, and may keep the answer back for a quarter of a minute.
+ * Final rounds that the others may get through until it is a member, where nobody lies, from when it is where they were when it
+ * began to listen: what it missed it computes at its own pace, however short their rounds are. A liar that boasts of a longer
+ * history is asked for it, and may keep the answer back for a quarter of a minute.
  */
 const ROUNDS_MAX = 6;
 
@@ -35,9 +36,14 @@ export async function seeOneReturn(
   peer.crash();
   mischief.wantUp(peer.index);
   await kernel.runFor(patienceMs, () => peer.machine !== undefined);
+  const { newest } = progress;
+  await kernel.runFor(patienceMs, () => (peer.machine?.standing.round ?? 0) >= newest);
   const before = progress.newest;
-  await kernel.runFor(patienceMs, () => isIn(peer));
+  // what its own disk says may be of before the others let it go
+  const isBack = (): boolean =>
+    isIn(peer) && peers.every(({ machine }) => machine?.standing.roster.includes(peer.id) ?? false);
+  await kernel.runFor(patienceMs, isBack);
   const rounds = progress.newest - before;
-  if (isIn(peer) && (liars > 0 || rounds <= ROUNDS_MAX)) return undefined;
-  return `peer ${peer.index} left and came back, and was ${isIn(peer) ? '' : 'not '}let in after ${rounds} rounds`;
+  if (isBack() && (liars > 0 || rounds <= ROUNDS_MAX)) return undefined;
+  return `peer ${peer.index} left and came back, and was ${isBack() ? '' : 'not '}let in after ${rounds} rounds`;
 }
