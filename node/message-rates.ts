@@ -67,6 +67,10 @@ class Bucket {
   }
 }
 
+function unitsOf(bytes: number): number {
+  return 1 + Math.floor(bytes / UNIT_BYTES);
+}
+
 /**
  * How much of what neighbours hand over is taken in. Each message costs a signature to check, and a stranger can make up as
  * many as its link carries; without bounds one of them could keep a whole run from hearing its votes.
@@ -94,13 +98,16 @@ export class MessageRates {
     this.#onward = new Bucket(rates.onward, now());
   }
 
-  /** Whether anything of theirs would be taken in: what is passed over before it is looked at can still come from somebody else. */
-  accepts(from: PeerId): boolean {
+  /**
+   * Whether anything of theirs would be taken in: what is passed over before it is looked at can still come from somebody else.
+   * @param bytes as much as it may have
+   */
+  accepts(from: PeerId, bytes = 0): boolean {
     const isMember = this.#isMember(from);
     if (isMember === undefined) return true;
-    const nowMs = this.#now();
-    const holds = this.#bucketOf(from, isMember, nowMs).holds(1, nowMs);
-    return holds || (!isMember && this.#strangers.holds(1, nowMs));
+    const [nowMs, units] = [this.#now(), unitsOf(bytes)];
+    const holds = this.#bucketOf(from, isMember, nowMs).holds(units, nowMs);
+    return holds || (!isMember && this.#strangers.holds(units, nowMs));
   }
 
   /** @param from who hands it over */
@@ -108,7 +115,7 @@ export class MessageRates {
     const isMember = this.#isMember(from);
     if (isMember === undefined) return 'hand on';
     const nowMs = this.#now();
-    const units = 1 + Math.floor(bytes / UNIT_BYTES);
+    const units = unitsOf(bytes);
     const left = this.#bucketOf(from, isMember, nowMs).pay(units, nowMs);
     if (isMember) return left >= 0 ? 'hand on' : 'pass over';
     if (left < 0 && !this.#strangers.holds(units, nowMs)) {

@@ -73,7 +73,7 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
         const ready = peer();
         if (!ready) throw new CodedError('E_NOT_READY', 'this peer is still starting: ask again');
         // votes are not to wait for what anybody asks, as often as it likes
-        while (!answers.accepts(from)) await delay(AGAIN_MS, undefined, { ref: false });
+        while (!answers.accepts(from, PAGE_BYTES)) await delay(AGAIN_MS, undefined, { ref: false });
         const answer = await ready.onRequest(bytes);
         answers.take(from, answer.length);
         return answer;
@@ -117,6 +117,8 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
   };
 }
 
+/** Of an answer for the history, as a rule (`PAGE_BYTES` in protocol/core.ts). */
+const PAGE_BYTES = 512 * 1024;
 /** How often it is looked whether a peer that was answered much may be answered more. */
 const AGAIN_MS = 250;
 

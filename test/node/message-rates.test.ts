@@ -131,15 +131,19 @@ it('answers a stranger thirty megabytes at once, and then a quarter of one a sec
   const page = 512 * 1024;
   const pagesFor = (peer: string): number => {
     let pages = 0;
-    for (; rates.accepts(peer); pages++) rates.take(peer, page);
+    for (; rates.accepts(peer, page); pages++) rates.take(peer, page);
     return pages;
   };
   // the first has what is there for all, too
   const all = ANSWER_RATES.strangers.atOnce / 17;
   expect(pagesFor('one')).toBeGreaterThan(all - 1);
-  expect(pagesFor('another')).toBe(Math.ceil(ANSWER_RATES.stranger.atOnce / 17));
+  expect(pagesFor('another')).toBe(Math.floor(ANSWER_RATES.stranger.atOnce / 17));
+  expect(pagesFor('one')).toBe(0);
   nowMs += 60_000;
-  expect(pagesFor('another')).toBeGreaterThanOrEqual(60 * (ANSWER_RATES.stranger.perSecond / 17) - 1);
+  const [own, common] = [ANSWER_RATES.stranger, ANSWER_RATES.strangers].map(({ perSecond }) => (60 * perSecond) / 17);
+  const pages = pagesFor('another');
+  expect(pages).toBeGreaterThanOrEqual(Math.floor(own!));
+  expect(pages).toBeLessThanOrEqual(own! + common! + 2);
 });
 
 it('keeps count of so many peers and no more', () => {
