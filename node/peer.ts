@@ -212,6 +212,17 @@ export class Peer {
       return this.fail(error);
     }
     void this.#drain();
+    if (event.type === 'start' || event.type === 'restored' || event.type === 'applied') this.#tellAwaits();
+  }
+
+  /** Where nothing is trained from a state that has come, nothing else would be heard of this peer until the next. */
+  #tellAwaits(): void {
+    const { awaits, standing } = this.machine;
+    const { round, places } = standing;
+    if (this.#stopped || awaits === undefined) return;
+    if (awaits === 'place') return this.#telling.phase('waiting', round, 'to be let in');
+    this.#telling.arrived(round, this.#c.signer.self, round);
+    this.#telling.gathering(round, places);
   }
 
   /** Effects go out one after the other; those that must be durable first are waited for. */

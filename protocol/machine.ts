@@ -127,6 +127,14 @@ export class Machine {
     return { round: head.round, roster: peersOf(head.roster), root: this.#core.applied?.root, places: head.places };
   }
 
+  /** For a screen: what this peer waits for at the newest state, where it has nothing to train. */
+  get awaits(): 'place' | 'updates' | undefined {
+    const { round } = this.#present;
+    if (!round || !this.#core.atTip || round.base !== this.#core.applied?.root) return undefined;
+    if (!placesIn(round.places).has(this.#core.self)) return 'place';
+    return round.own ? 'updates' : undefined;
+  }
+
   /** For others: where this peer's branch is. */
   get status(): Message {
     return this.#core.status();

@@ -42,6 +42,9 @@ export class Observed {
   lastRoundAtMs: number;
   readonly #now: () => number;
   readonly #rounds = new Map<number, { tokens: number; final: boolean; contributors: Set<string> }>();
+  readonly #peers = new Set<number>();
+  /** peers that have told of an unfinal round */
+  readonly #unfinal = new Map<number, Set<number>>();
   /** final roots by round, then the peers that told them */
   readonly #roots = new Map<number, Map<string, Set<number>>>();
   readonly #work = new Map<string, Set<Became>>();
@@ -61,6 +64,7 @@ export class Observed {
 
   /** @param peer its place */
   take(peer: number, line: Line): void {
+    this.#peers.add(peer);
     if (line.event === 'round') this.#takeRound(peer, line);
     if (line.event === 'receipt') this.#takeReceipt(peer, line);
     if (line.event === 'progress') this.#takeProgress(peer, line);
@@ -126,7 +130,7 @@ export class Observed {
   }
 
   #takeRound(peer: number, { round, root, final, tokens, contributors }: Line<'round'>): void {
-    if (round > this.lastRound) {
+    if (round > this.lastRound && (final || this.#isShared(peer, round))) {
       const atMs = this.#now();
       this.#roundsMs.push(atMs - this.lastRoundAtMs);
       this.lastRound = round;
@@ -143,6 +147,13 @@ export class Observed {
     if (!final) return;
     const roots = this.#roots.get(round) ?? new Map<string, Set<number>>();
     this.#roots.set(round, roots.set(root, (roots.get(root) ?? new Set()).add(peer)));
+  }
+
+  /** One that was cut off may have gone on alone, in rounds that the others never come to believe in. */
+  #isShared(peer: number, round: number): boolean {
+    const told = this.#unfinal.get(round) ?? new Set<number>();
+    this.#unfinal.set(round, told.add(peer));
+    return told.size > Math.floor((this.#peers.size - 1) / 3);
   }
 
   #takeProgress(peer: number, { phase, round, step }: Line<'progress'>): void {

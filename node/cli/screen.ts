@@ -47,7 +47,7 @@ export class Screen {
   /** most others at a time so far */
   #peersMax = 0;
   /** own contributions since the last round's line */
-  #accepted = 0;
+  readonly #accepted: number[] = [];
   #statusMs = Number.NEGATIVE_INFINITY;
   /** when the round under way began, unless it was spent on fetching or waiting */
   #roundSinceMs: number | undefined;
@@ -147,30 +147,30 @@ export class Screen {
   }
 
   #showRound(event: EventOf<'round'>): void {
-    const tookMs = this.#timeRound();
+    // a round that was caught up with took others longer
+    const tookMs = this.#timeRound(event.computeFraction > 0);
     const { round, trainLoss, valLoss, contributors, final } = event;
     const left = this.#rounds === null || this.#roundMs === undefined ? 0 : this.#roundMs * (this.#rounds - round);
     const parts = [
       this.#paint('bold', `round ${this.#ofRounds(round)}`),
       `loss ${formatLoss(trainLoss)}`,
       valLoss === null ? undefined : this.#paint('green', `val ${formatLoss(valLoss)}`),
-      // a round that was caught up with took others longer
-      tookMs && event.computeFraction > 0 ? `${formatCount((1000 * event.tokens) / tookMs)} tok/s` : undefined,
+      tookMs ? `${formatCount((1000 * event.tokens) / tookMs)} tok/s` : undefined,
       contributors.length === 1 ? '1 peer' : `${contributors.length} peers`,
       `↑ ${formatBytes(event.bytesSent)} ↓ ${formatBytes(event.bytesReceived)}`,
       `compute ${Math.round(100 * event.computeFraction)}%`,
       final ? this.#paint('green', 'final') : this.#paint('yellow', 'unfinal'),
-      this.#takeAccepted(),
+      this.#takeAccepted(round),
       left > 0 ? this.#paint('dim', `${formatDuration(left)} left`) : undefined,
     ];
     this.#terminal.line(parts.filter((part) => part !== undefined).join('  '));
   }
 
   /** Comes before the round that it came of. */
-  #showReceipt({ status, round, code }: EventOf<'receipt'>): void {
+  #showReceipt({ status, round, code, acceptedIn }: EventOf<'receipt'>): void {
     switch (status) {
       case 'accepted':
-        this.#accepted++;
+        this.#accepted.push(acceptedIn ?? round);
         return;
       case 'late': {
         if (code === 'beyond')
@@ -189,17 +189,19 @@ export class Screen {
     }
   }
 
-  #takeAccepted(): string | undefined {
-    const accepted = this.#accepted;
-    this.#accepted = 0;
-    if (accepted === 0) return undefined;
-    return accepted === 1 ? 'own accepted' : `own accepted, with ${accepted - 1} from before`;
+  /** Also those that earlier rounds took in, of which nobody could tell before that they would stay. */
+  #takeAccepted(round: number): string | undefined {
+    const accepted = this.#accepted.splice(0);
+    const isIn = accepted.includes(round);
+    const before = accepted.length - Number(isIn);
+    if (isIn) return before === 0 ? 'own accepted' : `own accepted, with ${before} from before`;
+    return before === 0 ? undefined : `${before} from before accepted`;
   }
 
   /** @returns how long the round took in ms, if that is known */
-  #timeRound(): number | undefined {
+  #timeRound(isOwn: boolean): number | undefined {
     const now = this.#now();
-    const sinceMs = this.#isShared ? undefined : this.#roundSinceMs;
+    const sinceMs = this.#isShared || !isOwn ? undefined : this.#roundSinceMs;
     const tookMs = sinceMs === undefined ? undefined : now - sinceMs;
     this.#roundSinceMs = now;
     this.#isShared = false;

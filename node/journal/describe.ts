@@ -1,13 +1,15 @@
 import type { Effect, Report } from '../../protocol/events.ts';
+import { hashOf } from '../../protocol/hash.ts';
 import type { Message } from '../../protocol/messages.ts';
+import { encodeRecord, type PeerRecord } from '../../protocol/record.ts';
 import { blockHash } from '../../protocol/signing.ts';
-import type { Block } from '../../protocol/wire.ts';
+import type { Block, Entry } from '../../protocol/wire.ts';
 
 /** What the machine wanted done, in a line each: equal lines mean equal effects, but for payloads inside headers. */
 export function describeEffect(effect: Effect): string {
   switch (effect.type) {
     case 'append':
-      return `append ${describeBlock(effect.entry.block)}${effect.segment ? ' in a new segment' : ''}`;
+      return `append ${describeEntry(effect.entry)}${effect.segment ? ' in a new segment' : ''}`;
     case 'broadcast':
       return `broadcast ${describeMessage(effect.message)}`;
     case 'send':
@@ -24,14 +26,15 @@ export function describeEffect(effect: Effect): string {
     case 'take':
       return `take ${effect.headers.map(({ update }) => short(update.payload))}`;
     case 'apply':
-      return `apply ${describeBlock(effect.entry.block)}`;
+      return `apply ${describeBlock(effect.entry.block)} ${effect.final ? 'final' : 'unfinal'}`;
     case 'request-history':
       return describeQuestion(effect);
     case 'wake':
       return `wake ${effect.atMs}`;
     case 'report':
       return describeReport(effect.report);
-    case 'persist': // holds signed headers with their payloads, which a journal leaves out
+    case 'persist':
+      return `persist ${describeRecord(effect.record)}`;
     case 'initialize':
     case 'abandon':
     case 'finish':
@@ -39,6 +42,16 @@ export function describeEffect(effect: Effect): string {
     default:
       return effect satisfies never;
   }
+}
+
+function describeEntry({ block, certificate: { signatures } }: Entry): string {
+  return `${describeBlock(block)} by ${signatures.map(([place]) => place)}`;
+}
+
+/** What must not be forgotten, but for the payloads in headers, which a journal leaves out. */
+function describeRecord({ headers, ...record }: PeerRecord): string {
+  const bare = headers.map((header) => ({ ...header, inline: null }));
+  return short(hashOf(encodeRecord({ ...record, headers: bare })));
 }
 
 function describeQuestion({ peer, request }: Effect & { type: 'request-history' }): string {

@@ -43,12 +43,14 @@ export interface Facts {
   payloads: Map<Hash, { atMs: number; error: string | null }>;
   /** when this peer was started (`continued` files are no start) */
   startsMs: number[];
-  /** states taken from others, with the rounds done in them */
-  restored: { atMs: number; round: number }[];
+  /** states taken from others, with the rounds done in them, and in the one before */
+  restored: { atMs: number; round: number; before: number }[];
+  /** rounds done in the state that the peer was at last */
+  stood: number;
 }
 
 export function noFacts(): Facts {
-  return { rounds: new Map(), payloads: new Map(), startsMs: [], restored: [] };
+  return { rounds: new Map(), payloads: new Map(), startsMs: [], restored: [], stood: 0 };
 }
 
 /** @returns takes in the steps of one file, in order */
@@ -70,6 +72,7 @@ export function factsOf(
     for (const effect of effects) done(facts, effect, atMs);
     if (effects.some(isReturn)) forgetOverruled(facts, machine);
     const { round, places, root } = machine.standing;
+    if (root !== undefined) facts.stood = round;
     if (root !== undefined && places.length > 0) {
       const here = roundOf(facts, round + 1);
       here.places ??= places;
@@ -150,7 +153,7 @@ function done(facts: Facts, effect: Effect, atMs: number): void {
 function told(facts: Facts, report: Report, atMs: number): void {
   if (report.kind === 'round') ended(facts, report);
   if (report.kind !== 'synced') return;
-  facts.restored.push({ atMs, round: report.round });
+  facts.restored.push({ atMs, round: report.round, before: facts.stood });
 }
 
 /** What a certified block follows is as final as it is. */
@@ -164,9 +167,12 @@ function isReturn(effect: Effect): boolean {
 }
 
 /** Unfinal rounds that were left behind: how they ended says nothing of how they did for the others. */
-function forgetOverruled({ rounds }: Facts, machine: Machine): void {
+function forgetOverruled({ rounds, restored }: Facts, machine: Machine): void {
+  const state = restored.at(-1);
   for (const round of rounds.values()) {
-    if (round.decided && !round.decided.final && !machine.follows(round.decided.block)) delete round.decided;
+    if (!round.decided || round.decided.final || machine.follows(round.decided.block)) continue;
+    delete round.decided;
+    if (state) state.before = Math.min(state.before, round.round - 1);
   }
 }
 

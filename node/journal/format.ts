@@ -18,7 +18,7 @@ import { chainSegments } from '../store/chain-log.ts';
  * key is not.
  */
 
-export const JOURNAL_FORMAT = 6;
+export const JOURNAL_FORMAT = 7;
 
 export interface Head {
   format: typeof JOURNAL_FORMAT;

@@ -39,7 +39,9 @@ export function whyNot(facts: Facts, round: number, peer: PeerId, self: PeerId):
   // what was before the journal's first round nobody knows here
   const first = Math.min(...[...facts.rounds.values()].filter(({ places }) => places).map((each) => each.round));
   const found =
-    round < first ? undefined : ((known && reasonIn(known, facts, peer, self)) ?? overtakenIn(facts, round));
+    round < first
+      ? undefined
+      : ((known && reasonIn(known, facts, peer, self)) ?? overtakenIn(facts, round) ?? gapIn(facts, round));
   if (found) return { round, peer, ...found };
   const ended = [...facts.rounds.values()].filter(({ reports }) => reports.length > 0).map((each) => each.round);
   const range = ended.length > 0 ? `rounds ${Math.min(...ended)} to ${Math.max(...ended)}` : 'no round';
@@ -60,13 +62,16 @@ function reasonIn(known: RoundFacts, facts: Facts, peer: PeerId, self: PeerId): 
   }
   const overtaken = overtakenIn(facts, round);
   if (overtaken) return overtaken;
-  const isOver = [...facts.rounds.values()].some((each) => each.round > round && each.reports.length > 0);
-  if (isOver) return { reason: 'gap', text: 'the journal has later rounds, and not how this one ended' };
-  return { reason: 'open', text: 'the round is not over where the journal ends' };
+  return gapIn(facts, round) ?? { reason: 'open', text: 'the round is not over where the journal ends' };
+}
+
+function gapIn({ rounds }: Facts, round: number): Found | undefined {
+  const isOver = [...rounds.values()].some((each) => each.round > round && each.reports.length > 0);
+  return isOver ? { reason: 'gap', text: 'the journal has later rounds, and not how this one ended' } : undefined;
 }
 
 function overtakenIn({ restored }: Facts, round: number): Found | undefined {
-  const state = restored.find((each) => each.round >= round);
+  const state = restored.find((each) => each.before < round && round <= each.round);
   if (!state) return undefined;
   const text = `this peer did not see the round end: it took the state after round ${state.round} from others`;
   return { reason: 'overtaken', text };

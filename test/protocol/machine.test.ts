@@ -261,6 +261,20 @@ test.each([
   expect(cluster.nowMs - overMs).toBeGreaterThanOrEqual(count === 1 ? 0 : 2000);
 });
 
+test('a peer says what it waits for: to be let in, or for updates where its own stands from before it was ended', () => {
+  const cluster = new Cluster(8, 3);
+  const [first, second, late] = cluster.peers as [TestPeer, TestPeer, TestPeer];
+  for (const peer of [first, second]) peer.start();
+  expect(cluster.runUntil(() => first.lastRound >= 2 && second.lastRound >= 2, 60_000)).toBe(true);
+  late.start();
+  expect(cluster.runUntil(() => late.machine?.awaits === 'place', 60_000)).toBe(true);
+  expect(cluster.runUntil(() => late.rounds.at(-1)?.own === 'included', 60_000)).toBe(true);
+  expect(cluster.runUntil(() => late.machine?.awaits === 'updates', 60_000)).toBe(true);
+  late.kill();
+  late.start();
+  expect(late.machine!.awaits).toBe('updates');
+});
+
 test('who asked to be let in and goes before it is, is not let in', () => {
   const cluster = new Cluster(34, 2);
   const [founder, guest] = cluster.peers as [TestPeer, TestPeer];

@@ -39,6 +39,16 @@ test('rounds are counted once, and the certified one where there was another bef
   ]);
 });
 
+test('rounds that one goes through alone are not those of the swarm', () => {
+  const observed = new Observed();
+  for (const peer of [0, 1, 2, 3]) observed.take(peer, round(1));
+  for (const alone of [2, 3, 4]) observed.take(3, round(alone, { final: false }));
+  expect(observed.lastRound).toBe(1);
+  // two of four may be followed
+  observed.take(2, round(2, { final: false }));
+  expect(observed.lastRound).toBe(2);
+});
+
 test('a round that was ended without a quorum is no sign that a peer is back', () => {
   const observed = new Observed();
   observed.take(0, round(1, { final: false }));

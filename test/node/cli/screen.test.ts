@@ -162,6 +162,12 @@ describe('the screen without a terminal', () => {
       screen.show({ event: 'receipt', round: late, payload, status: 'accepted', acceptedIn: 5 });
     screen.show(round(5));
     expect(take()).toMatch(/own accepted, with 1 from before\n$/);
+    // what nobody could tell of as long as it was not final
+    for (const before of [20, 21]) {
+      screen.show({ event: 'receipt', round: before, payload, status: 'accepted', acceptedIn: before });
+    }
+    screen.show(round(23));
+    expect(take()).toMatch(/ final {2}2 from before accepted\n$/);
     screen.show({ event: 'receipt', round: 6, payload, status: 'returned' });
     screen.show({ event: 'receipt', round: 7, payload: null, status: 'refused', code: 'W_DIVERGED_HERE' });
     expect(take()).toMatch(/^the update for round 6 was given back: .*\nno update for round 7 \(W_DIVERGED_HERE\)\n$/);

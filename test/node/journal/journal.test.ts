@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { describeEffect } from '../../../node/journal/describe.ts';
 import { type Facts, noFacts } from '../../../node/journal/facts.ts';
 import { decodeStep, encodeStep, type Head, JOURNAL_FORMAT } from '../../../node/journal/format.ts';
 import { journalFiles } from '../../../node/journal/journal.ts';
@@ -249,4 +250,24 @@ test('a disk that fails ends the journal with a warning, and the peer goes on', 
   expect(cluster.runUntil(() => cluster.peers[0]!.lastRound >= 3, 20_000)).toBe(true);
   await journal.close();
   expect(journal.warnings).toEqual(['W_JOURNAL']);
+});
+
+test('a vote that is not remembered is a difference', () => {
+  const [run, signer] = ['ab'.repeat(32), testSigner('voter')];
+  const signature = new Uint8Array(64);
+  const vote = {
+    type: 'vote',
+    run,
+    author: signer.self,
+    kind: 'nullify',
+    height: 3,
+    view: 0,
+    block: null,
+    signature,
+  } as const;
+  const record = { height: 3, votes: [vote], certificates: [], proposals: [], headers: [] };
+  const [whole, less] = [record, { ...record, votes: [] }].map((each) => {
+    return describeEffect({ type: 'persist', record: each });
+  });
+  expect(whole).not.toBe(less);
 });

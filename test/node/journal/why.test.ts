@@ -102,9 +102,20 @@ test('who has not joined has no place', async () => {
 
 test('nothing is said of rounds before the first that the journal has', () => {
   const rounds = new Map([[81, { round: 81, places: ['one'], headers: new Map(), proposals: new Map(), reports: [] }]]);
-  const facts = { ...noFacts(), rounds, restored: [{ atMs: 1, round: 90 }] };
+  const facts = { ...noFacts(), rounds, restored: [{ atMs: 1, round: 90, before: 81 }] };
   expect(whyNot(facts, 82, 'one', 'one').reason).toBe('overtaken');
   expect(() => whyNot(facts, 5, 'one', 'one')).toThrow(expect.objectContaining({ code: 'E_ROUND' }));
+});
+
+test('a round that a peer went through while nothing was written down is not said to be overtaken', () => {
+  const ended = (round: number) => {
+    const reports = [{ kind: 'round', round }] as RoundFacts['reports'];
+    return [round, { round, places: ['one'], headers: new Map(), proposals: new Map(), reports }] as const;
+  };
+  const restored = [{ atMs: 1, round: 50, before: 30 }];
+  const facts = { ...noFacts(), rounds: new Map([ended(11), ended(21), ended(51)]), restored };
+  expect([15, 40].map((round) => whyNot(facts, round, 'one', 'one').reason)).toEqual(['gap', 'overtaken']);
+  expect(() => whyNot(facts, 60, 'one', 'one')).toThrow(expect.objectContaining({ code: 'E_ROUND' }));
 });
 
 test('a round that is over, and whose end the journal does not have, is not said to be open', () => {
