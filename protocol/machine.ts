@@ -289,6 +289,8 @@ export class Machine {
     const { block } = branch.entries[position - 1]!;
     const snapshot = { id: event.snapshot, bytes: event.snapshotBytes };
     const { root, head } = this.#core.setApplied(position, stateAt(branch.heads[position]!, snapshot), false);
+    // the driver drops them now, whether a round begins or not
+    this.#payloads.forgetBefore(head.round);
     this.#membership.onBlock(applied.head, block, head);
     this.#reportRound(block, root, applied.head);
     this.#startRound();

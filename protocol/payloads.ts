@@ -57,7 +57,7 @@ export class Payloads {
   beginRound(round: PayloadTable): void {
     this.endRound();
     this.#round = round;
-    this.#forgetBefore(round.round);
+    this.forgetBefore(round.round);
   }
 
   /** Another state is gone on from: the round's table, and what was asked for meanwhile, say nothing of what comes. */
@@ -68,7 +68,7 @@ export class Payloads {
   }
 
   /** What is off the disk by then, as the driver has it. */
-  #forgetBefore(round: number): void {
+  forgetBefore(round: number): void {
     if (round === this.#at) return;
     this.#at = round;
     const isOld = (known: { round: number }): boolean => known.round + LIMITS.payloadRoundsKept < round;
@@ -156,7 +156,7 @@ export class Payloads {
    * @param holders who may have one, beside its author
    */
   require(block: Block, holders: Holders): PayloadState {
-    this.#forgetBefore(block.round);
+    this.forgetBefore(block.round);
     let worst: PayloadState = 'held';
     for (const update of block.updates) {
       const known = this.state(update);

@@ -129,7 +129,8 @@ export class VirtualStorage {
     // those that may still count move on to the newest round, which is dropped last
     const needed = [...open, ...keep.payloads.map(({ payload }) => payload)];
     for (const payload of needed) world.library.refile(index, payload, state.round);
-    world.library.dropPayloads(index, state.round - LIMITS.payloadRoundsKept);
+    // who goes back from a state that it took from others needs what it had
+    if (answer === 'applied') world.library.dropPayloads(index, state.round - LIMITS.payloadRoundsKept);
   }
 
   #fetch(update: Update, holders: readonly PeerId[]): void {
