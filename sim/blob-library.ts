@@ -70,8 +70,6 @@ export class BlobLibrary {
   readonly #peers: number;
   readonly #shelves = new Map<Hash, Shelf>();
   readonly #rounds = new Map<number, RoundShelf>();
-  /** payloads of earlier rounds than this are off a peer's disk */
-  readonly #droppedBefore: Float64Array;
   /** rounds before this may be off all disks */
   #goneBefore = 0;
   /** headers whose payload is refused, with the codec's code, or is not the one that they name */
@@ -82,7 +80,6 @@ export class BlobLibrary {
   constructor(peers: number, check: PayloadCheck) {
     this.#peers = peers;
     this.#check = check;
-    this.#droppedBefore = new Float64Array(peers);
   }
 
   /** The peer has made or fetched it. */
@@ -214,7 +211,6 @@ export class BlobLibrary {
 
   /** The peer's disk drops the payloads of all rounds before this one. */
   dropPayloads(peer: number, before: number): void {
-    this.#droppedBefore[peer] = before;
     for (const [round, shelf] of this.#rounds) {
       if (round >= before) continue;
       for (const blob of shelf.blobs) this.#dropOf(peer, blob, shelf, before);
@@ -260,11 +256,8 @@ export class BlobLibrary {
     return shelf;
   }
 
-  #holds(peer: number, { blob, holders, round, kept }: Shelf): boolean {
+  #holds(peer: number, { blob, holders, round }: Shelf): boolean {
     if (round === undefined) return holders.has(peer);
-    const untilRound = kept.get(peer);
-    if (untilRound !== undefined && untilRound >= this.#droppedBefore[peer]!) return holders.has(peer);
-    if (round.round < this.#droppedBefore[peer]!) return false;
     if (holders.has(peer)) return true;
     // a payload may be announced in more than one round: it is filed under the last
     for (const { taken } of this.#rounds.values()) {
