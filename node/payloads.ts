@@ -229,14 +229,8 @@ export class Payloads {
 
   #note(blob: BlobReference, round: number): Known {
     const name = `${blob.id}/${blob.size}`;
-    const fresh = (): Known => ({
-      blob,
-      round,
-      parts: new Set([blob.id]),
-      isListed: false,
-      over: new AbortController(),
-    });
-    const known = this.#known.get(name) ?? fresh();
+    const before = this.#known.get(name);
+    const known = before ?? { blob, round, parts: new Set([blob.id]), isListed: false, over: new AbortController() };
     known.round = Math.max(known.round, round);
     this.#known.set(name, known);
     return known;

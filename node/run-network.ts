@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { PAGE_BYTES } from '../protocol/core.ts';
 import { CodedError, isCoded } from '../protocol/errors.ts';
 import type { Inbox } from './inbox.ts';
 import { listenAddresses, withPorts } from './listening.ts';
@@ -117,8 +118,6 @@ export async function openNetwork(components: RunNetworkComponents): Promise<Run
   };
 }
 
-/** Of an answer for the history, as a rule (`PAGE_BYTES` in protocol/core.ts). */
-const PAGE_BYTES = 512 * 1024;
 /** How often it is looked whether a peer that was answered much may be answered more. */
 const AGAIN_MS = 250;
 

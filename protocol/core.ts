@@ -418,6 +418,6 @@ const BUILT_ON_MAX = 2;
 const LOST_MAX = 64;
 const LOST_DOUBLINGS = 6;
 /** Of a page's anchors and entries, beside its states: who waits for one for 15 s asks another peer. */
-const PAGE_BYTES = 512 * 1024;
+export const PAGE_BYTES = 512 * 1024;
 const NO_EFFECTS: readonly Effect[] = [];
 const NONE_OPEN: OpenBlocks = { candidates: () => [], supported: () => [] };

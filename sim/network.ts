@@ -11,6 +11,7 @@ import type { Kernel } from './kernel.ts';
 import type { Ledger } from './ledger.ts';
 import type { Links } from './links.ts';
 import { Overlay } from './overlay.ts';
+import { Seen } from './seen.ts';
 import { Transfers } from './transfers.ts';
 
 /** A peer as its connections see it. Peers are named by index here; their ids are the protocol's. */
@@ -64,7 +65,7 @@ export class SimulatedNetwork {
   readonly #sides: Uint8Array;
   /** counts a peer's lives, so that a dial does not reach its next one */
   readonly #lives: Uint32Array;
-  readonly #seen = new Map<string, number>();
+  readonly #seen = new Seen();
   /** encoded, decoded and checked once, however often it is said and to how many */
   readonly #sayable = new WeakMap<Message, { name: string; received: Message; size: number }>();
   #messages = 0;
@@ -241,16 +242,9 @@ export class SimulatedNetwork {
   #wasSaid(from: number, hash: string): boolean {
     const { nowMs } = this.#c.kernel;
     const name = `${from}/${hash}`;
-    const untilMs = this.#seen.get(name);
-    if (untilMs !== undefined && nowMs < untilMs) return true;
-    this.#seen.delete(name);
-    // the oldest come first
-    for (const [old, endMs] of this.#seen) {
-      if (endMs > nowMs) break;
-      this.#seen.delete(old);
-    }
+    if (this.#seen.has(name, nowMs)) return true;
     // nobody to hear it: not marked as seen, so that it can be published again
-    if (this.#overlay.neighbours(from).size > 0) this.#seen.set(name, nowMs + NETWORK_PARAMETERS.seenMs);
+    if (this.#overlay.neighbours(from).size > 0) this.#seen.add(name, nowMs);
     return false;
   }
 }

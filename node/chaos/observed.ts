@@ -1,3 +1,4 @@
+import { faultsTolerated } from '../../protocol/roster.ts';
 import type { Line } from './peer-process.ts';
 
 /** A round that certified blocks of different peers gave different roots. */
@@ -153,7 +154,7 @@ export class Observed {
   #isShared(peer: number, round: number): boolean {
     const told = this.#unfinal.get(round) ?? new Set<number>();
     this.#unfinal.set(round, told.add(peer));
-    return told.size > Math.floor((this.#peers.size - 1) / 3);
+    return told.size > faultsTolerated(this.#peers.size);
   }
 
   #takeProgress(peer: number, { phase, round, step }: Line<'progress'>): void {

@@ -60,9 +60,8 @@ function reasonIn(known: RoundFacts, facts: Facts, peer: PeerId, self: PeerId): 
     const inRound = { ...known, decided };
     return (peer === self ? trainingReason(inRound, facts) : undefined) ?? headerReason(inRound, facts, peer, self);
   }
-  const overtaken = overtakenIn(facts, round);
-  if (overtaken) return overtaken;
-  return gapIn(facts, round) ?? { reason: 'open', text: 'the round is not over where the journal ends' };
+  const open: Found = { reason: 'open', text: 'the round is not over where the journal ends' };
+  return overtakenIn(facts, round) ?? gapIn(facts, round) ?? open;
 }
 
 function gapIn({ rounds }: Facts, round: number): Found | undefined {

@@ -116,7 +116,7 @@ function releaseFile(path: string): void {
   try {
     truncateSync(path);
   } catch {
-    // the folder is gone, or its disk takes nothing any more: who comes next sees that this process is
+    // the folder is gone, or its disk takes nothing any more: who comes next sees that this process is gone
   }
 }
 

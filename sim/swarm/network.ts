@@ -5,12 +5,12 @@ import type { Signer } from '../../protocol/identity.ts';
 import { decodeMessage, encodeMessage, type Message } from '../../protocol/messages.ts';
 import { type RandomStream, randomStream } from '../../protocol/random.ts';
 import { BlobFetches, type FetchRequest } from '../blob-fetch.ts';
-import { NETWORK_PARAMETERS } from '../gossip-parameters.ts';
 import type { Batch } from '../inbox.ts';
 import type { Kernel } from '../kernel.ts';
 import type { Ledger } from '../ledger.ts';
 import type { Links } from '../links.ts';
 import type { Endpoint, PeerNetwork, Reply } from '../network.ts';
+import { Seen } from '../seen.ts';
 import { Transfers } from '../transfers.ts';
 import type { Liar } from './liar.ts';
 
@@ -65,8 +65,8 @@ export class HostileNetwork implements PeerNetwork {
   /** by asker: what ends its questions to each other peer without an answer, once the connection is gone */
   readonly #questions: Map<number, Set<() => void>>[];
   readonly #decoded = new WeakMap<Message, Message>();
-  /** by author and bytes: up to when others do not hand them on again */
-  readonly #said = new Map<string, number>();
+  /** by author and bytes: others do not hand them on again */
+  readonly #seen = new Seen();
   #messages = 0;
   readonly #readMs: number;
   /** by receiver: what has come and is not read yet */
@@ -149,10 +149,9 @@ export class HostileNetwork implements PeerNetwork {
   #isNew(from: number, message: Message): boolean {
     const { nowMs } = this.#c.kernel;
     const name = `${from}/${createHash('sha256').update(encodeMessage(message)).digest('base64')}`;
-    const untilMs = this.#said.get(name) ?? Number.NEGATIVE_INFINITY;
-    if (nowMs < untilMs) return false;
-    this.#said.set(name, nowMs + NETWORK_PARAMETERS.seenMs);
-    return true;
+    const isNew = !this.#seen.has(name, nowMs);
+    if (isNew) this.#seen.add(name, nowMs);
+    return isNew;
   }
 
   send(from: number, to: number, message: Message): void {

@@ -35,9 +35,9 @@ class Teller {
   }
 
   /** The liar goes on alone. */
-  rounds(count: number): Entry[] {
+  rounds(count: number, base = this.#base): Entry[] {
     return Array.from({ length: count }, () => {
-      const entry = soloEntry(this.run, this.branch.head, this.liar.signer, this.#base);
+      const entry = soloEntry(this.run, this.branch.head, this.liar.signer, base);
       this.branch.append(entry);
       return entry;
     });
@@ -55,6 +55,13 @@ class Teller {
   /** @returns what the target makes of it, but for when it wants to be woken */
   gives(event: Event): Effect[] {
     return this.target.machine!.step(event).filter(({ type }) => type !== 'wake');
+  }
+
+  /** The liar alone stays in the target's sight. */
+  othersGo(): TestPeer[] {
+    const others = this.cluster.peers.filter((peer) => peer !== this.target && peer !== this.liar);
+    for (const { id } of others) this.gives({ type: 'peer', nowMs: this.cluster.nowMs, peer: id, up: false });
+    return others;
   }
 
   /** A peer says that it is far ahead. */
@@ -151,9 +158,7 @@ test('another state than that of the last decided block, which one member alone 
   const teller = new Teller();
   const { cluster, target, liar } = teller;
   // nobody else is in sight
-  for (const { id } of cluster.peers) {
-    if (id !== target.id && id !== liar.id) teller.gives({ type: 'peer', nowMs: cluster.nowMs, peer: id, up: false });
-  }
+  teller.othersGo();
   const { head } = teller.branch;
   const answer = (base: Hash, states: AgreedState[]) => {
     teller.hears(liar);
@@ -172,16 +177,11 @@ test('a state past what others can follow is waited for no longer, once they are
   const teller = new Teller();
   const { cluster, target, liar, branch } = teller;
   const { nowMs } = cluster;
-  const others = cluster.peers.filter(({ id }) => id !== target.id && id !== liar.id);
-  for (const { id } of others) teller.gives({ type: 'peer', nowMs, peer: id, up: false });
+  const others = teller.othersGo();
   const { round, tip } = branch.head;
   const [first] = teller.rounds(1) as [Entry];
   const invented = stateAt(branch.head, { id: hashOf(Uint8Array.of(1)), bytes: 1 });
-  const far = Array.from({ length: LIMITS.payloadRoundsKept }, () => {
-    const entry = soloEntry(teller.run, branch.head, liar.signer, rootOf(invented));
-    branch.append(entry);
-    return entry;
-  });
+  const far = teller.rounds(LIMITS.payloadRoundsKept, rootOf(invented));
   teller.hears(liar);
   expect(typesOf(teller.answers(liar.id, { entries: [first, ...far], states: [invented] }))).toContain('restore');
   // not again with each of them
@@ -199,16 +199,11 @@ test('a member whose state is still on its way asks to be let go like any other'
   const teller = new Teller();
   const { cluster, target, liar, branch } = teller;
   const { nowMs } = cluster;
-  const others = cluster.peers.filter(({ id }) => id !== target.id && id !== liar.id);
-  for (const { id } of others) teller.gives({ type: 'peer', nowMs, peer: id, up: false });
+  teller.othersGo();
   const certified = branch.head;
   const [first] = teller.rounds(1) as [Entry];
   const state = stateAt(branch.head, { id: hashOf(Uint8Array.of(1)), bytes: 1 });
-  const far = Array.from({ length: LIMITS.payloadRoundsKept }, () => {
-    const entry = soloEntry(teller.run, branch.head, liar.signer, rootOf(state));
-    branch.append(entry);
-    return entry;
-  });
+  const far = teller.rounds(LIMITS.payloadRoundsKept, rootOf(state));
   teller.hears(liar);
   expect(typesOf(teller.answers(liar.id, { entries: [first, ...far], states: [state] }))).toContain('restore');
   const effects = teller.gives({ type: 'leave', nowMs });
@@ -233,9 +228,7 @@ test('nor is another state of the last round that others can follow, where what 
   const teller = new Teller();
   const { cluster, target, liar, branch } = teller;
   const [, another] = cluster.peers as [TestPeer, TestPeer];
-  for (const { id } of cluster.peers) {
-    if (id !== target.id && id !== liar.id) teller.gives({ type: 'peer', nowMs: cluster.nowMs, peer: id, up: false });
-  }
+  teller.othersGo();
   const two = [liar, another].sort((a, b) => comparePeers(a.id, b.id));
   const change = { base: target.rounds.at(-1)!.root, members: two.map(({ id }) => id) };
   const signers = two.map(({ signer }) => signer);
@@ -259,9 +252,7 @@ test('nor is another state of the last round that others can follow, where what 
 test('where the state after unfinal rounds is gone with those who made them, a peer goes back to its own', () => {
   const teller = new Teller();
   const { cluster, target, liar: gone, branch } = teller;
-  for (const { id } of cluster.peers) {
-    if (id !== target.id && id !== gone.id) teller.gives({ type: 'peer', nowMs: cluster.nowMs, peer: id, up: false });
-  }
+  teller.othersGo();
   const own = { round: branch.head.round, root: target.rounds.at(-1)!.root };
   const states: AgreedState[] = [];
   const entries = Array.from({ length: LIMITS.payloadRoundsKept + 1 }, (_, i) => {
